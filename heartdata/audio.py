@@ -1,0 +1,77 @@
+"""Reading recordings: bytes to samples, with every fault of a file told in a sentence."""
+
+import hashlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from heartdata.errors import BadAudio, SourceError
+
+MAX_SAMPLES = 200_000_000  # frames x channels that will be decoded: 800 MB of float32
+_SHORT_DATA_CHUNK = re.compile(r"^data\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A decoded recording. ``samples``: float32, shape (frames, channels), full scale 1."""
+
+    samples: np.ndarray
+    rate_hz: int
+    format: str
+    declared_frames: int
+
+    @property
+    def mono(self) -> np.ndarray:
+        """Mean over channels, shape (frames,), float32."""
+        return self.samples[:, 0] if self.samples.shape[1] == 1 else self.samples.mean(axis=1)
+
+
+def read_bytes(uri: str, sha256: str | None = None) -> bytes:
+    """A file's bytes. Raises OSError (worth a retry), or `SourceError` when it is not the file that was listed."""
+    content = Path(uri).read_bytes()
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise SourceError(f"{uri} changed while the run was going on: run again")
+    return content
+
+
+def decode(content: bytes) -> Audio:
+    """Decode any format that libsndfile reads (wav of any width, flac, ogg, mp3).
+
+    Raises `BadAudio` saying what is wrong with the content.
+    """
+    if not content:
+        raise BadAudio("the file is empty (0 bytes)")
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            if file.frames * file.channels > MAX_SAMPLES:
+                raise BadAudio(f"{file.frames / file.samplerate:.0f} s of sound is more than a recording can be")
+            if file.frames == 0:
+                raise BadAudio("the file holds no samples")
+            declared = _declared_frames(file)
+            samples = file.read(dtype="float32", always_2d=True)
+            form = f"{file.format}/{file.subtype}"
+            return Audio(samples, file.samplerate, form, max(declared, len(samples)))
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        detail = str(error).split(": ", 1)[-1].strip().rstrip(".")
+        raise BadAudio(f"cannot be decoded as audio ({detail})") from error
+
+
+def _declared_frames(file: soundfile.SoundFile) -> int:
+    """Frames that the header promises; libsndfile says in its log when the data chunk is shorter."""
+    found = _SHORT_DATA_CHUNK.search(file.extra_info)
+    if not found:
+        return int(file.frames)
+    declared, held = int(found[1]), int(found[2])
+    return round(file.frames * declared / held) if held else int(file.frames)
+
+
+def resample(samples: np.ndarray, rate_hz: int, target_hz: int) -> np.ndarray:
+    """Mono float32 samples at ``target_hz`` (soxr, high quality)."""
+    if rate_hz == target_hz:
+        return samples
+    return soxr.resample(samples, rate_hz, target_hz, quality="HQ")

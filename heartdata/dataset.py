@@ -1,0 +1,79 @@
+"""Spectrogram windows for training and scoring, read from memory-mapped shards without decoding."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from heartdata.store import Store
+
+
+class Shards:
+    """Read access to spectrograms by manifest row; each shard is mapped once and never loaded whole."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._maps: dict[str, np.ndarray] = {}
+
+    def spectrogram(self, shard: str, start: int, frames: int) -> np.ndarray:
+        """A view of shape (frames, mel_bands)."""
+        if shard not in self._maps:
+            self._maps[shard] = np.load(self._store.path(shard), mmap_mode="r", allow_pickle=False)
+        return self._maps[shard][start : start + frames]
+
+
+def window(spectrogram: np.ndarray, start: int, width: int) -> np.ndarray:
+    """``width`` columns from ``start`` on, shape (width, mel_bands); what is too short is repeated from its beginning."""
+    if len(spectrogram) >= start + width:
+        return spectrogram[start : start + width]
+    return np.take(spectrogram, np.arange(start, start + width) % len(spectrogram), axis=0)
+
+
+def window_starts(frames: int, width: int) -> list[int]:
+    """Where evaluation windows begin: half overlapping, the last one ending with the recording."""
+    if frames <= width:
+        return [0]
+    return sorted({*range(0, frames - width, width // 2), frames - width})
+
+
+def as_image(columns: np.ndarray) -> torch.Tensor:
+    """(width, mel_bands) to a float32 tensor (1, mel_bands, width), low frequencies first."""
+    return torch.from_numpy(np.ascontiguousarray(columns.T, dtype=np.float32))[None]
+
+
+class Windows(Dataset):
+    """Windows of the recordings of one part: a random one a recording to train, all of them to score.
+
+    Items are (tensor (1, mel_bands, width), class number). Random windows come from torch's generator.
+    """
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        classes: Sequence[str],
+        store: Store,
+        width: int,
+        random: bool,
+    ) -> None:
+        self._shards = Shards(store)
+        self._width, self._random = width, random
+        self.recordings: list[int] = []  # row number in ``rows`` of each item
+        self._items: list[tuple[str, int, int, int, int]] = []
+        numbers = {label: number for number, label in enumerate(classes)}
+        for position, row in enumerate(rows.itertuples(index=False)):
+            starts = [0] if random else window_starts(int(row.frames), width)
+            for at in starts:
+                self.recordings.append(position)
+                self._items.append((row.shard, int(row.start), int(row.frames), at, numbers[row.label]))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        shard, start, frames, at, number = self._items[index]
+        spectrogram = self._shards.spectrogram(shard, start, frames)
+        if self._random:
+            at = int(torch.randint(max(1, frames - self._width + 1), ()))
+        return as_image(window(spectrogram, at, self._width)), torch.tensor(number)

@@ -1,0 +1,62 @@
+"""The first stage: what a source names, with the content hash of each file."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+
+from heartdata.errors import SourceError
+from heartdata.schemas import RECORDINGS
+from heartdata.sources.base import Listed, Source
+from heartdata.store import sha256_file, table_from_rows
+
+
+def take_inventory(
+    source: Source,
+    workdir: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[pa.Table, list[str]]:
+    """All recordings of ``source`` (schema RECORDINGS, sorted by id) and the source's remarks.
+
+    Files are hashed in threads; ``progress(done, total)`` is called now and then. Raises `SourceError` when there
+    is nothing at all or two recordings have one id.
+    """
+    listing = source.listing(workdir)
+    listed = sorted(listing.recordings, key=lambda r: r.recording_id)
+    if not listed:
+        raise SourceError(f"the source {source.name} names no recordings: is the folder empty?")
+    twice = sorted(
+        {a.recording_id for a, b in zip(listed, listed[1:], strict=False) if a.recording_id == b.recording_id}
+    )
+    if twice:
+        raise SourceError(f"two recordings are called {twice[0]!r}: ids must be unique")
+    rows = []
+    with ThreadPoolExecutor() as pool:
+        for done, row in enumerate(pool.map(lambda r: _row(source.name, r), listed), 1):
+            rows.append(row)
+            progress(done, len(listed))
+    return table_from_rows(rows, RECORDINGS), list(listing.notes)
+
+
+def _row(source: str, listed: Listed) -> dict[str, object]:
+    missing, sha256, size = listed.missing, None, None
+    if listed.path is not None:
+        try:
+            sha256, size = sha256_file(listed.path), listed.path.stat().st_size
+        except OSError as error:
+            missing = f"{listed.path} cannot be read ({error.strerror})"
+    return {
+        "recording_id": listed.recording_id,
+        "uri": str(listed.path) if listed.path else None,
+        "sha256": sha256,
+        "size_bytes": size,
+        "source": source,
+        "collection": listed.collection,
+        "subject": listed.subject,
+        "site": listed.site,
+        "label": listed.label,
+        "missing": missing,
+        "extra": json.dumps(listed.extra, sort_keys=True, ensure_ascii=False),
+    }

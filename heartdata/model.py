@@ -1,0 +1,81 @@
+"""The network (torchvision's resnet34 on one channel), its weights as safetensors, and what a model file set holds."""
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from heartdata.errors import ConfigError
+
+DOWNLOAD_TIMEOUT_S = 20
+
+
+def build_net(classes: int) -> nn.Module:
+    """resnet34 with random weights, one input channel, ``classes`` outputs: (n, 1, mel_bands, width) to (n, classes)."""
+    from torchvision.models import resnet34
+
+    net = resnet34(weights=None, num_classes=classes)
+    net.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return net
+
+
+def imagenet_weights() -> dict[str, torch.Tensor]:
+    """torchvision's ImageNet weights for one channel (the three summed), without the last layer.
+
+    Read from torch's cache, else downloaded. Raises `ConfigError` when they cannot be had.
+    """
+    from torchvision.models import ResNet34_Weights
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+    try:
+        weights = ResNet34_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"ImageNet weights cannot be had ({error}): bring them once, or set training.init=random"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+    weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)
+    return backbone(weights)
+
+
+def backbone(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """All but the last layer, whose size depends on the classes."""
+    return {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Weights from a ``.safetensors`` file. Raises `ConfigError` naming the file when it is not one."""
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist: training.init must name a .safetensors file")
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises its own Rust exceptions
+        raise ConfigError(f"{path} is not a safetensors file ({error})") from error
+
+
+def start_from(net: nn.Module, weights: dict[str, torch.Tensor], named: str) -> None:
+    """Copy ``weights`` into ``net`` but for its last layer. Raises `ConfigError` when they are of another network."""
+    try:
+        absent, surplus = net.load_state_dict(backbone(weights), strict=False)
+    except RuntimeError as error:
+        raise ConfigError(f"the weights {named} do not fit resnet34 on one channel") from error
+    if surplus or any(not name.startswith("fc.") for name in absent):
+        raise ConfigError(f"the weights {named} do not fit resnet34 on one channel")
+
+
+def weights_bytes(net: nn.Module) -> bytes:
+    """The weights as the content of a ``.safetensors`` file."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()})
+
+
+def load_net(weights: Path, classes: Sequence[str]) -> nn.Module:
+    """A network in evaluation mode with the weights of a ``.safetensors`` file."""
+    net = build_net(len(classes))
+    net.load_state_dict(read_weights(weights))
+    return net.eval()

@@ -1,0 +1,111 @@
+"""Pictures of a run as PNG bytes: training curves, confusion matrix, ROC, example spectrograms."""
+
+import io
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from heartdata.dataset import Shards
+from heartdata.scores import confusion
+from heartdata.spectrograms import SpectrogramConfig
+from heartdata.store import Store
+
+
+def _png(figure: Figure, note: str) -> bytes:
+    if note:
+        figure.text(0.01, 0.005, note, fontsize=8, color="#52606d")
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def training_curves(history: pd.DataFrame, best_epoch: int, note: str = "") -> bytes:
+    """Losses and validation macro-F1 over epochs, the kept epoch marked."""
+    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
+    loss, score = figure.subplots(1, 2)
+    loss.plot(history["epoch"], history["train_loss"], label="training")
+    loss.plot(history["epoch"], history["valid_balanced_loss"], label="validation, classes balanced")
+    score.plot(history["epoch"], history["valid_macro_f1"], color="#13795b", label="validation macro-F1 (windows)")
+    score.set_ylim(0, 1.02)
+    for axes, title in ((loss, "Cross entropy"), (score, "Macro-F1")):
+        axes.axvline(best_epoch, color="#9aa5b1", linestyle="--", linewidth=1, label="epoch kept")
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    return _png(figure, note)
+
+
+def confusion_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
+    """Counts of test recordings, coloured by the share of the true class."""
+    counts = confusion(predictions["label"].to_numpy(object), predictions["answer"].to_numpy(object), classes)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 2.6 + 0.75 * len(classes)
+    figure = Figure(figsize=(side + 0.8, side), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        axes.text(
+            column,
+            row,
+            f"{count:.0f}",
+            ha="center",
+            va="center",
+            color="white" if shares[row, column] > 0.5 else "black",
+        )
+    axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xlabel("answered")
+    axes.set_ylabel("true")
+    axes.set_title("Test recordings")
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
+    return _png(figure, note)
+
+
+def roc_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
+    """One curve a class against the rest."""
+    figure = Figure(figsize=(5, 4.6), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#9aa5b1", linestyle="--", linewidth=1)
+    for name in classes:
+        positive = (predictions["label"] == name).to_numpy(bool)
+        if 0 < positive.sum() < len(positive):
+            scores = predictions[f"p_{name}"].to_numpy(float)
+            false_rate, true_rate, _ = roc_curve(positive, scores)
+            axes.plot(false_rate, true_rate, label=f"{name} ({roc_auc_score(positive, scores):.2f})")
+    axes.set_xlabel("1 - specificity")
+    axes.set_ylabel("sensitivity")
+    axes.set_title("ROC on test recordings (AUROC)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    return _png(figure, note)
+
+
+def spectrogram_sheet(
+    manifest: pd.DataFrame, store: Store, config: SpectrogramConfig, note: str = "", each: int = 3
+) -> bytes:
+    """``each`` training examples a class, as the network sees them."""
+    train = manifest[manifest["part"] == "train"]
+    classes = sorted(train["label"].unique())
+    figure = Figure(figsize=(3.4 * each + 0.6, 1.7 * len(classes) + 0.7), dpi=110, layout="constrained")
+    grid = figure.subplots(len(classes), each, squeeze=False)
+    shards = Shards(store)
+    for axes_row, name in zip(grid, classes, strict=True):
+        examples = train[train["label"] == name].drop_duplicates("group").head(each)
+        for axes, row in zip(axes_row, examples.itertuples(index=False), strict=False):
+            spectrogram = shards.spectrogram(row.shard, row.start, row.frames)
+            axes.imshow(
+                spectrogram.T.astype(np.float32), origin="lower", aspect="auto", cmap="magma",
+                extent=(0, len(spectrogram) * config.hop_s, 0, config.mel_bands),
+            )  # fmt: skip
+            axes.set_title(row.recording_id, fontsize=7)
+            axes.tick_params(labelsize=7)
+        for axes in axes_row[len(examples) :]:
+            axes.set_axis_off()
+        axes_row[0].set_ylabel(f"{name}\nmel band", fontsize=8)
+    for axes in grid[-1]:
+        axes.set_xlabel("s", fontsize=8)
+    return _png(figure, note)

@@ -1,0 +1,144 @@
+"""The Arrow schema of every manifest, checked on each write and read.
+
+Units are in the names. A field marked as a location says where something lies on this machine; it is
+left out of content digests, so that moving a folder changes no data set version.
+"""
+
+import pyarrow as pa
+
+S, F, N, B = pa.string(), pa.float64(), pa.int64(), pa.bool_()
+
+
+def _location(name: str) -> pa.Field:
+    return pa.field(name, S, metadata={"location": "1"})
+
+
+def _schema(*fields: tuple[str, pa.DataType] | pa.Field) -> pa.Schema:
+    return pa.schema([f if isinstance(f, pa.Field) else pa.field(*f) for f in fields])
+
+
+# One row a recording that the source names, whether or not its file can be used.
+RECORDINGS = _schema(
+    (
+        "recording_id",
+        S,
+    ),  # unique, stable from night to night: the path inside the source
+    _location("uri"),
+    ("sha256", S),  # of the file's bytes; null when there is no file
+    ("size_bytes", N),
+    ("source", S),
+    ("collection", S),  # a database or set inside the source
+    ("subject", S),  # null when the source does not know
+    ("site", S),  # where on the chest, or null
+    ("label", S),  # null = unlabelled
+    ("missing", S),  # why there is no file; null when there is one
+    ("extra", S),  # JSON: whatever else the source says
+)
+
+# One row a distinct file content.
+FACTS = _schema(
+    ("sha256", S),
+    ("error", S),  # why it cannot be decoded; the other facts are then null
+    ("format", S),
+    ("rate_hz", N),
+    ("channels", N),
+    ("frames", N),
+    ("duration_s", F),
+    ("missing_fraction", F),  # of the frames that the header declares
+    ("peak", F),  # full scale = 1
+    ("rms", F),
+    ("dc_offset", F),
+    ("clipped_fraction", F),
+    ("silent_fraction", F),
+    ("finite", B),
+    ("periodicity", F),  # 0-1, see heartdata.measure.periodicity
+    ("samples_sha256", S),  # of the decoded samples: finds copies with other headers
+)
+
+ACCEPTED = _schema(
+    ("recording_id", S),
+    ("sha256", S),
+    ("source", S),
+    ("collection", S),
+    ("subject", S),
+    ("site", S),
+    ("label", S),
+    ("rate_hz", N),
+    ("channels", N),
+    ("duration_s", F),
+    ("peak", F),
+    ("rms", F),
+    ("periodicity", F),
+    ("samples_sha256", S),
+    ("warnings", S),  # names of failed checks of severity warning, comma separated
+)
+
+QUARANTINE = _schema(
+    ("recording_id", S),
+    _location("uri"),
+    ("source", S),
+    ("label", S),
+    ("check", S),  # the first failed check of severity critical
+    ("reason", S),  # in words that a person can act on, every failed check in it
+)
+
+CHECKS = _schema(
+    ("check", S),
+    ("level", S),  # recording | table
+    ("severity", S),  # critical | warning
+    ("passed", B),
+    ("failing", N),  # recordings, for level recording
+    ("observed", S),
+    ("reason", S),
+)
+
+SPLITS = _schema(("recording_id", S), ("sha256", S), ("group", S), ("label", S), ("part", S))
+
+# One row a distinct file content; rows start..start+frames of the shard are its spectrogram.
+SPECTROGRAMS = _schema(("sha256", S), ("shard", S), ("shard_sha256", S), ("start", N), ("frames", N))
+
+# What training sees, one row a recording. Its content digest is the data set version.
+MANIFEST = _schema(
+    ("recording_id", S),
+    _location("uri"),
+    ("sha256", S),
+    ("source", S),
+    ("collection", S),
+    ("subject", S),
+    ("group", S),
+    ("site", S),
+    ("label", S),
+    ("part", S),  # train | valid | test
+    ("rate_hz", N),
+    ("channels", N),
+    ("duration_s", F),
+    ("peak", F),
+    ("rms", F),
+    ("shard", S),
+    ("start", N),
+    ("frames", N),
+)
+
+HISTORY = _schema(
+    ("epoch", N),
+    ("train_loss", F),
+    ("valid_loss", F),
+    ("valid_balanced_loss", F),  # what the best epoch is chosen by
+    ("valid_macro_f1", F),
+    ("learning_rate", F),
+    ("seconds", F),
+)
+
+FIGURES = _schema(("model", S), ("metric", S), ("value", F), ("low", F), ("high", F))
+
+
+def predictions_schema(classes: list[str]) -> pa.Schema:
+    """One row a held-out recording: truth, answer, and one probability a class (``p_<class>``)."""
+    return _schema(
+        ("recording_id", S),
+        ("sha256", S),
+        ("group", S),
+        ("label", S),
+        ("answer", S),
+        *[(f"p_{c}", F) for c in classes],
+    )

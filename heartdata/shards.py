@@ -1,0 +1,35 @@
+"""Parting work into shards by content, so that a new recording touches one shard and no other."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from heartdata.store import sha256_json
+
+TIERS = ((2_000, 16), (20_000, 64))  # up to so many recordings, so many shards
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A bucket of recordings: pairs (sha256, uri), sorted, each content once."""
+
+    number: int
+    recordings: tuple[tuple[str, str], ...]
+
+    def digest(self) -> str:
+        """Hex sha256 over the contents; where they lie does not matter."""
+        return sha256_json([sha256 for sha256, _ in self.recordings])
+
+
+def shard_count(contents: int) -> int:
+    """How many buckets so many contents are parted into: tens to hundreds, the same for similar numbers."""
+    return next((count for limit, count in TIERS if contents <= limit), 256)
+
+
+def into_shards(recordings: Iterable[tuple[str, str]], count: int | None = None) -> list[Shard]:
+    """Pairs (sha256, uri) to the non-empty buckets; the bucket depends on the content alone."""
+    uris = dict(sorted(recordings, reverse=True))  # of several places with one content, the first by name
+    count = count or shard_count(len(uris))
+    buckets: dict[int, list[tuple[str, str]]] = {}
+    for sha256, uri in sorted(uris.items()):
+        buckets.setdefault(int(sha256[:8], 16) % count, []).append((sha256, uri))
+    return [Shard(number, tuple(rows)) for number, rows in sorted(buckets.items())]

@@ -1,0 +1,94 @@
+"""The PASCAL Classifying Heart Sounds Challenge 2011: set_a (phone app) and set_b (digital stethoscope).
+
+Its tables name files that are not on the disk in those words; `file_key` brings both to one form, and every row
+must then join to exactly one file.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pandas as pd
+
+from heartdata.errors import SourceError
+from heartdata.sources.base import FolderSource, Listed, Listing, audio_files
+
+_SET_B_NAME = re.compile(r"(?:^|_)(?P<subject>\d+)_(?P<epoch_ms>\d{13})_(?P<site>[A-Z])_?(?P<repeat>\d*)$")
+
+
+class PascalSource(FolderSource):
+    """Configuration: ``data`` is the folder that holds set_a.csv, set_b.csv, set_a/ and set_b/."""
+
+    # Labels of set_a say which device was used (extrahls and artifact only from phones, extrastole only from
+    # stethoscopes): both are checked, one is trained on.
+    preset: ClassVar[dict[str, Any]] = {
+        "split": {"collections": ["set_b"]},
+        "training": {"epochs": 20},
+    }
+
+    name: Literal["pascal"] = "pascal"
+    sets: tuple[Literal["set_a", "set_b"], ...] = ("set_a", "set_b")
+
+    def listing(self, workdir: Path) -> Listing:
+        """Both sets, unlabelled recordings included. Rows that join to no single file raise `SourceError`."""
+        root = self.existing("folder with set_a.csv and set_b.csv")
+        rows, notes = [], []
+        for name in self.sets:
+            recordings, unnamed = _read_set(root, name)
+            rows += recordings
+            if unnamed:
+                notes.append(
+                    f"{len(unnamed)} files in {name}/ stand in no row of {name}.csv; kept as unlabelled: {unnamed[0]}, ..."
+                )
+        return Listing(rows, notes)
+
+
+def file_key(name: str) -> str:
+    """One form for a file's name on the disk and in the tables: no prefixes, single underscores, no suffix."""
+    stem = Path(name).name.removesuffix(".wav")
+    stem = re.sub(r"Btraining_|Aunlabelledtest|Bunlabelledtest", "", stem)
+    return re.sub(r"_+", "_", stem).strip("_")
+
+
+def _read_set(root: Path, name: str) -> tuple[list[Listed], list[str]]:
+    csv, folder = root / f"{name}.csv", root / name
+    for needed in (csv, folder):
+        if not needed.exists():
+            raise SourceError(f"{needed} is not there: --data must be the folder that holds {name}.csv and {name}/")
+    files: dict[str, list[Path]] = {}
+    for path in audio_files(folder):
+        files.setdefault(file_key(path.name), []).append(path)
+    table = pd.read_csv(csv, dtype=str, keep_default_na=False)
+    if not {"fname", "label", "sublabel"} <= set(table.columns):
+        raise SourceError(f"{csv} lacks the columns fname, label, sublabel: is it the challenge's own table?")
+    rows, unjoined = [], []
+    for row in table.to_dict("records"):
+        found = files.pop(file_key(row["fname"]), [])
+        if len(found) == 1:
+            rows.append(_listed(root, name, found[0], row))
+        else:
+            unjoined.append(f"{row['fname']} ({len(found)} files)")
+    if unjoined:
+        raise SourceError(
+            f"{csv}: {len(unjoined)} of {len(table)} rows do not join to exactly one file, the first being "
+            f"{'; '.join(unjoined[:5])}: complete the download of {name}/"
+        )
+    rest = sorted(path for paths in files.values() for path in paths)
+    rows += [_listed(root, name, path, {"label": "", "sublabel": ""}) for path in rest]
+    return rows, [str(path.relative_to(root)) for path in rest]
+
+
+def _listed(root: Path, name: str, path: Path, row: dict[str, str]) -> Listed:
+    parts = _SET_B_NAME.search(file_key(path.name)) if name == "set_b" else None
+    extra = {"noisy": "true"} if row["sublabel"].startswith("noisy") else {}
+    if parts:
+        extra |= {"epoch_ms": parts["epoch_ms"], "repeat": parts["repeat"]}
+    return Listed(
+        recording_id=path.relative_to(root).as_posix(),
+        path=path,
+        label=row["label"] or None,
+        subject=f"b{parts['subject']}" if parts else None,
+        site=parts["site"] if parts else None,
+        collection=name,
+        extra=extra,
+    )

@@ -1,0 +1,184 @@
+"""Made heart sounds with known beat times: normal, murmur, extrasystole, artifact.
+
+Scores on them prove plumbing only. S1 and S2 are pairs of Gabor kernels on a heart rhythm with respiratory
+arrhythmia; murmurs are band-passed noise under an envelope between them; see docs/demo.md for the parameters.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import butter, sosfilt
+
+CLASSES = ("normal", "murmur", "extrasystole", "artifact")
+RATE_HZ = 4000
+MURMUR_BANDS_HZ = {
+    "ejection": (60.0, 142.0),
+    "pathological": (52.0, 299.0),
+    "regurgitation": (52.0, 400.0),
+}
+
+
+@dataclass(frozen=True)
+class Heart:
+    """What stays the same in one subject."""
+
+    kind: str
+    rate_bpm: float
+    arrhythmia: float
+    breath_hz: float
+    s1_hz: float
+    s2_hz: float
+    s2_gain: float
+    murmur_band_hz: tuple[float, float]
+    murmur_shape: str
+    murmur_gain: float
+
+    @classmethod
+    def draw(cls, kind: str, rng: np.random.Generator) -> "Heart":
+        """A random subject of class ``kind`` (one of CLASSES)."""
+        child = rng.random() < 0.15
+        bands = list(MURMUR_BANDS_HZ.values())
+        return cls(
+            kind=kind,
+            rate_bpm=rng.uniform(90, 150) if child else rng.uniform(50, 110),
+            arrhythmia=rng.uniform(0.02, 0.06),
+            breath_hz=rng.uniform(0.15, 0.4),
+            s1_hz=rng.uniform(30, 80),
+            s2_hz=rng.uniform(50, 120),
+            s2_gain=rng.uniform(0.5, 1.0),
+            murmur_band_hz=bands[rng.integers(len(bands))],
+            murmur_shape=str(rng.choice(["diamond", "plateau", "crescendo"])),
+            murmur_gain=rng.uniform(0.3, 0.5),
+        )
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Samples (float32, shape (n,), peak .8) at RATE_HZ, and the true times of S1 and S2 in seconds."""
+
+    samples: np.ndarray
+    s1_s: np.ndarray
+    s2_s: np.ndarray
+
+
+def make_sound(heart: Heart, duration_s: float, site: int, rng: np.random.Generator) -> Sound:
+    """One recording of ``heart`` at chest site ``site`` (0-3: another device filter and loudness each)."""
+    time_s = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
+    signal = 0.02 * pink_noise(len(time_s), rng)
+    if heart.kind == "artifact":
+        s1 = s2 = np.empty(0)
+        signal = signal + _friction(time_s, rng)
+    else:
+        s1, s2 = beat_times(heart, duration_s, rng)
+        breathing = 1 + rng.uniform(0.1, 0.25) * np.sin(2 * np.pi * heart.breath_hz * time_s)
+        signal = signal + breathing * _heart_sounds(heart, time_s, s1, s2, rng)
+        if heart.kind == "murmur":
+            signal = signal + heart.murmur_gain * breathing * _murmur(heart, time_s, s1, s2, rng)
+    signal = signal + 0.005 * np.sin(2 * np.pi * 50 * time_s + rng.uniform(0, 2 * np.pi))
+    low_hz, high_hz = ((20, 800), (20, 650), (25, 700), (30, 600))[site % 4]
+    signal = sosfilt(butter(2, (low_hz, high_hz), "bandpass", fs=RATE_HZ, output="sos"), signal)
+    return Sound((0.8 * signal / np.abs(signal).max()).astype(np.float32), s1, s2)
+
+
+def beat_times(heart: Heart, duration_s: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Times of S1 and S2 in seconds: RR = 60/HR (1 + a sin(2 pi f t) + e), S1-S2 = 480 - 2.1 HR ms (>= 200 ms)."""
+    base_s = 60 / heart.rate_bpm
+    t, phase, extra = rng.uniform(0, base_s), rng.uniform(0, 2 * np.pi), False
+    s1: list[float] = []
+    s2: list[float] = []
+    while t < duration_s - 0.1:
+        wave = heart.arrhythmia * np.sin(2 * np.pi * heart.breath_hz * t + phase)
+        interval_s = base_s * (1 + wave + rng.normal(0, 0.02))
+        if extra:  # the pause after the early beat
+            interval_s, extra = base_s * rng.uniform(1.25, 1.4), False
+        elif heart.kind == "extrasystole" and s1 and rng.random() < 0.3:
+            interval_s, extra = base_s * rng.uniform(0.6, 0.75), True
+        systole_s = min(max(0.48 - 0.0021 * heart.rate_bpm, 0.2), interval_s / 2)
+        s1.append(t + rng.normal(0, 0.002))
+        s2.append(t + systole_s + rng.normal(0, 0.002))
+        t += interval_s
+    return np.array(s1), np.array(s2)
+
+
+def pink_noise(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise with power falling as 1/f, shape (n,), unit variance."""
+    spectrum = np.fft.rfft(rng.standard_normal(n))
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    spectrum[0] = 0
+    noise = np.fft.irfft(spectrum, n)
+    return noise / noise.std()
+
+
+def _gabor(time_s: np.ndarray, centre_s: float, sigma_s: float, freq_hz: float, phase: float) -> np.ndarray:
+    t = time_s - centre_s
+    return np.exp(-(t**2) / (2 * sigma_s**2)) * np.cos(2 * np.pi * freq_hz * t + phase)
+
+
+def _heart_sounds(
+    heart: Heart,
+    time_s: np.ndarray,
+    s1: np.ndarray,
+    s2: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    signal = np.zeros_like(time_s)
+    for times, freq_hz, gain, low_s, high_s in (
+        (s1, heart.s1_hz, 1.0, 0.015, 0.025),
+        (s2, heart.s2_hz, heart.s2_gain, 0.010, 0.018),
+    ):
+        for at in times:
+            near = slice(max(0, int((at - 0.15) * RATE_HZ)), max(0, int((at + 0.2) * RATE_HZ)))
+            beat = gain * rng.uniform(0.85, 1.15)
+            sigma_s = rng.uniform(low_s, high_s)
+            second_s = at + rng.uniform(0.01, 0.03)  # the two valves of each sound
+            signal[near] += beat * _gabor(time_s[near], at, sigma_s, freq_hz, rng.uniform(-0.5, 0.5))
+            signal[near] += (
+                0.6
+                * beat
+                * _gabor(
+                    time_s[near],
+                    second_s,
+                    sigma_s,
+                    1.2 * freq_hz,
+                    rng.uniform(-0.5, 0.5),
+                )
+            )
+    return signal
+
+
+def _murmur(
+    heart: Heart,
+    time_s: np.ndarray,
+    s1: np.ndarray,
+    s2: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    sos = butter(4, heart.murmur_band_hz, "bandpass", fs=RATE_HZ, output="sos")
+    noise = sosfilt(sos, rng.standard_normal(len(time_s)))
+    noise /= noise.std()
+    envelope = np.zeros_like(time_s)
+    for start_s, end_s in zip(s1 + 0.03, s2 - 0.01, strict=True):
+        u = np.clip((time_s - start_s) / max(end_s - start_s, 1e-3), 0, 1)
+        shape = {
+            "diamond": np.sin(np.pi * u),
+            "plateau": np.minimum(1, 8 * u * (1 - u)),
+            "crescendo": u * (u < 1),
+        }
+        envelope = np.maximum(envelope, shape[heart.murmur_shape])
+    return noise * envelope
+
+
+def _friction(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rubbing, knocks and speech-band bursts at random times: no heart in it."""
+    signal = np.zeros_like(time_s)
+    for _ in range(rng.integers(4, 10)):
+        at, width_s = rng.uniform(0, time_s[-1]), rng.uniform(0.05, 0.8)
+        low_hz = rng.uniform(60, 300)
+        burst = sosfilt(
+            butter(2, (low_hz, 3 * low_hz), "bandpass", fs=RATE_HZ, output="sos"),
+            rng.standard_normal(len(time_s)),
+        )
+        signal += rng.uniform(0.3, 1) * burst / burst.std() * np.exp(-(((time_s - at) / width_s) ** 2))
+    for _ in range(rng.integers(1, 6)):
+        signal[rng.integers(len(signal))] += rng.choice([-3, 3])
+    return signal
