@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from heartdata.errors import ConfigError
 from heartdata.measure import MeasureConfig
@@ -81,6 +81,16 @@ class RunConfig(Settings):
         description="output folder",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _lay_over_preset(cls, values: Any) -> Any:
+        """What is not said is taken from the source's preset before the defaults, however the object is made."""
+        if not isinstance(values, dict):
+            return values
+        named = values.get("source", {})
+        name = named.get("name", "demo") if isinstance(named, dict) else getattr(named, "name", "demo")
+        return _merged(SOURCES[name].preset if name in SOURCES else {}, values)
+
 
 def build_config(
     source: str = "demo",
@@ -97,7 +107,7 @@ def build_config(
     source = named.get("name", source) if isinstance(named, dict) else source
     if source not in SOURCES:
         raise ConfigError(f"there is no source {source!r}: choose one of {', '.join(SOURCES)}")
-    values: dict[str, Any] = _merged(SOURCES[source].preset, {"source": {"name": source}})
+    values: dict[str, Any] = {"source": {"name": source}}
     if data is not None:
         if source == "demo":
             raise ConfigError("the source demo makes its recordings: name another source beside --data")

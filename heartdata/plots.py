@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from heartdata.dataset import Shards
-from heartdata.scores import confusion
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.store import Store
 
@@ -41,7 +40,7 @@ def training_curves(history: pd.DataFrame, best_epoch: int, note: str = "") -> b
 
 def confusion_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
     """Counts of test recordings, coloured by the share of the true class."""
-    counts = confusion(predictions["label"].to_numpy(object), predictions["answer"].to_numpy(object), classes)
+    counts = confusion_matrix(predictions["label"], predictions["answer"], labels=classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.6 + 0.75 * len(classes)
     figure = Figure(figsize=(side + 0.8, side), dpi=120, layout="constrained")

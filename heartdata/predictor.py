@@ -31,10 +31,10 @@ class Predictor:
     config: ModelConfig
 
     @classmethod
-    def load(cls, weights: Path, config: Path) -> "Predictor":
+    def load(cls, weights: str | Path, config: str | Path) -> "Predictor":
         """From the two files of a model: ``weights.safetensors`` and ``config.json``."""
-        settings = ModelConfig.model_validate_json(config.read_text())
-        return cls(load_net(weights, settings.classes), settings)
+        settings = ModelConfig.model_validate_json(Path(config).read_text())
+        return cls(load_net(Path(weights), settings.classes), settings)
 
     def answer_spectrogram(self, spectrogram: np.ndarray) -> Answer:
         """The mean of the class probabilities over overlapping windows of a spectrogram (columns, mel_bands)."""

@@ -64,15 +64,19 @@ def content_digest(table: pa.Table) -> str:
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path``; on success flush it to disk and rename it to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".tmp")
+    temporary = tempfile.NamedTemporaryFile(  # noqa: SIM115 (closed by the with below, before the rename)
+        dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".tmp", delete=False
+    )
+    unfinished = Path(temporary.name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
+        with temporary as file:
+            yield file  # type: ignore[misc]
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        unfinished.chmod(0o644)
+        unfinished.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
 
 

@@ -1,0 +1,78 @@
+"""Stage 8: scores on held-out subjects at recording level, the baselines beside them, and pictures."""
+
+import pandas as pd
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from heartdata.config import EvaluationConfig
+from heartdata.schemas import FIGURES, HISTORY, MANIFEST, predictions_schema
+from heartdata.store import Artifact, Store, table_from_rows
+from tasks.progress import track
+from tasks.stage import stage
+from tasks.train import TrainedModel
+
+VERSION = "1"  # raise when the same model gets other figures
+
+
+class Evaluation(BaseModel):
+    """Predictions and figures (schemas `predictions_schema` and FIGURES) of the test part, and PNG pictures."""
+
+    model_config = ConfigDict(frozen=True)
+
+    predictions: Artifact
+    figures: Artifact
+    per_class: dict[str, dict[str, float]]
+    pictures: dict[str, Artifact]
+
+
+@stage("evaluate", VERSION)
+def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, note: str, store: Store) -> Evaluation:
+    """Answer every test recording once; ``note`` is written under the pictures."""
+    import numpy as np
+
+    from heartdata import scores
+    from heartdata.dataset import Shards
+    from heartdata.predictor import Predictor
+
+    table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
+    predictor = Predictor.load(store.path(model.weights.name), store.path(model.config.name))
+    shards, answers = Shards(store), []
+    test = table[table["part"] == "test"]
+    with track("evaluate", len(test), "recordings") as advance:
+        for done, row in enumerate(test.itertuples(index=False), 1):
+            answers.append(predictor.answer_spectrogram(shards.spectrogram(row.shard, row.start, row.frames)))
+            advance(done)
+        by_model = {
+            "resnet34": np.array([answer.probabilities for answer in answers]),
+            "metadata only": scores.metadata_baseline(table, classes),
+            "majority class": scores.majority_baseline(table, classes),
+        }
+        predictions = {name: scores.prediction_rows(table, p, classes) for name, p in by_model.items()}
+        figures = [
+            row
+            for name, rows in predictions.items()
+            for row in scores.with_intervals(name, rows, classes, config.bootstrap, config.seed)
+        ]
+        ours = predictions["resnet34"]
+        advance(len(test), len(test), f"macro-F1 {figures[0]['value']:.3f}")
+        schema = predictions_schema(classes)
+        return Evaluation(
+            predictions=store.write_table("predictions", pa.Table.from_pandas(ours, preserve_index=False), schema),
+            figures=store.write_table("figures", table_from_rows(figures, FIGURES), FIGURES),
+            per_class=scores.per_class(ours, classes).to_dict("index"),
+            pictures=_pictures(table, ours, classes, model, predictor, note, store),
+        )
+
+
+def _pictures(
+    table: pd.DataFrame, ours: pd.DataFrame, classes: list[str], model: TrainedModel, predictor, note: str, store: Store
+) -> dict[str, Artifact]:
+    from heartdata import plots
+
+    pictures = {
+        "training_curves": plots.training_curves(store.read_frame(model.history, HISTORY), model.best_epoch, note),
+        "confusion_matrix": plots.confusion_picture(ours, classes, note),
+        "roc": plots.roc_picture(ours, classes, note),
+        "spectrograms": plots.spectrogram_sheet(table, store, predictor.config.spectrogram, note),
+    }
+    return {name: store.write_bytes("pictures", ".png", content) for name, content in pictures.items()}

@@ -1,0 +1,26 @@
+"""Fanning a task out over shards inside a flow, with progress in recordings."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import Task
+from prefect.futures import as_completed
+
+from heartdata.shards import Shard
+from tasks.progress import track
+
+
+def fan_out(task: Task, shards: Sequence[Shard], stage: str, **inputs: Any) -> list[Any]:
+    """Submit ``task`` once a shard to the flow's task runner; results in the order of ``shards``.
+
+    Raises what the first failed task raised, once all have ended: finished shards stay cached for the next run.
+    """
+    sizes = {}
+    with track(stage, sum(len(s.recordings) for s in shards), "recordings") as advance:
+        futures = [task.submit(shard=shard, **inputs) for shard in shards]
+        sizes = {f.task_run_id: len(s.recordings) for f, s in zip(futures, shards, strict=True)}
+        done = 0
+        for future in as_completed(futures):
+            done += sizes[future.task_run_id]
+            advance(done, detail=f"{done} recordings in {len(shards)} shards")
+        return [future.result() for future in futures]

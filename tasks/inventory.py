@@ -1,0 +1,30 @@
+"""Stage 1: what the source names, with content hashes. Never cached: looking at the folder is how news are found."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from heartdata.inventory import take_inventory
+from heartdata.schemas import RECORDINGS
+from heartdata.sources import Source
+from heartdata.store import Artifact, Store
+from tasks.progress import track
+from tasks.stage import is_transient
+
+
+@task(
+    name="inventory",
+    cache_policy=NO_CACHE,
+    retries=3,
+    retry_delay_seconds=5,
+    retry_condition_fn=is_transient,
+    timeout_seconds=7200,
+)
+def inventory(source: Source, store: Store) -> Artifact:
+    """List the recordings of ``source`` (schema RECORDINGS); ``counts`` holds the source's remarks."""
+    with track("inventory", unit="files") as advance:
+        table, notes = take_inventory(source, store.path("made"), advance)
+        subjects = table.column("subject").drop_null().unique()
+        counts: dict[str, int | float | str] = {"found": table.num_rows, "subjects": len(subjects)}
+        advance(table.num_rows, table.num_rows, f"{table.num_rows} recordings, {len(subjects)} subjects")
+        counts |= {f"note_{number}": note for number, note in enumerate(notes)}
+        return store.write_table("recordings", table, RECORDINGS, counts)

@@ -1,0 +1,42 @@
+"""Stage 2: decode every file once and take its facts, in parallel over shards."""
+
+import pyarrow as pa
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from heartdata.measure import VERSION, MeasureConfig, measure_file
+from heartdata.schemas import FACTS, RECORDINGS
+from heartdata.shards import Shard, into_shards
+from heartdata.store import Artifact, Store, table_from_rows
+from tasks.fanout import fan_out
+from tasks.stage import stage
+
+
+@stage("measure shard", VERSION, timeout_s=None)
+def measure_shard(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
+    """The facts (schema FACTS) of one shard's files; a file that cannot be decoded becomes a row with its error."""
+    rows = [measure_file(uri, sha256, config) for sha256, uri in shard.recordings]
+    return store.write_table("facts/shards", table_from_rows(rows, FACTS), FACTS)
+
+
+def file_shards(recordings: Artifact, store: Store, wanted: set[str] | None = None) -> list[Shard]:
+    """The recordings' distinct files (those with a sha256 in ``wanted``, or all) in shards."""
+    table = store.read_table(recordings, RECORDINGS).select(["sha256", "uri"]).to_pylist()
+    pairs = [(row["sha256"], row["uri"]) for row in table if row["sha256"] is not None]
+    return into_shards(p for p in pairs if wanted is None or p[0] in wanted)
+
+
+@task(name="gather facts", cache_policy=NO_CACHE, retries=2)
+def gather_facts(parts: list[Artifact], store: Store) -> Artifact:
+    """All shards' facts as one table."""
+    tables = [store.read_table(part, FACTS) for part in parts]
+    return store.write_table("facts", pa.concat_tables([FACTS.empty_table(), *tables]).sort_by("sha256"), FACTS)
+
+
+@flow(name="measure", validate_parameters=False, task_runner=ThreadPoolTaskRunner(), flow_run_name="measure")
+def measure(recordings: Artifact, config: MeasureConfig, store: Store) -> Artifact:
+    """The facts of every distinct file of ``recordings`` (schema FACTS)."""
+    shards = file_shards(recordings, store)
+    parts = fan_out(measure_shard, shards, "measure", config=config, store=store)
+    return gather_facts(parts, store)

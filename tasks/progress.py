@@ -1,0 +1,78 @@
+"""Progress of long work: bars in the terminal when somebody watches, a progress artifact in the Prefect UI always.
+
+The seconds that each stage took in this process are kept for the summary.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Protocol
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import FlowRunContext, TaskRunContext
+
+ARTIFACT_EVERY_S = 3.0
+
+
+class Display(Protocol):
+    """Whoever shows progress to a person; the command line sets one."""
+
+    def started(self, stage: str, total: int, unit: str) -> None: ...
+    def advanced(self, stage: str, done: int, total: int, detail: str) -> None: ...
+    def finished(self, stage: str, seconds: float | None, detail: str) -> None: ...
+
+
+class _Run:
+    display: Display | None = None
+    seconds: dict[str, float] = {}
+
+
+def begin(display: Display | None = None) -> None:
+    """Forget the last run's times; ``display`` will show this one's."""
+    _Run.display, _Run.seconds = display, {}
+
+
+def seconds() -> dict[str, float]:
+    """Seconds of each stage that did work in this run."""
+    return dict(_Run.seconds)
+
+
+def unchanged(stage: str) -> None:
+    """A stage whose result was taken from the cache."""
+    if _Run.display and stage not in _Run.seconds and not stage.endswith(" shard"):
+        _Run.display.finished(stage, None, "")
+
+
+class Tracker:
+    """Counts the work of one stage. Call with how much is done so far."""
+
+    def __init__(self, stage: str, total: int, unit: str) -> None:
+        self.stage, self.total, self.unit, self.done, self.detail = stage, total, unit, 0, ""
+        self._artifact, self._told_s = None, monotonic()
+        if _Run.display:
+            _Run.display.started(stage, total, unit)
+
+    def __call__(self, done: int, total: int | None = None, detail: str = "") -> None:
+        self.done, self.total, self.detail = done, total or self.total, detail or self.detail
+        if _Run.display:
+            _Run.display.advanced(self.stage, self.done, self.total, self.detail)
+        if monotonic() - self._told_s > ARTIFACT_EVERY_S and (FlowRunContext.get() or TaskRunContext.get()):
+            self._told_s = monotonic()
+            percent = 100 * self.done / max(self.total, 1)
+            if self._artifact is None:
+                self._artifact = create_progress_artifact(
+                    percent, key=self.stage.replace(" ", "-"), description=f"{self.stage}: {self.total} {self.unit}"
+                )
+            else:
+                update_progress_artifact(self._artifact, percent)
+
+
+@contextmanager
+def track(stage: str, total: int = 1, unit: str = "") -> Iterator[Tracker]:
+    """Time a stage and show its progress."""
+    started_s = monotonic()
+    tracker = Tracker(stage, total, unit)
+    yield tracker
+    _Run.seconds[stage] = monotonic() - started_s
+    if _Run.display:
+        _Run.display.finished(stage, _Run.seconds[stage], tracker.detail)

@@ -1,0 +1,240 @@
+"""Stage 9: the run and the model in MLflow: configuration, figures, pictures, data set, and a registered version."""
+
+import json
+import os
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_link_artifact
+from prefect.context import FlowRunContext
+from pydantic import BaseModel, ConfigDict
+
+import heartdata
+from heartdata.config import RegistryConfig, RunConfig
+from heartdata.errors import ConfigError, HeartbeatError
+from heartdata.schemas import FIGURES, HISTORY, MANIFEST, predictions_schema
+from heartdata.store import Artifact, Store, sha256_json
+from tasks.evaluate import Evaluation
+from tasks.progress import track
+from tasks.stage import fingerprint, stage
+from tasks.train import TrainedModel
+
+VERSION = "1"
+ALIAS = "challenger"
+KEY_TAG = "heartbeat.key"
+SERVED_MODEL = Path(heartdata.__file__).parents[1] / "mlflow" / "served_model.py"
+SERVED_NEEDS = ("mlflow", "librosa", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy",
+                "soundfile", "soxr", "torch", "torchvision")  # fmt: skip
+
+
+class Registered(BaseModel):
+    """A model version in the registry."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: int
+    run_id: str
+    url: str
+    registry: RegistryConfig
+
+
+def tracking_uri(config: RegistryConfig, store: Store) -> str:
+    """Where MLflow keeps runs: as configured, else the environment's, else SQLite in the store."""
+    return config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.path('mlflow.db')}"
+
+
+def connect(config: RegistryConfig, store: Store) -> Any:
+    """An MLflow client for the configured registry, which also becomes this process's default."""
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri(config, store))
+    return mlflow.MlflowClient()
+
+
+def _still_there(result: "Registered", store: Store) -> bool:
+    """Whether the version that a cached result names is still in the registry."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = connect(result.registry, store).get_model_version(result.name, str(result.version))
+    except MlflowException:
+        return False
+    return version.run_id == result.run_id
+
+
+@stage("register", VERSION, valid=_still_there)
+def register(
+    manifest: Artifact, model: TrainedModel, evaluation: Evaluation, config: RunConfig, store: Store
+) -> Registered:
+    """Log one MLflow run and register its model under alias ``challenger``; the same inputs make one version only."""
+    client = connect(config.registry, store)
+    name = config.registry.model_name
+    key = sha256_json(fingerprint([manifest, model.weights, model.config, evaluation.figures]))
+    with track("register") as advance:
+        version = _finished_version(client, name, key)
+        if version is None:
+            experiment = _experiment(client, config.registry, store)
+            _end_killed_runs(client, experiment, key)
+            version = _log_run(client, experiment, key, manifest, model, evaluation, config, store)
+        client.set_registered_model_alias(name, ALIAS, version.version)
+        url = f"{config.registry.ui_url}/#/models/{name}/versions/{version.version}"
+        advance(1, 1, f"{name} version {version.version}, alias {ALIAS}")
+        if FlowRunContext.get():
+            create_link_artifact(url, link_text=f"{name} version {version.version} in MLflow", key="mlflow-model")
+        return Registered(
+            name=name, version=int(version.version), run_id=version.run_id, url=url, registry=config.registry
+        )
+
+
+def _finished_version(client: Any, name: str, key: str) -> Any | None:
+    """The version that an earlier run registered for ``key``, if it came to its end."""
+    found = client.search_model_versions(f"name = '{name}'")
+    return next((v for v in found if v.tags.get(KEY_TAG) == key), None)
+
+
+def _end_killed_runs(client: Any, experiment: str, key: str) -> None:
+    """Mark the runs of this model that a killed process left open, so that nobody waits for them."""
+    for run in client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'RUNNING'"):
+        client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _experiment(client: Any, config: RegistryConfig, store: Store) -> str:
+    """The experiment's id. With SQLite in the store, its artifacts lie in the store as well."""
+    found = client.get_experiment_by_name(config.experiment)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            raise ConfigError(
+                f"the MLflow experiment {config.experiment!r} was deleted: restore it or set registry.experiment"
+            )
+        return found.experiment_id
+    local = tracking_uri(config, store).startswith("sqlite:")
+    return client.create_experiment(config.experiment, store.path("mlflow-artifacts").as_uri() if local else None)
+
+
+def _log_run(
+    client: Any, experiment: str, key: str, manifest: Artifact, model: TrainedModel, evaluation: Evaluation,
+    config: RunConfig, store: Store,
+) -> Any:  # fmt: skip
+    """Everything about one trained model as one MLflow run; returns its model version, which carries ``key``."""
+    import mlflow
+
+    figures = store.read_frame(evaluation.figures, FIGURES)
+    run_name = f"{config.source.name}-{manifest.digest[:8]}-{model.weights.digest[:8]}"
+    with mlflow.start_run(
+        experiment_id=experiment, run_name=run_name, tags={KEY_TAG: key, **_tags(manifest, model, config)}
+    ) as run:
+        mlflow.log_params(_flat(config.model_dump(mode="json")))
+        mlflow.log_dict(config.model_dump(mode="json"), "config.json")
+        _log_dataset(manifest, config, store)
+        info = _log_model(model, store)
+        for row in store.read_frame(model.history, HISTORY).to_dict("records"):
+            mlflow.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
+        final = {f"{m.replace(' ', '_')}.{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy()}
+        ours = {f"test_{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy() if m == "resnet34"}
+        mlflow.log_metrics(_finite({**final, **ours, "best_epoch": model.best_epoch}))
+        mlflow.log_metrics(_finite(ours), step=model.best_epoch, model_id=info.model_id)
+        mlflow.log_table(figures, "figures.json")
+        for name, picture in evaluation.pictures.items():
+            mlflow.log_artifact(str(store.path(picture.name)), f"pictures/{name}")
+        for table in (manifest, evaluation.predictions):
+            mlflow.log_artifact(str(store.path(table.name)), "tables")
+        _check_served(info.model_uri, model, evaluation, manifest, store)
+    name = config.registry.model_name
+    _ensure_registered_model(client, name)
+    return client.create_model_version(
+        name, source=info.model_uri, run_id=run.info.run_id, model_id=info.model_id,
+        tags={"dataset_version": manifest.digest, KEY_TAG: key},
+        description=f"Data set {manifest.digest[:12]}, macro-F1 {figures['value'][0]:.3f} on held-out subjects. Research use only.",
+    )  # fmt: skip
+
+
+def _ensure_registered_model(client: Any, name: str) -> None:
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description="Heart-sound classifier. Research use; not a medical device.")
+
+
+def _tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dict[str, str]:
+    tags = {
+        "dataset_version": manifest.digest,
+        "weights_sha256": model.weights.digest,
+        "config_sha256": config.digest(),
+        "init": model.init,
+        "source": config.source.name,
+        "heartbeat_version": installed("heartbeat"),
+    }
+    context = FlowRunContext.get()
+    if model.note:
+        tags["warning"] = model.note
+    if context and context.flow_run:
+        from prefect.settings import PREFECT_UI_URL
+
+        tags["prefect.flow_run_id"] = str(context.flow_run.id)
+        tags["prefect.flow_run_name"] = context.flow_run.name
+        tags["prefect.flow_run_url"] = (
+            f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{context.flow_run.id}"
+        )
+    return tags
+
+
+def _log_dataset(manifest: Artifact, config: RunConfig, store: Store) -> None:
+    import mlflow
+
+    frame = store.read_frame(manifest, MANIFEST)
+    source = str(store.path(manifest.name))
+    for part, rows in frame.groupby("part"):
+        context = {"train": "training", "valid": "validation", "test": "testing"}[str(part)]
+        data = mlflow.data.from_pandas(rows, source=source, targets="label", name=f"{config.source.name}-{part}")
+        mlflow.log_input(data, context=context, tags={"dataset_version": manifest.digest})
+
+
+def _log_model(model: TrainedModel, store: Store) -> Any:
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    if not SERVED_MODEL.is_file():
+        raise HeartbeatError(f"{SERVED_MODEL} is not there: run heartbeat from a checkout of the project")
+    answers = [ColSpec(DataType.string, "label"), ColSpec(DataType.string, "error", required=False)]
+    answers += [ColSpec(DataType.double, f"p_{c}") for c in model.classes]
+    return mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(SERVED_MODEL),
+        artifacts={"weights": str(store.path(model.weights.name)), "config": str(store.path(model.config.name))},
+        code_paths=[str(Path(heartdata.__file__).parent)],
+        signature=ModelSignature(Schema([ColSpec(DataType.binary, "audio")]), Schema(answers)),
+        pip_requirements=[f"{package}=={installed(package)}" for package in SERVED_NEEDS],
+        metadata={"dataset_version": json.loads(store.path(model.config.name).read_text())["dataset_version"]},
+        step=model.best_epoch,
+    )
+
+
+def _check_served(uri: str, model: TrainedModel, evaluation: Evaluation, manifest: Artifact, store: Store) -> None:
+    """Load the logged model, pickles refused, and ask it for one test recording: it must answer as was evaluated."""
+    import mlflow
+    import pandas as pd
+
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    first = store.read_frame(evaluation.predictions, predictions_schema(list(model.classes))).iloc[0]
+    frame = store.read_frame(manifest, MANIFEST).set_index("recording_id")
+    audio = Path(frame.loc[first["recording_id"], "uri"]).read_bytes()
+    served = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({"audio": [audio]})).iloc[0]
+    for name in (f"p_{c}" for c in model.classes):
+        if abs(served[name] - first[name]) > 1e-3:
+            raise HeartbeatError(
+                f"the logged model answers {served[name]:.4f} for {name} of {first['recording_id']}, "
+                f"evaluation had {first[name]:.4f}: it was not registered"
+            )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings to dotted parameter names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if value == value}
