@@ -84,7 +84,9 @@ def _scores(summary: Summary) -> list[dict[str, Any]]:
 
 
 def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for name in rows[0] if rows else ():
         number = isinstance(rows[0][name], int) and not isinstance(rows[0][name], bool)
         table.add_column(name, justify="right" if number else "left", no_wrap=number)

@@ -15,12 +15,12 @@ def fan_out(task: Task, shards: Sequence[Shard], stage: str, **inputs: Any) -> l
 
     Raises what the first failed task raised, once all have ended: finished shards stay cached for the next run.
     """
-    sizes = {}
     with track(stage, sum(len(s.recordings) for s in shards), "recordings") as advance:
         futures = [task.submit(shard=shard, **inputs) for shard in shards]
         sizes = {f.task_run_id: len(s.recordings) for f, s in zip(futures, shards, strict=True)}
-        done = 0
+        done = fresh = 0
         for future in as_completed(futures):
             done += sizes[future.task_run_id]
-            advance(done, detail=f"{done} recordings in {len(shards)} shards")
+            fresh += future.state.name != "Cached"
+            advance(done, detail=f"{done} recordings; {fresh} of {len(shards)} shards were new")
         return [future.result() for future in futures]

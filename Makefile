@@ -1,0 +1,32 @@
+# Two commands do everything: `make run` and `make test`. Both make the environment first, if it is not there.
+PYTHON ?= python3
+SOURCE ?= demo
+BIN := .venv/bin
+ARGS = --source $(SOURCE) $(if $(DATA),--data "$(DATA)") $(if $(STORE),--store "$(STORE)") $(if $(CONFIG),--config "$(CONFIG)")
+
+.PHONY: run up test check clean
+.DELETE_ON_ERROR:
+
+run: .venv/ready
+	@$(BIN)/heartbeat run $(ARGS)
+
+up: .venv/ready
+	@$(BIN)/heartbeat up $(ARGS)
+
+test: .venv/ready
+	@$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Making the environment in .venv (several GB, some minutes; log in .venv/install.log)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" > .venv/install.log 2>&1 || { tail -n 20 .venv/install.log; exit 1; }
+	@touch $@
+
+clean:
+	rm -rf .venv out

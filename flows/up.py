@@ -1,0 +1,86 @@
+"""`heartbeat up`: Prefect server, executor of deployments and MLflow UI in one foreground process."""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from flows.environment import prepare
+from flows.servers import HOST, mlflow_server, port_is_free, prefect_server
+from heartdata.config import RunConfig
+from heartdata.errors import HeartbeatError
+from heartdata.store import Store
+
+PROJECT = Path(__file__).parents[1]
+
+
+def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
+    """Serve until Ctrl-C or SIGTERM. Raises `HeartbeatError` when a port is taken or a server does not start."""
+    store = Store(config.store).open()
+    for port, option in ((prefect_port, "--prefect-port"), (mlflow_port, "--mlflow-port")):
+        if not port_is_free(port):
+            raise HeartbeatError(
+                f"port {port} is taken (another `heartbeat up`?): stop that, or choose one with {option}"
+            )
+    prepare(store.root, verbose=True)
+    os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    for number in (signal.SIGINT, signal.SIGTERM):  # a background job of a script ignores SIGINT until told otherwise
+        signal.signal(number, _stop)
+    console = Console(highlight=False, soft_wrap=True)
+    with contextlib.ExitStack() as stack:
+        logs = store.path("logs")
+        from tasks.register import tracking_uri
+
+        servers = []
+        for server in (
+            prefect_server(prefect_port, logs / "prefect-server.log", ui=True),
+            mlflow_server(mlflow_port, tracking_uri(config.registry, store), logs / "mlflow-ui.log"),
+        ):
+            stack.callback(server.stop)
+            servers.append(server)
+        with console.status("starting the servers"):
+            for server in servers:
+                server.wait_ready()
+        from prefect import serve
+
+        deployment = nightly_deployment(config)
+        console.print(f"Prefect UI   http://{HOST}:{prefect_port}")
+        console.print(f"MLflow UI    http://{HOST}:{mlflow_port}")
+        console.print(f"Deployment   heartbeat/{deployment.name}, {_when(deployment)}; run it now from another shell:")
+        console.print(f"             prefect deployment run heartbeat/{deployment.name} --watch")
+        console.print("Ctrl-C stops all.")
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(deployment, pause_on_shutdown=False, print_starting_message=False, limit=1)
+    console.print("Stopped.")
+
+
+def nightly_deployment(config: RunConfig) -> Any:
+    """The deployment that prefect.yaml defines, with ``config`` as its parameter."""
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.schedules import Cron
+
+    from flows.pipeline import heartbeat
+
+    (defined,) = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    parameters = defined["parameters"] or {"config": config.model_dump(mode="json")}
+    return heartbeat.to_deployment(
+        name=defined["name"],
+        description=defined["description"],
+        tags=defined["tags"],
+        parameters=parameters,
+        schedules=[Cron(s["cron"], timezone=s["timezone"], active=s["active"]) for s in defined["schedules"]],
+        concurrency_limit=ConcurrencyLimitConfig(**defined["concurrency_limit"]),
+    )
+
+
+def _when(deployment: Any) -> str:
+    return ", ".join(f"scheduled {s.schedule.cron!r} {s.schedule.timezone}" for s in deployment.schedules)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
