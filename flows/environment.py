@@ -18,7 +18,7 @@ def prepare(store: Path, verbose: bool = False) -> Path:
         "PREFECT_LOCAL_STORAGE_PATH": str(store / "results"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "0" if verbose else "100",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "NOTSET" if verbose else "CRITICAL",
         "DO_NOT_TRACK": "1",
         "GX_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -43,5 +43,6 @@ def _log_to_file(folder: Path) -> Path:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     warnings.simplefilter("default")
     return path

@@ -115,7 +115,18 @@ def prefect_api(log: Path, running: str = f"http://{HOST}:4200/api") -> Iterator
     try:
         yield server
     finally:
+        if "prefect" in sys.modules and server.process.poll() is None:
+            _send_what_is_queued()
         server.stop()
+
+
+def _send_what_is_queued() -> None:
+    """Logs and events leave in batches: wait for the last ones before their server ends."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=10)
+    EventsWorker.drain_all(timeout=10)
 
 
 def _guard(command: Sequence[str]) -> int:

@@ -30,8 +30,8 @@ class TrainingConfig(Settings):
         ge=0,
         description="of the last layer alone, before; not from random weights",
     )
-    patience: int = Field(default=6, ge=1, description="epochs without a better one until training stops")
-    batch: int = Field(default=32, ge=2)
+    patience: int = Field(default=10, ge=1, description="epochs without a better one until training stops")
+    batch: int = Field(default=16, ge=2)
     width: int = Field(default=256, ge=32, description="spectrogram columns in a window")
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0)

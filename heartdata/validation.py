@@ -11,15 +11,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from heartdata.data_docs import publish
 from heartdata.errors import DataRefused
 from heartdata.schemas import ACCEPTED, CHECKS, QUARANTINE
 from heartdata.store import table_from_rows
 from heartdata.suite import Check, ValidationConfig, recording_checks, table_checks
-
-_REMOTE = re.compile(
-    r"<link[^>]*href=\"https?://[^>]*>|<script[^>]*src=\"https?://[^>]*></script>|<img[^>]*src=\"https?://[^>]*>",
-    re.DOTALL,
-)
 
 
 @dataclass(frozen=True)
@@ -70,24 +66,21 @@ def validate(recordings: pa.Table, facts: pa.Table, config: ValidationConfig, do
         reasons, warnings = _by_recording(table, results)
         judged = _judged(table, reasons)
         table_results = suites.run("table", judged, table_checks(config))
-        suites.publish(docs)
-    kept = judged["kept"].astype(bool)
-    accepted = table[kept].assign(warnings=[", ".join(warnings.get(i, [])) for i in table.index[kept]])
-    refused = table.loc[sorted(reasons)].assign(
-        check=[reasons[i][0][0] for i in sorted(reasons)],
-        reason=[_sentence(reasons[i]) for i in sorted(reasons)],
-    )
-    told = _told(judged, reasons, config)
-    refusals = [r.check.reason.format_map(told) for r in table_results if not r.passed]
-    return Validation(
-        accepted=pa.Table.from_pandas(accepted[ACCEPTED.names], schema=ACCEPTED, preserve_index=False),
-        quarantine=pa.Table.from_pandas(refused[QUARANTINE.names], schema=QUARANTINE, preserve_index=False),
-        checks=table_from_rows(
-            [r.row("recording", {}) for r in results] + [r.row("table", told) for r in table_results],
-            CHECKS,
-        ),
-        refusal=refusals[0] if refusals else None,
-    )
+        told = _told(judged, reasons, config)
+        rows = [r.row("recording", None) for r in results] + [r.row("table", told) for r in table_results]
+        refused = table.loc[sorted(reasons)].assign(
+            check=[reasons[i][0][0] for i in sorted(reasons)], reason=[_sentence(reasons[i]) for i in sorted(reasons)]
+        )
+        kept = judged["kept"].astype(bool)
+        accepted = table[kept].assign(warnings=[", ".join(warnings.get(i, [])) for i in table.index[kept]])
+        validation = Validation(
+            accepted=pa.Table.from_pandas(accepted[ACCEPTED.names], schema=ACCEPTED, preserve_index=False),
+            quarantine=pa.Table.from_pandas(refused[QUARANTINE.names], schema=QUARANTINE, preserve_index=False),
+            checks=table_from_rows(rows, CHECKS),
+            refusal=next((r.check.reason.format_map(told) for r in table_results if not r.passed), None),
+        )
+        suites.publish(docs, validation.checks, validation.quarantine)
+    return validation
 
 
 @dataclass(frozen=True)
@@ -97,8 +90,12 @@ class _Result:
     failing: list[Any]  # row labels of the frame
     observed: str
 
-    def row(self, level: str, told: dict[str, Any]) -> dict[str, object]:
-        reason = self.check.reason.format_map(told) if told else self.check.reason
+    def row(self, level: str, told: dict[str, Any] | None) -> dict[str, object]:
+        """A row of schema CHECKS; the reason of a check on recordings keeps an ellipsis for what differs by row."""
+        if told is None:
+            reason = re.sub(r"\{.*?\}", "…", self.check.reason)
+        else:
+            reason = "" if self.passed else self.check.reason.format_map(told)
         return {
             "check": self.check.name,
             "level": level,
@@ -171,23 +168,10 @@ class _Suites:
             str(result.result.get("observed_value", "")),
         )
 
-    def publish(self, docs: Path) -> None:
-        """Build Data Docs that read well offline and ask nothing of the network, then move them to ``docs``."""
+    def publish(self, docs: Path, checks: pa.Table, quarantine: pa.Table) -> None:
+        """Build Data Docs and move them, readable offline, to ``docs``."""
         self.context.build_data_docs()
-        site = self.folder / "gx" / "uncommitted" / "data_docs" / "local_site"
-        style = (Path(__file__).parent / "data_docs.css").read_text()
-        for page in site.rglob("*.html"):
-            text = _REMOTE.sub("", page.read_text(encoding="utf-8"))
-            page.write_text(
-                text.replace("</head>", f"<style>{style}</style></head>", 1),
-                encoding="utf-8",
-            )
-        docs.parent.mkdir(parents=True, exist_ok=True)
-        complete = Path(tempfile.mkdtemp(dir=docs.parent, prefix=".docs-"))
-        shutil.copytree(site, complete, dirs_exist_ok=True)
-        complete.chmod(0o755)
-        shutil.rmtree(docs, ignore_errors=True)
-        complete.rename(docs)
+        publish(self.folder / "gx" / "uncommitted" / "data_docs" / "local_site", docs, checks, quarantine)
 
 
 def _by_recording(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ def _experiment(client: Any, config: RegistryConfig, store: Store) -> str:
             )
         return found.experiment_id
     local = tracking_uri(config, store).startswith("sqlite:")
-    return client.create_experiment(config.experiment, store.path("mlflow-artifacts").as_uri() if local else None)
+    kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on language-model traces
+    return client.create_experiment(config.experiment, store.path("mlflow-artifacts").as_uri() if local else None, kind)
 
 
 def _log_run(
@@ -120,6 +122,7 @@ def _log_run(
     """Everything about one trained model as one MLflow run; returns its model version, which carries ``key``."""
     import mlflow
 
+    warnings.filterwarnings("ignore", module="mlflow")  # its hints are about choices made on purpose below
     figures = store.read_frame(evaluation.figures, FIGURES)
     run_name = f"{config.source.name}-{manifest.digest[:8]}-{model.weights.digest[:8]}"
     with mlflow.start_run(

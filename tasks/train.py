@@ -46,10 +46,10 @@ def initial_weights(init: str, store: Store) -> InitialWeights:
 
     Not cached: what can be had may change, and the answer is part of the training's cache key.
     """
-    from heartdata.model import imagenet_weights, read_weights
-
     if init == "random":
         return InitialWeights(kind="random")
+    from heartdata.model import imagenet_weights, read_weights
+
     if init in ("auto", "imagenet"):
         try:
             return InitialWeights(kind="imagenet", weights=_keep(imagenet_weights(), store))

@@ -1,0 +1,59 @@
+"""Great Expectations' Data Docs made readable offline: our own front page and style, nothing asked of the network."""
+
+import html
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+
+_REMOTE = re.compile(
+    r"<link[^>]*href=\"https?://[^>]*>|<script[^>]*src=\"https?://[^>]*></script>|<img[^>]*src=\"https?://[^>]*>",
+    re.DOTALL,
+)
+_STYLE = Path(__file__).with_name("data_docs.css")
+
+
+def publish(site: Path, docs: Path, checks: pa.Table, quarantine: pa.Table) -> None:
+    """Copy the built pages of ``site`` to ``docs`` (all at once), with a front page of checks and refused recordings.
+
+    ``checks`` and ``quarantine`` have schemas CHECKS and QUARANTINE.
+    """
+    docs.parent.mkdir(parents=True, exist_ok=True)
+    complete = Path(tempfile.mkdtemp(dir=docs.parent, prefix=".docs-"))
+    shutil.copytree(site, complete, dirs_exist_ok=True)
+    style = f"<style>{_STYLE.read_text()}</style></head>"
+    for page in complete.rglob("*.html"):
+        text = _REMOTE.sub("", page.read_text(encoding="utf-8"))
+        page.write_text(text.replace("</head>", style, 1), encoding="utf-8")
+    pages = sorted(p.relative_to(complete).as_posix() for p in complete.glob("validations/**/*.html"))
+    (complete / "index.html").write_text(_front_page(checks, quarantine, pages, style), encoding="utf-8")
+    complete.chmod(0o755)
+    shutil.rmtree(docs, ignore_errors=True)
+    complete.rename(docs)
+
+
+def _front_page(checks: pa.Table, quarantine: pa.Table, pages: list[str], style: str) -> str:
+    rows = checks.to_pylist()
+    refused = [{k: r[k] for k in ("recording_id", "label", "check", "reason")} for r in quarantine.to_pylist()]
+    links = " · ".join(f'<a href="{html.escape(p)}">{p.split("/")[1]} in detail</a>' for p in pages)
+    for row in rows:
+        row["passed"] = "✓" if row["passed"] else "✗"
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>heartbeat Data Docs</title>{style}<body>'
+        f"<h1>Data Docs</h1><p>{links}</p>"
+        f"<h2>Checks</h2>{_table(rows)}"
+        f"<h2>Quarantined recordings ({len(refused)})</h2>{_table(refused)}</body></html>"
+    )
+
+
+def _table(rows: list[dict[str, object]]) -> str:
+    if not rows:
+        return "<p>none</p>"
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape('' if v is None else str(v))}</td>" for v in row.values()) + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"

@@ -1,0 +1,181 @@
+"""The whole flow on made sounds: what it leaves behind, and what a second run does and does not do again."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from helpers import beats, tiny
+
+import tasks.measure
+import tasks.spectrograms
+import tasks.train
+from flows.pipeline import heartbeat
+from heartdata.schemas import MANIFEST
+from heartdata.sources.demo import DemoSource
+from tasks import progress
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture(scope="module")
+def first(root: Path, prefect_server):
+    progress.begin()
+    return heartbeat(tiny(root))
+
+
+@pytest.fixture
+def work(monkeypatch) -> Counter:
+    """Counts files measured, files rendered and networks trained from here on."""
+    counts: Counter = Counter()
+    measure_file, render_shard = tasks.measure.measure_file, tasks.spectrograms.render_shard
+
+    def counting_measure(*args):
+        counts["measured"] += 1
+        return measure_file(*args)
+
+    def counting_render(name, recordings, *args):
+        counts["rendered"] += len(recordings)
+        return render_shard(name, recordings, *args)
+
+    def counting_train(*args):
+
+        counts["trained"] += 1
+        return real_train(*args)
+
+    import heartdata.training
+
+    real_train = heartdata.training.train
+    monkeypatch.setattr(tasks.measure, "measure_file", counting_measure)
+    monkeypatch.setattr(tasks.spectrograms, "render_shard", counting_render)
+    monkeypatch.setattr(heartdata.training, "train", counting_train)
+    return counts
+
+
+def client(root: Path):
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
+    return mlflow.MlflowClient()
+
+
+def test_every_planted_fault_is_caught(first):
+    assert len(first.planted) == 7
+    assert all(row["caught"] for row in first.planted)
+
+
+def test_summary_counts_add_up(first, root: Path):
+    by_label = {row["label"]: row for row in first.recordings}
+    assert by_label["all"]["found"] == 4 * 3 + 8
+    assert all(row["found"] == row["accepted"] + row["quarantined"] for row in first.recordings)
+    manifest = pd.read_parquet(root / "latest" / "manifest.parquet")
+    assert sum(row["recordings"] for row in first.subjects) == len(manifest) == by_label["all"]["in use"]
+    assert manifest.groupby("group")["part"].nunique().max() == 1
+    assert list(manifest.columns) == MANIFEST.names
+
+
+def test_files_for_people_are_there(first, root: Path):
+    names = {path.name for path in (root / "latest").iterdir()}
+    assert {"quarantine.csv", "confusion_matrix.png", "roc.png", "training_curves.png", "spectrograms.png"} <= names
+    assert Path(first.data_docs).is_file()
+    assert "not a medical device" in (root / "latest" / "summary.md").read_text()
+
+
+def test_registry_holds_the_run_whole(first, root: Path):
+    registry = client(root)
+    version = registry.get_model_version_by_alias("heartbeat", "challenger")
+    assert int(version.version) == first.model_version == 1
+    run = registry.get_run(version.run_id)
+    assert run.data.params["spectrogram.mel_bands"] == "64"
+    assert run.data.tags["dataset_version"] == first.dataset_version == version.tags["dataset_version"]
+    assert run.data.tags["prefect.flow_run_id"]
+    assert len(registry.get_metric_history(version.run_id, "train_loss")) == 1
+    assert {s["metric"] for s in first.scores} == {"macro_f1", "balanced_accuracy", "accuracy", "auroc"}
+    assert run.data.metrics["test_macro_f1"] == pytest.approx(first.scores[0]["value"])
+    assert run.info.status == "FINISHED"
+    assert len(run.inputs.dataset_inputs) == 3
+
+
+def test_registered_model_takes_audio_bytes(first, root: Path, monkeypatch, tmp_path: Path):
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    client(root)
+    model = mlflow.pyfunc.load_model("models:/heartbeat@challenger")
+    good = tmp_path / "good.flac"
+    soundfile.write(good, beats(), 4000)
+    nan = tmp_path / "nan.wav"
+    soundfile.write(nan, np.full(4000, np.nan, np.float32), 4000, subtype="FLOAT")
+    answers = model.predict(pd.DataFrame({"audio": [good.read_bytes(), b"no audio", nan.read_bytes()]}))
+    probabilities = [c for c in answers.columns if c.startswith("p_")]
+    assert answers.loc[0, probabilities].sum() == pytest.approx(1)
+    assert f"p_{answers.loc[0, 'label']}" == answers.loc[0, probabilities].astype(float).idxmax()
+    assert answers["error"].isna().tolist() == [True, False, False]
+    assert "not numbers" in answers.loc[2, "error"]
+
+
+def test_no_pickle_in_the_model(first, root: Path):
+    files = [p for p in (root / "mlflow-artifacts").rglob("*") if p.is_file()]
+    assert any(p.suffix == ".safetensors" for p in files)
+    assert not [p for p in files if p.suffix in (".pkl", ".pt", ".pth")]
+
+
+def test_nothing_changed_does_no_work_twice(first, root: Path, work: Counter):
+    again = heartbeat(tiny(root))
+    assert not work
+    assert again.model_version == 1
+    assert len(client(root).search_model_versions("name = 'heartbeat'")) == 1
+
+
+def test_training_setting_renders_nothing(first, root: Path, work: Counter):
+    second = heartbeat(tiny(root, training__seed=1))
+    assert work == {"trained": 1}
+    assert second.dataset_version == first.dataset_version
+    assert second.model_version == 2
+
+
+def test_spectrogram_setting_measures_nothing(first, root: Path, work: Counter):
+    other = heartbeat(tiny(root, spectrogram__high_hz=500.0))
+    assert work["measured"] == 0
+    assert work["rendered"] == other.recordings[-1]["in use"]
+    assert other.dataset_version != first.dataset_version
+
+
+def test_lost_and_damaged_files_are_made_again(first, root: Path, work: Counter):
+    before = pd.read_parquet(root / "manifest" / f"{first.dataset_version[:20]}.parquet")
+    lost, damaged = sorted(before["shard"].unique())[:2]
+    content = (root / damaged).read_bytes()
+    (root / lost).unlink()
+    (root / damaged).write_bytes(content[:-7] + b"damaged")
+    again = heartbeat(tiny(root))
+    assert work == {"rendered": int(before["shard"].isin([lost, damaged]).sum())}
+    assert (root / damaged).read_bytes() == content
+    assert again.model_version == first.model_version
+
+
+def test_new_recordings_redo_only_their_shards(root: Path, first, work: Counter, tmp_path: Path):
+    from heartdata.config import build_config
+
+    listing = DemoSource(subjects_per_class=3, sites=1, duration_s=(2.0, 3.0)).listing(root / "made")
+    rows = [{"path": str(r.path), "label": r.label, "subject": r.subject} for r in listing.recordings if not r.extra]
+    changes = {k: v for k, v in tiny(root).model_dump(mode="json").items() if k not in ("source", "split")}
+    table = tmp_path / "table.csv"
+
+    def run(listed: list[dict]):
+        pd.DataFrame(listed).to_csv(table, index=False)
+        return heartbeat(build_config("table", str(table), changes=changes))
+
+    run(rows)
+    work.clear()
+    new = tmp_path / "new recording ü.wav"
+    soundfile.write(new, beats(90, 3.0, seed=7), 4000)
+    run([*rows, {"path": str(new), "label": "normal", "subject": "new"}])
+    assert 1 <= work["measured"] <= 4  # its bucket: itself and the few that share it
+    assert 1 <= work["rendered"] <= 4

@@ -1,0 +1,53 @@
+"""Short made sounds, where the real recordings lie, and the demo at its smallest."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from heartdata.config import RunConfig, build_config
+
+REAL = Path(__file__).parents[2] / "shared" / "data"
+needs_pascal = pytest.mark.skipif(
+    not (REAL / "pascal" / "set_b.csv").is_file(), reason="the PASCAL recordings are not in ../shared/data/pascal"
+)
+
+TINY = {
+    "source.subjects_per_class": 3,
+    "source.sites": 1,
+    "source.duration_s": [2.0, 3.0],
+    "training.epochs": 1,
+    "training.width": 64,
+    "training.batch": 4,
+    "evaluation.bootstrap": 20,
+    "validation.max_quarantined_fraction": 0.5,
+}
+
+
+def tone(frequency_hz: float, duration_s: float = 3.0, rate_hz: int = 4000, level: float = 0.5) -> np.ndarray:
+    """A sine, float32."""
+    time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
+    return (level * np.sin(2 * np.pi * frequency_hz * time_s)).astype(np.float32)
+
+
+def beats(rate_bpm: float = 75, duration_s: float = 5.0, rate_hz: int = 4000, seed: int = 0) -> np.ndarray:
+    """Short 60 Hz bursts at a heart's rate over faint noise, float32."""
+    time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
+    since_s = time_s % (60 / rate_bpm)
+    noise = np.random.default_rng(seed).normal(0, 0.005, len(time_s))
+    return (0.6 * np.exp(-((since_s / 0.05) ** 2)) * np.sin(2 * np.pi * 60 * time_s) + noise).astype(np.float32)
+
+
+def write_wav(path: Path, samples: np.ndarray, rate_hz: int = 4000, subtype: str = "PCM_16") -> Path:
+    """Write samples; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate_hz, subtype=subtype)
+    return path
+
+
+def tiny(store: Path, **changes: Any) -> RunConfig:
+    """The demo at its smallest; ``changes`` with double underscores for dots."""
+    named = {key.replace("__", "."): value for key, value in changes.items()}
+    return build_config("demo", changes={**TINY, "store": str(store), **named})

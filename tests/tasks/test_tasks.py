@@ -1,0 +1,111 @@
+"""Single tasks by ``.fn``: no server, no flow."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import beats, write_wav
+
+from heartdata.errors import BadAudio, ConfigError, DataRefused
+from heartdata.measure import MeasureConfig
+from heartdata.schemas import FACTS, RECORDINGS, SPECTROGRAMS
+from heartdata.shards import Shard
+from heartdata.sources import DemoSource, TableSource
+from heartdata.spectrograms import SpectrogramConfig
+from heartdata.store import Artifact, Store, sha256_file
+from heartdata.suite import ValidationConfig
+from tasks.inventory import inventory
+from tasks.measure import file_shards, measure_shard
+from tasks.spectrograms import spectrogram_shard
+from tasks.train import initial_weights
+from tasks.validate import accepted_of, validate
+
+
+def shard_of(*paths: Path) -> Shard:
+    return Shard(0, tuple(sorted((sha256_file(p), str(p)) for p in paths)))
+
+
+def test_inventory_counts_and_hashes(store: Store):
+    artifact = inventory.fn(DemoSource(subjects_per_class=3, sites=1), store)
+    rows = store.read_frame(artifact, RECORDINGS)
+    assert artifact.counts["found"] == len(rows) == 4 * 3 + 8
+    assert rows["sha256"].str.len().eq(64).all()
+    assert sum(len(s.recordings) for s in file_shards(artifact, store)) == rows["sha256"].nunique() == len(rows) - 2
+
+
+def test_measure_shard_keeps_undecodable_files_as_rows(store: Store, tmp_path: Path):
+    good, bad = write_wav(tmp_path / "ü é.wav", beats()), tmp_path / "bad.wav"
+    bad.write_text("no audio at all")
+    artifact = measure_shard.fn(shard_of(good, bad), MeasureConfig(), store)
+    rows = store.read_frame(artifact, FACTS).set_index("sha256")
+    assert rows.loc[sha256_file(good), "duration_s"] == 5.0
+    assert "cannot be decoded" in rows.loc[sha256_file(bad), "error"]
+
+
+def test_missing_file_is_an_os_error_and_worth_a_retry(store: Store, tmp_path: Path):
+    with pytest.raises(FileNotFoundError):
+        measure_shard.fn(Shard(0, (("00" * 32, str(tmp_path / "gone.wav")),)), MeasureConfig(), store)
+
+
+def test_spectrogram_shard_is_the_same_bytes_whatever_the_order(store: Store, tmp_path: Path):
+    paths = [write_wav(tmp_path / f"{i}.wav", beats(60 + i, 3.0)) for i in range(3)]
+    shard = shard_of(*paths)
+    turned = Shard(0, shard.recordings[::-1])
+    one = spectrogram_shard.fn(shard, SpectrogramConfig(), store)
+    content = store.path(one.array.name).read_bytes()
+    two = spectrogram_shard.fn(turned, SpectrogramConfig(), store)
+    assert store.path(two.array.name).read_bytes() == content
+    index = store.read_frame(one.index, SPECTROGRAMS)
+    assert index["frames"].tolist() == [188] * 3  # 3 s x 2000 Hz / 32 + 1
+    assert index["start"].tolist() == [0, 188, 376]
+
+
+def test_bad_audio_in_a_shard_is_no_os_error(store: Store, tmp_path: Path):
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"")
+    with pytest.raises(BadAudio, match="empty"):
+        spectrogram_shard.fn(shard_of(bad), SpectrogramConfig(), store)
+
+
+def table_of(tmp_path: Path, labels: list[str]) -> TableSource:
+    rows = [{"path": f"{i}.wav", "label": label, "subject": i} for i, label in enumerate(labels)]
+    for i in range(len(labels)):
+        write_wav(tmp_path / f"{i}.wav", beats(60 + 3 * i, 3.0, seed=i))
+    pd.DataFrame(rows).to_csv(tmp_path / "recordings.csv", index=False)
+    return TableSource(data=tmp_path / "recordings.csv")
+
+
+def checked(source: TableSource, store: Store):
+    recordings = inventory.fn(source, store)
+    (facts,) = [measure_shard.fn(Shard(0, tuple(p for s in file_shards(recordings, store) for p in s.recordings)),
+                                 MeasureConfig(), store)]  # fmt: skip
+    return validate.fn(recordings, facts, ValidationConfig(), store)
+
+
+def test_one_class_stops_with_a_sentence(store: Store, tmp_path: Path):
+    result = checked(table_of(tmp_path, ["normal"] * 12), store)
+    assert (store.path(result.docs) / "index.html").is_file()
+    with pytest.raises(DataRefused, match="at least two labels; these have: normal"):
+        accepted_of(result, store)
+
+
+def test_good_table_is_accepted(store: Store, tmp_path: Path):
+    result = checked(table_of(tmp_path, ["normal", "murmur"] * 6), store)
+    assert accepted_of(result, store).rows == 12
+
+
+def test_too_few_recordings_stop(store: Store, tmp_path: Path):
+    with pytest.raises(DataRefused, match="only 4 labelled recordings are left to train on, 10 are needed"):
+        accepted_of(checked(table_of(tmp_path, ["normal", "murmur"] * 2), store), store)
+
+
+def test_initial_weights_random_and_missing_file(store: Store, tmp_path: Path):
+    assert initial_weights.fn("random", store).weights is None
+    with pytest.raises(ConfigError, match="does not exist"):
+        initial_weights.fn(str(tmp_path / "absent.safetensors"), store)
+
+
+def test_artifact_names_carry_no_path_of_the_machine(store: Store, tmp_path: Path):
+    artifact = measure_shard.fn(shard_of(write_wav(tmp_path / "a.wav", beats())), MeasureConfig(), store)
+    assert isinstance(artifact, Artifact)
+    assert not Path(artifact.name).is_absolute()
