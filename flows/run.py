@@ -15,6 +15,7 @@ logger = logging.getLogger("heartbeat")
 
 def run_pipeline(config: RunConfig, verbose: bool = False) -> None:
     """Run the flow and show its summary. Raises `HeartbeatError`; anything unforeseen becomes one, logged in full."""
+    config.source.check()
     store = Store(config.store).open()
     log = prepare(store.root, verbose)
     console = Console(highlight=False, soft_wrap=True)

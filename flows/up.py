@@ -20,6 +20,7 @@ PROJECT = Path(__file__).parents[1]
 
 def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises `HeartbeatError` when a port is taken or a server does not start."""
+    config.source.check()
     store = Store(config.store).open()
     for port, option in ((prefect_port, "--prefect-port"), (mlflow_port, "--mlflow-port")):
         if not port_is_free(port):

@@ -1,6 +1,6 @@
 """The Arrow schema of every manifest, checked on each write and read.
 
-Units are in the names. A field marked as a location says where something lies on this machine; it is
+Units are in the names. Fields marked as not digested (where something lies on this machine, how long it took) are
 left out of content digests, so that moving a folder changes no data set version.
 """
 
@@ -9,8 +9,8 @@ import pyarrow as pa
 S, F, N, B = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 
 
-def _location(name: str) -> pa.Field:
-    return pa.field(name, S, metadata={"location": "1"})
+def _not_digested(name: str, kind: pa.DataType = S) -> pa.Field:
+    return pa.field(name, kind, metadata={"digested": "no"})
 
 
 def _schema(*fields: tuple[str, pa.DataType] | pa.Field) -> pa.Schema:
@@ -23,7 +23,7 @@ RECORDINGS = _schema(
         "recording_id",
         S,
     ),  # unique, stable from night to night: the path inside the source
-    _location("uri"),
+    _not_digested("uri"),
     ("sha256", S),  # of the file's bytes; null when there is no file
     ("size_bytes", N),
     ("source", S),
@@ -75,7 +75,7 @@ ACCEPTED = _schema(
 
 QUARANTINE = _schema(
     ("recording_id", S),
-    _location("uri"),
+    _not_digested("uri"),
     ("source", S),
     ("label", S),
     ("check", S),  # the first failed check of severity critical
@@ -100,7 +100,7 @@ SPECTROGRAMS = _schema(("sha256", S), ("shard", S), ("shard_sha256", S), ("start
 # What training sees, one row a recording. Its content digest is the data set version.
 MANIFEST = _schema(
     ("recording_id", S),
-    _location("uri"),
+    _not_digested("uri"),
     ("sha256", S),
     ("source", S),
     ("collection", S),
@@ -126,7 +126,7 @@ HISTORY = _schema(
     ("valid_balanced_loss", F),  # what the best epoch is chosen by
     ("valid_macro_f1", F),
     ("learning_rate", F),
-    ("seconds", F),
+    _not_digested("seconds", F),
 )
 
 FIGURES = _schema(("model", S), ("metric", S), ("value", F), ("low", F), ("high", F))

@@ -52,8 +52,8 @@ def sha256_json(value: object) -> str:
 
 
 def content_digest(table: pa.Table) -> str:
-    """Hex sha256 of a table's column names and values, columns marked as locations left out."""
-    fields = [f for f in table.schema if not (f.metadata or {}).get(b"location")]
+    """Hex sha256 of a table's column names and values, columns marked as not digested left out."""
+    fields = [f for f in table.schema if (f.metadata or {}).get(b"digested") != b"no"]
     frame = table.select([f.name for f in fields]).to_pandas()
     digest = hashlib.sha256(json.dumps([(f.name, str(f.type)) for f in fields]).encode())
     digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())

@@ -39,6 +39,10 @@ class Source(Protocol):
     name: str
     preset: ClassVar[dict[str, Any]]
 
+    def check(self) -> None:
+        """Raise `SourceError` for what can be told at once: a folder that is not there, a table without labels."""
+        ...
+
     def listing(self, workdir: Path) -> Listing:
         """List the recordings; raises `SourceError`. ``workdir``: where a source may keep files of its own."""
         ...
@@ -48,6 +52,10 @@ class FolderSource(Settings):
     """The base of sources that read a folder or a file of the user's."""
 
     data: Path
+
+    def check(self) -> None:
+        """Raise `SourceError` when ``data`` is not there."""
+        self.existing("recordings")
 
     def existing(self, what: str) -> Path:
         """The absolute path of ``data``; raises `SourceError` when it is not there."""

@@ -32,6 +32,9 @@ class DemoSource(Settings):
     duration_s: tuple[float, float] = (5.0, 8.0)
     plant_faults: bool = True
 
+    def check(self) -> None:
+        """Nothing can be missing."""
+
     def listing(self, workdir: Path) -> Listing:
         """Make the set below ``workdir`` unless it is there, and list it."""
         folder = workdir / f"demo-{VERSION}-{self.digest()[:12]}"

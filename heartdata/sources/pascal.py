@@ -29,6 +29,12 @@ class PascalSource(FolderSource):
     name: Literal["pascal"] = "pascal"
     sets: tuple[Literal["set_a", "set_b"], ...] = ("set_a", "set_b")
 
+    def check(self) -> None:
+        """Raise `SourceError` when one of the chosen sets' tables or folders is not there."""
+        root = self.existing("folder with set_a.csv and set_b.csv")
+        for name in self.sets:
+            _parts_of(root, name)
+
     def listing(self, workdir: Path) -> Listing:
         """Both sets, unlabelled recordings included. Rows that join to no single file raise `SourceError`."""
         root = self.existing("folder with set_a.csv and set_b.csv")
@@ -50,11 +56,16 @@ def file_key(name: str) -> str:
     return re.sub(r"_+", "_", stem).strip("_")
 
 
-def _read_set(root: Path, name: str) -> tuple[list[Listed], list[str]]:
+def _parts_of(root: Path, name: str) -> tuple[Path, Path]:
     csv, folder = root / f"{name}.csv", root / name
     for needed in (csv, folder):
         if not needed.exists():
             raise SourceError(f"{needed} is not there: --data must be the folder that holds {name}.csv and {name}/")
+    return csv, folder
+
+
+def _read_set(root: Path, name: str) -> tuple[list[Listed], list[str]]:
+    csv, folder = _parts_of(root, name)
     files: dict[str, list[Path]] = {}
     for path in audio_files(folder):
         files.setdefault(file_key(path.name), []).append(path)

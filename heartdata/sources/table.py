@@ -59,6 +59,17 @@ class TableSource(FolderSource):
 
     def listing(self, workdir: Path) -> Listing:
         """One recording a row. A row whose file is not there is listed as missing."""
+        csv, table, columns = self._read()
+        root = self.folder.expanduser().resolve() if self.folder else csv.parent
+        rows = [self._listed(root, columns, row) for row in table.to_dict("records")]
+        return Listing(_with_unique_ids(rows), self._notes(root, columns, rows))
+
+    def check(self) -> None:
+        """Raise `SourceError` when the table cannot be read or its columns cannot be told."""
+        self._read()
+
+    def _read(self) -> tuple[Path, pd.DataFrame, dict[str, str]]:
+        """The table's path, its content as text, and which column plays which role."""
         csv = self.existing("CSV or Parquet table of recordings")
         if csv.is_dir():
             raise SourceError(
@@ -67,10 +78,7 @@ class TableSource(FolderSource):
         table = read_table(csv)
         if table.empty:
             raise SourceError(f"{csv} has no rows: add one row a recording")
-        columns = self._columns(csv, list(table.columns))
-        root = self.folder.expanduser().resolve() if self.folder else csv.parent
-        rows = [self._listed(root, columns, row) for row in table.to_dict("records")]
-        return Listing(_with_unique_ids(rows), self._notes(root, columns, rows))
+        return csv, table, self._columns(csv, list(table.columns))
 
     def _columns(self, csv: Path, present: list[str]) -> dict[str, str]:
         """Role to column name; raises `SourceError` when the path or label column cannot be told."""

@@ -1,0 +1,102 @@
+"""`heartbeat up`: servers answer, the nightly run stands on the server, Ctrl-C stops all; and the work-pool way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from flows.servers import answers, free_port, port_is_free
+
+PROJECT = Path(__file__).parents[2]
+TIMEOUT_S = 150
+
+
+def wait_until(condition, what: str):
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.5)
+    return value
+
+
+def scheduled_runs(api: str) -> list[dict]:
+    wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    return httpx.post(f"{api}/flow_runs/filter", json=wanted).json()
+
+
+def deployment(api: str) -> dict | None:
+    found = httpx.get(f"{api}/deployments/name/heartbeat/full-pipeline")
+    return found.json() if found.status_code == 200 else None
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """`heartbeat up` on free ports; gives the process, the API's address, MLflow's address and the environment."""
+    store = tmp_path_factory.mktemp("served")
+    prefect_port, mlflow_port = free_port(), free_port()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    log = (store / "up.log").open("ab")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "up", "--store", str(store),
+         "--prefect-port", str(prefect_port), "--mlflow-port", str(mlflow_port)],
+        stdout=log, stderr=log, cwd=PROJECT, env=environment,
+    )  # fmt: skip
+    api = f"http://127.0.0.1:{prefect_port}/api"
+    environment |= {"PREFECT_API_URL": api, "PREFECT_HOME": str(store / "client"), "HEARTBEAT_PROJECT": str(PROJECT)}
+    try:
+        wait_until(
+            lambda: process.poll() is not None or (answers(f"{api}/health") and deployment(api)), "the deployment"
+        )
+        assert process.poll() is None, (store / "up.log").read_text()
+        yield process, api, f"http://127.0.0.1:{mlflow_port}", environment
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_nightly_runs_stand_on_the_server(served):
+    _, api, mlflow, _ = served
+    runs = wait_until(lambda: scheduled_runs(api), "scheduled runs")
+    found = deployment(api)
+    assert found is not None
+    assert {run["deployment_id"] for run in runs} == {found["id"]}
+    assert all(run["state"]["state_details"]["scheduled_time"][11:16] == "02:00" for run in runs)
+    assert answers(f"{mlflow}/health")
+
+
+def test_second_up_on_the_same_port_is_refused(served):
+    _, api, _, environment = served
+    port = api.split(":")[2].split("/")[0]
+    second = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "up", "--store", environment["PREFECT_HOME"], "--prefect-port", port],
+        capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert second.returncode == 2
+    assert f"port {port} is taken" in second.stderr
+
+
+def test_prefect_yaml_deploys_to_a_work_pool(served):
+    _, api, _, environment = served
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    for command in (["work-pool", "create", "heartbeat", "--type", "process"], ["deploy", "--all"]):
+        done = subprocess.run([*prefect, *command], capture_output=True, text=True, env=environment, cwd=PROJECT)
+        assert done.returncode == 0, done.stdout + done.stderr
+    found = deployment(api)
+    assert found is not None
+    assert found["work_pool_name"] == "heartbeat"
+    assert found["schedules"][0]["schedule"]["cron"] == "0 2 * * *"
+    (pull,) = found["pull_steps"]
+    assert pull["prefect.deployments.steps.set_working_directory"]["directory"] == str(PROJECT)
+    wait_until(lambda: [r for r in scheduled_runs(api) if r["work_pool_name"] == "heartbeat"], "runs for the work pool")
+
+
+def test_ctrl_c_stops_all(served):
+    process, api, mlflow, _ = served
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert all(port_is_free(int(url.split(":")[2].split("/")[0])) for url in (api, mlflow))
