@@ -1,6 +1,7 @@
 """What a run shows in the terminal: a bar for the stage at work, a line for each that ended, tables at the end."""
 
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 from rich import box
@@ -11,6 +12,8 @@ from rich.table import Table
 
 from tasks.summary import Summary
 
+LINE_EVERY_S = 10.0  # where the output is no terminal
+
 
 class Terminal:
     """A `tasks.progress.Display` drawn with rich; plain lines where the output is no terminal."""
@@ -18,6 +21,7 @@ class Terminal:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bars: dict[str, TaskID] = {}
+        self.told_s = monotonic()
         self.progress = Progress(
             TextColumn("  {task.description:<14}"),
             BarColumn(bar_width=30),
@@ -44,6 +48,9 @@ class Terminal:
 
     def advanced(self, stage: str, done: int, total: int, detail: str) -> None:
         self.progress.update(self.bars[stage], completed=done, total=total, detail=escape(detail))
+        if not self.console.is_terminal and monotonic() - self.told_s > LINE_EVERY_S:
+            self.told_s = monotonic()
+            self.say(f"    {stage} {done}/{total}  {escape(detail)}")
 
     def finished(self, stage: str, seconds: float | None, detail: str) -> None:
         if stage in self.bars:

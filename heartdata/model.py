@@ -1,5 +1,7 @@
 """The network (torchvision's resnet34 on one channel), its weights as safetensors, and what a model file set holds."""
 
+import contextlib
+import io
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +35,8 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
-        weights = ResNet34_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        with contextlib.redirect_stderr(io.StringIO()):  # torch announces downloads there
+            weights = ResNet34_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise ConfigError(
             f"ImageNet weights cannot be had ({error}): bring them once, or set training.init=random"

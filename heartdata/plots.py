@@ -15,7 +15,7 @@ from heartdata.store import Store
 
 def _png(figure: Figure, note: str) -> bytes:
     if note:
-        figure.text(0.01, 0.005, note, fontsize=8, color="#52606d")
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#52606d")
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
@@ -89,7 +89,7 @@ def spectrogram_sheet(
     """``each`` training examples a class, as the network sees them."""
     train = manifest[manifest["part"] == "train"]
     classes = sorted(train["label"].unique())
-    figure = Figure(figsize=(3.4 * each + 0.6, 1.7 * len(classes) + 0.7), dpi=110, layout="constrained")
+    figure = Figure(figsize=(3.4 * each + 0.6, 1.7 * len(classes) + 0.7), dpi=80, layout="constrained")
     grid = figure.subplots(len(classes), each, squeeze=False)
     shards = Shards(store)
     for axes_row, name in zip(grid, classes, strict=True):

@@ -28,8 +28,8 @@ CHUNK_BYTES = 1 << 20
 class Artifact(BaseModel):
     """What a stage hands to the next one: a file in the store, named by what it contains.
 
-    ``digest`` is over the content without its locations (see `content_digest`), so moving a folder
-    of recordings changes nothing downstream. ``counts`` is what the stage reports of its work.
+    ``digest`` leaves out columns marked as not digested, such as URIs (see `content_digest`), so moving
+    a folder of recordings changes nothing downstream. ``counts`` is what the stage reports of its work.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -115,12 +115,12 @@ class Store:
         digest = content_digest(table)
         name = f"{stage}/{digest[:20]}.parquet"
         with atomic_write(self.path(name)) as file:
-            pq.write_table(table, file)
+            pq.write_table(table, file, write_page_checksum=True)
         return Artifact(name=name, digest=digest, rows=table.num_rows, counts=counts or {})
 
     def read_table(self, artifact: Artifact, schema: pa.Schema) -> pa.Table:
         """Read an artifact's table and check its schema."""
-        return conform(pq.read_table(self.path(artifact.name)), schema, artifact.name)
+        return conform(read_parquet(self.path(artifact.name)), schema, artifact.name)
 
     def read_frame(self, artifact: Artifact, schema: pa.Schema) -> pd.DataFrame:
         """The same as `read_table`, as a pandas frame."""
@@ -150,9 +150,14 @@ class Store:
         if path.suffix != ".parquet":
             return sha256_file(path) == artifact.digest
         try:
-            return content_digest(pq.read_table(path)) == artifact.digest
+            return content_digest(read_parquet(path)) == artifact.digest
         except (pa.ArrowException, OSError):
             return False
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """A whole table, its page checksums verified. Raises OSError when a page is damaged."""
+    return pq.read_table(path, page_checksum_verification=True)
 
 
 def conform(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:

@@ -1,0 +1,74 @@
+"""Decoding: every format and width, and every fault of a file told in a sentence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import tone, write_wav
+
+from heartdata.audio import decode, read_bytes, resample
+from heartdata.errors import BadAudio, SourceError
+from heartdata.store import sha256_file
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "tolerance"),
+    [("wav", "PCM_U8", 0.01), ("wav", "PCM_16", 1e-4), ("wav", "PCM_24", 1e-6), ("wav", "PCM_32", 1e-6),
+     ("wav", "FLOAT", 1e-7), ("flac", "PCM_16", 1e-4), ("ogg", "VORBIS", 0.05)],
+)  # fmt: skip
+def test_formats_and_widths(tmp_path: Path, suffix: str, subtype: str, tolerance: float):
+    sound = tone(100)
+    path = write_wav(tmp_path / f"süß one.{suffix}", sound, subtype=subtype)
+    audio = decode(path.read_bytes())
+    assert (audio.rate_hz, audio.samples.shape, audio.samples.dtype) == (4000, (12000, 1), np.float32)
+    assert np.abs(audio.mono - sound).max() < tolerance
+
+
+def test_stereo_is_mixed_down(tmp_path: Path):
+    both = np.stack([tone(100), -tone(100)], axis=1)
+    audio = decode(write_wav(tmp_path / "stereo.wav", both).read_bytes())
+    assert audio.samples.shape == (12000, 2)
+    assert np.abs(audio.mono).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "0 bytes"), (b"no audio at all", "cannot be decoded"), (bytes(1000), "cannot be decoded"),
+     (b"RIFF\x24\x00\x00\x00WAVEfmt ", "cannot be decoded")],
+)  # fmt: skip
+def test_what_is_no_audio_is_told(content: bytes, said: str):
+    with pytest.raises(BadAudio, match=said):
+        decode(content)
+
+
+def test_file_without_samples(tmp_path: Path):
+    with pytest.raises(BadAudio, match="no samples"):
+        decode(write_wav(tmp_path / "none.wav", np.zeros(0, np.float32)).read_bytes())
+
+
+def test_truncated_file_knows_what_its_header_declared(tmp_path: Path):
+    whole = write_wav(tmp_path / "whole.wav", tone(100)).read_bytes()
+    assert decode(whole).declared_frames == 12000
+    half = decode(whole[: len(whole) // 2])
+    assert half.declared_frames == 12000
+    assert 5900 < len(half.samples) < 6000
+
+
+def test_file_that_changed_is_noticed(tmp_path: Path):
+    path = write_wav(tmp_path / "a.wav", tone(100))
+    listed = sha256_file(path)
+    assert read_bytes(str(path), listed) == path.read_bytes()
+    write_wav(path, tone(101))
+    with pytest.raises(SourceError, match="changed while the run was going on"):
+        read_bytes(str(path), listed)
+
+
+def test_resampling_keeps_a_tone():
+    sound = resample(tone(100, rate_hz=44100), 44100, 2000)
+    assert len(sound) == 6000
+    assert np.abs(np.fft.rfft(sound)).argmax() == 300  # 100 Hz in 3 s
+
+
+def test_soundfile_reads_mp3():
+    assert "MP3" in soundfile.available_formats()

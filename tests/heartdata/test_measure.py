@@ -1,0 +1,63 @@
+"""Facts with known answers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import REAL, beats, needs_pascal, tone, write_wav
+
+from heartdata.measure import MeasureConfig, measure_file, periodicity
+from heartdata.store import sha256_file
+
+
+def facts_of(path: Path) -> dict:
+    return measure_file(str(path), sha256_file(path), MeasureConfig())
+
+
+def test_tone(tmp_path: Path):
+    row = facts_of(write_wav(tmp_path / "tone.wav", tone(100, level=0.5), subtype="FLOAT"))
+    assert row["error"] is None
+    assert row["duration_s"] == 3.0
+    assert row["peak"] == pytest.approx(0.5, abs=1e-3)
+    assert row["rms"] == pytest.approx(0.5 / np.sqrt(2), abs=1e-3)
+    assert row["dc_offset"] == pytest.approx(0, abs=1e-4)
+    assert row["missing_fraction"] == 0
+    assert row["silent_fraction"] == 0
+
+
+def test_clipping_silence_and_offset(tmp_path: Path):
+    clipped = facts_of(write_wav(tmp_path / "clipped.wav", np.clip(10 * tone(100), -1, 1)))
+    assert clipped["clipped_fraction"] > 0.8
+    half = np.concatenate([tone(100, 1.0), np.zeros(4000, np.float32)])
+    assert facts_of(write_wav(tmp_path / "half.wav", half))["silent_fraction"] == pytest.approx(0.5)
+    shifted = facts_of(write_wav(tmp_path / "dc.wav", 0.3 + 0.1 * tone(100)))
+    assert shifted["dc_offset"] == pytest.approx(0.3, abs=1e-3)
+
+
+def test_not_a_number_is_a_fact_not_a_crash(tmp_path: Path):
+    sound = tone(100)
+    sound[17] = np.nan
+    row = facts_of(write_wav(tmp_path / "nan.wav", sound, subtype="FLOAT"))
+    assert row["finite"] is False
+    assert "peak" not in row
+
+
+def test_beats_are_periodic_and_noise_is_not():
+    noise = np.random.default_rng(0).normal(0, 0.1, 20000)
+    assert periodicity(beats(75, 6.0).astype(float), 4000) > 0.9
+    assert periodicity(noise, 4000) < 0.35
+    assert periodicity(noise[:2000], 4000) == 0.0  # half a second: nothing can be said
+
+
+def test_same_samples_in_another_container_have_one_hash(tmp_path: Path):
+    samples = (10_000 * tone(100)).astype(np.int16)
+    wav, flac = (facts_of(write_wav(tmp_path / name, samples)) for name in ("a.wav", "a.flac"))
+    other = facts_of(write_wav(tmp_path / "b.wav", tone(101)))
+    assert wav["sha256"] != flac["sha256"]
+    assert wav["samples_sha256"] == flac["samples_sha256"] != other["samples_sha256"]
+
+
+@needs_pascal
+def test_the_silent_pascal_file_is_silent():
+    row = facts_of(REAL / "pascal" / "set_a" / "Aunlabelledtest__201106120928.wav")
+    assert row["peak"] == pytest.approx(2.7e-4, rel=0.05)

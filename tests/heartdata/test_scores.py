@@ -1,0 +1,103 @@
+"""Scores equal scikit-learn's; baselines know no audio; pictures are pictures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
+
+from heartdata import plots, scores
+
+CLASSES = ["a", "b", "c"]
+
+
+def made(n: int = 60, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(CLASSES, n)
+    probabilities = rng.dirichlet(np.ones(3), n).round(2)  # rounded: ties occur
+    probabilities[np.arange(n), [CLASSES.index(x) for x in labels]] += 0.2
+    frame = pd.DataFrame(probabilities, columns=[f"p_{c}" for c in CLASSES])
+    answers = [CLASSES[i] for i in probabilities.argmax(axis=1)]
+    return frame.assign(label=labels, answer=answers, group=[f"s{i % 15}" for i in range(n)])
+
+
+def test_figures_equal_scikit_learn_under_weights():
+    rows = made()
+    weights = np.random.default_rng(1).integers(0, 4, (3, len(rows))).astype(float)
+    labels, answers = rows["label"].to_numpy(object), rows["answer"].to_numpy(object)
+    probabilities = rows[[f"p_{c}" for c in CLASSES]].to_numpy()
+    ours = scores.figures(labels, answers, probabilities, CLASSES, weights)
+    for w, row in zip(weights, ours.to_dict("records"), strict=True):
+        assert row["macro_f1"] == pytest.approx(f1_score(labels, answers, average="macro", sample_weight=w))
+        assert row["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, answers, sample_weight=w))
+        assert row["accuracy"] == pytest.approx(accuracy_score(labels, answers, sample_weight=w))
+        areas = [roc_auc_score(labels == c, probabilities[:, i], sample_weight=w) for i, c in enumerate(CLASSES)]
+        assert row["auroc"] == pytest.approx(np.mean(areas))
+
+
+def test_perfect_and_constant_answers():
+    rows = made()
+    perfect = rows.assign(answer=rows["label"], **{f"p_{c}": (rows["label"] == c).astype(float) for c in CLASSES})
+    assert all(r["value"] == r["low"] == r["high"] == 1 for r in scores.with_intervals("m", perfect, CLASSES, 50, 0))
+    constant = {
+        r["metric"]: r["value"]
+        for r in scores.with_intervals("m", rows.assign(answer="a", p_a=1, p_b=0, p_c=0), CLASSES, 50, 0)
+    }
+    assert constant["balanced_accuracy"] == pytest.approx(1 / 3)
+    assert constant["auroc"] == pytest.approx(0.5)
+
+
+def test_intervals_are_over_groups_not_recordings():
+    rows = made(200)
+    alone = scores.with_intervals("m", rows.assign(group=range(200)), CLASSES, 400, 0)
+    few = scores.with_intervals(
+        "m", rows.assign(group=(rows["label"] == rows["answer"]).astype(int).astype(str)), CLASSES, 400, 0
+    )
+    width = [r[0]["high"] - r[0]["low"] for r in (alone, few)]
+    assert alone[0]["low"] < alone[0]["value"] < alone[0]["high"]
+    assert width[1] > 3 * width[0]
+
+
+def manifest() -> pd.DataFrame:
+    """Label follows the site in both parts; durations say nothing."""
+    rng = np.random.default_rng(0)
+    n = 200
+    label = rng.choice(["a", "b"], n)
+    return pd.DataFrame(
+        {"recording_id": [f"r{i}" for i in range(n)], "sha256": [f"h{i}" for i in range(n)], "group": [f"g{i}" for i in range(n)],
+         "label": label, "part": ["train"] * 150 + ["test"] * 50, "duration_s": rng.uniform(1, 9, n), "rate_hz": 4000,
+         "channels": 1, "source": "t", "collection": "c", "site": np.where(label == "a", "AV", None)}
+    )  # fmt: skip
+
+
+def test_metadata_baseline_reads_the_site_and_nothing_else():
+    told = scores.prediction_rows(manifest(), scores.metadata_baseline(manifest(), ["a", "b"]), ["a", "b"])
+    assert (told["label"] == told["answer"]).all()
+    blind = manifest().assign(site="AV")
+    guessed = scores.prediction_rows(blind, scores.metadata_baseline(blind, ["a", "b"]), ["a", "b"])
+    assert 0.3 < (guessed["label"] == guessed["answer"]).mean() < 0.7
+
+
+def test_majority_baseline_answers_the_commonest_training_class():
+    rows = manifest()
+    rows.loc[:120, "label"] = "b"
+    told = scores.prediction_rows(rows, scores.majority_baseline(rows, ["a", "b"]), ["a", "b"])
+    assert set(told["answer"]) == {"b"}
+
+
+def test_per_class_table():
+    table = scores.per_class(pd.DataFrame({"label": ["a", "a", "b"], "answer": ["a", "b", "b"]}), ["a", "b"])
+    assert table.loc["a"].tolist() == pytest.approx([1, 0.5, 2 / 3, 2])
+    assert table.loc["b", "precision"] == 0.5
+
+
+def test_pictures_are_png():
+    history = pd.DataFrame(
+        {"epoch": [0, 1], "train_loss": [2.0, 1.0], "valid_balanced_loss": [2.0, 1.5], "valid_macro_f1": [0.2, 0.6]}
+    )
+    for picture in (
+        plots.training_curves(history, 1, "note"),
+        plots.confusion_picture(made(), CLASSES),
+        plots.roc_picture(made(), CLASSES),
+    ):
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) > 5000

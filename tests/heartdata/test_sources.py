@@ -1,0 +1,146 @@
+"""Sources: the demo's determinism, PASCAL's names, anybody's table."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from helpers import REAL, beats, needs_pascal, write_wav
+
+from heartdata.errors import SourceError
+from heartdata.inventory import take_inventory
+from heartdata.sources import DemoSource, PascalSource, TableSource
+from heartdata.sources.pascal import file_key
+from heartdata.synth import Heart, beat_times, make_sound
+
+
+def test_demo_is_the_same_bytes_for_the_same_seed(tmp_path: Path):
+    def hashes(seed: int, folder: str) -> dict[str, str]:
+        table, _ = take_inventory(DemoSource(seed=seed, subjects_per_class=3, sites=2), tmp_path / folder)
+        return dict(zip(table["recording_id"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+
+    assert hashes(0, "one") == hashes(0, "two") != hashes(1, "three")
+    assert len(hashes(0, "one")) == 4 * 3 * 2 + 8
+
+
+def test_made_beats_come_at_the_asked_rate():
+    rng = np.random.default_rng(0)
+    heart = Heart.draw("normal", rng)
+    s1, s2 = beat_times(heart, 30.0, rng)
+    assert 60 / np.diff(s1).mean() == pytest.approx(heart.rate_bpm, rel=0.05)
+    assert ((s2 - s1) > 0.19).all()
+    sound = make_sound(heart, 6.0, 0, rng)
+    assert sound.samples.shape == (24000,)
+    assert np.abs(sound.samples).max() == pytest.approx(0.8)
+
+
+def test_extrasystole_is_early_and_followed_by_a_pause():
+    rng = np.random.default_rng(1)
+    heart = Heart.draw("extrasystole", rng)
+    intervals = np.diff(beat_times(heart, 60.0, rng)[0]) * heart.rate_bpm / 60
+    early = np.flatnonzero(intervals[:-1] < 0.8)
+    assert len(early) > 3
+    assert (intervals[early + 1] > 1.2).all()
+
+
+@pytest.mark.parametrize(
+    ("in_table", "on_disk"),
+    [("set_b/Btraining_extrastole_127_1306764300147_C2.wav", "extrastole__127_1306764300147_C2.wav"),
+     ("set_b/Btraining_normal_Btraining_noisynormal_296_1311682952647_D.wav", "normal_noisynormal_296_1311682952647_D.wav"),
+     ("set_a/__201101051105.wav", "Aunlabelledtest__201101051105.wav"),
+     ("set_b/Bunlabelledtest_101_1305030823364_A.wav", "Bunlabelledtest__101_1305030823364_A.wav")],
+)  # fmt: skip
+def test_pascal_names_join(in_table: str, on_disk: str):
+    assert file_key(in_table) == file_key(on_disk)
+
+
+@needs_pascal
+def test_pascal_joins_completely():
+    table, _ = take_inventory(PascalSource(data=REAL / "pascal"), Path("unused"))
+    rows = table.to_pandas()
+    assert len(rows) == 832
+    assert rows["missing"].isna().all()
+    counts = Counter(zip(rows["collection"], rows["label"].fillna(""), strict=True))
+    assert counts == {
+        ("set_a", "artifact"): 40, ("set_a", "murmur"): 34, ("set_a", "normal"): 31, ("set_a", "extrahls"): 19,
+        ("set_a", ""): 52, ("set_b", "normal"): 320, ("set_b", "murmur"): 95, ("set_b", "extrastole"): 46,
+        ("set_b", ""): 195,
+    }  # fmt: skip
+    assert rows.loc[(rows["collection"] == "set_b") & rows["label"].notna(), "subject"].nunique() == 165
+    assert rows.loc[rows["collection"] == "set_b", "subject"].notna().all()
+
+
+@needs_pascal
+def test_pascal_row_without_a_file_is_named(tmp_path: Path):
+    for name in ("set_a", "set_b", "set_a.csv"):
+        (tmp_path / name).symlink_to(REAL / "pascal" / name)
+    text = (REAL / "pascal" / "set_b.csv").read_text().replace("_127_1306764300147_C2", "_127_1306764300147_C9")
+    (tmp_path / "set_b.csv").write_text(text)
+    with pytest.raises(SourceError, match=r"1 of 656 rows do not join .*127_1306764300147_C9"):
+        PascalSource(data=tmp_path).listing(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("one.wav", "süß two.wav", "three.wav"):
+        write_wav(tmp_path / "audio" / name, beats())
+    return tmp_path
+
+
+def listed(folder: Path, text: str, encoding: str = "utf-8", **settings):
+    (folder / "table.csv").write_text(text, encoding=encoding)
+    return TableSource(data=folder / "table.csv", **settings).listing(folder)
+
+
+def test_table_with_usual_names(folder: Path):
+    listing = listed(folder, "file,diagnosis,patient_id,age\naudio/one.wav,normal,7,40\naudio/süß two.wav,,8,\n")
+    one, two = listing.recordings
+    assert (one.label, one.subject, one.extra) == ("normal", "7", {"age": "40"})
+    assert (two.label, two.subject, two.missing) == (None, "8", None)
+    assert listing.notes == [
+        "1 audio files below " + str(folder) + " stand in no row of the table and were left out: three.wav, ..."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("path;label\naudio/one.wav;normal\n", "utf-8"),
+        ("path,label\naudio/one.wav,normal\n", "utf-8-sig"),
+        ("path\tlabel\r\naudio/one.wav\tnormal\r\n", "utf-8"),
+    ],
+)
+def test_table_dialects(folder: Path, text: str, encoding: str):
+    (row,) = listed(folder, text, encoding).recordings
+    assert (row.label, row.missing) == ("normal", None)
+
+
+def test_table_columns_by_name_and_subjects_missing(folder: Path):
+    text = "a,b\naudio/one.wav,normal\n"
+    listing = listed(folder, text, columns={"path": "a", "label": "b"})
+    assert "no subject column" in listing.notes[0]
+    with pytest.raises(SourceError, match="has no path column that can be told from its name; it has: a, b"):
+        listed(folder, text)
+    with pytest.raises(SourceError, match="has no column 'c' for the label; it has: a, b"):
+        listed(folder, text, columns={"path": "a", "label": "c"})
+
+
+def test_table_rows_without_files_and_doubled_rows(folder: Path):
+    rows = listed(folder, "path,label\nabsent.wav,x\naudio/one.wav,x\naudio/one.wav,y\n,z\n").recordings
+    assert [r.recording_id for r in rows] == ["absent.wav", "audio/one.wav", "audio/one.wav#2", "(no path)"]
+    assert "there is no file" in rows[0].missing
+    assert rows[3].missing == "the table gives no path"
+
+
+def test_parquet_table(folder: Path):
+    pd.DataFrame({"path": ["audio/one.wav", "audio/three.wav"], "label": ["a", None]}).to_parquet(folder / "t.parquet")
+    rows = TableSource(data=folder / "t.parquet").listing(folder).recordings
+    assert [r.label for r in rows] == ["a", None]
+
+
+def test_inventory_schema_holds_when_a_column_is_all_empty(folder: Path):
+    (folder / "table.csv").write_text("path,label\naudio/one.wav,\n")
+    table, _ = take_inventory(TableSource(data=folder / "table.csv"), folder)
+    assert table.schema.field("label").type == pa.string()

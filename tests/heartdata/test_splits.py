@@ -1,0 +1,89 @@
+"""Parts by subject: no leak, every class everywhere, the same for the same seed."""
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from heartdata.errors import DataRefused, LeakError
+from heartdata.schemas import ACCEPTED
+from heartdata.shards import into_shards, shard_count
+from heartdata.splits import SplitConfig, assign_parts, check_no_leak
+
+
+def accepted(subjects: dict[str, str], each: int = 3, known: bool = True) -> pa.Table:
+    """``each`` recordings a subject; ``subjects`` maps name to label."""
+    rows = [
+        {"recording_id": f"{s}-{i}", "sha256": f"{s}{i}", "source": "t", "collection": "c", "label": label or None,
+         "subject": s if known else None}
+        for s, label in subjects.items() for i in range(each)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows).reindex(columns=ACCEPTED.names)
+    return pa.Table.from_pandas(frame, schema=ACCEPTED, preserve_index=False)
+
+
+MANY = {f"s{i:02d}": "ab"[i % 2] for i in range(40)}
+
+
+def test_no_subject_stands_in_two_parts_and_shares_are_kept():
+    table = assign_parts(accepted(MANY), SplitConfig()).to_pandas()
+    assert table.groupby("group")["part"].nunique().max() == 1
+    assert table.groupby("part").size().to_dict() == {"train": 72, "valid": 24, "test": 24}
+    assert table.groupby(["part", "label"]).size().to_dict()[("test", "a")] == 12
+
+
+def test_same_seed_same_parts_whatever_the_order():
+    table = accepted(MANY)
+    turned = table.take(list(range(table.num_rows))[::-1])
+    assert assign_parts(table, SplitConfig()).equals(assign_parts(turned, SplitConfig()))
+    assert not assign_parts(table, SplitConfig()).equals(assign_parts(table, SplitConfig(seed=1)))
+
+
+def test_unlabelled_and_other_collections_are_left_out():
+    table = assign_parts(accepted({**MANY, "unknown": ""}), SplitConfig(collections=("c",)))
+    assert table.num_rows == 120
+    with pytest.raises(DataRefused, match=r"in split.collections = \('d',\)"):
+        assign_parts(accepted(MANY), SplitConfig(collections=("d",)))
+
+
+def test_without_subjects_each_recording_is_its_own():
+    table = assign_parts(accepted(MANY, known=False), SplitConfig())
+    assert table.to_pandas()["group"].nunique() == 120
+
+
+def test_rare_classes_stand_in_every_part():
+    few = {**{f"a{i}": "a" for i in range(30)}, "b0": "b", "b1": "b", "b2": "b"}
+    table = assign_parts(accepted(few), SplitConfig()).to_pandas()
+    assert set(table.loc[table["label"] == "b", "part"]) == {"train", "valid", "test"}
+
+
+def test_too_few_subjects_are_refused():
+    with pytest.raises(DataRefused, match="the label 'b' has 2 subject"):
+        assign_parts(accepted({**{f"a{i}": "a" for i in range(9)}, "b0": "b", "b1": "b"}), SplitConfig())
+    with pytest.raises(DataRefused, match="only 'a'"):
+        assign_parts(accepted({f"a{i}": "a" for i in range(9)}), SplitConfig())
+
+
+@pytest.mark.parametrize("unit", ["group", "sha256"])
+def test_a_leak_is_refused(unit: str):
+    clean = pd.DataFrame({"group": ["x", "x", "y"], "sha256": ["1", "2", "3"], "part": ["train", "train", "test"]})
+    check_no_leak(clean)
+    leaked = clean.copy()
+    leaked.loc[2, unit] = leaked.loc[0, unit]
+    with pytest.raises(LeakError, match=f"values of {unit} stand in two parts"):
+        check_no_leak(leaked)
+
+
+def test_shards_depend_on_content_alone():
+    pairs = [(f"{i:064x}".replace("0" * 8, f"{i * 2654435761 % 2**32:08x}", 1), f"/here/{i}") for i in range(500)]
+    shards = into_shards(pairs)
+    assert len(shards) == shard_count(500) == 16
+    assert sum(len(s.recordings) for s in shards) == 500
+    moved = into_shards([(sha, uri.replace("here", "there")) for sha, uri in reversed(pairs)])
+    assert [s.digest() for s in moved] == [s.digest() for s in shards]
+    more = into_shards([*pairs, ("ffffffff" + "0" * 56, "/new")])
+    assert sum(a.digest() != b.digest() for a, b in zip(shards, more, strict=True)) == 1
+
+
+def test_one_content_in_two_places_is_one():
+    (shard,) = into_shards([("a" * 64, "/z"), ("a" * 64, "/b")])
+    assert shard.recordings == (("a" * 64, "/b"),)

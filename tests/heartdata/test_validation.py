@@ -1,0 +1,138 @@
+"""The suite: each fault for its own reason, duplicates and conflicts, stops about the whole table."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import beats, tone, write_wav
+
+from heartdata.errors import DataRefused
+from heartdata.inventory import take_inventory
+from heartdata.measure import MeasureConfig, measure_file
+from heartdata.schemas import FACTS
+from heartdata.sources import TableSource
+from heartdata.store import table_from_rows
+from heartdata.suite import ValidationConfig
+from heartdata.validation import Validation, join_facts, validate
+
+
+def judge(folder: Path, rows: list[dict[str, Any]], **bounds: Any) -> Validation:
+    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    recordings, _ = take_inventory(TableSource(data=folder / "table.csv"), folder)
+    files = {r["sha256"]: r["uri"] for r in recordings.to_pylist() if r["sha256"]}
+    facts = [measure_file(uri, sha256, MeasureConfig()) for sha256, uri in files.items()]
+    return validate(recordings, table_from_rows(facts, FACTS), ValidationConfig(**bounds), folder / "docs")
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory) -> Validation:
+    """Twelve good recordings and one of each fault."""
+    folder = tmp_path_factory.mktemp("faults")
+    rows = [{"path": f"good{i}.wav", "label": "ab"[i % 2]} for i in range(12)]
+    for i in range(12):
+        write_wav(folder / f"good{i}.wav", beats(60 + 2 * i, 4.0, seed=i))
+    nan = beats()
+    nan[5] = np.inf
+    write_wav(folder / "not_finite.wav", nan, subtype="FLOAT")
+    write_wav(folder / "silent.wav", np.zeros(16000, np.float32))
+    write_wav(folder / "flat.wav", np.full(16000, 0.5, np.float32))
+    write_wav(folder / "clipped.wav", np.clip(50 * beats(seed=40), -1, 1))
+    write_wav(folder / "too_short.wav", beats(duration_s=0.5))
+    write_wav(folder / "rate_too_low.wav", tone(50, rate_hz=500), rate_hz=500)
+    write_wav(folder / "mostly_silent.wav", np.concatenate([beats(duration_s=1.0), np.zeros(60000, np.float32)]))
+    write_wav(folder / "short.wav", beats(duration_s=2.0, seed=50))
+    (folder / "undecodable.wav").write_text("text")
+    rows += [{"path": p.name, "label": "a"} for p in sorted(folder.glob("*.wav")) if not p.name.startswith("good")]
+    rows.append({"path": "file_missing.wav", "label": "b"})
+    for name, label in (("twin1", "a"), ("twin2", "b"), ("copy1", ""), ("copy2", "a")):
+        write_wav(folder / f"{name}.wav", beats(seed=70 if "twin" in name else 71))
+        rows.append({"path": f"{name}.wav", "label": label})
+    return judge(folder, rows, max_quarantined_fraction=0.9, max_unjoined_fraction=0.5)
+
+
+FAULTS = [
+    "not_finite",
+    "silent",
+    "flat",
+    "clipped",
+    "too_short",
+    "rate_too_low",
+    "mostly_silent",
+    "undecodable",
+    "file_missing",
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_caught_for_its_own_reason(judged: Validation, fault: str):
+    rows = judged.quarantine.to_pandas().set_index("recording_id")
+    assert rows.loc[f"{fault}.wav", "check"] == fault
+    assert len(rows.loc[f"{fault}.wav", "reason"]) > 20
+
+
+def test_everybody_is_either_accepted_or_quarantined(judged: Validation):
+    accepted, refused = judged.accepted["recording_id"].to_pylist(), judged.quarantine["recording_id"].to_pylist()
+    assert not set(accepted) & set(refused)
+    assert len(accepted) + len(refused) == 12 + 9 + 1 + 4
+    assert {f"good{i}.wav" for i in range(12)} <= set(accepted)
+
+
+def test_one_sound_under_two_labels_is_refused_twice(judged: Validation):
+    rows = judged.quarantine.to_pandas().set_index("recording_id")
+    assert rows.loc["twin1.wav", "reason"] == "the same sound is also labelled b: find out which is right"
+    assert rows.loc["twin2.wav", "check"] == "label_conflict"
+
+
+def test_of_copies_the_labelled_one_is_kept(judged: Validation):
+    rows = judged.quarantine.to_pandas().set_index("recording_id")
+    assert rows.loc["copy1.wav", "reason"] == "a copy of copy2.wav, which is kept"
+    assert "copy2.wav" in judged.accepted["recording_id"].to_pylist()
+
+
+def test_warning_stays_beside_the_recording(judged: Validation):
+    accepted = judged.accepted.to_pandas().set_index("recording_id")
+    assert accepted.loc["short.wav", "warnings"] == "short"
+    assert accepted.loc["good1.wav", "warnings"] == ""
+
+
+def test_docs_read_offline(judged: Validation, tmp_path_factory):
+    (docs,) = tmp_path_factory.getbasetemp().glob("faults0/docs")
+    pages = [p.read_text() for p in docs.rglob("*.html")]
+    assert len(pages) >= 5
+    assert not any('src="http' in text or 'link rel="stylesheet" href="http' in text for text in pages)
+    assert "twin1.wav" in (docs / "index.html").read_text()
+
+
+def good(folder: Path, labels: str) -> list[dict[str, Any]]:
+    for i in range(len(labels)):
+        write_wav(folder / f"{i}.wav", beats(60 + 2 * i, 4.0, seed=i))
+    return [{"path": f"{i}.wav", "label": label} for i, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "bounds", "said"),
+    [("aaaaaaaaaaaa", {}, "at least two labels; these have: a"),
+     ("ababab", {}, "only 6 labelled recordings are left"),
+     ("abababababab", {"classes": ("a", "b", "c")}, "no usable recording has the label c"),
+     ("abababababab", {"min_duration_s": 10}, "12 of 12 recordings were quarantined, more than"),
+     ("abababababab", {}, None)],
+)  # fmt: skip
+def test_stops_about_the_whole_table(tmp_path: Path, labels: str, bounds: dict, said: str | None):
+    result = judge(tmp_path, good(tmp_path, labels), **bounds)
+    if said is None:
+        result.raise_if_refused()
+    else:
+        with pytest.raises(DataRefused, match=said):
+            result.raise_if_refused()
+
+
+def test_result_does_not_depend_on_the_order_of_rows():
+    recordings = pd.DataFrame({"recording_id": ["b", "a", "c"], "sha256": ["1", "2", "3"], "label": ["x", "x", None]})
+    facts = pd.DataFrame(
+        {"sha256": ["1", "2", "3"], "samples_sha256": ["s", "s", "s"], "rms": [1.0] * 3, "dc_offset": [0.0] * 3}
+    )
+    for rows in (recordings, recordings[::-1]):
+        joined = join_facts(rows, facts).set_index("recording_id")
+        assert joined["duplicate_of"].to_dict() == {"a": None, "b": "a", "c": "a"}

@@ -1,0 +1,42 @@
+"""The house: dependencies point one way, and the folder mlflow/ shadows nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FORBIDDEN = {"heartdata": {"prefect", "mlflow", "tasks", "flows"}, "tasks": {"flows"}}
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_dependencies_point_one_way(package: str):
+    files = list((ROOT / package).rglob("*.py"))
+    assert files
+    assert {p.name: bad for p in files if (bad := imported(p) & FORBIDDEN[package])} == {}
+
+
+def test_the_mlflow_folder_shadows_nothing():
+    assert not (ROOT / "mlflow" / "__init__.py").exists()
+    code = "import mlflow; print(mlflow.__version__)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert found.stdout.startswith("3.")
+
+
+def test_no_file_is_too_long():
+    files = [
+        p for d in ("heartdata", "tasks", "flows", "mlflow", "tests", "benchmarks") for p in (ROOT / d).rglob("*.py")
+    ]
+    assert {p.name: n for p in files if (n := len(p.read_text().splitlines())) > 400} == {}
