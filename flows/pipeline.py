@@ -27,7 +27,7 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary:  # noqa: B008 (frozen
     splits = split(accepted, config.split, store)
     rendered = spectrograms(recordings, splits, config.spectrogram, store)
     dataset = manifest(recordings, accepted, splits, rendered, store)
-    initial = initial_weights(config.training.init, store)
+    initial = initial_weights(config.training.init, config.registry, store)
     model = train(dataset, initial, config.training, config.spectrogram, store)
     note = MADE if config.source.name == "demo" else "Research use only"
     evaluation = evaluate(dataset, model, config.evaluation, note, store)

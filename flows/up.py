@@ -35,7 +35,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     console = Console(highlight=False, soft_wrap=True)
     with contextlib.ExitStack() as stack:
         logs = store.path("logs")
-        from tasks.register import tracking_uri
+        from tasks.registry import tracking_uri
 
         servers = []
         for server in (

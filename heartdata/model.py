@@ -35,7 +35,7 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # torch announces downloads there
+        with contextlib.redirect_stdout(io.StringIO()):  # torch announces downloads there
             weights = ResNet34_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise ConfigError(

@@ -18,6 +18,7 @@ from heartdata.schemas import FIGURES, HISTORY, MANIFEST, predictions_schema
 from heartdata.store import Artifact, Store, sha256_json
 from tasks.evaluate import Evaluation
 from tasks.progress import track
+from tasks.registry import connect, tracking_uri
 from tasks.stage import fingerprint, stage
 from tasks.train import TrainedModel
 
@@ -39,19 +40,6 @@ class Registered(BaseModel):
     run_id: str
     url: str
     registry: RegistryConfig
-
-
-def tracking_uri(config: RegistryConfig, store: Store) -> str:
-    """Where MLflow keeps runs: as configured, else the environment's, else SQLite in the store."""
-    return config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.path('mlflow.db')}"
-
-
-def connect(config: RegistryConfig, store: Store) -> Any:
-    """An MLflow client for the configured registry, which also becomes this process's default."""
-    import mlflow
-
-    mlflow.set_tracking_uri(tracking_uri(config, store))
-    return mlflow.MlflowClient()
 
 
 def _still_there(result: "Registered", store: Store) -> bool:

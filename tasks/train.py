@@ -1,16 +1,18 @@
 """Stage 7: where the weights start from, and fine-tuning."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from heartdata.config import ModelConfig, SpectrogramConfig, TrainingConfig
+from heartdata.config import ModelConfig, RegistryConfig, SpectrogramConfig, TrainingConfig
 from heartdata.errors import ConfigError
 from heartdata.schemas import HISTORY, MANIFEST
 from heartdata.store import Artifact, Store
 from tasks.progress import track
+from tasks.registry import connect
 from tasks.stage import stage
 
 VERSION = "1"  # raise when the same inputs train another network
@@ -41,7 +43,7 @@ class TrainedModel(BaseModel):
 
 
 @task(name="initial weights", cache_policy=NO_CACHE, retries=1)
-def initial_weights(init: str, store: Store) -> InitialWeights:
+def initial_weights(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
     """Resolve ``training.init``: ``auto`` takes ImageNet weights where they can be had, else random ones and says so.
 
     Not cached: what can be had may change, and the answer is part of the training's cache key.
@@ -59,8 +61,10 @@ def initial_weights(init: str, store: Store) -> InitialWeights:
             note = f"Training starts from random weights: {error}"
             get_run_logger().warning(note)
             return InitialWeights(kind="random", note=note)
-    path = _from_registry(init) if init.startswith("models:/") else Path(init).expanduser()
-    return InitialWeights(kind=init, weights=_keep(read_weights(path), store))
+    if init.startswith("models:/"):
+        connect(registry, store)
+        return InitialWeights(kind=init, weights=_keep(_from_registry(init), store))
+    return InitialWeights(kind=init, weights=_keep(read_weights(Path(init).expanduser()), store))
 
 
 def _keep(weights: dict, store: Store) -> Artifact:
@@ -69,19 +73,22 @@ def _keep(weights: dict, store: Store) -> Artifact:
     return store.write_bytes("initial", ".safetensors", save({k: v.contiguous() for k, v in weights.items()}))
 
 
-def _from_registry(uri: str) -> Path:
-    """The weights file of a registered model."""
+def _from_registry(uri: str) -> dict:
+    """The weights of a registered model."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    try:
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
-    except MlflowException as error:
-        raise ConfigError(f"training.init = {uri!r} is not in the registry ({error.message})") from error
-    found = sorted(folder.rglob("*.safetensors"))
-    if not found:
-        raise ConfigError(f"training.init = {uri!r} holds no .safetensors file")
-    return found[0]
+    from heartdata.model import read_weights
+
+    with TemporaryDirectory() as folder:
+        try:
+            mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
+        except MlflowException as error:
+            raise ConfigError(f"training.init = {uri!r} is not in the registry ({error.message})") from error
+        found = sorted(Path(folder).rglob("*.safetensors"))
+        if not found:
+            raise ConfigError(f"training.init = {uri!r} holds no .safetensors file")
+        return read_weights(found[0])
 
 
 @stage("train", VERSION, timeout_s=24 * 3600)

@@ -18,6 +18,7 @@ TINY = {
     "source.subjects_per_class": 3,
     "source.sites": 1,
     "source.duration_s": [2.0, 3.0],
+    "training.init": "random",
     "training.epochs": 1,
     "training.width": 64,
     "training.batch": 4,

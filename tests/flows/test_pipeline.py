@@ -13,6 +13,7 @@ import tasks.measure
 import tasks.spectrograms
 import tasks.train
 from flows.pipeline import heartbeat
+from heartdata.errors import ConfigError
 from heartdata.schemas import MANIFEST
 from heartdata.sources.demo import DemoSource
 from tasks import progress
@@ -46,7 +47,6 @@ def work(monkeypatch) -> Counter:
         return render_shard(name, recordings, *args)
 
     def counting_train(*args):
-
         counts["trained"] += 1
         return real_train(*args)
 
@@ -139,6 +139,16 @@ def test_training_setting_renders_nothing(first, root: Path, work: Counter):
     assert work == {"trained": 1}
     assert second.dataset_version == first.dataset_version
     assert second.model_version == 2
+
+
+def test_training_starts_from_a_registered_model(first, root: Path, work: Counter):
+    heartbeat(tiny(root, training__init=f"models:/heartbeat/{first.model_version}", training__frozen_epochs=0))
+    assert work == {"trained": 1}
+    newest = client(root).get_model_version_by_alias("heartbeat", "challenger")
+    assert newest.version != str(first.model_version)
+    assert client(root).get_run(newest.run_id).data.tags["init"] == f"models:/heartbeat/{first.model_version}"
+    with pytest.raises(ConfigError, match="is not in the registry"):
+        heartbeat(tiny(root, training__init="models:/heartbeat/999"))
 
 
 def test_spectrogram_setting_measures_nothing(first, root: Path, work: Counter):

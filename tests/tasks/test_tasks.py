@@ -4,10 +4,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torchvision
 from helpers import beats, write_wav
+from prefect.logging import disable_run_logger
+from torchvision.models import resnet34
 
+from heartdata.config import RegistryConfig
 from heartdata.errors import BadAudio, ConfigError, DataRefused
 from heartdata.measure import MeasureConfig
+from heartdata.model import read_weights
 from heartdata.schemas import FACTS, RECORDINGS, SPECTROGRAMS
 from heartdata.shards import Shard
 from heartdata.sources import DemoSource, TableSource
@@ -77,8 +82,8 @@ def table_of(tmp_path: Path, labels: list[str]) -> TableSource:
 
 def checked(source: TableSource, store: Store):
     recordings = inventory.fn(source, store)
-    (facts,) = [measure_shard.fn(Shard(0, tuple(p for s in file_shards(recordings, store) for p in s.recordings)),
-                                 MeasureConfig(), store)]  # fmt: skip
+    files = tuple(file for shard in file_shards(recordings, store) for file in shard.recordings)
+    facts = measure_shard.fn(Shard(0, files), MeasureConfig(), store)
     return validate.fn(recordings, facts, ValidationConfig(), store)
 
 
@@ -100,9 +105,33 @@ def test_too_few_recordings_stop(store: Store, tmp_path: Path):
 
 
 def test_initial_weights_random_and_missing_file(store: Store, tmp_path: Path):
-    assert initial_weights.fn("random", store).weights is None
+    assert initial_weights.fn("random", RegistryConfig(), store).weights is None
     with pytest.raises(ConfigError, match="does not exist"):
-        initial_weights.fn(str(tmp_path / "absent.safetensors"), store)
+        initial_weights.fn(str(tmp_path / "absent.safetensors"), RegistryConfig(), store)
+
+
+def test_auto_takes_imagenet_weights_where_they_can_be_had(store: Store, monkeypatch):
+    monkeypatch.setattr(torchvision.models.ResNet34_Weights, "get_state_dict", lambda *a, **k: resnet34().state_dict())
+    found = initial_weights.fn("auto", RegistryConfig(), store)
+    assert (found.kind, found.note) == ("imagenet", "")
+    assert found.weights is not None
+    weights = read_weights(store.path(found.weights.name))
+    assert weights["conv1.weight"].shape == (64, 1, 7, 7)
+    assert "fc.weight" not in weights
+
+
+def test_auto_says_why_it_starts_from_random_weights(store: Store, monkeypatch):
+    def offline(*args, **settings):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torchvision.models.ResNet34_Weights, "get_state_dict", offline)
+    with disable_run_logger():
+        found = initial_weights.fn("auto", RegistryConfig(), store)
+    assert (found.kind, found.weights) == ("random", None)
+    assert "random weights" in found.note
+    assert "no route to host" in found.note
+    with pytest.raises(ConfigError, match="no route to host"):
+        initial_weights.fn("imagenet", RegistryConfig(), store)
 
 
 def test_artifact_names_carry_no_path_of_the_machine(store: Store, tmp_path: Path):

@@ -1,0 +1,55 @@
+"""The whole flow on sixty real recordings of PASCAL set B (skipped where ../shared/data is absent)."""
+
+import shutil
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from helpers import REAL, TINY, needs_pascal
+
+from flows.pipeline import heartbeat
+from heartdata.config import build_config
+from heartdata.sources.pascal import PascalSource, file_key
+
+pytestmark = [needs_pascal, pytest.mark.data, pytest.mark.usefixtures("prefect_server")]
+PER_CLASS = 20
+
+
+@pytest.fixture
+def sixty(tmp_path: Path) -> Path:
+    """A folder in the challenge's layout with twenty recordings of each class of set B."""
+    listing = PascalSource(data=REAL / "pascal", sets=("set_b",)).listing(tmp_path)
+    labelled = pd.DataFrame([(r.path, r.label) for r in listing.recordings if r.label], columns=["path", "label"])
+    chosen = labelled.groupby("label").head(PER_CLASS)
+    (tmp_path / "set_b").mkdir()
+    for path in chosen["path"]:
+        shutil.copy(path, tmp_path / "set_b")
+    table = pd.read_csv(REAL / "pascal" / "set_b.csv", dtype=str)
+    keys = set(chosen["path"].map(lambda path: file_key(path.name)))
+    table[table["fname"].map(file_key).isin(keys)].to_csv(tmp_path / "set_b.csv", index=False)
+    return tmp_path
+
+
+def test_real_recordings_become_a_registered_model(sixty: Path, tmp_path: Path):
+    settings = {key: value for key, value in TINY.items() if not key.startswith("source.")}
+    changes = {**settings, "source.sets": ["set_b"], "store": str(tmp_path / "out")}
+    summary = heartbeat(build_config("pascal", str(sixty), changes=changes))
+
+    counts = {row["label"]: row for row in summary.recordings}
+    assert {name: row["found"] for name, row in counts.items()} == {
+        "extrastole": PER_CLASS, "murmur": PER_CLASS, "normal": PER_CLASS, "all": 3 * PER_CLASS,
+    }  # fmt: skip
+    quarantine = pd.read_parquet(tmp_path / "out" / "latest" / "quarantine.parquet")
+    assert len(quarantine["recording_id"].unique()) == counts["all"]["quarantined"]
+    manifest = pd.read_parquet(tmp_path / "out" / "latest" / "manifest.parquet")
+    assert len(manifest) == counts["all"]["in use"] >= 50
+    assert manifest.groupby("subject")["part"].nunique().max() == 1
+    assert manifest.groupby("part")["label"].nunique().eq(3).all()
+
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
+    model = mlflow.pyfunc.load_model("models:/heartbeat@challenger")
+    tested = manifest[manifest["part"] == "test"]
+    answers = model.predict(pd.DataFrame({"audio": [(sixty / i).read_bytes() for i in tested["recording_id"]]}))
+    predictions = pd.read_parquet(tmp_path / "out" / "latest" / "predictions.parquet").set_index("recording_id")
+    assert answers["label"].tolist() == predictions.loc[tested["recording_id"], "answer"].tolist()
