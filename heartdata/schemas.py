@@ -123,8 +123,8 @@ HISTORY = _schema(
     ("epoch", N),
     ("train_loss", F),
     ("valid_loss", F),
-    ("valid_balanced_loss", F),  # what the best epoch is chosen by
-    ("valid_macro_f1", F),
+    ("valid_balanced_loss", F),  # averaged within each class first
+    ("valid_macro_f1", F),  # what the best epoch is chosen by
     ("learning_rate", F),
     _not_digested("seconds", F),
 )

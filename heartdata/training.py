@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
+from fastai.callback.core import Callback
 from fastai.callback.data import WeightedDL
 from fastai.callback.schedule import fit_one_cycle  # noqa: F401  (adds the method to Learner)
-from fastai.callback.tracker import TrackerCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import CancelFitException, Learner
 from fastai.losses import CrossEntropyLossFlat
@@ -26,12 +26,10 @@ from heartdata.model import build_net, start_from
 from heartdata.schemas import HISTORY
 from heartdata.store import Store, table_from_rows
 
-MONITOR = "balanced_loss"
-
 
 @dataclass(frozen=True)
 class Trained:
-    """The network of the best epoch (by balanced validation loss) and what each epoch gave (schema HISTORY)."""
+    """The network of the best epoch (by validation macro-F1) and what each epoch gave (schema HISTORY)."""
 
     net: nn.Module
     classes: tuple[str, ...]
@@ -64,7 +62,7 @@ def train(
         net,
         loss_func=CrossEntropyLossFlat(label_smoothing=config.label_smoothing),
         metrics=[
-            AccumMetric(balanced_loss, flatten=False, name=MONITOR),
+            AccumMetric(balanced_loss, flatten=False, name="balanced_loss"),
             F1Score(average="macro"),
         ],
         splitter=lambda m: [list(backbone_of(m).parameters()), list(m.fc.parameters())],
@@ -116,15 +114,17 @@ def balanced_loss(logits: torch.Tensor, targets: torch.Tensor) -> float:
     return float(np.mean([losses[targets == number].mean().item() for number in targets.unique()]))
 
 
-class KeepBest(TrackerCallback):
-    """Keeps the weights of the best epoch, records every epoch, stops after ``patience`` epochs without a better one."""
+class KeepBest(Callback):
+    """Keeps the weights of the best epoch, records every epoch, stops after ``patience`` epochs without a better one.
+
+    The best has the highest macro-F1 on the validation part; of equals, the lowest balanced loss.
+    """
 
     def __init__(self, patience: int, on_epoch: Callable[[dict[str, float]], None]) -> None:
-        super().__init__(monitor=MONITOR, reset_on_fit=False)
         self.patience, self.on_epoch = patience, on_epoch
         self.rows: list[dict[str, Any]] = []
         self.weights: dict[str, torch.Tensor] = {}
-        self.best_epoch = 0
+        self.best_epoch, self.best_merit = 0, (-1.0, 0.0)
 
     def before_epoch(self) -> None:
         self.started = perf_counter()
@@ -137,7 +137,6 @@ class KeepBest(TrackerCallback):
             )
 
     def after_epoch(self) -> None:
-        super().after_epoch()
         train_loss, valid_loss, balanced, macro_f1 = (float(x) for x in self.recorder.values[-1])
         epoch = len(self.rows)
         row = {
@@ -151,8 +150,9 @@ class KeepBest(TrackerCallback):
         }
         self.rows.append(row)
         self.on_epoch(row)
-        if self.new_best:
-            self.best_epoch = epoch
+        merit = (macro_f1, -balanced)
+        if merit > self.best_merit:
+            self.best_epoch, self.best_merit = epoch, merit
             self.weights = {
                 name: tensor.detach().cpu().clone() for name, tensor in self.learn.model.state_dict().items()
             }

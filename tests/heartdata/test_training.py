@@ -80,8 +80,9 @@ def test_given_weights_are_started_from_and_frozen_first(data):
 def test_the_best_epoch_is_kept(data):
     manifest, store = data
     trained = training.train(manifest, None, CONFIG.model_copy(update={"epochs": 3}), store)
-    losses = trained.history["valid_balanced_loss"].to_pylist()
-    assert trained.best_epoch == int(np.argmin(losses))
+    rows = trained.history.to_pylist()
+    merits = [(row["valid_macro_f1"], -row["valid_balanced_loss"]) for row in rows]
+    assert trained.best_epoch == merits.index(max(merits))
 
 
 def test_training_stops_when_nothing_gets_better(data):
