@@ -13,7 +13,7 @@ from fastai.callback.core import Callback
 from fastai.callback.data import WeightedDL
 from fastai.callback.schedule import fit_one_cycle  # noqa: F401  (adds the method to Learner)
 from fastai.data.core import DataLoaders
-from fastai.learner import CancelFitException, Learner
+from fastai.learner import CancelFitException, Learner, Recorder
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import AccumMetric, F1Score
 from fastai.torch_core import set_seed
@@ -119,6 +119,8 @@ class KeepBest(Callback):
 
     The best has the highest macro-F1 on the validation part; of equals, the lowest balanced loss.
     """
+
+    order = Recorder.order + 1  # reads its values
 
     def __init__(self, patience: int, on_epoch: Callable[[dict[str, float]], None]) -> None:
         self.patience, self.on_epoch = patience, on_epoch
