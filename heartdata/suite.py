@@ -12,7 +12,7 @@ from pydantic import Field
 
 from heartdata.settings import Settings
 
-VERSION = "1"  # raise when a check changes
+VERSION = "2"  # raise when a check changes
 
 
 class ValidationConfig(Settings):
@@ -30,7 +30,9 @@ class ValidationConfig(Settings):
     max_silent_fraction: float = Field(default=0.9, ge=0, le=1)
     max_dc_offset: float = Field(default=0.5, ge=0, le=1, description="of full scale; more carries a warning")
     min_periodicity: float = Field(default=0.1, ge=0, le=1, description="less carries a warning")
-    classes: tuple[str, ...] | None = Field(default=None, description="the labels there must be; null: any")
+    classes: tuple[str, ...] | None = Field(
+        default=None, description="the labels there must be; null: those in the table"
+    )
     max_unjoined_fraction: float = Field(default=0.0, ge=0, le=1, description="rows of the table without a file")
     max_quarantined_fraction: float = Field(default=0.25, ge=0, le=1)
     min_recordings: int = Field(default=10, ge=1, description="labelled ones, after quarantine")
@@ -98,9 +100,9 @@ def recording_checks(c: ValidationConfig) -> list[Check]:
     return checks
 
 
-def table_checks(c: ValidationConfig) -> list[Check]:
-    """Checks on the whole table, after each recording was judged; all critical."""
-    checks = [
+def table_checks(c: ValidationConfig, classes: list[str]) -> list[Check]:
+    """Checks on the whole table, after each recording was judged; all critical. ``classes``: what there must be."""
+    return [
         Check("unjoined", "critical", "ExpectColumnMeanToBeBetween",
               {"column": "has_file", "min_value": 1 - c.max_unjoined_fraction},
               "{unjoined} of {found} rows name a file that is not there, the first being {first_unjoined}: correct the "
@@ -115,11 +117,8 @@ def table_checks(c: ValidationConfig) -> list[Check]:
         Check("one_class", "critical", "ExpectColumnUniqueValueCountToBeBetween",
               {"column": "usable_label", "min_value": 2},
               "a classifier needs recordings of at least two labels; these have: {labels}"),
+        Check("class_missing", "critical", "ExpectColumnDistinctValuesToContainSet",
+              {"column": "usable_label", "value_set": classes},
+              "no usable recording is left with the label {absent_labels}: mend those that were quarantined, or take "
+              "the label out of the table (or of validation.classes)"),
     ]  # fmt: skip
-    if c.classes:
-        checks.append(
-            Check("class_missing", "critical", "ExpectColumnDistinctValuesToContainSet",
-                  {"column": "usable_label", "value_set": list(c.classes)},
-                  "no usable recording has the label {absent_labels}, which validation.classes demands")
-        )  # fmt: skip
-    return checks

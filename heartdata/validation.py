@@ -65,8 +65,9 @@ def validate(recordings: pa.Table, facts: pa.Table, config: ValidationConfig, do
         results = suites.run("recordings", table, recording_checks(config))
         reasons, warnings = _by_recording(table, results)
         judged = _judged(table, reasons)
-        table_results = suites.run("table", judged, table_checks(config))
-        told = _told(judged, reasons, config)
+        classes = sorted(config.classes or table["label"].dropna().unique())
+        table_results = suites.run("table", judged, table_checks(config, classes))
+        told = _told(judged, reasons, config, classes)
         rows = [r.row("recording", None) for r in results] + [r.row("table", told) for r in table_results]
         refused = table.loc[sorted(reasons)].assign(
             check=[reasons[i][0][0] for i in sorted(reasons)], reason=[_sentence(reasons[i]) for i in sorted(reasons)]
@@ -209,6 +210,7 @@ def _told(
     judged: pd.DataFrame,
     reasons: dict[int, list[tuple[str, str]]],
     config: ValidationConfig,
+    classes: list[str],
 ) -> dict[str, Any]:
     """The values that the table's reasons may name."""
     unjoined = judged.loc[judged["has_file"] == 0, "recording_id"]
@@ -221,7 +223,7 @@ def _told(
         "quarantined": len(reasons),
         "usable": int(judged["usable"].sum()),
         "labels": ", ".join(labels) or "none",
-        "absent_labels": ", ".join(set(config.classes or ()) - set(labels)),
+        "absent_labels": ", ".join(c for c in classes if c not in labels),
         "commonest_reason": max(told, key=told.count) if told else "none",
     }
 

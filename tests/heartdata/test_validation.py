@@ -115,7 +115,7 @@ def good(folder: Path, labels: str) -> list[dict[str, Any]]:
     ("labels", "bounds", "said"),
     [("aaaaaaaaaaaa", {}, "at least two labels; these have: a"),
      ("ababab", {}, "only 6 labelled recordings are left"),
-     ("abababababab", {"classes": ("a", "b", "c")}, "no usable recording has the label c"),
+     ("abababababab", {"classes": ("a", "b", "c")}, "no usable recording is left with the label c"),
      ("abababababab", {"min_duration_s": 10}, "12 of 12 recordings were quarantined, more than"),
      ("abababababab", {}, None)],
 )  # fmt: skip
@@ -126,6 +126,19 @@ def test_stops_about_the_whole_table(tmp_path: Path, labels: str, bounds: dict, 
     else:
         with pytest.raises(DataRefused, match=said):
             result.raise_if_refused()
+
+
+def test_a_class_that_was_wholly_quarantined_stops_the_run(tmp_path: Path):
+    rows = good(tmp_path, "ab" * 8)
+    write_wav(tmp_path / "silence.wav", np.zeros(16000, np.float32))
+    result = judge(tmp_path, [*rows, {"path": "silence.wav", "label": "murmur"}])
+    with pytest.raises(DataRefused, match="no usable recording is left with the label murmur"):
+        result.raise_if_refused()
+
+
+def test_a_table_without_any_label_stops_the_run(tmp_path: Path):
+    with pytest.raises(DataRefused, match="only 0 labelled recordings are left"):
+        judge(tmp_path, [{**row, "label": ""} for row in good(tmp_path, "a" * 12)]).raise_if_refused()
 
 
 def test_result_does_not_depend_on_the_order_of_rows():
