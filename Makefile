@@ -1,8 +1,7 @@
 # Two commands do everything: `make run` and `make test`. Both make the environment first, if it is not there.
 PYTHON ?= python3
-SOURCE ?= demo
 BIN := .venv/bin
-ARGS = --source $(SOURCE) $(if $(DATA),--data "$(DATA)") $(if $(STORE),--store "$(STORE)") $(if $(CONFIG),--config "$(CONFIG)")
+ARGS = $(if $(SOURCE),--source "$(SOURCE)") $(if $(DATA),--data "$(DATA)") $(if $(STORE),--store "$(STORE)") $(if $(CONFIG),--config "$(CONFIG)")
 
 .PHONY: run up test check clean
 .DELETE_ON_ERROR:
@@ -28,5 +27,6 @@ check: .venv/ready
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" > .venv/install.log 2>&1 || { tail -n 20 .venv/install.log; exit 1; }
 	@touch $@
 
-clean:
-	rm -rf .venv out
+clean: # out/ stays: it holds the registry
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./out -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

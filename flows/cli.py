@@ -3,62 +3,92 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from heartdata.config import RunConfig
+
+
+class Stoppable(TyperGroup):
+    """Commands that Ctrl-C ends with a sentence (typer itself would end them without one)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("heartbeat: stopped; run again to go on from the last finished stage", err=True)
+            sys.stdout.flush()
+            os._exit(130)  # threads at work would hold the process up
+
 
 app = typer.Typer(
+    cls=Stoppable,
     name="heartbeat",
     help="From raw heart-sound recordings to a classifier a researcher can trust. Research use; not a medical device.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
-SourceOption = Annotated[str, typer.Option(help="demo | pascal | table")]
+# None is what was not typed: heartdata.config alone says what holds then.
+SourceOption = Annotated[str | None, typer.Option(help="demo | pascal | table", show_default="demo")]
 DataOption = Annotated[str | None, typer.Option(help="the folder or table of recordings")]
 ConfigOption = Annotated[Path | None, typer.Option(help="a YAML file of settings")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="a setting, such as training.epochs=3; repeatable")]
-StoreOption = Annotated[Path, typer.Option(help="output folder", envvar="HEARTBEAT_STORE")]
+StoreOption = Annotated[str | None, typer.Option(help="output folder", show_default="$HEARTBEAT_STORE, else out")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="show Prefect's own log in the terminal")]
+PrefectPort = Annotated[int, typer.Option(min=1, max=65535, help="port of the Prefect server and UI")]
+MlflowPort = Annotated[int, typer.Option(min=1, max=65535, help="port of the MLflow UI")]
 
 
 @app.command()
 def run(
-    source: SourceOption = "demo",
+    source: SourceOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
-    store: StoreOption = Path("out"),
+    store: StoreOption = None,
     verbose: VerboseOption = False,
 ) -> None:
     """Run the whole pipeline in the foreground and show what came of it."""
     from flows.run import run_pipeline
 
-    run_pipeline(_run_config(source, data, config, changes, store), verbose)
+    run_pipeline(run_config(source, data, config, changes, store), verbose)
 
 
 @app.command()
 def up(
-    source: SourceOption = "demo",
+    source: SourceOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
-    store: StoreOption = Path("out"),
-    prefect_port: Annotated[int, typer.Option(help="port of the Prefect server and UI")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 5000,
+    store: StoreOption = None,
+    prefect_port: PrefectPort = 4200,
+    mlflow_port: MlflowPort = 5000,
 ) -> None:
     """Start the Prefect server, what executes deployments, and the MLflow UI; Ctrl-C stops all."""
-    from flows.up import serve_all
+    from flows.up import nightly_settings, serve_all
 
-    serve_all(_run_config(source, data, config, changes, store), prefect_port, mlflow_port)
+    serve_all(run_config(source, data, config, changes, store, nightly_settings()), prefect_port, mlflow_port)
 
 
-def _run_config(source: str, data: str | None, config: Path | None, changes: list[str] | None, store: Path):
+def run_config(
+    source: str | None = None,
+    data: str | None = None,
+    config: Path | None = None,
+    changes: list[str] | None = None,
+    store: str | None = None,
+    base: dict[str, Any] | None = None,
+) -> "RunConfig":
+    """What was typed, laid over the file ``config``, laid over ``base``. Raises `ConfigError`."""
     from heartdata.config import build_config, parse_change
 
-    values = {"store": str(store.expanduser().resolve())}
-    values |= dict(parse_change(change) for change in changes or [])
-    return build_config(source, str(Path(data).expanduser().resolve()) if data else None, config, values)
+    typed = {} if store is None else {"store": store}
+    typed |= dict(parse_change(change) for change in changes or [])
+    built = build_config(source, str(Path(data).expanduser().resolve()) if data else None, config, typed, base)
+    return built.model_copy(update={"store": str(Path(built.store).expanduser().resolve())})
 
 
 def main() -> None:
@@ -72,9 +102,6 @@ def main() -> None:
         typer.echo(str(error), err=True)
         sys.stderr.flush()
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("heartbeat: stopped; run again to go on from the last finished stage", err=True)
-        os._exit(130)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a run shows in the terminal: a bar for the stage at work, a line for each that ended, tables at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -59,13 +59,14 @@ class Terminal:
         self.say(f"  [green]✓[/green] {stage:<14} {took:>9}  {escape(detail)}")
 
 
-def show(summary: Summary, console: Console) -> None:
-    """The tables of a finished run, and how to look further."""
+def show(summary: Summary, console: Console, where_to_look: Mapping[str, str]) -> None:
+    """The tables of a finished run, and ``where_to_look`` further."""
     for note in summary.notes:
         console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False)
     console.print(_table("Recordings", summary.recordings))
     console.print(_table("Parts", summary.subjects))
     console.print(_table("Scores on held-out subjects (95 % interval)", _scores(summary)))
+    console.print(_table("Each class (resnet34)", summary.per_class))
     if summary.planted:
         caught = sum(row["caught"] for row in summary.planted)
         console.print(_table(f"Planted faults: {caught} of {len(summary.planted)} caught", summary.planted))
@@ -77,8 +78,8 @@ def show(summary: Summary, console: Console) -> None:
     console.print(f"Model       {escape(summary.model)} version {summary.model_version} (challenger)", highlight=False)
     console.print(f"Files       {escape(summary.latest)}", highlight=False, soft_wrap=True)
     console.print(f"Data Docs   open {escape(summary.data_docs)}", highlight=False, soft_wrap=True)
-    console.print(f"MLflow UI   heartbeat up, then {escape(summary.model_url)}", highlight=False, soft_wrap=True)
-    console.print("Prefect UI  heartbeat up, then http://127.0.0.1:4200", highlight=False)
+    for name, text in where_to_look.items():
+        console.print(f"{name:<12}{escape(text)}", highlight=False, soft_wrap=True)
 
 
 def _scores(summary: Summary) -> list[dict[str, Any]]:
@@ -96,7 +97,7 @@ def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     )
     for name in rows[0] if rows else ():
         number = isinstance(rows[0][name], int) and not isinstance(rows[0][name], bool)
-        table.add_column(name, justify="right" if number else "left", no_wrap=number)
+        table.add_column(escape(name), justify="right" if number else "left", no_wrap=number)
     for row in rows:
         table.add_row(*("yes" if v is True else "NO" if v is False else escape(str(v)) for v in row.values()))
     return table

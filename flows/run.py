@@ -1,11 +1,18 @@
 """`heartbeat run`: one flow run in this process, with progress in the terminal."""
 
+import contextlib
 import logging
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 
 from flows.environment import prepare
-from flows.servers import prefect_api
+from flows.servers import HOST, answers, prefect_api
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.store import Store
@@ -21,26 +28,60 @@ def run_pipeline(config: RunConfig, verbose: bool = False) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]heartbeat[/bold]: source {config.source.name}, output in {store.root}")
     with prefect_api(store.path("logs/prefect-server.log")) as temporary:
+        if temporary:  # links open in `heartbeat up`, which shows the same database: PREFECT_HOME is in the store
+            os.environ.setdefault("PREFECT_UI_URL", f"http://{HOST}:4200")
         with console.status("loading" if temporary is None else "starting a temporary Prefect server"):
+            from prefect.utilities.urls import url_for
+
             from flows.console import Terminal, show
             from flows.pipeline import heartbeat
             from tasks import progress
 
             if temporary:
                 temporary.wait_ready()
+        pages: list[str] = []
+        flow = heartbeat.with_options(on_completion=[lambda _flow, run, _: pages.append(url_for(run) or "")])
         try:
-            with Terminal(console) as terminal:
+            with _in_a_sentence(log), Terminal(console) as terminal:
                 progress.begin(terminal)
-                summary = heartbeat(config)
-        except HeartbeatError:
-            raise
-        except OSError as error:
-            logger.exception("run failed")
-            raise HeartbeatError(f"reading or writing failed ({error}): mend that and run again; log: {log}") from error
-        except Exception as error:
-            logger.exception("run failed")
-            text = (str(error).splitlines() or [""])[0]
-            raise HeartbeatError(f"the run failed unexpectedly ({type(error).__name__}: {text}); log: {log}") from error
+                summary = flow(config)
         finally:
             progress.begin(None)
-    show(summary, console)
+    show(summary, console, where_to_look(store.root, summary.model_url, pages[0], temporary is None))
+
+
+@contextlib.contextmanager
+def _in_a_sentence(log: Path) -> Iterator[None]:
+    """Whatever is raised becomes a `HeartbeatError`."""
+    try:
+        yield
+    except HeartbeatError:
+        raise
+    except OSError as error:
+        logger.exception("run failed")
+        raise HeartbeatError(f"reading or writing failed ({error}): mend that and run again; log: {log}") from error
+    except Exception as error:
+        logger.exception("run failed")
+        text = (str(error).splitlines() or [""])[0]
+        raise HeartbeatError(f"the run failed unexpectedly ({type(error).__name__}: {text}); log: {log}") from error
+
+
+def where_to_look(store: Path, model_url: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:
+    """The addresses of a run's pages by name, after what starts the servers that are not running."""
+    mlflow_runs = prefect_runs and answers(f"{model_url.split('/#')[0]}/health")
+    start = {} if mlflow_runs else {"Start UIs": up_command(store)}
+    pages = {"Prefect UI": flow_url, "MLflow UI": model_url}
+    return {"Prefect UI": flow_url, **start, **pages} if prefect_runs else {**start, **pages}
+
+
+def up_command(store: Path) -> str:
+    """`heartbeat up` for ``store``, as one types it in the present folder."""
+    return shlex.join([program("heartbeat"), "up", "--store", str(store)])
+
+
+def program(name: str) -> str:
+    """A program of this environment, as one types it in the present folder."""
+    path = Path(sys.executable).with_name(name)
+    if not path.is_file() or shutil.which(name) == str(path):
+        return name
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -10,9 +10,10 @@ import yaml
 from rich.console import Console
 
 from flows.environment import prepare
+from flows.run import program
 from flows.servers import HOST, mlflow_server, port_is_free, prefect_server
 from heartdata.config import RunConfig
-from heartdata.errors import HeartbeatError
+from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.store import Store
 
 PROJECT = Path(__file__).parents[1]
@@ -20,8 +21,11 @@ PROJECT = Path(__file__).parents[1]
 
 def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises `HeartbeatError` when a port is taken or a server does not start."""
+    config = with_links_to(f"http://{HOST}:{mlflow_port}", config)
     config.source.check()
     store = Store(config.store).open()
+    if prefect_port == mlflow_port:
+        raise HeartbeatError(f"--prefect-port and --mlflow-port are both {prefect_port}: choose two")
     for port, option in ((prefect_port, "--prefect-port"), (mlflow_port, "--mlflow-port")):
         if not port_is_free(port):
             raise HeartbeatError(
@@ -33,7 +37,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # a background job of a script ignores SIGINT until told otherwise
         signal.signal(number, _stop)
     console = Console(highlight=False, soft_wrap=True)
-    with contextlib.ExitStack() as stack:
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         logs = store.path("logs")
         from tasks.registry import tracking_uri
 
@@ -53,27 +57,47 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         console.print(f"Prefect UI   http://{HOST}:{prefect_port}")
         console.print(f"MLflow UI    http://{HOST}:{mlflow_port}")
         console.print(f"Deployment   heartbeat/{deployment.name}, {_when(deployment)}; run it now from another shell:")
-        console.print(f"             prefect deployment run heartbeat/{deployment.name} --watch")
+        api = "" if prefect_port == 4200 else f"PREFECT_API_URL={os.environ['PREFECT_API_URL']} "
+        console.print(f"             {api}{program('prefect')} deployment run heartbeat/{deployment.name} --watch")
         console.print("Ctrl-C stops all.")
-        with contextlib.suppress(KeyboardInterrupt):
-            serve(deployment, pause_on_shutdown=False, print_starting_message=False, limit=1)
+        serve(deployment, pause_on_shutdown=False, print_starting_message=False, limit=1)
     console.print("Stopped.")
 
 
+def with_links_to(ui_url: str, config: RunConfig) -> RunConfig:
+    """Links to registered models point to ``ui_url`` where the user set no other."""
+    if "ui_url" in config.registry.model_fields_set:
+        return config
+    return config.model_copy(update={"registry": config.registry.model_copy(update={"ui_url": ui_url})})
+
+
+def _defined() -> dict[str, Any]:
+    """The deployment that prefect.yaml defines."""
+    (defined,) = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    return defined
+
+
+def nightly_settings() -> dict[str, Any]:
+    """The settings that prefect.yaml gives the nightly run. Raises `ConfigError`."""
+    settings = (_defined().get("parameters") or {}).get("config") or {}
+    if not isinstance(settings, dict):
+        raise ConfigError("parameters.config in prefect.yaml must be a mapping, such as {training: {epochs: 3}}")
+    return settings
+
+
 def nightly_deployment(config: RunConfig) -> Any:
-    """The deployment that prefect.yaml defines, with ``config`` as its parameter."""
+    """The deployment that prefect.yaml defines, with ``config``, which holds its settings, as its parameter."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.schedules import Cron
 
     from flows.pipeline import heartbeat
 
-    (defined,) = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
-    parameters = defined["parameters"] or {"config": config.model_dump(mode="json")}
+    defined = _defined()
     return heartbeat.to_deployment(
         name=defined["name"],
         description=defined["description"],
         tags=defined["tags"],
-        parameters=parameters,
+        parameters={"config": config.model_dump(mode="json")},
         schedules=[Cron(s["cron"], timezone=s["timezone"], active=s["active"]) for s in defined["schedules"]],
         concurrency_limit=ConcurrencyLimitConfig(**defined["concurrency_limit"]),
     )

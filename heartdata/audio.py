@@ -13,6 +13,9 @@ import soxr
 from heartdata.errors import BadAudio, SourceError
 
 MAX_SAMPLES = 200_000_000  # frames x channels that will be decoded: 800 MB of float32
+MAX_DURATION_S = 24 * 3600
+RATES_HZ = (100, 1_000_000)
+UNKNOWN_BYTES = 0x7FFFFF00  # writers to a pipe declare so much or more, as they cannot know
 _SHORT_DATA_CHUNK = re.compile(r"^data\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
@@ -48,7 +51,9 @@ def decode(content: bytes) -> Audio:
         raise BadAudio("the file is empty (0 bytes)")
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
-            if file.frames * file.channels > MAX_SAMPLES:
+            if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
+                raise BadAudio(f"its header gives a rate of {file.samplerate} Hz, which no recording has")
+            if file.frames * file.channels > MAX_SAMPLES or file.frames > MAX_DURATION_S * file.samplerate:
                 raise BadAudio(f"{file.frames / file.samplerate:.0f} s of sound is more than a recording can be")
             if file.frames == 0:
                 raise BadAudio("the file holds no samples")
@@ -62,12 +67,15 @@ def decode(content: bytes) -> Audio:
 
 
 def _declared_frames(file: soundfile.SoundFile) -> int:
-    """Frames that the header promises; libsndfile says in its log when the data chunk is shorter."""
+    """Frames that the header promises: more than there are when a wav file's data chunk ends early.
+
+    libsndfile says so in its log, for wav only; a truncated flac or ogg fails to decode, an mp3 is merely short.
+    """
     found = _SHORT_DATA_CHUNK.search(file.extra_info)
     if not found:
         return int(file.frames)
     declared, held = int(found[1]), int(found[2])
-    return round(file.frames * declared / held) if held else int(file.frames)
+    return round(file.frames * declared / held) if held and declared < UNKNOWN_BYTES else int(file.frames)
 
 
 def resample(samples: np.ndarray, rate_hz: int, target_hz: int) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from heartdata.errors import ConfigError
 from heartdata.measure import MeasureConfig
@@ -16,27 +17,54 @@ from heartdata.splits import SplitConfig
 from heartdata.suite import ValidationConfig
 
 
+def _plain(name: str) -> str:
+    if not name.isprintable() or any(c in name for c in "/:'\""):
+        raise ValueError("a name without / : quotes and control characters is needed")
+    return name
+
+
+def _without_password(uri: str) -> str:
+    rest = uri.partition("://")[2]
+    if "@" in rest and not rest.startswith("/"):
+        raise PydanticCustomError(
+            "secret",
+            "names a user or a password, which every run would record: leave them out and put them in the environment "
+            "as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (of a database: all of it as MLFLOW_TRACKING_URI)",
+        )
+    return uri
+
+
+def _web(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("an address that begins with http:// or https:// is needed")
+    return url.rstrip("/")
+
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_plain)]
+
+
 class TrainingConfig(Settings):
     """How a network is trained. Counts are of epochs unless they say otherwise."""
 
-    init: str = Field(
-        default="auto",
-        min_length=1,
-        description="imagenet | random | auto | a .safetensors | models:/...",
-    )
+    init: str = Field(default="auto", description="imagenet | random | auto | a .safetensors | models:/...")
     epochs: int = Field(default=12, ge=1, le=1000)
     frozen_epochs: int = Field(
-        default=1,
-        ge=0,
-        description="of the last layer alone, before; not from random weights",
+        default=1, ge=0, le=1000, description="of the last layer alone, before; not from random weights"
     )
-    patience: int = Field(default=10, ge=1, description="epochs without a better one until training stops")
-    batch: int = Field(default=16, ge=2)
-    width: int = Field(default=256, ge=32, description="spectrogram columns in a window")
+    patience: int = Field(default=10, ge=1, le=1000, description="epochs without a better one until training stops")
+    batch: int = Field(default=16, ge=2, le=4096)
+    width: int = Field(default=256, ge=32, le=65536, description="spectrogram columns in a window")
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0)
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
     seed: int = Field(default=0, ge=0)
+
+    @field_validator("init")
+    @classmethod
+    def _known(cls, init: str) -> str:
+        if init in ("imagenet", "random", "auto") or init.startswith("models:/") or init.endswith(".safetensors"):
+            return init
+        raise ValueError("choose imagenet, random, auto, a .safetensors file or models:/name@alias")
 
 
 class ModelConfig(Settings):
@@ -52,17 +80,21 @@ class ModelConfig(Settings):
 class EvaluationConfig(Settings):
     """How scores on the test part are given."""
 
-    bootstrap: int = Field(default=500, ge=20, description="resamples of subjects behind each interval")
+    bootstrap: int = Field(default=500, ge=20, le=100_000, description="resamples of subjects behind each interval")
     seed: int = Field(default=0, ge=0)
 
 
 class RegistryConfig(Settings):
     """Where runs and models are recorded."""
 
-    model_name: str = Field(default="heartbeat", min_length=1)
-    experiment: str = Field(default="heartbeat", min_length=1)
-    tracking_uri: str | None = Field(default=None, description="null: SQLite in the output folder")
-    ui_url: str = Field(default="http://127.0.0.1:5000", description="where links to runs point")
+    model_name: Name = "heartbeat"
+    experiment: Name = "heartbeat"
+    tracking_uri: Annotated[str, AfterValidator(_without_password)] | None = Field(
+        default=None, description="null: SQLite in the output folder"
+    )
+    ui_url: Annotated[str, AfterValidator(_without_password), AfterValidator(_web)] = Field(
+        default="http://127.0.0.1:5000", description="where links to runs point"
+    )
 
 
 class RunConfig(Settings):
@@ -77,8 +109,7 @@ class RunConfig(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
     store: str = Field(
-        default_factory=lambda: os.environ.get("HEARTBEAT_STORE", "out"),
-        description="output folder",
+        default_factory=lambda: os.environ.get("HEARTBEAT_STORE") or "out", min_length=1, description="output folder"
     )
 
     @model_validator(mode="before")
@@ -87,40 +118,36 @@ class RunConfig(Settings):
         """What is not said is taken from the source's preset before the defaults, however the object is made."""
         if not isinstance(values, dict):
             return values
-        named = values.get("source", {})
-        name = named.get("name", "demo") if isinstance(named, dict) else getattr(named, "name", "demo")
-        return _merged(SOURCES[name].preset if name in SOURCES else {}, values)
+        if isinstance(values.get("source"), Settings):
+            return _merged(values["source"].preset, values)
+        values = _source_named(values)
+        values["source"] = {"name": "demo", **values["source"]}
+        return _merged(SOURCES[values["source"]["name"]].preset, values)
 
 
 def build_config(
-    source: str = "demo",
+    source: str | None = None,
     data: str | None = None,
     file: Path | None = None,
     changes: dict[str, Any] | None = None,
+    base: dict[str, Any] | None = None,
 ) -> RunConfig:
-    """A run's configuration: defaults, then the source's preset, then ``file`` (YAML), then ``changes``.
+    """A run's configuration: defaults, the source's preset, ``base``, ``file`` (YAML), and last what somebody typed:
+    ``source``, ``data`` and ``changes``, dotted keys to values (``{"training.epochs": 3}``).
 
-    ``changes`` maps dotted keys to values (``{"training.epochs": 3}``). Raises `ConfigError` naming the key.
+    Raises `ConfigError` naming the key.
     """
-    from_file = _read_yaml(file) if file else {}
-    named = from_file.get("source")
-    source = named.get("name", source) if isinstance(named, dict) else source
-    if source not in SOURCES:
-        raise ConfigError(f"there is no source {source!r}: choose one of {', '.join(SOURCES)}")
-    values: dict[str, Any] = {"source": {"name": source}}
-    if data is not None:
-        if source == "demo":
-            raise ConfigError("the source demo makes its recordings: name another source beside --data")
-        values["source"]["data"] = data
-    values = _merged(values, from_file)
+    typed: dict[str, Any] = {"source": {k: v for k, v in (("name", source), ("data", data)) if v is not None}}
     for key, value in (changes or {}).items():
-        nested: dict[str, Any] = {}
-        *parents, last = key.split(".")
-        inner = nested
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = value
-        values = _merged(values, nested)
+        nested = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        typed = _merged(typed, nested)
+    values: dict[str, Any] = {}
+    for layer in (base or {}, _read_yaml(file) if file else {}, typed):
+        values = _laid_over(values, _source_named(layer))
+    if data is not None and values["source"].get("name", "demo") == "demo":
+        raise ConfigError("the source demo makes its recordings: name another source beside --data")
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -148,6 +175,29 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return values or {}
 
 
+def _source_named(values: dict[str, Any]) -> dict[str, Any]:
+    """A copy whose section ``source`` is a mapping (a word alone is the source's name). Raises `ConfigError`."""
+    source = values.get("source", {})
+    section = {"name": source} if isinstance(source, str) else source
+    choices = ", ".join(SOURCES)
+    if not isinstance(section, dict):
+        raise ConfigError(
+            f"source = {source!r}: give one of {choices}, or a mapping such as {{name: table, data: ...}}"
+        )
+    name = section.get("name", "demo")
+    if not isinstance(name, str) or name not in SOURCES:
+        raise ConfigError(f"there is no source {name!r}: choose one of {choices}")
+    return {**values, "source": section}
+
+
+def _laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """As `_merged`; but where ``over`` names another source, nothing of the section ``source`` in ``base`` is kept."""
+    below, name = base.get("source", {}), over["source"].get("name")
+    if name is not None and below.get("name", name) != name:
+        base = {**base, "source": {}}
+    return _merged(base, over)
+
+
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """``over`` laid over ``base``, nested mappings merged; neither is changed."""
     merged = dict(base)
@@ -167,4 +217,6 @@ def _sentence(error: Any) -> str:
         return f"unknown configuration key {key!r}"
     if error["type"] == "missing":
         return f"{key} is needed" + (": give it with --data" if key == "source.data" else "")
+    if error["type"] == "secret":  # never shown
+        return f"{key} {error['msg']}"
     return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"

@@ -21,7 +21,7 @@ def take_inventory(
     """All recordings of ``source`` (schema RECORDINGS, sorted by id) and the source's remarks.
 
     Files are hashed in threads; ``progress(done, total)`` is called now and then. Raises `SourceError` when there
-    is nothing at all or two recordings have one id.
+    is nothing at all or two recordings have one id, OSError when reading fails in a way that may pass.
     """
     listing = source.listing(workdir)
     listed = sorted(listing.recordings, key=lambda r: r.recording_id)
@@ -45,7 +45,7 @@ def _row(source: str, listed: Listed) -> dict[str, object]:
     if listed.path is not None:
         try:
             sha256, size = sha256_file(listed.path), listed.path.stat().st_size
-        except OSError as error:
+        except (FileNotFoundError, PermissionError) as error:  # other faults of reading may pass: they are raised
             missing = f"{listed.path} cannot be read ({error.strerror})"
     return {
         "recording_id": listed.recording_id,

@@ -6,22 +6,17 @@ from heartdata.errors import StoreError
 from heartdata.schemas import MANIFEST
 from heartdata.splits import check_no_leak
 
-VERSION = "1"
+VERSION = "2"
 
 
-def build_manifest(recordings: pa.Table, accepted: pa.Table, splits: pa.Table, spectrograms: pa.Table) -> pa.Table:
-    """Join the stages' rows (schemas RECORDINGS, ACCEPTED, SPLITS, SPECTROGRAMS) to schema MANIFEST, sorted by id.
+def build_manifest(accepted: pa.Table, splits: pa.Table, spectrograms: pa.Table) -> pa.Table:
+    """Join the stages' rows (schemas ACCEPTED, SPLITS, SPECTROGRAMS) to schema MANIFEST, sorted by id.
 
     Raises `LeakError` when a group stands in two parts, `StoreError` when a recording has no spectrogram.
     """
     table = (
         splits.to_pandas()[["recording_id", "group", "part"]]
         .merge(accepted.to_pandas(), on="recording_id", validate="one_to_one")
-        .merge(
-            recordings.to_pandas()[["recording_id", "uri"]],
-            on="recording_id",
-            validate="one_to_one",
-        )
         .merge(spectrograms.to_pandas(), on="sha256", how="left", validate="many_to_one")
         .sort_values("recording_id", ignore_index=True)
     )

@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+from pydantic import Field
 
 from heartdata.audio import Audio, decode, read_bytes, resample
 from heartdata.errors import BadAudio
@@ -16,10 +17,12 @@ FRAME_S = 0.05
 class MeasureConfig(Settings):
     """How facts are taken."""
 
-    clip_level: float = 0.999
-    """Samples at or above this share of the peak count as clipped."""
-    silence_rms: float = 1e-4
-    """A 50 ms frame with a lower RMS (full scale 1) counts as silent."""
+    clip_level: float = Field(
+        default=0.999, gt=0, le=1, description="samples at or above this share of the peak count as clipped"
+    )
+    silence_rms: float = Field(
+        default=1e-4, ge=0, lt=1, description="a 50 ms frame with a lower RMS (full scale 1) counts as silent"
+    )
 
 
 def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, object]:

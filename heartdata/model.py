@@ -4,6 +4,7 @@ import contextlib
 import io
 import socket
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -37,7 +38,7 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # torch announces downloads there
             weights = ResNet34_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
         raise ConfigError(
             f"ImageNet weights cannot be had ({error}): bring them once, or set training.init=random"
         ) from error

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
@@ -11,6 +12,8 @@ from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 from heartdata.dataset import Shards
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.store import Store
+
+_plain_text = rc_context({"text.parse_math": False})  # a dollar in a name is a dollar
 
 
 def _png(figure: Figure, note: str) -> bytes:
@@ -21,6 +24,7 @@ def _png(figure: Figure, note: str) -> bytes:
     return buffer.getvalue()
 
 
+@_plain_text
 def training_curves(history: pd.DataFrame, best_epoch: int, note: str = "") -> bytes:
     """Losses and validation macro-F1 over epochs, the kept epoch marked."""
     figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
@@ -38,6 +42,7 @@ def training_curves(history: pd.DataFrame, best_epoch: int, note: str = "") -> b
     return _png(figure, note)
 
 
+@_plain_text
 def confusion_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
     """Counts of test recordings, coloured by the share of the true class."""
     counts = confusion_matrix(predictions["label"], predictions["answer"], labels=classes)
@@ -64,6 +69,7 @@ def confusion_picture(predictions: pd.DataFrame, classes: list[str], note: str =
     return _png(figure, note)
 
 
+@_plain_text
 def roc_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
     """One curve a class against the rest."""
     figure = Figure(figsize=(5, 4.6), dpi=120, layout="constrained")
@@ -83,6 +89,7 @@ def roc_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -
     return _png(figure, note)
 
 
+@_plain_text
 def spectrogram_sheet(
     manifest: pd.DataFrame, store: Store, config: SpectrogramConfig, note: str = "", each: int = 3
 ) -> bytes:

@@ -14,6 +14,8 @@ from heartdata.errors import BadAudio
 from heartdata.model import load_net
 from heartdata.spectrograms import log_mel
 
+WINDOWS_AT_ONCE = 32
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -39,10 +41,13 @@ class Predictor:
     def answer_spectrogram(self, spectrogram: np.ndarray) -> Answer:
         """The mean of the class probabilities over overlapping windows of a spectrogram (columns, mel_bands)."""
         width = self.config.width
-        windows = [as_image(window(spectrogram, at, width)) for at in window_starts(len(spectrogram), width)]
+        starts, answers = window_starts(len(spectrogram), width), []
         with torch.inference_mode():
-            chunks = [self.net(torch.stack(windows[i : i + 32])).softmax(1) for i in range(0, len(windows), 32)]
-        probabilities = torch.cat(chunks).mean(0).tolist()
+            for i in range(0, len(starts), WINDOWS_AT_ONCE):
+                some = starts[i : i + WINDOWS_AT_ONCE]
+                windows = torch.stack([as_image(window(spectrogram, at, width)) for at in some])
+                answers.append(self.net(windows).softmax(1))
+        probabilities = torch.cat(answers).mean(0).tolist()
         return Answer(self.config.classes[int(np.argmax(probabilities))], tuple(probabilities))
 
     def answer_bytes(self, content: bytes) -> Answer:

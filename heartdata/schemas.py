@@ -75,7 +75,6 @@ ACCEPTED = _schema(
 
 QUARANTINE = _schema(
     ("recording_id", S),
-    _not_digested("uri"),
     ("source", S),
     ("label", S),
     ("check", S),  # the first failed check of severity critical
@@ -100,7 +99,6 @@ SPECTROGRAMS = _schema(("sha256", S), ("shard", S), ("shard_sha256", S), ("start
 # What training sees, one row a recording. Its content digest is the data set version.
 MANIFEST = _schema(
     ("recording_id", S),
-    _not_digested("uri"),
     ("sha256", S),
     ("source", S),
     ("collection", S),
@@ -115,6 +113,7 @@ MANIFEST = _schema(
     ("peak", F),
     ("rms", F),
     ("shard", S),
+    ("shard_sha256", S),
     ("start", N),
     ("frames", N),
 )

@@ -45,9 +45,10 @@ def figures(
 
 def _auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC of each weighting (rows of ``weights``): the share of pairs in the right order, ties half."""
-    levels, at = np.unique(scores, return_inverse=True)
-    level = np.eye(len(levels))[at]
-    yes, no = (weights * positive) @ level, (weights * ~positive) @ level
+    order = np.argsort(scores, kind="stable")
+    begins = np.flatnonzero(np.diff(scores[order], prepend=np.nan) != 0)  # where a new value begins
+    yes = np.add.reduceat((weights * positive)[:, order], begins, axis=1)
+    no = np.add.reduceat((weights * ~positive)[:, order], begins, axis=1)
     below = np.cumsum(no, axis=1) - no
     return (yes * (below + no / 2)).sum(axis=1) / (yes.sum(axis=1) * no.sum(axis=1))
 
@@ -101,7 +102,12 @@ def metadata_baseline(manifest: pd.DataFrame, classes: list[str], seed: int = 0)
         ),
         ("passthrough", METADATA_NUMBERS),
     )
-    booster = HistGradientBoostingClassifier(class_weight="balanced", random_state=seed, early_stopping=False)
+    booster = HistGradientBoostingClassifier(
+        class_weight="balanced",
+        random_state=seed,
+        early_stopping=False,
+        min_samples_leaf=max(1, min(20, len(train) // 10)),  # the usual 20 would leave small sets without a split
+    )
     model = make_pipeline(columns, booster).fit(_plain(train), train["label"])
     known = list(model.classes_)
     probabilities = model.predict_proba(_plain(test))

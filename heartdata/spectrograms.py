@@ -18,11 +18,11 @@ DTYPE = np.float16
 class SpectrogramConfig(Settings):
     """Frozen settings of one spectrogram. One second is 1 / hop_s columns."""
 
-    rate_hz: int = Field(default=2000, ge=500)
-    fft_samples: int = Field(default=256, ge=32)
+    rate_hz: int = Field(default=2000, ge=500, le=96_000)
+    fft_samples: int = Field(default=256, ge=32, le=65_536)
     window_s: float = Field(default=0.064, gt=0)
-    hop_s: float = Field(default=0.016, gt=0)
-    mel_bands: int = Field(default=64, ge=8)
+    hop_s: float = Field(default=0.016, gt=0, le=1)
+    mel_bands: int = Field(default=64, ge=8, le=512)
     low_hz: float = Field(default=25.0, ge=0)
     high_hz: float = Field(default=800.0, gt=0)
     range_db: float = Field(default=80.0, gt=0, description="kept below the loudest point")
@@ -37,6 +37,8 @@ class SpectrogramConfig(Settings):
             raise ValueError("low_hz < high_hz <= rate_hz / 2 must hold")
         if self.window_samples > self.fft_samples:
             raise ValueError("fft_samples must hold a window of window_s * rate_hz samples")
+        if self.window_samples < 2:
+            raise ValueError("window_s must hold at least two samples")
         return self
 
     @property

@@ -8,17 +8,17 @@ recording. Bounds are configuration (`ValidationConfig`); the reasons are filled
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from heartdata.settings import Settings
 
-VERSION = "2"  # raise when a check changes
+VERSION = "3"  # raise when a check changes
 
 
 class ValidationConfig(Settings):
     """The bounds of the checks."""
 
-    min_duration_s: float = Field(default=1.0, ge=0)
+    min_duration_s: float = Field(default=1.0, ge=0.1)
     short_duration_s: float = Field(default=3.0, ge=0, description="shorter recordings carry a warning")
     max_duration_s: float = Field(default=600.0, gt=0)
     min_rate_hz: int = Field(default=1000, gt=0)
@@ -31,11 +31,17 @@ class ValidationConfig(Settings):
     max_dc_offset: float = Field(default=0.5, ge=0, le=1, description="of full scale; more carries a warning")
     min_periodicity: float = Field(default=0.1, ge=0, le=1, description="less carries a warning")
     classes: tuple[str, ...] | None = Field(
-        default=None, description="the labels there must be; null: those in the table"
+        default=None, min_length=2, description="the labels there must be; null: those in the table"
     )
     max_unjoined_fraction: float = Field(default=0.0, ge=0, le=1, description="rows of the table without a file")
     max_quarantined_fraction: float = Field(default=0.25, ge=0, le=1)
     min_recordings: int = Field(default=10, ge=1, description="labelled ones, after quarantine")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ValidationConfig":
+        if self.min_duration_s >= self.max_duration_s:
+            raise ValueError("min_duration_s < max_duration_s must hold")
+        return self
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Check:
 
 
 def recording_checks(c: ValidationConfig) -> list[Check]:
-    """Checks on each recording: its file, its sound, and whether another recording is the same sound."""
+    """Checks on each recording by itself: its file and its sound."""
     between, null, true = (
         "ExpectColumnValuesToBeBetween",
         "ExpectColumnValuesToBeNull",
@@ -81,9 +87,6 @@ def recording_checks(c: ValidationConfig) -> list[Check]:
               "{silent_fraction:.0%} of it is silence: cut the silent part or record again"),
         Check("clipped", "critical", between, bound("clipped_fraction", high=c.max_clipped_fraction),
               "{clipped_fraction:.0%} of the samples stand at the peak: recorded too loud, the sound's shape is lost"),
-        Check("label_conflict", "critical", null, {"column": "other_labels"},
-              "the same sound is also labelled {other_labels}: find out which is right"),
-        Check("duplicate", "critical", null, {"column": "duplicate_of"}, "a copy of {duplicate_of}, which is kept"),
         Check("short", "warning", between, bound("duration_s", low=c.short_duration_s), "{duration_s:.1f} s long"),
         Check("some_clipping", "warning", between, bound("clipped_fraction", high=c.clipped_fraction_warning),
               "{clipped_fraction:.1%} of the samples stand at the peak"),
@@ -98,6 +101,16 @@ def recording_checks(c: ValidationConfig) -> list[Check]:
                   "its label {label!r} is none of validation.classes")
         )  # fmt: skip
     return checks
+
+
+def copy_checks() -> list[Check]:
+    """Checks on recordings of the same sound (see `heartdata.validation.mark_copies`)."""
+    null = "ExpectColumnValuesToBeNull"
+    return [
+        Check("label_conflict", "critical", null, {"column": "other_labels"},
+              "the same sound is also labelled {other_labels}: find out which is right"),
+        Check("duplicate", "critical", null, {"column": "duplicate_of"}, "a copy of {duplicate_of}, which is kept"),
+    ]  # fmt: skip
 
 
 def table_checks(c: ValidationConfig, classes: list[str]) -> list[Check]:

@@ -16,7 +16,7 @@ from fastai.data.core import DataLoaders
 from fastai.learner import CancelFitException, Learner, Recorder
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import AccumMetric, F1Score
-from fastai.torch_core import set_seed
+from fastai.torch_core import default_device, set_seed
 from torch import nn
 
 from heartdata.config import TrainingConfig
@@ -100,6 +100,7 @@ def dataloaders(
         WeightedDL(
             Windows(valid_rows, classes, store, width, random=False), bs=config.batch, shuffle=False, num_workers=0
         ),
+        device=default_device(),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from heartdata.data_docs import publish
 from heartdata.errors import DataRefused
 from heartdata.schemas import ACCEPTED, CHECKS, QUARANTINE
 from heartdata.store import table_from_rows
-from heartdata.suite import Check, ValidationConfig, recording_checks, table_checks
+from heartdata.suite import Check, ValidationConfig, copy_checks, recording_checks, table_checks
 
 
 @dataclass(frozen=True)
@@ -34,38 +35,58 @@ class Validation:
 
 
 def join_facts(recordings: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
-    """One row a recording with its facts, and what other recordings of the same sound say.
-
-    ``duplicate_of``: the recording that is kept of several with the same samples (a labelled one before an unlabelled
-    one, then the first by id). ``other_labels``: the labels that the same sound has elsewhere.
-    """
+    """One row a recording with its facts."""
     table = recordings.merge(facts, on="sha256", how="left", validate="many_to_one")
     table["deviation"] = (table["rms"] ** 2 - table["dc_offset"] ** 2).clip(lower=0) ** 0.5
-    table["duplicate_of"] = None
-    table["other_labels"] = None
-    same_sound = table[table["samples_sha256"].notna() & table["samples_sha256"].duplicated(keep=False)]
+    return table
+
+
+def mark_copies(table: pd.DataFrame, sound: pd.Series, in_use: pd.Series) -> pd.DataFrame:
+    """``table`` (rows of `join_facts`) with what other recordings of the same samples say.
+
+    ``other_labels``: the labels that the same sound has elsewhere. ``duplicate_of``: the recording that is kept of
+    several: one that passed its own checks (``sound``) before others, one that may be trained on (``in_use``) and a
+    labelled one before others, then the first by id. Both masks are indexed as ``table``.
+    """
+    table = table.assign(duplicate_of=None, other_labels=None)
+    ranked = table.assign(unsound=~sound, unused=~in_use, unlabelled=table["label"].isna())
+    ranked = ranked.sort_values(["unsound", "unused", "unlabelled", "recording_id"])
+    same_sound = ranked[ranked["samples_sha256"].notna() & ranked["samples_sha256"].duplicated(keep=False)]
     for _, copies in same_sound.groupby("samples_sha256"):
         labels = sorted(copies["label"].dropna().unique())
         if len(labels) > 1:
             for index, label in copies["label"].items():
                 table.at[index, "other_labels"] = ", ".join(x for x in labels if x != label)
         else:
-            kept = copies.assign(unlabelled=copies["label"].isna()).sort_values(["unlabelled", "recording_id"]).index[0]
-            table.loc[copies.index.drop(kept), "duplicate_of"] = table.at[kept, "recording_id"]
+            kept, *others = copies.index
+            table.loc[others, "duplicate_of"] = table.at[kept, "recording_id"]
     return table
 
 
-def validate(recordings: pa.Table, facts: pa.Table, config: ValidationConfig, docs: Path) -> Validation:
+def validate(
+    recordings: pa.Table,
+    facts: pa.Table,
+    config: ValidationConfig,
+    docs: Path,
+    collections: Sequence[str] | None = None,
+) -> Validation:
     """Judge every recording and then the table; Data Docs are written to the folder ``docs``.
 
     Takes tables of schemas RECORDINGS and FACTS. Every recording ends in exactly one of accepted and quarantine.
+    ``collections``: those that will be trained on (None: all); the checks on the table look at their labels only.
     """
     table = join_facts(recordings.to_pandas(), facts.to_pandas())
+    in_use = table["collection"].isin(collections) if collections is not None else pd.Series(True, index=table.index)
     with _Suites() as suites:
         results = suites.run("recordings", table, recording_checks(config))
         reasons, warnings = _by_recording(table, results)
-        judged = _judged(table, reasons)
-        classes = sorted(config.classes or table["label"].dropna().unique())
+        table = mark_copies(table, ~table.index.isin(list(reasons)), in_use)
+        copies = suites.run("copies", table, copy_checks())
+        for index, failed in _by_recording(table, copies)[0].items():
+            reasons.setdefault(index, []).extend(failed)
+        results += copies
+        judged = _judged(table, reasons, in_use)
+        classes = sorted(config.classes or table.loc[in_use, "label"].dropna().unique())
         table_results = suites.run("table", judged, table_checks(config, classes))
         told = _told(judged, reasons, config, classes)
         rows = [r.row("recording", None) for r in results] + [r.row("table", told) for r in table_results]
@@ -191,10 +212,10 @@ def _by_recording(
     return reasons, warnings
 
 
-def _judged(table: pd.DataFrame, reasons: dict[int, list[tuple[str, str]]]) -> pd.DataFrame:
+def _judged(table: pd.DataFrame, reasons: dict[int, list[tuple[str, str]]], in_use: pd.Series) -> pd.DataFrame:
     """The columns that the checks on the whole table look at."""
     kept = ~table.index.isin(list(reasons))
-    usable = kept & table["label"].notna()
+    usable = kept & table["label"].notna() & in_use
     return pd.DataFrame(
         {
             "recording_id": table["recording_id"],

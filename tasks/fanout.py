@@ -1,5 +1,6 @@
 """Fanning a task out over shards inside a flow, with progress in recordings."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ from prefect.futures import as_completed
 
 from heartdata.shards import Shard
 from tasks.progress import track
+
+WORKERS = os.cpu_count() or 1  # shards at work at once
 
 
 def fan_out(task: Task, shards: Sequence[Shard], stage: str, **inputs: Any) -> list[Any]:

@@ -1,20 +1,17 @@
 """Stage 6: one Parquet of what training sees; its content digest is the data set version."""
 
 from heartdata.manifest import VERSION, build_manifest
-from heartdata.schemas import ACCEPTED, MANIFEST, RECORDINGS, SPECTROGRAMS, SPLITS
+from heartdata.schemas import ACCEPTED, MANIFEST, SPECTROGRAMS, SPLITS
 from heartdata.store import Artifact, Store
 from tasks.progress import track
 from tasks.stage import stage
 
 
 @stage("manifest", VERSION)
-def manifest(
-    recordings: Artifact, accepted: Artifact, splits: Artifact, spectrograms: Artifact, store: Store
-) -> Artifact:
+def manifest(accepted: Artifact, splits: Artifact, spectrograms: Artifact, store: Store) -> Artifact:
     """Join the stages' rows to schema MANIFEST."""
     with track("manifest") as advance:
         table = build_manifest(
-            store.read_table(recordings, RECORDINGS),
             store.read_table(accepted, ACCEPTED),
             store.read_table(splits, SPLITS),
             store.read_table(spectrograms, SPECTROGRAMS),

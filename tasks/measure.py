@@ -9,7 +9,7 @@ from heartdata.measure import VERSION, MeasureConfig, measure_file
 from heartdata.schemas import FACTS, RECORDINGS
 from heartdata.shards import Shard, into_shards
 from heartdata.store import Artifact, Store, table_from_rows
-from tasks.fanout import fan_out
+from tasks.fanout import WORKERS, fan_out
 from tasks.stage import stage
 
 
@@ -34,7 +34,12 @@ def gather_facts(parts: list[Artifact], store: Store) -> Artifact:
     return store.write_table("facts", pa.concat_tables([FACTS.empty_table(), *tables]).sort_by("sha256"), FACTS)
 
 
-@flow(name="measure", validate_parameters=False, task_runner=ThreadPoolTaskRunner(), flow_run_name="measure")
+@flow(
+    name="measure",
+    validate_parameters=False,
+    task_runner=ThreadPoolTaskRunner(max_workers=WORKERS),
+    flow_run_name="measure",
+)
 def measure(recordings: Artifact, config: MeasureConfig, store: Store) -> Artifact:
     """The facts of every distinct file of ``recordings`` (schema FACTS)."""
     shards = file_shards(recordings, store)

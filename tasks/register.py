@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import warnings
 from importlib.metadata import version as installed
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from prefect.artifacts import create_link_artifact
@@ -12,9 +14,10 @@ from prefect.context import FlowRunContext
 from pydantic import BaseModel, ConfigDict
 
 import heartdata
+from heartdata.audio import read_bytes
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.errors import ConfigError, HeartbeatError
-from heartdata.schemas import FIGURES, HISTORY, MANIFEST, predictions_schema
+from heartdata.schemas import FIGURES, HISTORY, MANIFEST, RECORDINGS, predictions_schema
 from heartdata.store import Artifact, Store, sha256_json
 from tasks.evaluate import Evaluation
 from tasks.progress import track
@@ -22,9 +25,11 @@ from tasks.registry import connect, tracking_uri
 from tasks.stage import fingerprint, stage
 from tasks.train import TrainedModel
 
-VERSION = "1"
+VERSION = "2"
 ALIAS = "challenger"
 KEY_TAG = "heartbeat.key"
+PROCESS_TAG = "heartbeat.process"
+AGREE = 1e-3  # the served model's probabilities and those evaluated
 SERVED_MODEL = Path(heartdata.__file__).parents[1] / "mlflow" / "served_model.py"
 SERVED_NEEDS = ("mlflow", "librosa", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy",
                 "soundfile", "soxr", "torch", "torchvision")  # fmt: skip
@@ -43,20 +48,21 @@ class Registered(BaseModel):
 
 
 def _still_there(result: "Registered", store: Store) -> bool:
-    """Whether the version that a cached result names is still in the registry."""
+    """Whether the version that a cached result names is in the registry and is the challenger."""
     from mlflow.exceptions import MlflowException
 
     try:
-        version = connect(result.registry, store).get_model_version(result.name, str(result.version))
+        version = connect(result.registry, store).get_model_version_by_alias(result.name, ALIAS)
     except MlflowException:
         return False
-    return version.run_id == result.run_id
+    return (int(version.version), version.run_id) == (result.version, result.run_id)
 
 
 @stage("register", VERSION, valid=_still_there)
 def register(
-    manifest: Artifact, model: TrainedModel, evaluation: Evaluation, config: RunConfig, store: Store
-) -> Registered:
+    recordings: Artifact, manifest: Artifact, model: TrainedModel, evaluation: Evaluation, config: RunConfig,
+    store: Store,
+) -> Registered:  # fmt: skip
     """Log one MLflow run and register its model under alias ``challenger``; the same inputs make one version only."""
     client = connect(config.registry, store)
     name = config.registry.model_name
@@ -66,7 +72,7 @@ def register(
         if version is None:
             experiment = _experiment(client, config.registry, store)
             _end_killed_runs(client, experiment, key)
-            version = _log_run(client, experiment, key, manifest, model, evaluation, config, store)
+            version = _log_run(client, experiment, key, recordings, manifest, model, evaluation, config, store)
         client.set_registered_model_alias(name, ALIAS, version.version)
         url = f"{config.registry.ui_url}/#/models/{name}/versions/{version.version}"
         advance(1, 1, f"{name} version {version.version}, alias {ALIAS}")
@@ -84,9 +90,21 @@ def _finished_version(client: Any, name: str, key: str) -> Any | None:
 
 
 def _end_killed_runs(client: Any, experiment: str, key: str) -> None:
-    """Mark the runs of this model that a killed process left open, so that nobody waits for them."""
+    """Mark the runs of this model that a killed process of this machine left open, so that nobody waits for them."""
     for run in client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'RUNNING'"):
-        client.set_terminated(run.info.run_id, "KILLED")
+        host, _, process = run.data.tags.get(PROCESS_TAG, "").rpartition(":")
+        if host == gethostname() and (int(process) == os.getpid() or not _alive(int(process))):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _experiment(client: Any, config: RegistryConfig, store: Store) -> str:
@@ -104,8 +122,8 @@ def _experiment(client: Any, config: RegistryConfig, store: Store) -> str:
 
 
 def _log_run(
-    client: Any, experiment: str, key: str, manifest: Artifact, model: TrainedModel, evaluation: Evaluation,
-    config: RunConfig, store: Store,
+    client: Any, experiment: str, key: str, recordings: Artifact, manifest: Artifact, model: TrainedModel,
+    evaluation: Evaluation, config: RunConfig, store: Store,
 ) -> Any:  # fmt: skip
     """Everything about one trained model as one MLflow run; returns its model version, which carries ``key``."""
     import mlflow
@@ -124,14 +142,15 @@ def _log_run(
             mlflow.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
         final = {f"{m.replace(' ', '_')}.{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy()}
         ours = {f"test_{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy() if m == "resnet34"}
+        ours |= _of_each_class(evaluation)
         mlflow.log_metrics(_finite({**final, **ours, "best_epoch": model.best_epoch}))
         mlflow.log_metrics(_finite(ours), step=model.best_epoch, model_id=info.model_id)
         mlflow.log_table(figures, "figures.json")
         for name, picture in evaluation.pictures.items():
             mlflow.log_artifact(str(store.path(picture.name)), f"pictures/{name}")
-        for table in (manifest, evaluation.predictions):
+        for table in (recordings, manifest, evaluation.predictions):
             mlflow.log_artifact(str(store.path(table.name)), "tables")
-        _check_served(info.model_uri, model, evaluation, manifest, store)
+        _check_served(info.model_uri, model, evaluation, recordings, store)
     name = config.registry.model_name
     _ensure_registered_model(client, name)
     return client.create_model_version(
@@ -139,6 +158,15 @@ def _log_run(
         tags={"dataset_version": manifest.digest, KEY_TAG: key},
         description=f"Data set {manifest.digest[:12]}, macro-F1 {figures['value'][0]:.3f} on held-out subjects. Research use only.",
     )  # fmt: skip
+
+
+def _of_each_class(evaluation: Evaluation) -> dict[str, float]:
+    """Metrics such as ``test_f1.murmur``; what MLflow allows in no name becomes an underscore."""
+    return {
+        re.sub(r"[^\w.: /-]", "_", f"test_{metric}.{name}"): value
+        for name, figures in evaluation.per_class.items()
+        for metric, value in figures.items()
+    }
 
 
 def _ensure_registered_model(client: Any, name: str) -> None:
@@ -153,6 +181,7 @@ def _tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dict[st
         "config_sha256": config.digest(),
         "init": model.init,
         "source": config.source.name,
+        PROCESS_TAG: f"{gethostname()}:{os.getpid()}",
         "heartbeat_version": installed("heartbeat"),
     }
     context = FlowRunContext.get()
@@ -201,18 +230,20 @@ def _log_model(model: TrainedModel, store: Store) -> Any:
     )
 
 
-def _check_served(uri: str, model: TrainedModel, evaluation: Evaluation, manifest: Artifact, store: Store) -> None:
+def _check_served(uri: str, model: TrainedModel, evaluation: Evaluation, recordings: Artifact, store: Store) -> None:
     """Load the logged model, pickles refused, and ask it for one test recording: it must answer as was evaluated."""
     import mlflow
     import pandas as pd
 
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     first = store.read_frame(evaluation.predictions, predictions_schema(list(model.classes))).iloc[0]
-    frame = store.read_frame(manifest, MANIFEST).set_index("recording_id")
-    audio = Path(frame.loc[first["recording_id"], "uri"]).read_bytes()
+    frame = store.read_frame(recordings, RECORDINGS).set_index("recording_id")
+    audio = read_bytes(frame.loc[first["recording_id"], "uri"], first["sha256"])
     served = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({"audio": [audio]})).iloc[0]
+    if served["error"] is not None:
+        raise HeartbeatError(f"the logged model refuses {first['recording_id']} ({served['error']}): not registered")
     for name in (f"p_{c}" for c in model.classes):
-        if abs(served[name] - first[name]) > 1e-3:
+        if not abs(served[name] - first[name]) <= AGREE:
             raise HeartbeatError(
                 f"the logged model answers {served[name]:.4f} for {name} of {first['recording_id']}, "
                 f"evaluation had {first[name]:.4f}: it was not registered"

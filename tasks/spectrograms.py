@@ -10,7 +10,7 @@ from heartdata.schemas import SPECTROGRAMS, SPLITS
 from heartdata.shards import Shard
 from heartdata.spectrograms import VERSION, SpectrogramConfig, render_shard
 from heartdata.store import Artifact, Store, table_from_rows
-from tasks.fanout import fan_out
+from tasks.fanout import WORKERS, fan_out
 from tasks.measure import file_shards
 from tasks.stage import stage
 
@@ -27,7 +27,7 @@ class Rendered(BaseModel):
 @stage("spectrogram shard", VERSION, timeout_s=None)
 def spectrogram_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rendered:
     """Render one shard (schema SPECTROGRAMS, and a ``.npy`` file)."""
-    name = f"spectrograms/{config.digest()[:12]}/{shard.number:04d}-{shard.digest()[:16]}.npy"
+    name = f"spectrograms/v{VERSION}-{config.digest()[:12]}/{shard.number:04d}-{shard.digest()[:16]}.npy"
     rows = render_shard(name, shard.recordings, config, store)
     index = store.write_table("spectrograms/index", table_from_rows(rows, SPECTROGRAMS), SPECTROGRAMS)
     return Rendered(index=index, array=Artifact(name=name, digest=rows[0]["shard_sha256"], rows=len(rows)))
@@ -40,7 +40,12 @@ def gather_spectrograms(parts: list[Rendered], store: Store) -> Artifact:
     return store.write_table("spectrograms", pa.concat_tables(tables).sort_by("sha256"), SPECTROGRAMS)
 
 
-@flow(name="spectrograms", validate_parameters=False, task_runner=ThreadPoolTaskRunner(), flow_run_name="spectrograms")
+@flow(
+    name="spectrograms",
+    validate_parameters=False,
+    task_runner=ThreadPoolTaskRunner(max_workers=WORKERS),
+    flow_run_name="spectrograms",
+)
 def spectrograms(recordings: Artifact, splits: Artifact, config: SpectrogramConfig, store: Store) -> Artifact:
     """The spectrogram index (schema SPECTROGRAMS) of every recording in ``splits``."""
     wanted = set(store.read_table(splits, SPLITS).column("sha256").to_pylist())

@@ -18,6 +18,8 @@ from heartdata.shards import Shard
 from heartdata.store import Artifact, Store, sha256_json
 from tasks import progress
 
+NOT_DIGESTED = {"digested": "no"}  # on a field of a stage's result: words for people, which change no work
+
 
 def fingerprint(value: Any) -> Any:
     """What a cache key sees of an input: digests of contents and settings, never paths or times."""
@@ -26,7 +28,8 @@ def fingerprint(value: Any) -> Any:
     if isinstance(value, (Settings, Shard)):
         return value.digest()
     if isinstance(value, BaseModel):
-        return {name: fingerprint(getattr(value, name)) for name in type(value).model_fields}
+        fields = type(value).model_fields.items()
+        return {n: fingerprint(getattr(value, n)) for n, f in fields if f.json_schema_extra != NOT_DIGESTED}
     if isinstance(value, (list, tuple)):
         return [fingerprint(item) for item in value]
     if isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 
 from heartdata.config import RunConfig
 from heartdata.schemas import ACCEPTED, FIGURES, MANIFEST, QUARANTINE, RECORDINGS
+from heartdata.splits import PARTS
 from heartdata.store import Artifact, Store, atomic_write
 from tasks import progress
 from tasks.evaluate import Evaluation
@@ -28,6 +30,7 @@ class Summary(BaseModel):
     recordings: list[dict[str, Any]]
     subjects: list[dict[str, Any]]
     scores: list[dict[str, Any]]
+    per_class: list[dict[str, Any]]
     quarantine: list[dict[str, Any]]
     planted: list[dict[str, Any]]
     seconds: dict[str, float]
@@ -55,6 +58,7 @@ def summarise(
         recordings=_recordings_by_class(listed, accepted, quarantine, seen),
         subjects=_subjects_by_part(seen),
         scores=store.read_frame(evaluation.figures, FIGURES).to_dict("records"),
+        per_class=[{"label": name, **_rounded(row)} for name, row in evaluation.per_class.items()],
         quarantine=quarantine[["recording_id", "check", "reason"]].to_dict("records"),
         planted=_planted(listed, quarantine),
         seconds=progress.seconds(),
@@ -84,20 +88,33 @@ def _recordings_by_class(
         name: frame["label"].fillna("(unlabelled)").value_counts()
         for name, frame in (("found", listed), ("accepted", accepted), ("quarantined", quarantine), ("in use", seen))
     }
-    table = pd.DataFrame(counts).fillna(0).astype(int).rename_axis("label").sort_index()
-    table.loc["all"] = table.sum()
-    return table.reset_index().to_dict("records")
+    table = pd.DataFrame(counts).fillna(0).astype(int).sort_index()
+    rows = [{"label": _beside(name, ("all",)), **row} for name, row in table.to_dict("index").items()]
+    return [*rows, {"label": "all", **table.sum().to_dict()}]
 
 
 def _subjects_by_part(seen: pd.DataFrame) -> list[dict[str, Any]]:
-    parts = seen.groupby("part")
-    table = pd.DataFrame({"subjects": parts["group"].nunique(), "recordings": parts.size()})
-    by_class = pd.crosstab(seen["part"], seen["label"])
-    return table.join(by_class).reindex(["train", "valid", "test"]).rename_axis("part").reset_index().to_dict("records")
+    rows = []
+    for part in PARTS:
+        here = seen[seen["part"] == part]
+        row = {"part": part, "subjects": here["group"].nunique(), "recordings": len(here)}
+        of = here["label"].value_counts()
+        rows.append({**row, **{_beside(c, row): int(of.get(c, 0)) for c in sorted(seen["label"].unique())}})
+    return rows
+
+
+def _beside(label: str, taken: Collection[str]) -> str:
+    """A label as it is called beside columns or rows of those names."""
+    return f"{label} (label)" if label in taken else label
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, Any]:
+    return {name: int(v) if name == "recordings" else f"{v:.3f}" for name, v in figures.items()}
 
 
 def _planted(listed: pd.DataFrame, quarantine: pd.DataFrame) -> list[dict[str, Any]]:
     """The demo's planted faults, and whether each was caught for its own reason."""
+    listed = listed[listed["source"] == "demo"]
     faults = listed.assign(fault=[json.loads(extra).get("planted") for extra in listed["extra"]]).dropna(
         subset=["fault"]
     )
@@ -137,8 +154,10 @@ def _publish(store: Store, recordings: Artifact, checked: Checked, manifest: Art
     for name, artifact in files.items():
         with store.path(artifact.name).open("rb") as source, atomic_write(store.path(f"latest/{name}")) as file:
             shutil.copyfileobj(source, file)
+    refused = store.read_frame(checked.quarantine, QUARANTINE)
+    where = store.read_frame(recordings, RECORDINGS)[["recording_id", "uri"]]
     with atomic_write(store.path("latest/quarantine.csv")) as file:
-        store.read_frame(checked.quarantine, QUARANTINE).to_csv(file, index=False)
+        refused.merge(where, on="recording_id").to_csv(file, index=False)
 
 
 def markdown(summary: Summary, config: RunConfig) -> str:
@@ -147,7 +166,6 @@ def markdown(summary: Summary, config: RunConfig) -> str:
         {"model": s["model"], s["metric"]: f"{s['value']:.3f} ({s['low']:.3f}-{s['high']:.3f})"} for s in summary.scores
     ]
     by_model = pd.DataFrame(scores).groupby("model", sort=False).first().reset_index().to_dict("records")
-    quarantined = [{k: _cell(v) for k, v in row.items()} for row in summary.quarantine[:50]]
     sections = [
         f"# {config.source.name}: {summary.model} version {summary.model_version}",
         f"[Open the model in MLflow]({summary.model_url}) · run `{summary.run_id}` · "
@@ -159,9 +177,11 @@ def markdown(summary: Summary, config: RunConfig) -> str:
         _table(summary.subjects),
         "## Scores on held-out subjects (95 % interval, bootstrap over subjects)",
         _table(by_model),
+        "## Each class (resnet34, held-out subjects)",
+        _table(summary.per_class),
     ]
-    if quarantined:
-        sections += [f"## Quarantined ({len(summary.quarantine)})", _table(quarantined)]
+    if summary.quarantine:
+        sections += [f"## Quarantined ({len(summary.quarantine)})", _table(summary.quarantine[:50])]
     sections += [
         "## Seconds",
         _table([{"stage": k, "seconds": f"{v:.1f}"} for k, v in summary.seconds.items()]),
@@ -175,8 +195,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return "(none)"
     names = list(rows[0])
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    return "\n".join(lines + ["| " + " | ".join(str(row[n]) for n in names) + " |" for row in rows])
+    lines = ["| " + " | ".join(map(_cell, names)) + " |", "|" + " --- |" * len(names)]
+    return "\n".join(lines + ["| " + " | ".join(_cell(row[n]) for n in names) + " |" for row in rows])
 
 
 def _cell(text: Any) -> str:

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from heartdata.config import ModelConfig, RegistryConfig, SpectrogramConfig, TrainingConfig
 from heartdata.errors import ConfigError
@@ -13,7 +13,7 @@ from heartdata.schemas import HISTORY, MANIFEST
 from heartdata.store import Artifact, Store
 from tasks.progress import track
 from tasks.registry import connect
-from tasks.stage import stage
+from tasks.stage import NOT_DIGESTED, stage
 
 VERSION = "2"  # raise when the same inputs train another network
 
@@ -25,7 +25,7 @@ class InitialWeights(BaseModel):
 
     kind: str
     weights: Artifact | None = None
-    note: str = ""
+    note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
 
 
 class TrainedModel(BaseModel):
@@ -39,7 +39,7 @@ class TrainedModel(BaseModel):
     best_epoch: int
     classes: tuple[str, ...]
     init: str
-    note: str = ""
+    note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
 
 
 @task(name="initial weights", cache_policy=NO_CACHE, retries=1)

@@ -4,11 +4,11 @@ from pydantic import BaseModel, ConfigDict
 
 from heartdata.errors import DataRefused
 from heartdata.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS
-from heartdata.store import Artifact, Store
+from heartdata.store import Artifact, Store, sha256_json
 from heartdata.suite import VERSION, ValidationConfig
 from heartdata.validation import validate as run_suite
 from tasks.progress import track
-from tasks.stage import files_intact, stage
+from tasks.stage import files_intact, fingerprint, stage
 
 
 class Checked(BaseModel):
@@ -28,13 +28,17 @@ def _valid(result: Checked, store: Store) -> bool:
 
 
 @stage("validate", VERSION, valid=_valid)
-def validate(recordings: Artifact, facts: Artifact, config: ValidationConfig, store: Store) -> Checked:
-    """Every recording to accepted or quarantine. A failed check on the table is told in ``refusal``."""
+def validate(
+    recordings: Artifact, facts: Artifact, config: ValidationConfig, collections: tuple[str, ...] | None, store: Store
+) -> Checked:
+    """Every recording to accepted or quarantine. A failed check on the table is told in ``refusal``.
+
+    ``collections``: those that will be trained on, or None for all.
+    """
     with track("validate", unit="recordings") as advance:
-        docs = f"data-docs/{recordings.digest[:12]}-{facts.digest[:8]}-{config.digest()[:8]}"
-        result = run_suite(
-            store.read_table(recordings, RECORDINGS), store.read_table(facts, FACTS), config, store.path(docs)
-        )
+        listed, measured = store.read_table(recordings, RECORDINGS), store.read_table(facts, FACTS)
+        docs = f"data-docs/{sha256_json(fingerprint([VERSION, recordings, facts, config, collections]))[:20]}"
+        result = run_suite(listed, measured, config, store.path(docs), collections)
         advance(1, 1, f"{result.accepted.num_rows} accepted, {result.quarantine.num_rows} quarantined")
         return Checked(
             accepted=store.write_table("accepted", result.accepted, ACCEPTED),

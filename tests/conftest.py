@@ -19,6 +19,7 @@ for name, value in {
     "TQDM_DISABLE": "1",
 }.items():
     os.environ.setdefault(name, value)
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # each test's registry lies in its own store
 
 
 @pytest.fixture

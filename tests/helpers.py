@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from heartdata.config import RunConfig, build_config
+from heartdata.config import RegistryConfig, RunConfig, build_config
+from heartdata.store import Store
+from tasks.registry import connect
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 needs_pascal = pytest.mark.skipif(
@@ -52,3 +54,8 @@ def tiny(store: Path, **changes: Any) -> RunConfig:
     """The demo at its smallest; ``changes`` with double underscores for dots."""
     named = {key.replace("__", "."): value for key, value in changes.items()}
     return build_config("demo", changes={**TINY, "store": str(store), **named})
+
+
+def registry(store: Path) -> Any:
+    """An MLflow client for the registry that a run kept in its store."""
+    return connect(RegistryConfig(), Store(store))

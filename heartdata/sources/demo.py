@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 import soundfile
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from heartdata.errors import StoreError
 from heartdata.settings import Settings
@@ -26,11 +26,17 @@ class DemoSource(Settings):
     preset: ClassVar[dict[str, Any]] = {"training": {"init": "random"}}  # no download for a first look
 
     name: Literal["demo"] = "demo"
-    seed: int = 0
-    subjects_per_class: int = Field(default=10, ge=3)
+    seed: int = Field(default=0, ge=0)
+    subjects_per_class: int = Field(default=10, ge=3, le=1000)
     sites: int = Field(default=3, ge=1, le=4)
-    duration_s: tuple[float, float] = (5.0, 8.0)
+    duration_s: tuple[float, float] = Field(default=(5.0, 8.0), description="shortest and longest")
     plant_faults: bool = True
+
+    @model_validator(mode="after")
+    def _possible(self) -> "DemoSource":
+        if not 1.5 <= self.duration_s[0] <= self.duration_s[1] <= 120:
+            raise ValueError("duration_s must be two lengths of 1.5 to 120 s, the shorter first")
+        return self
 
     def check(self) -> None:
         """Nothing can be missing."""

@@ -1,5 +1,7 @@
 """Anybody's recordings: a spreadsheet that names audio files and their labels."""
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -7,44 +9,8 @@ import pandas as pd
 from pydantic import Field
 
 from heartdata.errors import SourceError
-from heartdata.settings import Settings
 from heartdata.sources.base import FolderSource, Listed, Listing, audio_files
-
-# What a column is called where the configuration does not say.
-USUAL_NAMES = {
-    "path": (
-        "path",
-        "file",
-        "filename",
-        "file_name",
-        "filepath",
-        "fname",
-        "wav",
-        "audio",
-        "recording",
-    ),
-    "label": ("label", "class", "diagnosis", "target", "category"),
-    "subject": (
-        "subject",
-        "subject_id",
-        "patient",
-        "patient_id",
-        "participant",
-        "participant_id",
-    ),
-    "site": ("site", "location", "position", "auscultation_site"),
-    "collection": ("collection", "database", "dataset", "device"),
-}
-
-
-class Columns(Settings):
-    """Which column holds what. A null is looked for under the usual names."""
-
-    path: str | None = None
-    label: str | None = None
-    subject: str | None = None
-    site: str | None = None
-    collection: str | None = None
+from heartdata.sources.tables import Columns, read_table
 
 
 class TableSource(FolderSource):
@@ -55,14 +21,18 @@ class TableSource(FolderSource):
     name: Literal["table"] = "table"
     folder: Path | None = Field(default=None, description="default: the folder that the table lies in")
     columns: Columns = Columns()
-    unlabelled: tuple[str, ...] = ("", "nan", "none", "unlabelled", "unlabeled")
+    missing_values: tuple[str, ...] = Field(
+        default=("nan", "none", "null", "na", "n/a", "#n/a", "<na>", "?", "-", "unlabelled", "unlabeled"),
+        description="cells of label, subject and site that count as empty, whatever their case",
+    )
 
     def listing(self, workdir: Path) -> Listing:
         """One recording a row. A row whose file is not there is listed as missing."""
         csv, table, columns = self._read()
         root = self.folder.expanduser().resolve() if self.folder else csv.parent
-        rows = [self._listed(root, columns, row) for row in table.to_dict("records")]
-        return Listing(_with_unique_ids(rows), self._notes(root, columns, rows))
+        spellings = _spellings(filter(None, map(self._value, table[columns["label"]])))
+        rows = [self._listed(root, columns, spellings, row) for row in table.to_dict("records")]
+        return Listing(_with_unique_ids(rows), self._notes(root, columns, spellings, rows))
 
     def check(self) -> None:
         """Raise `SourceError` when the table cannot be read or its columns cannot be told."""
@@ -75,48 +45,50 @@ class TableSource(FolderSource):
             raise SourceError(
                 f"{csv} is a folder: give the table itself, such as {csv / 'recordings.csv'}, with --data"
             )
-        table = read_table(csv)
+        table = read_table(csv, self.columns)
         if table.empty:
             raise SourceError(f"{csv} has no rows: add one row a recording")
         return csv, table, self._columns(csv, list(table.columns))
 
     def _columns(self, csv: Path, present: list[str]) -> dict[str, str]:
-        """Role to column name; raises `SourceError` when the path or label column cannot be told."""
-        found: dict[str, str] = {}
-        for role, usual in USUAL_NAMES.items():
-            wanted = getattr(self.columns, role)
-            if wanted is not None and wanted not in present:
+        """Role to column name; raises `SourceError` when the path, the label or a configured column is not there."""
+        found = self.columns.found(present)
+        for role, wanted in self.columns:
+            if wanted is not None and role not in found:
                 raise SourceError(f"{csv} has no column {wanted!r} for the {role}; it has: {', '.join(present)}")
-            by_name = {str(name).strip().lower(): name for name in reversed(present)}
-            name = wanted or next((by_name[u] for u in usual if u in by_name), None)
-            if name is not None:
-                found[role] = name
-            elif role in ("path", "label"):
+            if role in ("path", "label") and role not in found:
                 raise SourceError(
                     f"{csv} has no {role} column that can be told from its name; it has: {', '.join(present)}. "
                     f"Name it with --set source.columns.{role}=COLUMN"
                 )
         return found
 
-    def _listed(self, root: Path, columns: dict[str, str], row: dict[str, str]) -> Listed:
+    def _value(self, cell: str) -> str | None:
+        """The cell without blanks around it; None when it is empty or one of ``missing_values``."""
+        value = cell.strip()
+        missing = {text.strip().casefold() for text in self.missing_values}
+        return None if not value or value.casefold() in missing else value
+
+    def _listed(self, root: Path, columns: dict[str, str], spellings: dict[str, str], row: dict[str, str]) -> Listed:
         name = row[columns["path"]].strip()
-        path = root / name
-        label = row[columns["label"]].strip()
-        role_of = {column: role for role, column in columns.items()}
-        found = bool(name) and path.is_file()
+        path, missing = _file(root, name)
+        label = self._value(row[columns["label"]])
         return Listed(
             recording_id=name or "(no path)",
-            path=path if found else None,
-            label=None if label.lower() in self.unlabelled else label,
-            subject=row[columns["subject"]].strip() or None if "subject" in columns else None,
-            site=row[columns["site"]].strip() or None if "site" in columns else None,
+            path=path,
+            label=spellings[label] if label else None,
+            subject=self._value(row[columns["subject"]]) if "subject" in columns else None,
+            site=self._value(row[columns["site"]]) if "site" in columns else None,
             collection=row[columns["collection"]].strip() if "collection" in columns else "",
-            missing=None if found else ("the table gives no path" if not name else f"there is no file {path}"),
-            extra={column: value for column, value in row.items() if column not in role_of and value},
+            missing=missing,
+            extra={column: value for column, value in row.items() if column not in columns.values() and value},
         )
 
-    def _notes(self, root: Path, columns: dict[str, str], rows: list[Listed]) -> list[str]:
+    def _notes(self, root: Path, columns: dict[str, str], spellings: dict[str, str], rows: list[Listed]) -> list[str]:
         notes = []
+        respelled = [f"{label!r} as {best!r}" for label, best in sorted(spellings.items()) if label != best]
+        if respelled:
+            notes.append(f"Labels that differ only in upper and lower case were taken as one: {', '.join(respelled)}")
         if "subject" not in columns:
             notes.append(
                 "The table has no subject column: every recording counts as a subject of its own, so if somebody was "
@@ -131,26 +103,26 @@ class TableSource(FolderSource):
         return notes
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """All columns as text, absent values as empty strings; raises `SourceError` naming the file."""
+def _file(root: Path, name: str) -> tuple[Path | None, str | None]:
+    """The file that ``name`` means below ``root``, or why there is none. A backslash may stand for a slash."""
+    if not name:
+        return None, "the table gives no path"
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            frame = pd.read_parquet(path).astype("string").fillna("")
-        else:
-            frame = pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8-sig",
-                sep=None,
-                engine="python",
-            )
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path} is not UTF-8 text: save it as CSV UTF-8") from error
-    except Exception as error:  # each parser has its own exceptions; all mean the same to the user
-        raise SourceError(f"{path} cannot be read as a table ({str(error).splitlines()[0]})") from error
-    frame.columns = [str(name) for name in frame.columns]
-    return frame
+        for path in (root / name, root / name.replace("\\", "/")):
+            if path.is_file():
+                return path, None
+    except OSError as error:  # a name too long for the file system, a folder that is closed to us
+        return None, f"the path cannot be read: {error}"
+    return None, f"there is no file {root / name}"
+
+
+def _spellings(labels: Iterable[str]) -> dict[str, str]:
+    """Each label to the most frequent spelling, or the first sorted, of those that differ in case alone."""
+    counts = Counter(labels)
+    best: dict[str, str] = {}
+    for label in sorted(counts, key=lambda label: (-counts[label], label)):
+        best.setdefault(label.casefold(), label)
+    return {label: best[label.casefold()] for label in counts}
 
 
 def _with_unique_ids(rows: list[Listed]) -> list[Listed]:

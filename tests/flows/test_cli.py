@@ -1,14 +1,23 @@
 """The command line: what is wrong is said in one sentence, before anything is started."""
 
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from helpers import beats, write_wav
+from helpers import TINY, beats, write_wav
 
-from flows.cli import main
+from flows.cli import main, run_config
+from flows.run import up_command, where_to_look
+from flows.servers import port_is_free
+
+PROJECT = Path(__file__).parents[2]
+TIMEOUT_S = 120
 
 
 @pytest.fixture
@@ -35,6 +44,7 @@ def recordings(tmp_path_factory) -> Path:
     (folder / "binary.csv").write_bytes(bytes(range(256)))
     (folder / "good.csv").write_text("path,label\na b é.wav,normal\n")
     (folder / "settings.yaml").write_text("training: {epochs: many}\n")
+    (folder / "source.yaml").write_text("source: {name: [1]}\n")
     (folder / "empty").mkdir()
     (folder / "file_in_the_way").write_text("")
     return folder
@@ -57,6 +67,9 @@ BAD_INPUT = [
     (["--set", "nonsense"], "is not of the form key=value"),
     (["--config", "{r}/absent.yaml"], "absent.yaml cannot be read"),
     (["--config", "{r}/settings.yaml"], "training.epochs = 'many'"),
+    (["--config", "{r}/source.yaml"], "there is no source [1]: choose one of demo"),
+    (["--set", "training.init=imagnet"], "training.init = 'imagnet': choose imagenet, random, auto"),
+    (["--set", "registry.tracking_uri=http://me:secret@host"], "MLFLOW_TRACKING_PASSWORD"),
     (["--store", "{r}/file_in_the_way/out"], "cannot write to the output folder"),
 ]
 
@@ -77,6 +90,98 @@ def test_read_only_store(heartbeat, tmp_path: Path):
     status, told, _ = heartbeat("run", "--store", tmp_path / "out")
     assert status == 2
     assert "cannot write to the output folder" in told
+
+
+def test_what_was_not_typed_does_not_win(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HEARTBEAT_STORE", str(tmp_path / "in_environment"))
+    file = tmp_path / "run.yaml"
+    file.write_text(f"source: {{name: table, data: /x.csv}}\nstore: {tmp_path / 'in_file'}\n")
+    config = run_config(config=file)
+    assert (config.source.name, config.store) == ("table", str(tmp_path / "in_file"))
+    assert run_config(config=file, store=str(tmp_path / "typed")).store == str(tmp_path / "typed")
+    assert run_config().store == str(tmp_path / "in_environment")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("run", "--bogus"), ("up", "--prefect-port", "0"), ("up", "--mlflow-port=65536")]
+)
+def test_wrong_usage_is_refused(arguments: tuple[str, ...], heartbeat):
+    status, told, _ = heartbeat(*arguments)
+    assert status == 2
+    assert arguments[1].split("=")[0] in told
+
+
+def test_ctrl_c_says_so_and_leaves_nothing_running(tmp_path: Path):
+    store = tmp_path / "out"
+    settings = [f"--set={key}={value}" for key, value in TINY.items()]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", "--store", str(store), *settings],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT, start_new_session=True,
+        env={k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # may be ignored where tests run unwatched
+    )  # fmt: skip
+    deadline = time.monotonic() + TIMEOUT_S
+    while not any(store.glob("facts/shards/*")):
+        assert run.poll() is None, run.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+    out, err = run.communicate(timeout=TIMEOUT_S)
+    assert run.returncode == 130
+    assert err == "heartbeat: stopped; run again to go on from the last finished stage\n"
+    assert "Traceback" not in out
+    log = store / "logs" / "prefect-server.log"
+    ports = re.findall(r"127\.0\.0\.1:(\d+)", log.read_text()) if log.is_file() else []
+    assert ports or not port_is_free(4200), "neither a temporary server nor a running one"
+    assert all(port_is_free(int(port)) for port in ports)
+
+
+def test_where_to_look_names_a_command_that_works_from_here(tmp_path: Path, monkeypatch):
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "heartbeat").touch()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    assert up_command(Path("/my out")) == ".venv/bin/heartbeat up --store '/my out'"
+    monkeypatch.chdir(tmp_path / ".venv")
+    assert up_command(Path("/out")) == "bin/heartbeat up --store /out"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert up_command(Path("/out")) == f"{tmp_path}/.venv/bin/heartbeat up --store /out"
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    shown = where_to_look(Path("/out"), "http://127.0.0.1:1/#/models/x/versions/1", "http://here/run", False)
+    assert list(shown.items()) == [
+        ("Start UIs", "heartbeat up --store /out"),
+        ("Prefect UI", "http://here/run"),
+        ("MLflow UI", "http://127.0.0.1:1/#/models/x/versions/1"),
+    ]
+    assert next(iter(where_to_look(Path("/out"), "http://127.0.0.1:1/#/x", "http://here", True))) == "Prefect UI"
+
+
+@pytest.fixture
+def make(tmp_path: Path):
+    """Run make on a copy of the Makefile beside an environment that is there; gives what it showed."""
+    shutil.copy(PROJECT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt", "out/mlflow.db", ".venv/ready"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def run(*arguments: str) -> str:
+        environment = {k: v for k, v in os.environ.items() if k not in ("SOURCE", "DATA", "STORE", "CONFIG")}
+        command = ["make", "-C", str(tmp_path), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+    return run
+
+
+def test_make_passes_on_only_what_was_given(make):
+    assert "--source" not in make("-n", "run")
+    assert '--source "table" --data "my table.csv"' in make("-n", "up", "SOURCE=table", "DATA=my table.csv")
+
+
+def test_make_clean_leaves_the_registry(make, tmp_path: Path):
+    make("clean")
+    assert (tmp_path / "out" / "mlflow.db").is_file()
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_help_names_the_commands(heartbeat):

@@ -1,5 +1,6 @@
 """The whole flow on made sounds: what it leaves behind, and what a second run does and does not do again."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from helpers import beats, tiny
+from helpers import beats, registry, tiny
+from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.sorting import FlowRunSort
 
 import tasks.measure
 import tasks.spectrograms
@@ -59,11 +63,8 @@ def work(monkeypatch) -> Counter:
     return counts
 
 
-def client(root: Path):
-    import mlflow
-
-    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
-    return mlflow.MlflowClient()
+def challenger(root: Path) -> int:
+    return int(registry(root).get_model_version_by_alias("heartbeat", "challenger").version)
 
 
 def test_every_planted_fault_is_caught(first):
@@ -89,25 +90,28 @@ def test_files_for_people_are_there(first, root: Path):
 
 
 def test_registry_holds_the_run_whole(first, root: Path):
-    registry = client(root)
-    version = registry.get_model_version_by_alias("heartbeat", "challenger")
+    found = registry(root)
+    version = found.get_model_version_by_alias("heartbeat", "challenger")
     assert int(version.version) == first.model_version == 1
-    run = registry.get_run(version.run_id)
+    run = found.get_run(version.run_id)
     assert run.data.params["spectrogram.mel_bands"] == "64"
     assert run.data.tags["dataset_version"] == first.dataset_version == version.tags["dataset_version"]
     assert run.data.tags["prefect.flow_run_id"]
-    assert len(registry.get_metric_history(version.run_id, "train_loss")) == 1
+    assert len(found.get_metric_history(version.run_id, "train_loss")) == 1
     assert {s["metric"] for s in first.scores} == {"macro_f1", "balanced_accuracy", "accuracy", "auroc"}
     assert run.data.metrics["test_macro_f1"] == pytest.approx(first.scores[0]["value"])
     assert run.info.status == "FINISHED"
     assert len(run.inputs.dataset_inputs) == 3
+    assert run.data.metrics["test_f1.murmur"] == pytest.approx(float(first.per_class[2]["f1"]), abs=1e-3)
+    assert [row["label"] for row in first.per_class] == ["artifact", "extrasystole", "murmur", "normal"]
+    assert sum(row["recordings"] for row in first.per_class) == first.subjects[-1]["recordings"]
 
 
 def test_registered_model_takes_audio_bytes(first, root: Path, monkeypatch, tmp_path: Path):
     import mlflow
 
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    client(root)
+    registry(root)
     model = mlflow.pyfunc.load_model("models:/heartbeat@challenger")
     good = tmp_path / "good.flac"
     soundfile.write(good, beats(), 4000)
@@ -127,11 +131,30 @@ def test_no_pickle_in_the_model(first, root: Path):
     assert not [p for p in files if p.suffix in (".pkl", ".pt", ".pth")]
 
 
+ALWAYS = {"inventory", "gather facts", "gather spectrograms", "initial weights", "summary"}
+
+
+def task_states(run_name: str) -> dict[str, set[str]]:
+    """Names of the states that the tasks of the newest run of this flow ended in, by task."""
+    with get_client(sync_client=True) as prefect:
+        newest = prefect.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=20)
+        flow_run = next(r for r in newest if prefect.read_flow(r.flow_id).name == run_name)
+        within = [flow_run.id, *(r.id for r in newest if r.parent_task_run_id and r.start_time >= flow_run.start_time)]
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=within))
+        states: dict[str, set[str]] = {}
+        for task_run in prefect.read_task_runs(flow_run_filter=wanted):
+            states.setdefault(task_run.name.rsplit("-", 1)[0], set()).add(task_run.state_name)
+        return states
+
+
 def test_nothing_changed_does_no_work_twice(first, root: Path, work: Counter):
     again = heartbeat(tiny(root))
     assert not work
     assert again.model_version == 1
-    assert len(client(root).search_model_versions("name = 'heartbeat'")) == 1
+    states = task_states("heartbeat")
+    assert states.keys() >= {"measure shard", "validate", "split", "spectrogram shard", "manifest", "train", "register"}
+    assert {name for name, ended in states.items() if ended != {"Cached"}} <= ALWAYS | {"measure", "spectrograms"}
+    assert len(registry(root).search_model_versions("name = 'heartbeat'")) == 1
 
 
 def test_training_setting_renders_nothing(first, root: Path, work: Counter):
@@ -141,12 +164,20 @@ def test_training_setting_renders_nothing(first, root: Path, work: Counter):
     assert second.model_version == 2
 
 
+def test_going_back_to_earlier_settings_makes_that_version_the_challenger(first, root: Path, work: Counter):
+    heartbeat(tiny(root, training__seed=1))
+    assert challenger(root) == 2
+    assert heartbeat(tiny(root)).model_version == 1
+    assert challenger(root) == 1
+    assert not work
+
+
 def test_training_starts_from_a_registered_model(first, root: Path, work: Counter):
     heartbeat(tiny(root, training__init=f"models:/heartbeat/{first.model_version}", training__frozen_epochs=0))
     assert work == {"trained": 1}
-    newest = client(root).get_model_version_by_alias("heartbeat", "challenger")
-    assert newest.version != str(first.model_version)
-    assert client(root).get_run(newest.run_id).data.tags["init"] == f"models:/heartbeat/{first.model_version}"
+    newest = registry(root).get_model_version_by_alias("heartbeat", "challenger")
+    assert int(newest.version) > first.model_version
+    assert registry(root).get_run(newest.run_id).data.tags["init"] == f"models:/heartbeat/{first.model_version}"
     with pytest.raises(ConfigError, match="is not in the registry"):
         heartbeat(tiny(root, training__init="models:/heartbeat/999"))
 
@@ -182,8 +213,20 @@ def test_new_recordings_redo_only_their_shards(root: Path, first, work: Counter,
         pd.DataFrame(listed).to_csv(table, index=False)
         return heartbeat(build_config("table", str(table), changes=changes))
 
-    run(rows)
+    before = run(rows)
     work.clear()
+    moved = tmp_path / "moved"
+    shutil.copytree(listing.recordings[0].path.parent, moved)
+    for row in rows:  # all recordings lie elsewhere now, under the names that the table had
+        row["path"] = Path(row["path"]).name
+    table = moved / "table.csv"
+    names = run(rows)
+    assert names.model_version > before.model_version  # other recording ids make another data set
+    work.clear()
+    shutil.move(moved, tmp_path / "moved again")
+    table = tmp_path / "moved again" / "table.csv"
+    assert run(rows).model_version == names.model_version
+    assert not work
     new = tmp_path / "new recording ü.wav"
     soundfile.write(new, beats(90, 3.0, seed=7), 4000)
     run([*rows, {"path": str(new), "label": "normal", "subject": "new"}])

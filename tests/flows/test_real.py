@@ -6,7 +6,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from helpers import REAL, TINY, needs_pascal
+from helpers import REAL, TINY, needs_pascal, registry
 
 from flows.pipeline import heartbeat
 from heartdata.config import build_config
@@ -47,7 +47,7 @@ def test_real_recordings_become_a_registered_model(sixty: Path, tmp_path: Path):
     assert manifest.groupby("subject")["part"].nunique().max() == 1
     assert manifest.groupby("part")["label"].nunique().eq(3).all()
 
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
+    registry(tmp_path / "out")
     model = mlflow.pyfunc.load_model("models:/heartbeat@challenger")
     tested = manifest[manifest["part"] == "test"]
     answers = model.predict(pd.DataFrame({"audio": [(sixty / i).read_bytes() for i in tested["recording_id"]]}))

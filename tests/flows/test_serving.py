@@ -9,8 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
+from flows import up
+from flows.cli import run_config
 from flows.servers import answers, free_port, port_is_free
+from heartdata.config import build_config
+from heartdata.errors import ConfigError
 
 PROJECT = Path(__file__).parents[2]
 TIMEOUT_S = 150
@@ -43,7 +48,7 @@ def served(tmp_path_factory):
     log = (store / "up.log").open("ab")
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "up", "--store", str(store),
-         "--prefect-port", str(prefect_port), "--mlflow-port", str(mlflow_port)],
+         "--set", "training.epochs=3", "--prefect-port", str(prefect_port), "--mlflow-port", str(mlflow_port)],
         stdout=log, stderr=log, cwd=PROJECT, env=environment,
     )  # fmt: skip
     api = f"http://127.0.0.1:{prefect_port}/api"
@@ -67,6 +72,42 @@ def test_nightly_runs_stand_on_the_server(served):
     assert {run["deployment_id"] for run in runs} == {found["id"]}
     assert all(run["state"]["state_details"]["scheduled_time"][11:16] == "02:00" for run in runs)
     assert answers(f"{mlflow}/health")
+
+
+def test_nightly_run_has_what_was_given(served):
+    process, api, mlflow, _ = served
+    found = deployment(api)
+    assert found is not None
+    config = found["parameters"]["config"]
+    assert config["store"] == process.args[process.args.index("--store") + 1]
+    assert config["training"]["epochs"] == 3
+    assert config["registry"]["ui_url"] == mlflow
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [({}, ("table", 6, "/in_file")),
+     ({"changes": ["training.epochs=8"]}, ("table", 8, "/in_file")),
+     ({"source": "demo", "store": "/typed"}, ("demo", 6, "/typed"))],
+)  # fmt: skip
+def test_what_is_typed_wins_over_prefect_yaml(typed: dict, expected: tuple, tmp_path: Path, monkeypatch):
+    written = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    settings = {"source": {"name": "table", "data": "/x.csv"}, "training": {"epochs": 6}, "store": "/in_file"}
+    written["deployments"][0]["parameters"] = {"config": settings}
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(written))
+    monkeypatch.setattr(up, "PROJECT", tmp_path)
+    config = run_config(**typed, base=up.nightly_settings())
+    assert (config.source.name, config.training.epochs, config.store) == expected
+    written["deployments"][0]["parameters"] = {"config": 5}
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(written))
+    with pytest.raises(ConfigError, match="parameters.config in prefect.yaml must be a mapping"):
+        up.nightly_settings()
+
+
+def test_links_go_where_the_user_says():
+    said = build_config(changes={"registry.ui_url": "https://mlflow.example.org"})
+    assert up.with_links_to("http://127.0.0.1:5001", said) == said
+    assert up.with_links_to("http://127.0.0.1:5001", build_config()).registry.ui_url == "http://127.0.0.1:5001"
 
 
 def test_second_up_on_the_same_port_is_refused(served):

@@ -1,6 +1,5 @@
 """Killing a run at any stage, and running again: it completes, repeats no finished shard, trusts no torn file."""
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -8,9 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from helpers import TINY, tiny
+from helpers import TINY, registry, tiny
 
 from flows.pipeline import heartbeat
+from heartdata.store import content_digest, read_parquet, sha256_file
 
 # A file that appears while, or just after, a stage is at work.
 MOMENTS = [
@@ -18,17 +18,18 @@ MOMENTS = [
     "accepted/*.parquet",
     "spectrograms/*/*.npy",
     "manifest/*.parquet",
+    "models/*.safetensors",
     "mlflow-artifacts/**/MLmodel",
 ]
 START_TIMEOUT_S = 180
 
 
 def contents(store: Path) -> dict[str, str]:
-    """Every file that a stage made: tables by the digest of their content, in their names; others by their bytes."""
+    """Every file that a stage made, with the digest of its content (of a table: of its values)."""
     kept = ("accepted", "facts", "manifest", "models", "predictions", "quarantine", "spectrograms", "splits")
     files = [p for name in kept for p in (store / name).rglob("*.*") if p.name[0] != "."]
     return {
-        str(p.relative_to(store)): "" if p.suffix == ".parquet" else hashlib.sha256(p.read_bytes()).hexdigest()
+        str(p.relative_to(store)): content_digest(read_parquet(p)) if p.suffix == ".parquet" else sha256_file(p)
         for p in files
     }
 
@@ -64,10 +65,7 @@ def test_killed_at_every_stage_ends_as_if_undisturbed(prefect_server, tmp_path: 
     assert undisturbed.model_version == 1
     assert contents(store) == contents(tmp_path / "undisturbed")
 
-    import mlflow
-
-    mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
-    client = mlflow.MlflowClient()
+    client = registry(store)
     assert len(client.search_model_versions("name = 'heartbeat'")) == 1
     runs = client.search_runs([client.get_experiment_by_name("heartbeat").experiment_id])
     assert sorted(r.info.status for r in runs) == ["FINISHED", "KILLED"]

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 from helpers import tone, write_wav
 
 from heartdata.audio import decode, read_bytes, resample
@@ -70,5 +69,33 @@ def test_resampling_keeps_a_tone():
     assert np.abs(np.fft.rfft(sound)).argmax() == 300  # 100 Hz in 3 s
 
 
-def test_soundfile_reads_mp3():
-    assert "MP3" in soundfile.available_formats()
+def test_mp3_is_read(tmp_path: Path):
+    audio = decode(write_wav(tmp_path / "a.mp3", tone(100, rate_hz=16000), 16000, "MPEG_LAYER_III").read_bytes())
+    assert (audio.rate_hz, audio.format) == (16000, "MP3/MPEG_LAYER_III")
+    assert audio.mono.size == pytest.approx(48000, rel=0.1)
+    assert np.abs(np.fft.rfft(audio.mono[:16000])).argmax() == 100
+
+
+def with_header(content: bytes, at: int, number: int) -> bytes:
+    """A wav file with another 32-bit number at byte ``at``: 24 holds the rate, 40 the length of the data."""
+    return content[:at] + number.to_bytes(4, "little") + content[at + 4 :]
+
+
+@pytest.mark.parametrize("rate_hz", [1, 99, 1_000_001, 2**31 - 1])
+def test_a_rate_that_no_recording_has_is_refused(tmp_path: Path, rate_hz: int):
+    content = write_wav(tmp_path / "a.wav", tone(100)).read_bytes()
+    with pytest.raises(BadAudio, match="rate|decoded"):
+        decode(with_header(content, 24, rate_hz))
+
+
+def test_more_than_a_day_is_refused(tmp_path: Path):
+    path = write_wav(tmp_path / "long.flac", np.zeros(86_500 * 100, np.int16), 100)
+    with pytest.raises(BadAudio, match="86500 s of sound is more than"):
+        decode(path.read_bytes())
+
+
+def test_a_streamed_file_of_unknown_length_is_whole(tmp_path: Path):
+    content = write_wav(tmp_path / "a.wav", tone(100)).read_bytes()
+    for unknown in (0xFFFFFFFF, 0x7FFFFFFF):
+        streamed = decode(with_header(content, 40, unknown))
+        assert streamed.declared_frames == len(streamed.samples) == 12000

@@ -6,6 +6,7 @@ import pytest
 
 from heartdata.config import RunConfig, build_config, parse_change
 from heartdata.errors import ConfigError
+from heartdata.sources import DemoSource
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,25 @@ from heartdata.errors import ConfigError
      ({"split.test_fraction": 0.9}, "split.test_fraction = 0.9"),
      ({"validation.min_peak": "loud"}, "validation.min_peak = 'loud'"),
      ({"source.seed": "x"}, "source.seed = 'x'"),
-     ({"spectrogram.low_hz": 900}, "low_hz < high_hz <= rate_hz / 2 must hold")],
+     ({"spectrogram.low_hz": 900}, "low_hz < high_hz <= rate_hz / 2 must hold"),
+     ({"training.init": "imagnet"}, "training.init = 'imagnet': choose imagenet, random, auto, a .safetensors file"),
+     ({"training.frozen_epochs": 1001}, "training.frozen_epochs = 1001"),
+     ({"training.patience": 1001}, "training.patience = 1001"),
+     ({"training.batch": 4097}, "training.batch = 4097"),
+     ({"training.width": 65537}, "training.width = 65537"),
+     ({"evaluation.bootstrap": 100_001}, "evaluation.bootstrap = 100001"),
+     ({"registry.model_name": "a/b"}, "registry.model_name = 'a/b': a name without / :"),
+     ({"registry.model_name": "a:b"}, "registry.model_name = 'a:b'"),
+     ({"registry.model_name": "a'b"}, "registry.model_name"),
+     ({"registry.experiment": "a\nb"}, "registry.experiment = 'a\\nb': a name without / :"),
+     ({"registry.experiment": "  "}, "registry.experiment = '  '"),
+     ({"registry.ui_url": "127.0.0.1:5000"}, "registry.ui_url = '127.0.0.1:5000': an address that begins with http://"),
+     ({"store": ""}, "store = ''"),
+     ({"source": 5}, "source = 5: give one of demo, pascal, table, or a mapping"),
+     ({"source": None}, "source = None: give one of"),
+     ({"source": "nowhere"}, "there is no source 'nowhere'"),
+     ({"source.name": [1]}, "there is no source [1]: choose one of demo"),
+     ({"training": 5}, "training = 5")],
 )  # fmt: skip
 def test_what_is_wrong_is_named(changes: dict, said: str):
     with pytest.raises(ConfigError) as error:
@@ -47,6 +66,70 @@ def test_order_is_preset_then_file_then_change(tmp_path: Path):
 def test_whole_configuration_survives_json():
     config = build_config("table", "/x", changes={"source.columns.label": "Diagnosis"})
     assert RunConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("key", ["registry.tracking_uri", "registry.ui_url"])
+def test_password_is_refused_and_not_shown(key: str):
+    with pytest.raises(ConfigError, match=f"{key} names a user .* MLFLOW_TRACKING_PASSWORD") as error:
+        build_config(changes={key: "https://me:secret@host:5000"})
+    assert "secret" not in str(error.value)
+
+
+def test_usual_values_are_taken():
+    changes = {
+        "training.init": "models:/heartbeat@champion",
+        "registry.model_name": " heart beat-2 ",
+        "registry.ui_url": "https://mlflow.example.org/",
+        "registry.tracking_uri": "sqlite:////home/me@work/mlflow.db",
+    }
+    config = build_config(changes=changes)
+    assert config.registry.model_name == "heart beat-2"
+    assert config.registry.ui_url == "https://mlflow.example.org"
+    assert build_config(changes={"training.init": "my/weights.safetensors"}).training.init == "my/weights.safetensors"
+
+
+FILE = "source: {name: table, data: /file.csv, columns: {label: D}}\nstore: /in_file\ntraining: {epochs: 7}\n"
+
+
+def test_file_holds_where_nothing_is_typed(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HEARTBEAT_STORE", "/in_environment")
+    (tmp_path / "run.yaml").write_text(FILE)
+    config = build_config(file=tmp_path / "run.yaml")
+    assert (config.source.name, config.source.data, config.store) == ("table", Path("/file.csv"), "/in_file")
+    assert build_config().store == "/in_environment"
+    monkeypatch.delenv("HEARTBEAT_STORE")
+    assert build_config().store == "out"
+
+
+def test_what_is_typed_wins_over_the_file(tmp_path: Path):
+    (tmp_path / "run.yaml").write_text(FILE)
+    config = build_config("table", "/typed.csv", tmp_path / "run.yaml", {"store": "/typed", "training.epochs": 8})
+    assert (config.source.data, config.store, config.training.epochs) == (Path("/typed.csv"), "/typed", 8)
+    assert config.source.columns.label == "D"
+    assert build_config(data="/typed.csv", file=tmp_path / "run.yaml").source.data == Path("/typed.csv")
+
+
+def test_another_source_drops_the_file_s_section(tmp_path: Path):
+    (tmp_path / "run.yaml").write_text(FILE)
+    config = build_config("pascal", "/typed", tmp_path / "run.yaml")
+    assert (config.source.name, config.source.data, config.training.epochs) == ("pascal", Path("/typed"), 7)
+    assert config.split.collections == ("set_b",)
+    with pytest.raises(ConfigError, match="source.data is needed"):
+        build_config("pascal", file=tmp_path / "run.yaml")
+    assert build_config("demo", file=tmp_path / "run.yaml").source == DemoSource()
+
+
+def test_source_may_be_a_word(tmp_path: Path):
+    (tmp_path / "run.yaml").write_text("source: pascal\n")
+    assert build_config(data="/x", file=tmp_path / "run.yaml").source.name == "pascal"
+    assert RunConfig.model_validate({"source": "demo"}) == RunConfig()
+
+
+def test_file_wins_over_what_lies_beneath(tmp_path: Path):
+    (tmp_path / "run.yaml").write_text("training: {epochs: 7}\n")
+    base = {"source": {"name": "table", "data": "/base.csv"}, "training": {"epochs": 6, "batch": 8}}
+    config = build_config(file=tmp_path / "run.yaml", base=base)
+    assert (config.source.name, config.training.epochs, config.training.batch) == ("table", 7, 8)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,12 @@ def test_metadata_baseline_reads_the_site_and_nothing_else():
     assert 0.3 < (guessed["label"] == guessed["answer"]).mean() < 0.7
 
 
+def test_metadata_baseline_sees_in_small_sets_too():
+    rows = manifest().groupby("part").head(30)
+    told = scores.prediction_rows(rows, scores.metadata_baseline(rows, ["a", "b"]), ["a", "b"])
+    assert (told["label"] == told["answer"]).all()
+
+
 def test_majority_baseline_answers_the_commonest_training_class():
     rows = manifest()
     rows.loc[:120, "label"] = "b"
@@ -88,6 +94,12 @@ def test_per_class_table():
     table = scores.per_class(pd.DataFrame({"label": ["a", "a", "b"], "answer": ["a", "b", "b"]}), ["a", "b"])
     assert table.loc["a"].tolist() == pytest.approx([1, 0.5, 2 / 3, 2])
     assert table.loc["b", "precision"] == 0.5
+
+
+def test_a_dollar_in_a_name_is_a_dollar():
+    odd = made().replace({"a": "$x_{", "b": "b$"}).rename(columns={"p_a": "p_$x_{", "p_b": "p_b$"})
+    for picture in (plots.confusion_picture, plots.roc_picture):
+        assert picture(odd, ["$x_{", "b$", "c"], "cost: $5 to $6^").startswith(b"\x89PNG")
 
 
 def test_pictures_are_png():

@@ -110,11 +110,108 @@ def test_table_with_usual_names(folder: Path):
         ("path;label\naudio/one.wav;normal\n", "utf-8"),
         ("path,label\naudio/one.wav,normal\n", "utf-8-sig"),
         ("path\tlabel\r\naudio/one.wav\tnormal\r\n", "utf-8"),
+        ("sep=;\npath;label\naudio/one.wav;normal\n", "utf-8-sig"),
+        ("SEP=|\r\npath|label\r\naudio/one.wav|normal\r\n", "utf-8"),
+        ('"path";"label";"notes, if any"\naudio/one.wav;normal;"a;b, c, d, e"\n', "utf-8"),
+        ("path,label,a;b;c;d\naudio/one.wav,normal,1;2;3;4\n", "utf-8"),
+        (",,\npath,label,,\naudio/one.wav,normal,,\n", "utf-8"),
     ],
 )
 def test_table_dialects(folder: Path, text: str, encoding: str):
     (row,) = listed(folder, text, encoding).recordings
     assert (row.label, row.missing) == ("normal", None)
+
+
+def test_table_rows_of_other_lengths_than_the_header(folder: Path):
+    rows = listed(folder, "path,label,subject\naudio/one.wav,a\n\n,,,,\n , ,\naudio/three.wav,b,7\n").recordings
+    assert [(r.label, r.subject, r.missing) for r in rows] == [("a", None, None), ("b", "7", None)]
+    with pytest.raises(SourceError, match=r"table.csv: line 2 has 3 cells, the header 2: .* a comma, or remove"):
+        listed(folder, "path,label\nheart, one.wav,a\naudio/one.wav,a\n")
+    with pytest.raises(SourceError, match=r"table.csv: line 6 has 3 cells, the header 2: .* a semicolon, or"):
+        listed(folder, 'sep=;\npath;label\n\naudio/one.wav;"a\nb"\naudio/three.wav;b;c\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "message"),
+    [
+        ("", "utf-8", "has no rows: add one row a recording"),
+        ("path,label\n,\n", "utf-8", "has no rows: add one row a recording"),
+        ("path,label\na.wav,Geräusch\n", "latin-1", "is not UTF-8 text: save it as CSV UTF-8"),
+        ("path,label\na.wav,normal\n", "utf-16", "is not UTF-8 text: save it as CSV UTF-8"),
+        ('path,label\na.wav,"normal\n', "utf-8", "cannot be read as a table .*unexpected end of data"),
+        ("a;b;c,d\n1;2;3,4\n", "utf-8", "has no path column that can be told from its name; it has: a, b, c,d. "),
+    ],
+)
+def test_table_that_cannot_be_read(folder: Path, text: str, encoding: str, message: str):
+    with pytest.raises(SourceError, match="table.csv " + message):
+        listed(folder, text, encoding)
+
+
+@pytest.mark.parametrize("absent", ["", " ", "NA", "n/a", "#N/A", "NaN", "None", "NULL", "?", "-", " Unlabelled "])
+def test_table_cells_that_count_as_absent(folder: Path, absent: str):
+    text = f"path,label,subject,site\naudio/one.wav,{absent},{absent},{absent}\naudio/three.wav,Unknown,unknown,0\n"
+    one, three = listed(folder, text).recordings
+    assert (one.label, one.subject, one.site) == (None, None, None)
+    assert (three.label, three.subject, three.site) == ("Unknown", "unknown", "0")
+
+
+def test_table_missing_values_can_be_set(folder: Path):
+    text = "path,label,subject\naudio/one.wav,unknown,UNKNOWN\naudio/three.wav,,NA\n"
+    one, three = listed(folder, text, missing_values=("Unknown",)).recordings
+    assert (one.label, one.subject, three.label, three.subject) == (None, None, None, "NA")
+
+
+def test_table_labels_of_several_spellings_are_one(folder: Path):
+    text = "path,label\n1,Normal\n2,normal \n3,normal\n4,murmur\n5,Murmur\n6,other\n"
+    listing = listed(folder, text)
+    assert [r.label for r in listing.recordings] == ["normal"] * 3 + ["Murmur"] * 2 + ["other"]
+    assert listing.notes[0] == (
+        "Labels that differ only in upper and lower case were taken as one: 'Normal' as 'normal', 'murmur' as 'Murmur'"
+    )
+    assert not any("taken as one" in note for note in listed(folder, "path,label\n1,a\n2, a \n3,b\n").notes)
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("File name,Diagnosis,Patient ID", {}),
+        ("Audio file,LABEL,participant-id", {}),
+        ("x y,Result (final),Who?", {"path": "X_Y", "label": "result final", "subject": "who"}),
+        ("File,Label,patient,Subject,label", {"subject": "patient"}),
+        ("path,label,who,Who", {"subject": "who"}),
+        ("path,Who,who", {"label": "Who", "subject": "who"}),
+    ],
+)
+def test_table_columns_are_found_whatever_their_case_and_punctuation(folder: Path, header: str, columns: dict):
+    (row,) = listed(folder, f"{header}\naudio/one.wav,normal,7\n", columns=columns).recordings
+    assert (row.label, row.subject, row.missing) == ("normal", "7", None)
+
+
+def test_table_columns_without_a_letter_do_not_stand_for_each_other(folder: Path):
+    with pytest.raises(SourceError, match=r"has no column '\?' for the subject; it has: #, path, label"):
+        listed(folder, "#,path,label\n1,audio/one.wav,a\n", columns={"subject": "?"})
+
+
+def test_table_columns_of_one_name_and_of_none(folder: Path):
+    (row,) = listed(folder, "path,label,label,,\naudio/one.wav,a,b,c,d\n").recordings
+    assert (row.label, row.extra) == ("a", {"label.3": "b", "column.4": "c", "column.5": "d"})
+
+
+def test_table_paths_of_another_system(folder: Path):
+    write_wav(folder / "audio\\one.wav", beats())
+    rows = listed(folder, "path,label\naudio\\one.wav,a\naudio\\three.wav,a\naudio\\four.wav,a\n").recordings
+    assert [r.path for r in rows] == [folder / "audio\\one.wav", folder / "audio" / "three.wav", None]
+    assert [r.recording_id for r in rows] == ["audio\\one.wav", "audio\\three.wav", "audio\\four.wav"]
+    assert rows[2].missing == f"there is no file {folder}/audio\\four.wav"
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b.wav", "audio", "audio/one.wav/x"])
+def test_table_paths_that_name_no_file_are_missing(folder: Path, name: str):
+    (folder / "table.csv").write_text(f"path,label\n{name},a\naudio/one.wav,a\n")
+    table, _ = take_inventory(TableSource(data=folder / "table.csv"), folder)
+    missing = {row["recording_id"]: row["missing"] for row in table.to_pylist()}
+    assert missing[name] is not None
+    assert missing["audio/one.wav"] is None
 
 
 def test_table_columns_by_name_and_subjects_missing(folder: Path):
@@ -138,6 +235,20 @@ def test_parquet_table(folder: Path):
     pd.DataFrame({"path": ["audio/one.wav", "audio/three.wav"], "label": ["a", None]}).to_parquet(folder / "t.parquet")
     rows = TableSource(data=folder / "t.parquet").listing(folder).recordings
     assert [r.label for r in rows] == ["a", None]
+
+
+def test_parquet_numbers_and_empty_rows(folder: Path):
+    columns = {
+        "path": ["audio/one.wav", None, "audio/three.wav", ""],
+        "subject": [7.0, None, None, None],
+        "label": pd.Categorical(["a", None, "b", None]),
+        "age": [0.5, None, 40.0, None],
+        "checked": [True, None, False, None],
+    }
+    pd.DataFrame(columns).to_parquet(folder / "t.parquet")
+    one, three = TableSource(data=folder / "t.parquet").listing(folder).recordings
+    assert (one.subject, one.extra) == ("7", {"age": "0.5", "checked": "True"})
+    assert (three.subject, three.label, three.extra) == (None, "b", {"age": "40.0", "checked": "False"})
 
 
 def test_inventory_schema_holds_when_a_column_is_all_empty(folder: Path):

@@ -56,6 +56,32 @@ def test_rare_classes_stand_in_every_part():
     assert set(table.loc[table["label"] == "b", "part"]) == {"train", "valid", "test"}
 
 
+def shares(table: pd.DataFrame, label: str) -> dict[str, int]:
+    return table[table["label"] == label].groupby("part")["group"].nunique().to_dict()
+
+
+def test_a_rare_class_moves_no_other_class_share():
+    few = {**{f"a{i}": "a" for i in range(200)}, "b0": "b", "b1": "b", "b2": "b"}
+    table = assign_parts(accepted(few), SplitConfig()).to_pandas()
+    assert shares(table, "a") == {"train": 120, "valid": 40, "test": 40}
+    assert shares(table, "b") == {"train": 1, "valid": 1, "test": 1}
+
+
+def test_any_fractions_are_kept():
+    table = assign_parts(accepted(MANY), SplitConfig(test_fraction=0.4, valid_fraction=0.1)).to_pandas()
+    assert shares(table, "a") == shares(table, "b") == {"train": 10, "valid": 2, "test": 8}
+    with pytest.raises(ValueError, match=r"must leave at least .1 to train on"):
+        SplitConfig(test_fraction=0.5, valid_fraction=0.5)
+
+
+def test_subjects_with_recordings_of_two_classes_stay_whole():
+    two = accepted({f"s{i}": "a" for i in range(20)}).to_pandas()
+    two["label"] = ["b" if i % 3 == 0 and i < 30 else "a" for i in range(len(two))]  # ten subjects with one b each
+    table = assign_parts(pa.Table.from_pandas(two, schema=ACCEPTED, preserve_index=False), SplitConfig()).to_pandas()
+    assert table.groupby("group")["part"].nunique().max() == 1
+    assert shares(table, "b") == {"train": 6, "valid": 2, "test": 2}
+
+
 def test_too_few_subjects_are_refused():
     with pytest.raises(DataRefused, match="the label 'b' has 2 subject"):
         assign_parts(accepted({**{f"a{i}": "a" for i in range(9)}, "b0": "b", "b1": "b"}), SplitConfig())

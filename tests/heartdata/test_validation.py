@@ -15,15 +15,15 @@ from heartdata.schemas import FACTS
 from heartdata.sources import TableSource
 from heartdata.store import table_from_rows
 from heartdata.suite import ValidationConfig
-from heartdata.validation import Validation, join_facts, validate
+from heartdata.validation import Validation, join_facts, mark_copies, validate
 
 
-def judge(folder: Path, rows: list[dict[str, Any]], **bounds: Any) -> Validation:
+def judge(folder: Path, rows: list[dict[str, Any]], collections: list[str] | None = None, **bounds: Any) -> Validation:
     pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
     recordings, _ = take_inventory(TableSource(data=folder / "table.csv"), folder)
     files = {r["sha256"]: r["uri"] for r in recordings.to_pylist() if r["sha256"]}
     facts = [measure_file(uri, sha256, MeasureConfig()) for sha256, uri in files.items()]
-    return validate(recordings, table_from_rows(facts, FACTS), ValidationConfig(**bounds), folder / "docs")
+    return validate(recordings, table_from_rows(facts, FACTS), ValidationConfig(**bounds), folder / "docs", collections)
 
 
 @pytest.fixture(scope="module")
@@ -141,11 +141,34 @@ def test_a_table_without_any_label_stops_the_run(tmp_path: Path):
         judge(tmp_path, [{**row, "label": ""} for row in good(tmp_path, "a" * 12)]).raise_if_refused()
 
 
-def test_result_does_not_depend_on_the_order_of_rows():
-    recordings = pd.DataFrame({"recording_id": ["b", "a", "c"], "sha256": ["1", "2", "3"], "label": ["x", "x", None]})
-    facts = pd.DataFrame(
-        {"sha256": ["1", "2", "3"], "samples_sha256": ["s", "s", "s"], "rms": [1.0] * 3, "dc_offset": [0.0] * 3}
+def copies(**columns: list) -> pd.DataFrame:
+    """Recordings a, b, c of one sound."""
+    facts = {"samples_sha256": ["s"] * 3, "rms": [1.0] * 3, "dc_offset": [0.0] * 3}
+    table = pd.DataFrame({"recording_id": ["a", "b", "c"], "sha256": ["1", "2", "3"], "label": ["x", "x", None]})
+    return join_facts(table, pd.DataFrame({"sha256": ["1", "2", "3"], **facts})).assign(**columns)
+
+
+@pytest.mark.parametrize(
+    ("sound", "in_use", "kept"),
+    [([1, 1, 1], [1, 1, 1], "a"), ([0, 1, 1], [1, 1, 1], "b"), ([1, 1, 1], [0, 1, 1], "b"),
+     ([0, 0, 1], [1, 1, 0], "c"), ([1, 1, 1], [0, 0, 1], "c")],
+)  # fmt: skip
+def test_of_copies_a_good_one_that_is_in_use_is_kept(sound: list, in_use: list, kept: str):
+    for table in (copies(), copies()[::-1]):
+        masks = [pd.Series(m, index=[0, 1, 2]).astype(bool).reindex(table.index) for m in (sound, in_use)]
+        marked = mark_copies(table, *masks).set_index("recording_id")["duplicate_of"]
+        assert marked.drop(kept).eq(kept).all()
+        assert marked[kept] is None
+
+
+def test_a_label_of_another_collection_is_no_class_of_this_training(tmp_path: Path):
+    rows = [{**row, "collection": "mine"} for row in good(tmp_path, "ab" * 6)]
+    write_wav(tmp_path / "other.wav", beats(seed=90))
+    rows.append({"path": "other.wav", "label": "extra", "collection": "theirs"})
+    assert judge(tmp_path, rows, collections=["mine"]).refusal is None
+    silent = {"path": "silence.wav", "label": "extra", "collection": "mine"}
+    write_wav(tmp_path / "silence.wav", np.zeros(16000, np.float32))
+    assert "no usable recording is left with the label extra" in str(
+        judge(tmp_path, [*rows, silent], collections=["mine"]).refusal
     )
-    for rows in (recordings, recordings[::-1]):
-        joined = join_facts(rows, facts).set_index("recording_id")
-        assert joined["duplicate_of"].to_dict() == {"a": None, "b": "a", "c": "a"}
+    assert "only 0 labelled recordings" in str(judge(tmp_path, rows, collections=["nobody's"]).refusal)

@@ -10,6 +10,7 @@ from heartdata.measure import MeasureConfig
 from heartdata.shards import Shard
 from heartdata.store import Artifact, Store
 from tasks.stage import artifacts_in, files_intact, fingerprint
+from tasks.train import InitialWeights
 from tasks.validate import Checked
 
 
@@ -22,6 +23,11 @@ def test_key_ignores_where_files_lie():
 def test_key_sees_every_setting():
     assert fingerprint(MeasureConfig()) == fingerprint(MeasureConfig(clip_level=0.999))
     assert fingerprint(MeasureConfig()) != fingerprint(MeasureConfig(clip_level=0.99))
+
+
+def test_key_ignores_words_for_people():
+    offline, refused = (InitialWeights(kind="random", note=note) for note in ("no route", "HTTP 503"))
+    assert fingerprint(offline) == fingerprint(refused) != fingerprint(InitialWeights(kind="imagenet"))
 
 
 def test_input_without_fingerprint_is_refused():

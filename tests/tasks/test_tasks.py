@@ -1,5 +1,6 @@
 """Single tasks by ``.fn``: no server, no flow."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -11,16 +12,18 @@ from torchvision.models import resnet34
 
 from heartdata.config import RegistryConfig
 from heartdata.errors import BadAudio, ConfigError, DataRefused
+from heartdata.manifest import build_manifest
 from heartdata.measure import MeasureConfig
 from heartdata.model import read_weights
-from heartdata.schemas import FACTS, RECORDINGS, SPECTROGRAMS
+from heartdata.schemas import ACCEPTED, FACTS, MANIFEST, RECORDINGS, SPECTROGRAMS, SPLITS
 from heartdata.shards import Shard
 from heartdata.sources import DemoSource, TableSource
 from heartdata.spectrograms import SpectrogramConfig
-from heartdata.store import Artifact, Store, sha256_file
+from heartdata.store import Artifact, Store, sha256_file, table_from_rows
 from heartdata.suite import ValidationConfig
 from tasks.inventory import inventory
 from tasks.measure import file_shards, measure_shard
+from tasks.registry import connect
 from tasks.spectrograms import spectrogram_shard
 from tasks.train import initial_weights
 from tasks.validate import accepted_of, validate
@@ -84,7 +87,7 @@ def checked(source: TableSource, store: Store):
     recordings = inventory.fn(source, store)
     files = tuple(file for shard in file_shards(recordings, store) for file in shard.recordings)
     facts = measure_shard.fn(Shard(0, files), MeasureConfig(), store)
-    return validate.fn(recordings, facts, ValidationConfig(), store)
+    return validate.fn(recordings, facts, ValidationConfig(), None, store)
 
 
 def test_one_class_stops_with_a_sentence(store: Store, tmp_path: Path):
@@ -132,6 +135,38 @@ def test_auto_says_why_it_starts_from_random_weights(store: Store, monkeypatch):
     assert "no route to host" in found.note
     with pytest.raises(ConfigError, match="no route to host"):
         initial_weights.fn("imagenet", RegistryConfig(), store)
+
+
+def test_two_registries_in_one_process_stay_apart(store: Store, tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    other = Store(tmp_path / "other").open()
+    connect(RegistryConfig(), store).create_registered_model("here")
+    assert connect(RegistryConfig(), other).search_registered_models() == []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store.path('mlflow.db')}")  # the user's own word
+    assert [m.name for m in connect(RegistryConfig(), other).search_registered_models()] == ["here"]
+    assert os.environ["MLFLOW_TRACKING_URI"].endswith("store/mlflow.db")
+
+
+def test_data_set_version_sees_the_spectrograms(store: Store):
+    def rows(schema, **values):
+        return table_from_rows([{name: values.get(name) for name in schema.names}], schema)
+
+    names = {
+        "recording_id": "r",
+        "sha256": "a",
+        "group": "g",
+        "part": "train",
+        "shard": "s.npy",
+        "start": 0,
+        "frames": 9,
+    }
+    versions = {
+        store.write_table(
+            "manifest", build_manifest(*(rows(s, **names, shard_sha256=d) for s in (ACCEPTED, SPLITS, SPECTROGRAMS))), MANIFEST
+        ).digest
+        for d in ("one", "two")
+    }  # fmt: skip
+    assert len(versions) == 2
 
 
 def test_artifact_names_carry_no_path_of_the_machine(store: Store, tmp_path: Path):
