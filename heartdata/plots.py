@@ -33,6 +33,7 @@ def training_curves(history: pd.DataFrame, best_epoch: int, note: str = "") -> b
     loss.plot(history["epoch"], history["valid_balanced_loss"], label="validation, classes balanced")
     score.plot(history["epoch"], history["valid_macro_f1"], color="#13795b", label="validation macro-F1 (windows)")
     score.set_ylim(0, 1.02)
+    loss.set_yscale("log")  # early epochs from random weights may be off by powers of ten
     for axes, title in ((loss, "Cross entropy"), (score, "Macro-F1")):
         axes.axvline(best_epoch, color="#9aa5b1", linestyle="--", linewidth=1, label="epoch kept")
         axes.set_title(title)

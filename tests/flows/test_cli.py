@@ -71,6 +71,7 @@ BAD_INPUT = [
     (["--set", "training.init=imagnet"], "training.init = 'imagnet': choose imagenet, random, auto"),
     (["--set", "registry.tracking_uri=http://me:secret@host"], "MLFLOW_TRACKING_PASSWORD"),
     (["--store", "{r}/file_in_the_way/out"], "cannot write to the output folder"),
+    (["--store", "/proc/out"], "cannot write to the output folder"),  # where root may not write either
 ]
 
 
