@@ -5,15 +5,41 @@ from typing import Annotated
 from pydantic import Field
 
 from heartdata.sources.base import Listed, Listing, Source
+from heartdata.sources.cinc2016 import Cinc2016Source
+from heartdata.sources.circor2022 import Circor2022Source
 from heartdata.sources.demo import DemoSource
+from heartdata.sources.mix import MixSource, Part
 from heartdata.sources.pascal import PascalSource
 from heartdata.sources.table import TableSource
 
-AnySource = Annotated[DemoSource | PascalSource | TableSource, Field(discriminator="name")]
-SOURCES: dict[str, type[DemoSource] | type[PascalSource] | type[TableSource]] = {
+AnySource = Annotated[Part | MixSource, Field(discriminator="name")]
+SOURCES: dict[
+    str,
+    type[Cinc2016Source]
+    | type[Circor2022Source]
+    | type[DemoSource]
+    | type[MixSource]
+    | type[PascalSource]
+    | type[TableSource],
+] = {
     "demo": DemoSource,
     "pascal": PascalSource,
+    "cinc2016": Cinc2016Source,
+    "circor2022": Circor2022Source,
     "table": TableSource,
+    "mix": MixSource,
 }
 
-__all__ = ["SOURCES", "AnySource", "Listed", "Listing", "Source"]
+__all__ = [
+    "SOURCES",
+    "AnySource",
+    "Cinc2016Source",
+    "Circor2022Source",
+    "DemoSource",
+    "Listed",
+    "Listing",
+    "MixSource",
+    "PascalSource",
+    "Source",
+    "TableSource",
+]

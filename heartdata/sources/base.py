@@ -1,7 +1,9 @@
 """What every source of recordings does: list them, without opening the audio."""
 
+import os
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -23,6 +25,7 @@ class Listed:
     collection: str = ""
     missing: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None  # the part of a mix that it comes from; None: the source that lists it
 
 
 @dataclass(frozen=True)
@@ -66,5 +69,39 @@ class FolderSource(Settings):
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """Every audio file below ``folder``, sorted; hidden files and macOS's ``._`` twins are no recordings."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and not p.name.startswith("."))
+    """Every audio file below ``folder``, sorted; hidden files and macOS's ``._`` twins are no recordings.
+
+    Linked folders are entered, too, but each folder only once: under its own name, if it lies below ``folder`` itself.
+    """
+    found: list[Path] = []
+    seen: set[Path] = set()
+    starts = [folder]
+    while starts:
+        links: list[Path] = []
+        for start in starts:
+            for here, folders, names in os.walk(start):
+                if (real := Path(here).resolve()) in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
+                links += [path for name in folders if (path := Path(here, name)).is_symlink()]
+                found += [Path(here, name) for name in names if not name.startswith(".")]
+        starts = sorted(links)
+    return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES)
+
+
+def with_unique_ids(rows: Sequence[Listed]) -> list[Listed]:
+    """An id of several rows gets ``#2``, ``#3`` by what the rows say, in whatever order they stand."""
+    same: dict[str, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        same[row.recording_id].append(i)
+    unique = list(rows)
+    for recording_id, places in same.items():
+        places.sort(key=lambda i: _content(rows[i]))
+        for number, i in enumerate(places[1:], 2):
+            unique[i] = replace(rows[i], recording_id=f"{recording_id}#{number}")
+    return unique
+
+
+def _content(row: Listed) -> str:
+    return repr((row.label, row.subject, row.site, row.collection, sorted(row.extra.items()), str(row.path)))

@@ -23,7 +23,8 @@ VERSION = "1"  # raise when the sounds change
 class DemoSource(Settings):
     """Configuration of the made set. The same values make the same bytes."""
 
-    preset: ClassVar[dict[str, Any]] = {"training": {"init": "random"}}  # no download for a first look
+    # No download for a first look, and no model of made sounds among those of real ones.
+    preset: ClassVar[dict[str, Any]] = {"training": {"init": "random"}, "registry": {"model_name": "heartbeat-demo"}}
 
     name: Literal["demo"] = "demo"
     seed: int = Field(default=0, ge=0)

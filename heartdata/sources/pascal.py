@@ -11,13 +11,16 @@ from typing import Any, ClassVar, Literal
 import pandas as pd
 
 from heartdata.errors import SourceError
-from heartdata.sources.base import FolderSource, Listed, Listing, audio_files
+from heartdata.sources.archives import ArchiveSource, holding
+from heartdata.sources.base import Listed, Listing, audio_files
+
+WHAT = "folder (or zip) with set_a.csv and set_b.csv"
 
 _SET_B_NAME = re.compile(r"(?:^|_)(?P<subject>\d+)_(?P<epoch_ms>\d{13})_(?P<site>[A-Z])_?(?P<repeat>\d*)$")
 
 
-class PascalSource(FolderSource):
-    """Configuration: ``data`` is the folder that holds set_a.csv, set_b.csv, set_a/ and set_b/."""
+class PascalSource(ArchiveSource):
+    """Configuration: ``data`` is the folder that holds set_a.csv, set_b.csv, set_a/ and set_b/, or the zip of it."""
 
     # Labels of set_a say which device was used (extrahls and artifact only from phones, extrastole only from
     # stethoscopes): both are checked, one is trained on.
@@ -31,13 +34,13 @@ class PascalSource(FolderSource):
 
     def check(self) -> None:
         """Raise `SourceError` when one of the chosen sets' tables or folders is not there."""
-        root = self.existing("folder with set_a.csv and set_b.csv")
-        for name in self.sets:
-            _parts_of(root, name)
+        with self.looked_into(WHAT) as folder:
+            for name in self.sets:
+                _parts_of(self._root(folder), name)
 
     def listing(self, workdir: Path) -> Listing:
         """Both sets, unlabelled recordings included. Rows that join to no single file raise `SourceError`."""
-        root = self.existing("folder with set_a.csv and set_b.csv")
+        root = self._root(self.unpacked(WHAT, workdir))
         rows, notes = [], []
         for name in self.sets:
             recordings, unnamed = _read_set(root, name)
@@ -47,6 +50,10 @@ class PascalSource(FolderSource):
                     f"{len(unnamed)} files in {name}/ stand in no row of {name}.csv; kept as unlabelled: {unnamed[0]}, ..."
                 )
         return Listing(rows, notes)
+
+    def _root(self, folder: Path) -> Path:
+        """``folder``, or the one folder inside it that holds the tables."""
+        return holding(folder, lambda f: any((f / f"{name}.csv").exists() for name in self.sets))
 
 
 def file_key(name: str) -> str:
@@ -69,7 +76,10 @@ def _read_set(root: Path, name: str) -> tuple[list[Listed], list[str]]:
     files: dict[str, list[Path]] = {}
     for path in audio_files(folder):
         files.setdefault(file_key(path.name), []).append(path)
-    table = pd.read_csv(csv, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig").fillna("")
+    except ValueError as error:  # not UTF-8, empty, or rows of other lengths
+        raise SourceError(f"{csv} cannot be read as a table ({error}): download it again") from error
     if not {"fname", "label", "sublabel"} <= set(table.columns):
         raise SourceError(f"{csv} lacks the columns fname, label, sublabel: is it the challenge's own table?")
     rows, unjoined = [], []

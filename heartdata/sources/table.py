@@ -1,106 +1,223 @@
-"""Anybody's recordings: a spreadsheet that names audio files and their labels."""
+"""Anybody's recordings: a spreadsheet that names audio files and their labels, or a folder whose names do."""
 
-from collections import Counter
-from collections.abc import Iterable
+import posixpath
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from heartdata.errors import SourceError
-from heartdata.sources.base import FolderSource, Listed, Listing, audio_files
-from heartdata.sources.tables import Columns, read_table
+from heartdata.sources.base import FolderSource, Listed, Listing, audio_files, with_unique_ids
+from heartdata.sources.folder import checked_pattern, groups, read_folder, read_names
+from heartdata.sources.tables import SUFFIXES, Columns, Entry, read_table, rival_labels, zero_one_columns
+
+MANY_LABELS = 50  # more than these are no classes when they are numbers or stand in one row each, more or less
+NAME_LABEL = (
+    "name a column that holds one target, such as yes or no for one finding, with --set source.columns.label=COLUMN"
+)
+PATTERN_LABEL = "the group label of source.pattern"
+AMBIGUOUS = "none"  # of the default missing values, the one that is also a word for a finding
+MANY_ABSENT = 0.05  # when it is the label of more of the recordings than these, it may be the name of a class
+OF_NAMES = (",", "/", "&", r"\sand\s", r"[,/&]|\sand\s")  # part labels, but may belong to the name of one
+LIST = re.compile(r"""\[.*\]|[({].*['",].*[)}]""", re.DOTALL)  # a cell that a program wrote several values into
+ALONE = "every recording counts as a subject of its own, so if somebody was recorded twice, scores are too high"
 
 
 class TableSource(FolderSource):
-    """Configuration: ``data`` is a CSV or Parquet file; paths in it are relative to ``folder``."""
+    """Configuration: ``data`` is a CSV, Excel or Parquet file, in which paths are relative to ``folder``; or it is a
+    folder of recordings, labelled by the names of its sub-folders or by ``pattern``.
+    """
 
     preset: ClassVar[dict[str, Any]] = {}
 
     name: Literal["table"] = "table"
     folder: Path | None = Field(default=None, description="default: the folder that the table lies in")
+    sheet: str | None = Field(default=None, description="of a workbook; default: the first, or the one that suits")
+    pattern: str | None = Field(default=None, description="a regular expression for paths, with groups named as roles")
     columns: Columns = Columns()
     missing_values: tuple[str, ...] = Field(
         default=("nan", "none", "null", "na", "n/a", "#n/a", "<na>", "?", "-", "unlabelled", "unlabeled"),
         description="cells of label, subject and site that count as empty, whatever their case",
     )
 
+    @field_validator("pattern")
+    @classmethod
+    def _usable(cls, pattern: str | None, info: ValidationInfo) -> str | None:
+        of_table = info.data.get("data", Path()).suffix.lower() in (*SUFFIXES, ".txt")
+        return None if pattern is None else checked_pattern(pattern, needs_label=not of_table)
+
     def listing(self, workdir: Path) -> Listing:
-        """One recording a row. A row whose file is not there is listed as missing."""
-        csv, table, columns = self._read()
-        root = self.folder.expanduser().resolve() if self.folder else csv.parent
-        spellings = _spellings(filter(None, map(self._value, table[columns["label"]])))
-        rows = [self._listed(root, columns, spellings, row) for row in table.to_dict("records")]
-        return Listing(_with_unique_ids(rows), self._notes(root, columns, spellings, rows))
-
-    def check(self) -> None:
-        """Raise `SourceError` when the table cannot be read or its columns cannot be told."""
-        self._read()
-
-    def _read(self) -> tuple[Path, pd.DataFrame, dict[str, str]]:
-        """The table's path, its content as text, and which column plays which role."""
-        csv = self.existing("CSV or Parquet table of recordings")
-        if csv.is_dir():
-            raise SourceError(
-                f"{csv} is a folder: give the table itself, such as {csv / 'recordings.csv'}, with --data"
-            )
-        table = read_table(csv, self.columns)
-        if table.empty:
-            raise SourceError(f"{csv} has no rows: add one row a recording")
-        return csv, table, self._columns(csv, list(table.columns))
-
-    def _columns(self, csv: Path, present: list[str]) -> dict[str, str]:
-        """Role to column name; raises `SourceError` when the path, the label or a configured column is not there."""
-        found = self.columns.found(present)
-        for role, wanted in self.columns:
-            if wanted is not None and role not in found:
-                raise SourceError(f"{csv} has no column {wanted!r} for the {role}; it has: {', '.join(present)}")
-            if role in ("path", "label") and role not in found:
-                raise SourceError(
-                    f"{csv} has no {role} column that can be told from its name; it has: {', '.join(present)}. "
-                    f"Name it with --set source.columns.{role}=COLUMN"
-                )
-        return found
-
-    def _value(self, cell: str) -> str | None:
-        """The cell without blanks around it; None when it is empty or one of ``missing_values``."""
-        value = cell.strip()
-        missing = {text.strip().casefold() for text in self.missing_values}
-        return None if not value or value.casefold() in missing else value
-
-    def _listed(self, root: Path, columns: dict[str, str], spellings: dict[str, str], row: dict[str, str]) -> Listed:
-        name = row[columns["path"]].strip()
-        path, missing = _file(root, name)
-        label = self._value(row[columns["label"]])
-        return Listed(
-            recording_id=name or "(no path)",
-            path=path,
-            label=spellings[label] if label else None,
-            subject=self._value(row[columns["subject"]]) if "subject" in columns else None,
-            site=self._value(row[columns["site"]]) if "site" in columns else None,
-            collection=row[columns["collection"]].strip() if "collection" in columns else "",
-            missing=missing,
-            extra={column: value for column, value in row.items() if column not in columns.values() and value},
-        )
-
-    def _notes(self, root: Path, columns: dict[str, str], spellings: dict[str, str], rows: list[Listed]) -> list[str]:
-        notes = []
-        respelled = [f"{label!r} as {best!r}" for label, best in sorted(spellings.items()) if label != best]
-        if respelled:
-            notes.append(f"Labels that differ only in upper and lower case were taken as one: {', '.join(respelled)}")
-        if "subject" not in columns:
-            notes.append(
-                "The table has no subject column: every recording counts as a subject of its own, so if somebody was "
-                "recorded twice, scores are too high. Name the column with --set source.columns.subject=COLUMN"
-            )
-        named = {row.path for row in rows}
-        beside = [p for p in audio_files(root) if p not in named]
+        """One recording a row, or a file of the folder. A row whose file is not there is listed as missing."""
+        root, entries, notes = self._read()
+        labels = _spellings(self._values("label", entries))
+        subjects = _spellings(self._values("subject", entries))
+        rows = [self._listed(root, labels, subjects, entry) for entry in entries]
+        notes = [*_respelled("Labels", labels), *_respelled("Subjects", subjects), *notes]
+        notes += [*_zeros(set(subjects.values())), *self._absent(entries)]
+        named = {row.path.resolve() for row in rows if row.path}
+        beside = [] if self._data().is_dir() else [p for p in audio_files(root) if p.resolve() not in named]
         if beside:
             notes.append(
                 f"{len(beside)} audio files below {root} stand in no row of the table and were left out: {beside[0].name}, ..."
             )
-        return notes
+        return Listing(with_unique_ids(rows), notes)
+
+    def check(self) -> None:
+        """Raise `SourceError` when the table or folder cannot be read, or does not tell one label a recording."""
+        self._read()
+
+    def _data(self) -> Path:
+        return self.existing("table or folder of recordings")
+
+    def _read(self) -> tuple[Path, list[Entry], list[str]]:
+        """The folder that paths are relative to, what is said of each recording, and remarks."""
+        data = self._data()
+        root, entries, notes = self._read_folder(data) if data.is_dir() else self._read_table(data)
+        count = sum(entry.roles.get("label", "").strip().casefold() == AMBIGUOUS for entry in entries)
+        if "missing_values" not in self.model_fields_set and count > MANY_ABSENT * len(entries):
+            raise SourceError(
+                f"{count} of {len(entries)} recordings have the label {AMBIGUOUS!r}, which may be a class or mean that "
+                "there is no label. Decide: --set 'source.missing_values=[nan, na]' makes it a class, "
+                f"--set 'source.missing_values=[nan, na, {AMBIGUOUS}]' leaves these recordings unlabelled"
+            )
+        return root, entries, notes
+
+    def _read_folder(self, root: Path) -> tuple[Path, list[Entry], list[str]]:
+        if self.folder or self.sheet or self.columns != Columns():
+            raise SourceError(
+                f"{root} is a folder: give the table itself with --data, or leave out source.folder, source.sheet and "
+                "source.columns, which are for tables"
+            )
+        entries, notes = read_folder(root, self.pattern)
+        place = PATTERN_LABEL if self.pattern else f"the names of the sub-folders of {root}"
+        refuse_labels(place, self._values("label", entries), "mend it, or give a table")
+        if "subject" not in groups(self.pattern):
+            notes.append(
+                f"The names of the recordings tell no subjects: {ALONE}. Say where they stand with the group subject of "
+                "source.pattern"
+            )
+        return root, entries, notes
+
+    def _read_table(self, path: Path) -> tuple[Path, list[Entry], list[str]]:
+        needed = {"path", "label"} - groups(self.pattern)
+        table = read_table(path, self.columns, self.sheet, needed)
+        if table.empty:
+            raise SourceError(f"{path} has no rows: add one row a recording")
+        columns = self._columns(path, table, needed)
+        notes = [] if self.columns.label else rival_labels(columns, table)
+        told: list[dict[str, str]] = [{}] * len(table)
+        if self.pattern:
+            told, unmatched = read_names(self.pattern, list(table[columns["path"]]))
+            notes += unmatched
+        rows = zip(table.to_dict("records"), told, strict=True)
+        entries = [_entry(columns, row, by_name) for row, by_name in rows]
+        place = f"the column {columns['label']!r} of {path}" if "label" in columns else PATTERN_LABEL
+        refuse_labels(place, self._values("label", entries), NAME_LABEL)
+        if "subject" not in columns.keys() | groups(self.pattern):
+            notes.append(
+                f"The table has no subject column: {ALONE}. Name the column with --set source.columns.subject=COLUMN"
+            )
+        return self.folder.expanduser().resolve() if self.folder else path.parent, entries, notes
+
+    def _columns(self, path: Path, table: pd.DataFrame, needed: Collection[str]) -> dict[str, str]:
+        """Role to column name; raises `SourceError` when a needed or a configured column is not there."""
+        present = list(table.columns)
+        found = self.columns.found(present)
+        for role, wanted in self.columns:
+            if wanted is not None and role not in found:
+                raise SourceError(f"{path} has no column {wanted!r} for the {role}; it has: {', '.join(present)}")
+            if role in needed and role not in found:
+                targets = zero_one_columns(table) if role == "label" else []
+                if len(targets) > 1:
+                    raise SourceError(
+                        f"{path} has no label column but several of zeros and ones: {', '.join(targets)}. Name one as "
+                        f"the target with --set source.columns.label=COLUMN: its 0 and 1 are then the labels"
+                    )
+                raise SourceError(
+                    f"{path} has no {role} column that can be told from its name; it has: {', '.join(present)}. "
+                    f"Name it with --set source.columns.{role}=COLUMN"
+                )
+        return found
+
+    def _value(self, cell: str | None) -> str | None:
+        """The cell without blanks around it; None when it is empty or one of ``missing_values``."""
+        value = (cell or "").strip()
+        missing = {text.strip().casefold() for text in self.missing_values}
+        return None if not value or value.casefold() in missing else value
+
+    def _values(self, role: str, entries: list[Entry]) -> list[str]:
+        """The label, subject or site of each recording that has one."""
+        return [value for entry in entries if (value := self._value(entry.roles.get(role)))]
+
+    def _absent(self, entries: list[Entry]) -> list[str]:
+        """A note on each text that stands for a label and counts as none."""
+        cells = Counter(entry.roles.get("label", "").strip() for entry in entries)
+        absent = sorted((cell, count) for cell, count in cells.items() if cell and self._value(cell) is None)
+        return [f"{count} labels {cell!r} were taken as absent (source.missing_values)" for cell, count in absent]
+
+    def _listed(self, root: Path, labels: dict[str, str], subjects: dict[str, str], entry: Entry) -> Listed:
+        path, missing = _file(root, entry.name)
+        label = self._value(entry.roles.get("label"))
+        subject = self._value(entry.roles.get("subject"))
+        return Listed(
+            recording_id=posixpath.normpath(entry.name.replace("\\", "/")) if entry.name else "(no path)",
+            path=path,
+            label=labels[label] if label else None,
+            subject=subjects[subject] if subject else None,
+            site=self._value(entry.roles.get("site")),
+            collection=entry.roles.get("collection", "").strip(),
+            missing=missing,
+            extra=dict(entry.extra),
+        )
+
+
+def _entry(columns: dict[str, str], row: dict[str, str], by_name: dict[str, str]) -> Entry:
+    """A row; what the file's name tells counts for roles that have no column."""
+    told = Entry.of(row[columns["path"]].strip(), by_name)
+    cells = {role: row[column] for role, column in columns.items()}
+    rest = {column: cell for column, cell in row.items() if column not in columns.values() and cell}
+    return Entry(told.name, told.roles | cells, told.extra | rest)
+
+
+def refuse_labels(place: str, labels: list[str], remedy: str) -> None:
+    """Raise `SourceError` when ``labels``, one a recording, are no classes of which each recording has one."""
+    different = sorted(set(labels))
+    numbers = all(re.fullmatch(r"[-+]?\d+([.,]\d+)?", label) for label in different)
+    if len(different) > MANY_LABELS and (numbers or 2 * len(different) > len(labels)):
+        raise SourceError(
+            f"{len(labels)} recordings have {len(different)} different labels in {place}, such as "
+            f"{', '.join(map(repr, different[:3]))}, so these are no classes: {remedy}"
+        )
+    joined = joined_labels(different) | {label for label in different if LIST.fullmatch(label)}
+    if joined:
+        raise SourceError(
+            f"{sum(label in joined for label in labels)} of {len(labels)} recordings have several labels in {place}, such "
+            f"as {min(joined)!r}, and can have only one: {remedy}"
+        )
+
+
+def joined_labels(labels: Collection[str]) -> set[str]:
+    """Those of ``labels`` that are several, parted by ``;``, ``|``, ``+``, a comma, ``/``, ``&`` or ``and``.
+
+    One part must be a label itself, or all must recur in others; with a comma and what follows it above, which may
+    belong to a name, every part must be a label itself.
+    """
+    alone = {label.casefold() for label in labels}
+    joined: set[str] = set()
+    for separator in (";", r"\|", r"\+", *OF_NAMES):
+        split = re.compile(separator).split
+        parts = {label: {p for part in split(label.casefold()) if (p := part.strip())} for label in labels}
+        counts = Counter(part for several in parts.values() for part in several)
+        for label, several in parts.items():
+            known = [part in alone for part in several]
+            told = all(known) if separator in OF_NAMES else any(known) or all(counts[part] > 1 for part in several)
+            if len(several) > 1 and told:
+                joined.add(label)
+    return joined
 
 
 def _file(root: Path, name: str) -> tuple[Path | None, str | None]:
@@ -125,11 +242,16 @@ def _spellings(labels: Iterable[str]) -> dict[str, str]:
     return {label: best[label.casefold()] for label in counts}
 
 
-def _with_unique_ids(rows: list[Listed]) -> list[Listed]:
-    """A path that stands in several rows gets ``#2``, ``#3``: the duplicate check then judges them."""
-    seen: dict[str, int] = {}
-    unique = []
-    for row in rows:
-        count = seen[row.recording_id] = seen.get(row.recording_id, 0) + 1
-        unique.append(row if count == 1 else Listed(**{**vars(row), "recording_id": f"{row.recording_id}#{count}"}))
-    return unique
+def _respelled(what: str, spellings: dict[str, str]) -> list[str]:
+    """A note on the spellings that gave way to another."""
+    changed = ", ".join(f"{value!r} as {best!r}" for value, best in sorted(spellings.items()) if value != best)
+    return [f"{what} that differ only in upper and lower case were taken as one: {changed}"] if changed else []
+
+
+def _zeros(subjects: Collection[str]) -> list[str]:
+    """A note on the subjects that would be one but for zeros before a number."""
+    alike = defaultdict(list)
+    for subject in sorted(subjects):
+        alike[re.sub(r"(?<!\d)0+(?=\d)", "", subject.casefold())].append(subject)
+    told = ", ".join(" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1)
+    return [f"Subjects that differ only in leading zeros count as different ones: {told}"] if told else []

@@ -3,10 +3,14 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
@@ -40,8 +44,33 @@ USUAL_NAMES = {
     "collection": ("collection", "database", "dataset", "device"),
 }
 
+ROLES = ("label", "subject", "site", "collection")  # what is known of a recording beside its path
+PARQUET = (".parquet", ".pq")
+EXCEL = (".xlsx", ".xlsm")
+OTHER_BOOKS = (".xls", ".xlsb", ".ods")  # not read: a damaged one may hang the reader or end the whole process
+SUFFIXES = (".csv", ".tsv", *EXCEL, *PARQUET)
+ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # what holds a workbook that has a password
+
+MAX_UNPACKED_MB = 500  # of a workbook
+MAX_ROWS = 20_000_000  # of Parquet
+
 # What may stand between cells, in the order of trial, and what to call it.
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recording: its path as the source writes it, the cell of each role that is known, and all other cells."""
+
+    name: str
+    roles: dict[str, str]
+    extra: dict[str, str]
+
+    @classmethod
+    def of(cls, name: str, known: dict[str, str]) -> "Entry":
+        """``known`` parted into roles and the rest."""
+        roles = {key: cell for key, cell in known.items() if key in ROLES}
+        return cls(name, roles, {key: cell for key, cell in known.items() if key not in ROLES and cell})
 
 
 class Columns(Settings):
@@ -71,14 +100,36 @@ def normal_name(name: str) -> str:
     return re.sub(r"\W+", "_", name.strip().lower()).strip("_")
 
 
-def read_table(path: Path, columns: Columns) -> pd.DataFrame:
-    """All columns of a CSV or Parquet file as text, absent values as empty strings, without wholly empty rows.
+def rival_labels(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
+    """A note, when further columns have usual names of a label."""
+    usual = [name for name in table.columns if normal_name(name) in USUAL_NAMES["label"]]
+    rivals = ", ".join(repr(name) for name in usual if name not in columns.values())
+    note = "The label was taken from the column {!r}; if {} holds it, say so with --set source.columns.label=COLUMN"
+    return [note.format(columns["label"], rivals)] if rivals and "label" in columns else []
 
-    A CSV is separated by the first of comma, semicolon and tab that yields the path and label ``columns``, or by what
-    a first line such as ``sep=;`` says. Raises `SourceError` naming the file, and the line that has too many cells.
+
+def zero_one_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of which every cell is empty or one of two: 0 and 1, or false and true."""
+    pairs = ({"0", "1"}, {"0.0", "1.0"}, {"false", "true"})
+    return [name for name in table.columns if {cell.strip().casefold() for cell in table[name]} - {""} in pairs]
+
+
+def read_table(path: Path, columns: Columns, sheet: str | None, needed: Collection[str]) -> pd.DataFrame:
+    """All columns of a CSV, Excel or Parquet file as text, absent values as empty strings, without wholly empty rows.
+
+    A CSV is separated by the first of comma, semicolon and tab that yields the ``columns`` of the ``needed`` roles, or
+    by what a first line such as ``sep=;`` says. Of a workbook, ``sheet`` is read, or the first, or else the only one
+    with those columns. Raises `SourceError` naming the file, and the line that has too many cells.
     """
+    suffix = path.suffix.lower()
+    if suffix in OTHER_BOOKS:
+        raise SourceError(f"{path} is a workbook of another kind: save it as an Excel workbook (.xlsx)")
+    if sheet is not None and suffix not in EXCEL:
+        raise SourceError(f"{path} has no sheets: leave out source.sheet={sheet}")
     try:
-        return _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path, columns)
+        if suffix in EXCEL:
+            return _excel(path, columns, sheet, needed)
+        return _parquet(path) if suffix in PARQUET else _csv(path, columns, needed)
     except SourceError:
         raise
     except UnicodeDecodeError as error:
@@ -89,17 +140,66 @@ def read_table(path: Path, columns: Columns) -> pd.DataFrame:
 
 def _parquet(path: Path) -> pd.DataFrame:
     """Whole numbers that pandas stored as floats, because some were absent, become whole again."""
+    count = pq.read_metadata(path).num_rows
+    if count > MAX_ROWS:
+        raise SourceError(f"{path} has {count} rows, more than {MAX_ROWS}: a table needs one row a recording")
     frame = pd.read_parquet(path).convert_dtypes().astype("string").fillna("")
     frame.columns = [str(name) for name in frame.columns]
     return frame[(frame != "").any(axis="columns")]
 
 
-def _csv(path: Path, columns: Columns) -> pd.DataFrame:
+def _excel(path: Path, columns: Columns, sheet: str | None, needed: Collection[str]) -> pd.DataFrame:
+    """One sheet of a workbook; its first row that is not empty is the header."""
+    content = path.read_bytes()
+    if ENCRYPTED in content:
+        raise SourceError(f"{path} is protected by a password: save it without one")
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise SourceError(f"{path} is damaged or another kind of file: save it as an Excel workbook (.xlsx)")
+    book = io.BytesIO(content)
+    with zipfile.ZipFile(book) as archive:
+        size = sum(member.file_size for member in archive.infolist()) / 1e6
+    if size > MAX_UNPACKED_MB:
+        raise SourceError(
+            f"{path} unpacks to {size:.0f} MB, more than {MAX_UNPACKED_MB}: save the sheet of the recordings as CSV"
+        )
+    cells = pd.read_excel(book, sheet_name=None, engine="calamine", header=None, dtype=object, na_filter=False)
+    sheets = {name: _sheet(frame) for name, frame in cells.items()}
+    names = ", ".join(map(repr, sheets))
+    if sheet is not None:
+        if sheet not in sheets:
+            raise SourceError(f"{path} has no sheet {sheet!r}; it has: {names}")
+        return sheets[sheet]
+    suiting = [name for name, frame in sheets.items() if columns.found(list(frame.columns)).keys() >= set(needed)]
+    first = next(iter(sheets))
+    if len(sheets) == 1 or first in suiting:
+        return sheets[first]
+    if len(suiting) != 1:
+        raise SourceError(
+            f"{path} has {len(suiting) or 'no'} sheets with columns for {' and '.join(sorted(needed))} that can be "
+            f"told from their names; its sheets are {names}: choose one with --set source.sheet=NAME"
+        )
+    return sheets[suiting[0]]
+
+
+def _sheet(cells: pd.DataFrame) -> pd.DataFrame:
+    rows = [[_excel_text(cell) for cell in row] for row in cells.to_numpy().tolist()]
+    header, *rows = [row for row in rows if any(cell.strip() for cell in row)] or [[]]
+    return pd.DataFrame(rows, columns=_distinct(header), dtype=str)
+
+
+def _excel_text(cell: object) -> str:
+    """Dates are ISO, without the time when it is midnight; numbers are whole where they can be."""
+    if isinstance(cell, datetime):
+        return cell.isoformat(sep=" ").removesuffix(" 00:00:00")
+    return str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell)
+
+
+def _csv(path: Path, columns: Columns, needed: Collection[str]) -> pd.DataFrame:
     """Short rows are filled with empty cells. Not `pd.read_csv`: it cuts a first row that is too long."""
     text = path.read_text(encoding="utf-8-sig")
     told = re.match(r'"?sep=(.)"?(?=\n)', text, re.IGNORECASE)
     text = text[told.end() :] if told else text
-    separator = told[1] if told else _separator(text, columns)
+    separator = told[1] if told else _separator(text, columns, needed)
     lines = _filled_lines(text, separator, strict=True)
     _, header = next(lines, (0, []))
     rows = []
@@ -115,10 +215,10 @@ def _csv(path: Path, columns: Columns) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_distinct(header), dtype=str)
 
 
-def _separator(text: str, columns: Columns) -> str:
-    """The first that yields the path and label columns, else the one that yields most columns."""
+def _separator(text: str, columns: Columns, needed: Collection[str]) -> str:
+    """The first that yields the columns that are needed, else the one that yields most columns."""
     headers = {separator: next(_filled_lines(text, separator), (0, []))[1] for separator in SEPARATORS}
-    suiting = (s for s, header in headers.items() if columns.found(header).keys() >= {"path", "label"})
+    suiting = (s for s, header in headers.items() if columns.found(header).keys() >= set(needed))
     return next(suiting, max(headers, key=lambda s: len(headers[s])))
 
 

@@ -147,7 +147,7 @@ def test_table_that_cannot_be_read(folder: Path, text: str, encoding: str, messa
         listed(folder, text, encoding)
 
 
-@pytest.mark.parametrize("absent", ["", " ", "NA", "n/a", "#N/A", "NaN", "None", "NULL", "?", "-", " Unlabelled "])
+@pytest.mark.parametrize("absent", ["", " ", "NA", "n/a", "#N/A", "NaN", "NULL", "?", "-", " Unlabelled "])
 def test_table_cells_that_count_as_absent(folder: Path, absent: str):
     text = f"path,label,subject,site\naudio/one.wav,{absent},{absent},{absent}\naudio/three.wav,Unknown,unknown,0\n"
     one, three = listed(folder, text).recordings
@@ -201,7 +201,7 @@ def test_table_paths_of_another_system(folder: Path):
     write_wav(folder / "audio\\one.wav", beats())
     rows = listed(folder, "path,label\naudio\\one.wav,a\naudio\\three.wav,a\naudio\\four.wav,a\n").recordings
     assert [r.path for r in rows] == [folder / "audio\\one.wav", folder / "audio" / "three.wav", None]
-    assert [r.recording_id for r in rows] == ["audio\\one.wav", "audio\\three.wav", "audio\\four.wav"]
+    assert [r.recording_id for r in rows] == ["audio/one.wav", "audio/three.wav", "audio/four.wav"]
     assert rows[2].missing == f"there is no file {folder}/audio\\four.wav"
 
 

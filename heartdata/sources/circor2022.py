@@ -1,0 +1,136 @@
+"""The CirCor DigiScope data set 1.0.3 (PhysioNet Challenge 2022): children, several recordings each.
+
+``training_data.csv`` has one row a patient; ``training_data/`` has, per patient, ``<patient>.txt`` and, per recording,
+``<patient>_<site>[_n].wav``, ``.hea`` and ``.tsv`` (start, end, state: 0 not segmented, 1 S1, 2 systole, 3 S2,
+4 diastole).
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from heartdata.errors import SourceError
+from heartdata.sources.archives import ArchiveSource, holding
+from heartdata.sources.base import Listed, Listing
+from heartdata.sources.circor2022_patients import TABLE, Patient, read_columns, read_patients
+from heartdata.sources.folders import wav_files
+
+WHAT = "folder (or zip) with training_data.csv"
+FOLDER = "training_data"
+LABELS = {"murmur": ("Present", "Unknown", "Absent"), "outcome": ("Abnormal", "Normal")}
+EXTRA = {
+    "age_group": "Age",
+    "sex": "Sex",
+    "murmur": "Murmur",
+    "outcome": "Outcome",
+    "murmur_locations": "Murmur locations",
+    "campaign": "Campaign",
+}
+_NAME = re.compile(r"(?P<patient>\d+)_(?P<site>AV|PV|TV|MV|Phc)(?:_\d+)?$")
+
+
+class Circor2022Source(ArchiveSource):
+    """Configuration: ``data`` holds training_data.csv and training_data/, or is the zip of them."""
+
+    preset: ClassVar[dict[str, Any]] = {"training": {"epochs": 20}}
+
+    name: Literal["circor2022"] = "circor2022"
+    target: Literal["murmur", "outcome"] = Field(default="murmur", description="what the label is")
+
+    def check(self) -> None:
+        """Raise `SourceError` when the table, one of its columns or the folder is not there."""
+        with self.looked_into(WHAT) as folder:
+            self._table(folder)
+
+    def listing(self, workdir: Path) -> Listing:
+        """Every recording that a file or a patient's table names; those without a file are listed as missing."""
+        root = self._table(self.unpacked(WHAT, workdir))
+        patients, notes = read_patients(root / TABLE, root / FOLDER)
+        files = wav_files(root / FOLDER)
+        present: dict[str, list[str]] = {}  # by patient
+        for name in files:
+            present.setdefault(name.partition("_")[0], []).append(name)
+        wanted = {name for patient in patients.values() for name in patient.expected(present.get(patient.name, []))}
+        rows, strangers, unsegmented = [], [], []
+        for name in sorted(files.keys() | wanted):
+            parts = _NAME.match(name)
+            patient = patients.get(parts["patient"]) if parts else None
+            if patient is None:
+                strangers.append(name)
+            segmented = _segments(root, name)
+            if segmented is None and name in files:
+                unsegmented.append(name)
+            rows.append(
+                Listed(
+                    recording_id=f"{FOLDER}/{name}.wav",
+                    path=files.get(name),
+                    label=self._label(root, patient) if patient else None,
+                    subject=patient.subject if patient else parts["patient"] if parts else None,
+                    site=parts["site"] if parts else None,
+                    collection=FOLDER,
+                    missing=None if name in files else f"there is no file {root / FOLDER / name}.wav",
+                    extra=_extra(patient) | (segmented or {}),
+                )
+            )
+        notes += _notes(strangers, unsegmented)
+        return Listing(rows, notes)
+
+    def _table(self, folder: Path) -> Path:
+        """The folder that holds the table and the recordings; raises `SourceError` when there is none."""
+        root = holding(folder, lambda f: (f / TABLE).exists())
+        for needed in (root / TABLE, root / FOLDER):
+            if not needed.exists():
+                raise SourceError(f"{needed} is not there: --data must be the {WHAT} and {FOLDER}/")
+        read_columns(root / TABLE)
+        return root
+
+    def _label(self, root: Path, patient: Patient) -> str | None:
+        """The label, spelled as the data set spells it; raises `SourceError` for a word that it does not use."""
+        told = patient.facts.get(self.target.capitalize())
+        if told is None:
+            return None
+        for label in LABELS[self.target]:
+            if told.casefold() == label.casefold():
+                return label
+        raise SourceError(
+            f"{root / TABLE}: patient {patient.name} has the {self.target} {told!r}, which is none of "
+            f"{', '.join(LABELS[self.target])}: correct it"
+        )
+
+
+def _extra(patient: Patient | None) -> dict[str, Any]:
+    """What is known of a patient under plain names, and his own number where he has two."""
+    if patient is None:
+        return {}
+    known = {key: patient.facts[column] for key, column in EXTRA.items() if column in patient.facts}
+    return known | ({"patient": patient.name} if patient.subject != patient.name else {})
+
+
+def _segments(root: Path, name: str) -> dict[str, Any] | None:
+    """Where the segmentation lies, relative to ``root``, and the seconds in states 1 to 4; None where it is unusable."""
+    path = root / FOLDER / f"{name}.tsv"
+    try:
+        rows = [[float(cell) for cell in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
+        seconds = sum(end - start for start, end, state in filter(None, rows) if state != 0)
+    except (FileNotFoundError, ValueError):
+        return None
+    if not math.isfinite(seconds):
+        return None
+    return {"segmentation": path.relative_to(root).as_posix(), "segmented_s": round(seconds, 3)}
+
+
+def _notes(strangers: list[str], unsegmented: list[str]) -> list[str]:
+    notes = []
+    if strangers:
+        notes.append(
+            f"{len(strangers)} recordings in {FOLDER}/ belong to no patient in {TABLE}; kept as unlabelled: "
+            f"{strangers[0]}.wav, ..."
+        )
+    if unsegmented:
+        notes.append(
+            f"{len(unsegmented)} recordings have no segmentation (.tsv) that can be read: {unsegmented[0]}, ..."
+        )
+    return notes

@@ -1,0 +1,90 @@
+"""Recordings whose labels stand in the names of folders or files: one sub-folder a class, or a pattern."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from heartdata.errors import SourceError
+from heartdata.sources.base import audio_files
+from heartdata.sources.tables import ROLES, SUFFIXES, Entry
+
+EXAMPLE = "--set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for normal_01.wav"
+
+
+def checked_pattern(pattern: str, needs_label: bool) -> str:
+    """The pattern itself; raises ValueError when it is no regular expression or has no group of use."""
+    try:
+        named = groups(pattern)
+    except re.error as error:
+        raise ValueError(f"this is no regular expression ({error})") from error
+    if needs_label and "label" not in named:
+        raise ValueError("a group (?P<label>...) is needed, to say which part of a file's name is the label")
+    if not named & set(ROLES):
+        raise ValueError(f"a group (?P<NAME>...) is needed, NAME being one of {', '.join(ROLES)}")
+    return pattern
+
+
+def groups(pattern: str | None) -> set[str]:
+    """The names of the groups of ``pattern``."""
+    return set(re.compile(pattern or "").groupindex)
+
+
+def read_names(pattern: str, names: list[str]) -> tuple[list[dict[str, str]], list[str]]:
+    """What each group of ``pattern`` finds in each path (nothing where it does not match), and a note on the others.
+
+    The pattern must match the whole path without its suffix, slashes between folders. Raises `SourceError` when it
+    matches none.
+    """
+    matches = [re.fullmatch(pattern, _without_suffix(name)) for name in names]
+    others = [name for name, match in zip(names, matches, strict=True) if match is None]
+    if others and len(others) == len(names):
+        raise SourceError(
+            f"source.pattern={pattern} matches none of {len(names)} paths, such as {_without_suffix(names[0])!r}: "
+            "it must match the whole path below the folder, without the suffix"
+        )
+    found = [{k: v for k, v in match.groupdict().items() if v is not None} if match else {} for match in matches]
+    note = "{} of {} paths do not match source.pattern, so nothing was taken from them: {}, ..."
+    return found, [note.format(len(others), len(names), others[0])] if others else []
+
+
+def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]]:
+    """Every recording below ``root`` with what its path tells, and remarks. Raises `SourceError` when that is nothing."""
+    paths = [path.relative_to(root) for path in audio_files(root)]
+    names = [path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)]
+    if not names:
+        raise SourceError(f"{root} is a folder that holds no recordings: {_ways(root)}")
+    if pattern is not None:
+        found, notes = read_names(pattern, names)
+        return [Entry.of(name, told) for name, told in zip(names, found, strict=True)], notes
+    classes = {name: name.partition("/")[0] for name in names if "/" in name}
+    if len(set(classes.values())) < 2:
+        raise SourceError(f"{root} is a folder without one sub-folder of recordings for each class: {_ways(root)}")
+    entries = [Entry.of(name, {"label": classes[name]} if name in classes else {}) for name in names]
+    return entries, list(_notes(root, classes.values(), [name for name in names if name not in classes]))
+
+
+def _without_suffix(name: str) -> str:
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    return str(path).removesuffix(path.suffix)
+
+
+def _tables(root: Path) -> list[Path]:
+    """The files in ``root`` itself that may be tables, without hidden ones and the locks that Excel leaves."""
+    return sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith((".", "~")))
+
+
+def _ways(root: Path) -> str:
+    tables = _tables(root)
+    table = f" {tables[0]}" if len(tables) == 1 else f", such as {root / 'recordings.csv'}"
+    return (
+        f"give the table of their labels with --data{table}; or put the recordings of each class into a sub-folder of "
+        f"its name; or say which part of their names is the label, such as {EXAMPLE}"
+    )
+
+
+def _notes(root: Path, classes: Iterable[str], beside: list[str]) -> Iterable[str]:
+    yield f"Labels are the names of the sub-folders of {root}: {', '.join(sorted(set(classes)))}"
+    if tables := _tables(root):
+        yield f"{tables[0]} was not read: if it holds the labels, give it with --data"
+    if beside:
+        yield f"{len(beside)} recordings lie in no sub-folder of {root} and are unlabelled: {beside[0]}, ..."

@@ -1,0 +1,119 @@
+"""Several sources as one training set, their labels brought to one vocabulary."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from heartdata.errors import SourceError
+from heartdata.settings import Settings
+from heartdata.sources.base import Listed, Listing
+from heartdata.sources.cinc2016 import Cinc2016Source
+from heartdata.sources.circor2022 import Circor2022Source
+from heartdata.sources.demo import DemoSource
+from heartdata.sources.pascal import PascalSource
+from heartdata.sources.table import TableSource
+
+Part = Annotated[
+    Cinc2016Source | Circor2022Source | DemoSource | PascalSource | TableSource, Field(discriminator="name")
+]
+Mapping = dict[str, str | None]
+
+
+def _with_text_keys(labels: Any) -> Any:
+    """YAML reads ``0: {1: abnormal}`` as numbers: keys become text."""
+    if not isinstance(labels, dict):
+        return labels
+    return {str(key): _with_text_keys(value) for key, value in labels.items()}
+
+
+class MixSource(Settings):
+    """Configuration: the parts, each as it would be configured alone, and what their labels are called here."""
+
+    preset: ClassVar[dict[str, Any]] = {"training": {"epochs": 20}}
+
+    name: Literal["mix"] = "mix"
+    sources: tuple[Part, ...] = Field(min_length=1)
+    labels: Annotated[dict[str, Mapping], BeforeValidator(_with_text_keys)] = Field(
+        default={},
+        description="part (its key) to its labels to the common ones; null: unlabelled",
+    )
+
+    @model_validator(mode="after")
+    def _known_parts(self) -> "MixSource":
+        keys = self.keys()
+        for name in self.labels:
+            if name not in keys:
+                raise ValueError(f"labels names {name!r}, which is no part: choose among {', '.join(keys)}")
+        return self
+
+    def keys(self) -> tuple[str, ...]:
+        """What each part is called: its source's name, numbered from 1 (``table-1``) where several have the same."""
+        counts, seen = Counter(part.name for part in self.sources), Counter[str]()
+        keys = []
+        for part in self.sources:
+            seen[part.name] += 1
+            keys.append(part.name if counts[part.name] == 1 else f"{part.name}-{seen[part.name]}")
+        return tuple(keys)
+
+    def check(self) -> None:
+        """Raise `SourceError` for what can be told at once of any part."""
+        for part in self.sources:
+            part.check()
+
+    def listing(self, workdir: Path) -> Listing:
+        """The parts' recordings; ids and collections begin with the part's key. Raises `SourceError`."""
+        rows: list[Listed] = []
+        notes: list[str] = []
+        for key, part in zip(self.keys(), self.sources, strict=True):
+            listing = part.listing(workdir)
+            rows += _renamed(key, listing, self.labels.get(key))
+            notes += [f"{key}: {note}" for note in listing.notes]
+        _refuse_different(rows, self.labels.keys())
+        return Listing(rows, notes)
+
+
+def _refuse_different(rows: list[Listed], mapped: Collection[str]) -> None:
+    """Raise `SourceError` when labels of two parts differ and no mapping says that this is meant.
+
+    Two parts without a mapping need the same labels; where one has a mapping, none may differ in case alone.
+    """
+    labels: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.source is not None and row.label is not None:
+            labels[row.source].add(row.label)
+    for one, other in combinations(labels, 2):
+        bare = [key for key in (one, other) if key not in mapped]
+        apart = labels[one] ^ labels[other]
+        respelled = len({label.casefold() for label in apart}) < len(apart)
+        if apart and (len(bare) == 2 or (bare and respelled)):
+            told = "; ".join(f"{key}: {', '.join(sorted(labels[key]))}" for key in labels)
+            each = (f"{key}: {{{', '.join(f'{label}: COMMON' for label in sorted(labels[key]))}}}" for key in bare)
+            raise SourceError(
+                f"the parts {one} and {other} have different labels ({told}). Say what each is called in the mix, the "
+                f"same as before if so meant: source.labels: {{{', '.join(each)}}}"
+            )
+
+
+def _renamed(key: str, listing: Listing, mapping: Mapping | None) -> Iterator[Listed]:
+    """The recordings of one part as they stand in the mix; raises `SourceError` for a label that is not mapped."""
+    unmapped = {row.label for row in listing.recordings if row.label is not None} - (mapping or {}).keys()
+    if mapping is not None and unmapped:
+        raise SourceError(
+            f"the source {key} has labels that source.labels.{key} does not map: {', '.join(sorted(unmapped))}; add "
+            "them there, each with a common label, or with null to leave its recordings unlabelled"
+        )
+    for row in listing.recordings:
+        mapped = row.label if mapping is None or row.label is None else mapping[row.label]
+        yield replace(
+            row,
+            recording_id=f"{key}/{row.recording_id}",
+            label=mapped,
+            collection=f"{key}/{row.collection}" if row.collection else key,
+            extra=row.extra if mapped == row.label else {**row.extra, "label_in_source": row.label},
+            source=key,
+        )

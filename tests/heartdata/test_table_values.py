@@ -1,0 +1,96 @@
+"""Anybody's table: what counts as absent, as one subject, as one recording; linked folders; tables too large."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from helpers import beats, write_wav
+
+from heartdata.config import build_config
+from heartdata.errors import SourceError
+from heartdata.sources import TableSource, tables
+from heartdata.sources.base import audio_files
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("one.wav", "süß two.wav", "three.wav"):
+        write_wav(tmp_path / "audio" / name, beats())
+    return tmp_path
+
+
+def listed(folder: Path, text: str, encoding: str = "utf-8", **settings):
+    (folder / "table.csv").write_text(text, encoding=encoding)
+    return TableSource(data=folder / "table.csv", **settings).listing(folder)
+
+
+def test_table_label_none_is_absent_only_when_rare_or_asked_for(folder: Path):
+    def told(text: str, **settings) -> list[str]:
+        return [note for note in listed(folder, text, **settings).notes if "as absent" in note]
+
+    table = "path,label\n" + "".join(f"{i}.wav,murmur\n" for i in range(18)) + "a,none\n"
+    with pytest.raises(
+        SourceError, match=r"2 of 20 recordings have the label 'none', .*=\[nan, na\]' makes it a class"
+    ):
+        told(table + "b,None\n")
+    for values in ("[nan, na]", "[nan, na, none]"):
+        changes = {"source.missing_values": yaml.safe_load(values)}
+        source = build_config("table", str(folder / "table.csv"), changes=changes).source
+        assert source.listing(folder).recordings[-1].label == (None if "none" in values else "None")
+    with pytest.raises(SourceError, match="have the label 'none'"):
+        build_config("table", str(folder / "table.csv")).source.check()
+    assert told(table + "b,NA\n") == [
+        "1 labels 'NA' were taken as absent (source.missing_values)",
+        "1 labels 'none' were taken as absent (source.missing_values)",
+    ]
+    assert told("path,label\n1,-\n2,-\n3,a\n4,\n") == ["2 labels '-' were taken as absent (source.missing_values)"]
+
+
+def test_table_subjects_of_several_spellings(folder: Path):
+    listing = listed(folder, "path,label,subject\n1,a,P7\n2,a,p7\n3,b,p7\n4,b,007\n5,b,7\n6,b,70\n7,b,P07\n")
+    assert [r.subject for r in listing.recordings] == ["p7", "p7", "p7", "007", "7", "70", "P07"]
+    assert listing.notes[0] == "Subjects that differ only in upper and lower case were taken as one: 'P7' as 'p7'"
+    told = "Subjects that differ only in leading zeros count as different ones: '007' and '7', 'P07' and 'p7'"
+    assert told in listing.notes
+    assert not any("zeros" in note for note in listed(folder, "path,label,subject\n1,a,0\n2,b,10\n3,b,1\n").notes)
+
+
+def test_table_ids_whatever_way_of_writing_a_path_and_order_of_rows(folder: Path):
+    lines = ["./audio/one.wav,b,7", "audio//one.wav,a,8", "audio\\x\\..\\one.wav,a,7", "audio/three.wav,a,7"]
+    for order in (lines, lines[::-1]):
+        listing = listed(folder, "\n".join(["path,label,subject", *order]))
+        assert {r.recording_id: (r.label, r.subject) for r in listing.recordings} == {
+            "audio/one.wav": ("a", "7"), "audio/one.wav#2": ("a", "8"), "audio/one.wav#3": ("b", "7"),
+            "audio/three.wav": ("a", "7"),
+        }  # fmt: skip
+    assert [note for note in listing.notes if "in no row" in note][0].startswith("1 audio files below")
+
+
+def test_linked_folders_are_entered_once(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    outside = tmp_path_factory.mktemp("outside")
+    for path in (outside / "deep" / "x.wav", outside / ".hidden.wav", folder / "audio" / "z" / "four.wav"):
+        write_wav(path, beats())
+    (folder / "linked").symlink_to(outside)
+    (folder / "again").symlink_to(folder / "audio" / "z")
+    (outside / "deep" / "loop").symlink_to(outside)
+    (outside / "up").symlink_to(folder)
+    assert [path.relative_to(folder).as_posix() for path in audio_files(folder)] == [
+        "audio/one.wav", "audio/süß two.wav", "audio/three.wav", "audio/z/four.wav", "linked/deep/x.wav"
+    ]  # fmt: skip
+    labels = {row.label for row in TableSource(data=folder).listing(folder).recordings}
+    assert labels == {"audio", "linked"}
+
+
+def test_parquet_with_too_many_rows(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    pd.DataFrame({"path": ["audio/one.wav"] * 3, "label": ["a"] * 3}).to_parquet(folder / "t.parquet")
+    monkeypatch.setattr(tables, "MAX_ROWS", 2)
+    with pytest.raises(SourceError, match=r"t.parquet has 3 rows, more than 2: a table needs one row a recording"):
+        TableSource(data=folder / "t.parquet").check()
+
+
+def test_parquet_lists_are_no_labels(folder: Path):
+    for labels in ([["AS", "MR"], ["AS"]], [["AS"], []]):
+        pd.DataFrame({"path": ["a", "b"], "label": labels, "more": labels}).to_parquet(folder / "t.parquet")
+        with pytest.raises(SourceError, match=r"2 of 2 recordings have several labels in the column 'label' of"):
+            TableSource(data=folder / "t.parquet").check()
