@@ -31,14 +31,25 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+datasets = typer.Typer(
+    help="Public data sets: list them, fetch them; a quick look at recordings.", no_args_is_help=True
+)
+app.add_typer(datasets, name="data")
 
 # None is what was not typed: heartdata.config alone says what holds then.
-SourceOption = Annotated[str | None, typer.Option(help="demo | pascal | table", show_default="demo")]
+SourceOption = Annotated[
+    str | None, typer.Option(help="demo | pascal | cinc2016 | circor2022 | table | mix", show_default="demo")
+]
 DataOption = Annotated[str | None, typer.Option(help="the folder or table of recordings")]
 ConfigOption = Annotated[Path | None, typer.Option(help="a YAML file of settings")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="a setting, such as training.epochs=3; repeatable")]
 StoreOption = Annotated[str | None, typer.Option(help="output folder", show_default="$HEARTBEAT_STORE, else out")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="show Prefect's own log in the terminal")]
+FolderOption = Annotated[Path, typer.Option("--to", "--data-folder", help="the folder that data sets are kept in")]
+OnlyOption = Annotated[list[str] | None, typer.Option(help="fetch this part alone, such as training-b; repeatable")]
+BaseOption = Annotated[
+    str | None, typer.Option(help="a mirror of PhysioNet's files", show_default="$HEARTBEAT_PHYSIONET_URL")
+]
 PrefectPort = Annotated[int, typer.Option(min=1, max=65535, help="port of the Prefect server and UI")]
 MlflowPort = Annotated[int, typer.Option(min=1, max=65535, help="port of the MLflow UI")]
 
@@ -72,6 +83,43 @@ def up(
     from flows.up import nightly_settings, serve_all
 
     serve_all(run_config(source, data, config, changes, store, nightly_settings()), prefect_port, mlflow_port)
+
+
+@datasets.command("list")
+def list_data(to: FolderOption = Path("data")) -> None:
+    """Show what public data sets are known, and which of them are here."""
+    from flows.data import list_sets
+
+    list_sets(to)
+
+
+@datasets.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="a name that `heartbeat data list` shows")],
+    to: FolderOption = Path("data"),
+    only: OnlyOption = None,
+    base_url: BaseOption = None,
+) -> None:
+    """Download a data set, or what is missing of it, checked against PhysioNet's checksums; Kaggle publishes none."""
+    from flows.data import fetch_set
+
+    fetch_set(name, to, only or (), base_url)
+
+
+@datasets.command()
+def inspect(
+    source: SourceOption = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    out: Annotated[Path, typer.Option(help="where pictures are written")] = Path("out/inspect"),
+    each: Annotated[int, typer.Option(min=1, max=12, help="recordings drawn of each class")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="chooses which")] = 0,
+) -> None:
+    """Measure recordings and draw some of each class, without training."""
+    from flows.data import inspect_source
+
+    inspect_source(run_config(source, data, config, changes), out, each, seed)
 
 
 def run_config(

@@ -1,0 +1,77 @@
+"""The public data sets of heart sounds that heartbeat knows: what they hold, under which licence, where they lie."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PHYSIONET_URL = "https://physionet.org/files"
+SUMS = "SHA256SUMS.txt"  # PhysioNet's list of a version's files; kept beside what was fetched
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One public data set. ``name`` is both the source that reads it and the folder it is fetched to.
+
+    ``version`` is its path below PhysioNet's files, ``kaggle`` its name at Kaggle. ``parts`` are the folders that are
+    fetched unless others are asked for, ``beside`` files elsewhere that are fetched with any of them if they are there.
+    ``size_bytes`` is about what these parts take.
+    """
+
+    name: str
+    title: str
+    recordings: int
+    subjects: str
+    labels: str
+    size_bytes: int
+    licence: str
+    page: str
+    version: str = ""
+    kaggle: str = ""
+    parts: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+
+    def folder(self, root: Path) -> Path:
+        """Where it lies below the data folder ``root``."""
+        return root / self.name
+
+
+DATA_SETS = {
+    known.name: known
+    for known in (
+        DataSet(
+            name="pascal",
+            title="PASCAL Classifying Heart Sounds Challenge 2011",
+            recordings=832,
+            subjects="set B: in the file names; set A: unknown",
+            labels="normal, murmur, extrahls or extrastole, artifact",
+            size_bytes=155_000_000,
+            licence="CC0",
+            page="https://www.kaggle.com/datasets/kinguistics/heartbeat-sounds",
+            kaggle="kinguistics/heartbeat-sounds",
+        ),
+        DataSet(
+            name="cinc2016",
+            title="PhysioNet/CinC Challenge 2016, databases a to f",
+            recordings=3240,
+            subjects="not named in d, e, f",
+            labels="normal, abnormal",
+            size_bytes=300_000_000,
+            licence="ODC-By 1.0",
+            page="https://physionet.org/content/challenge-2016/1.0.0/",
+            version="challenge-2016/1.0.0",
+            parts=tuple(f"training-{letter}" for letter in "abcdef"),
+            beside=("annotations/Online_Appendix_training_set.csv",),  # who is heard: without it, people leak
+        ),
+        DataSet(
+            name="circor2022",
+            title="CirCor DigiScope Phonocardiogram Dataset",
+            recordings=3163,
+            subjects="942",
+            labels="murmur: present, absent, unknown; outcome: normal, abnormal",
+            size_bytes=600_000_000,
+            licence="ODC-By 1.0",
+            page="https://physionet.org/content/circor-heart-sound/1.0.3/",
+            version="circor-heart-sound/1.0.3",
+            parts=("training_data",),
+        ),
+    )
+}
