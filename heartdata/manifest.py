@@ -6,7 +6,7 @@ from heartdata.errors import StoreError
 from heartdata.schemas import MANIFEST
 from heartdata.splits import check_no_leak
 
-VERSION = "2"
+VERSION = "3"
 
 
 def build_manifest(accepted: pa.Table, splits: pa.Table, spectrograms: pa.Table) -> pa.Table:
@@ -15,7 +15,7 @@ def build_manifest(accepted: pa.Table, splits: pa.Table, spectrograms: pa.Table)
     Raises `LeakError` when a group stands in two parts, `StoreError` when a recording has no spectrogram.
     """
     table = (
-        splits.to_pandas()[["recording_id", "group", "part"]]
+        splits.to_pandas()[["recording_id", "group", "part", "fold"]]
         .merge(accepted.to_pandas(), on="recording_id", validate="one_to_one")
         .merge(spectrograms.to_pandas(), on="sha256", how="left", validate="many_to_one")
         .sort_values("recording_id", ignore_index=True)

@@ -1,23 +1,58 @@
-"""Train, validation and test parts by subject: one group (a subject) never stands on two sides."""
+"""Train, validation and test parts: one group (a subject, or near-duplicates) never stands on two sides."""
+
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pydantic import Field, model_validator
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from heartdata import split_strategies as strategies
 from heartdata.errors import DataRefused, LeakError
 from heartdata.schemas import SPLITS
 from heartdata.settings import Settings
+from heartdata.split_strategies import PARTS
 
-VERSION = "2"  # raise when the same input is split in another way
-PARTS = ("train", "valid", "test")
+VERSION = "3"  # raise when the same input is split in another way
+Strategy = Literal["subject", "k_fold", "leave_one_source_out", "blocks", "column", "hash"]
+
+# Settings that only some strategies know, and those that a strategy cannot do without.
+BELONGS = {
+    "test_fraction": ("subject", "blocks", "hash"),
+    "seed": ("subject", "k_fold", "leave_one_source_out", "column", "hash"),
+    "attempts": ("subject", "k_fold", "leave_one_source_out", "column"),
+    "folds": ("k_fold",),
+    "fold": ("k_fold",),
+    "held_out": ("leave_one_source_out",),
+    "gap": ("blocks",),
+    "column": ("column",),
+}
+NEEDED = {"k_fold": ("folds", "fold"), "leave_one_source_out": ("held_out",), "column": ("column",)}
+
+# The parts in which every label must stand, and what to do when one does not.
+COMPLETE = {
+    "subject": (PARTS, "add subjects with that label"),
+    "k_fold": (PARTS, "add subjects with that label, or lower split.folds"),
+    "leave_one_source_out": (("train", "valid"), "hold out another, or leave the label out of the table"),
+    "blocks": (PARTS, "add recordings with that label, lower split.gap, or use split.strategy=subject"),
+    "column": (("train",), "mend the column, or leave the label out of the table"),
+    "hash": (("train", "test"), "use split.strategy=subject, another split.seed, or more subjects"),
+}
 
 
 class SplitConfig(Settings):
     """How accepted, labelled recordings are parted."""
 
+    strategy: Strategy = Field(default="subject", description="see docs/splits.md")
     test_fraction: float = Field(default=0.2, gt=0, le=0.5)
-    valid_fraction: float = Field(default=0.2, gt=0, le=0.5, description="of all recordings, as test_fraction")
+    valid_fraction: float = Field(
+        default=0.2,
+        gt=0,
+        le=0.5,
+        description="of all recordings, as test_fraction; of those not in test where the strategy knows no fraction",
+    )
     seed: int = Field(default=0, ge=0)
     attempts: int = Field(
         default=10,
@@ -28,11 +63,28 @@ class SplitConfig(Settings):
     collections: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="train on these only; null: on all"
     )
+    folds: int | None = Field(default=None, ge=2, le=1000, description="k_fold: how many")
+    fold: int | None = Field(default=None, ge=0, description="k_fold: the one that is the test part, from 0")
+    held_out: str | None = Field(default=None, description="leave_one_source_out: the source or collection")
+    gap: int = Field(default=0, ge=0, description="blocks: recordings left out on each border")
+    column: str | None = Field(default=None, min_length=1, description="column: its name in the source's table")
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> "SplitConfig":
         if self.test_fraction + self.valid_fraction > 0.9:
             raise ValueError("test_fraction + valid_fraction must leave at least .1 to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _suits_the_strategy(self) -> "SplitConfig":
+        for name, knowing in BELONGS.items():
+            if self.strategy not in knowing and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"the strategy {self.strategy} knows no {name}, which is for: {', '.join(knowing)}")
+        absent = [name for name in NEEDED.get(self.strategy, ()) if getattr(self, name) is None]
+        if absent:
+            raise ValueError(f"the strategy {self.strategy} needs split.{' and split.'.join(absent)}")
+        if self.fold is not None and self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold counts from 0, so with {self.folds} folds it is at most {self.folds - 1}")
         return self
 
     @property
@@ -41,35 +93,56 @@ class SplitConfig(Settings):
         return 1 - self.test_fraction - self.valid_fraction, self.valid_fraction, self.test_fraction
 
 
-def assign_parts(accepted: pa.Table, config: SplitConfig) -> pa.Table:
-    """One row (schema SPLITS) a recording that is labelled and in ``config.collections``.
+def assign_parts(accepted: pa.Table, config: SplitConfig, recordings: pa.Table | None = None) -> pa.Table:
+    """One row (schema SPLITS) a recording that is in use and that the strategy does not leave out.
 
-    Grouped by subject, stratified by label, the same for the same seed. Raises `DataRefused` when a class has too
-    few subjects to stand in every part, `LeakError` if a group stood in two parts.
+    The same for the same seed. ``recordings`` (schema RECORDINGS) is needed by the strategy ``column`` alone. Raises
+    `DataRefused` when a class cannot stand where it must, `LeakError` if a group stood in two parts.
     """
+    table = in_use(accepted, config)
+    table["unit"] = units(table)
+    table["group"] = groups(table)
+    _refuse_if_too_few(table, config)
+    if config.strategy == "column":
+        if recordings is None:
+            raise ValueError("the strategy column needs the table of recordings")
+        extra = recordings.select(["recording_id", "extra"]).to_pandas()
+        table = table.merge(extra, on="recording_id", how="left", validate="one_to_one")
+    table["fold"] = _folds(table, config)
+    table["part"] = _parts(table, config)
+    table = table[table["part"].notna()].reset_index(drop=True)
+    check_no_leak(table)
+    _refuse_incomplete(table, config)
+    return pa.Table.from_pandas(table[SPLITS.names], schema=SPLITS, preserve_index=False)
+
+
+def in_use(accepted: pa.Table, config: SplitConfig) -> pd.DataFrame:
+    """The rows that are labelled and in ``config.collections``, sorted by id."""
     table = accepted.to_pandas()
     table = table[table["label"].notna()].sort_values("recording_id", ignore_index=True)
     if config.collections is not None:
         table = table[table["collection"].isin(config.collections)].reset_index(drop=True)
-    table["group"] = groups(table)
-    _refuse_if_too_few(table, config)
-    counts = pd.crosstab(table["group"], table["label"])
-    candidates = [_parts(counts, config, config.seed + 1000 * i) for i in range(config.attempts)]
-    best = min(candidates, key=lambda parts: _unevenness(counts, parts, config))
-    table["part"] = table["group"].map(dict(zip(counts.index, np.array(PARTS)[best], strict=True)))
-    check_no_leak(table)
-    absent = [
-        (part, label) for part in PARTS for label in table["label"].unique()
-        if not ((table["part"] == part) & (table["label"] == label)).any()
-    ]  # fmt: skip
-    if absent:
-        raise DataRefused(f"no split was found with {absent[0][1]!r} in {absent[0][0]}: add subjects with that label")
-    return pa.Table.from_pandas(table[SPLITS.names], schema=SPLITS, preserve_index=False)
+    return table
+
+
+def units(table: pd.DataFrame) -> pd.Series:
+    """The subject within its source, or the recording itself where none is known."""
+    return table["source"] + "/" + table["subject"].where(table["subject"].notna(), "recording " + table["sha256"])
 
 
 def groups(table: pd.DataFrame) -> pd.Series:
-    """The unit that is never parted: the subject within its source, or the recording itself where none is known."""
-    return table["source"] + "/" + table["subject"].where(table["subject"].notna(), "recording " + table["sha256"])
+    """What is never parted: the unit; units tied by a common ``near_group`` are one, named by the first of them."""
+    unit = units(table)
+    if "near_group" not in table or table["near_group"].isna().all():
+        return unit
+    unit_of, names = pd.factorize(unit, sort=True)
+    near_of, near = pd.factorize(table["near_group"])  # -1 where null
+    tied = near_of >= 0
+    size = len(names) + len(near)
+    edges = coo_array((np.ones(tied.sum()), (unit_of[tied], len(names) + near_of[tied])), shape=(size, size))
+    component = connected_components(edges, directed=False)[1][: len(names)]
+    first = pd.Series(names).groupby(component).transform("min").to_numpy()
+    return pd.Series(first[unit_of], index=table.index)
 
 
 def check_no_leak(table: pd.DataFrame) -> None:
@@ -84,45 +157,64 @@ def check_no_leak(table: pd.DataFrame) -> None:
             )
 
 
+def _folds(table: pd.DataFrame, config: SplitConfig) -> pd.Series:
+    """The fold of each row, whichever is the test part; null unless the strategy is ``k_fold``."""
+    if config.folds is None:
+        return pd.Series(None, index=table.index, dtype="Int64")
+    shares = [1 / config.folds] * config.folds
+    return strategies.stratified(table, shares, config.seed, config.attempts).astype("Int64")
+
+
+def _parts(table: pd.DataFrame, config: SplitConfig) -> pd.Series:
+    """The part of each row as the strategy has it."""
+    match config.strategy:
+        case "subject":
+            return strategies.by_subject(table, config.fractions, config.seed, config.attempts)
+        case "blocks":
+            return strategies.by_blocks(table, config.fractions, config.gap)
+        case "hash":
+            return strategies.by_hash(table, config.fractions, config.seed)
+        case "k_fold":
+            is_test = table["fold"] == config.fold
+        case "leave_one_source_out":
+            is_test = strategies.is_held_out(table, str(config.held_out))
+        case "column":
+            parts = strategies.by_column(table, str(config.column))
+            if (parts == "valid").any():
+                return parts
+            is_test = parts == "test"
+    return strategies.with_valid(table, is_test, config.valid_fraction, config.seed, config.attempts)
+
+
 def _refuse_if_too_few(table: pd.DataFrame, config: SplitConfig) -> None:
     if table.empty:
         raise DataRefused(f"no accepted recording is labelled and in split.collections = {config.collections}")
     subjects = table.groupby("label")["group"].nunique()
     if len(subjects) < 2:
         raise DataRefused(f"a classifier needs at least two labels; these recordings have only {subjects.index[0]!r}")
-    rare = subjects.idxmin()
-    if subjects[rare] < len(PARTS):
+    if config.strategy not in ("subject", "k_fold"):
+        return
+    rare, needed = subjects.idxmin(), max(len(PARTS), config.folds or 0)
+    if subjects[rare] < needed:
+        why = "one in each fold" if needed > len(PARTS) else "one each to train, validate and test"
         raise DataRefused(
-            f"the label {rare!r} has {subjects[rare]} subject(s); 3 are needed, one each to train, validate and test: "
-            "record more, or leave the label out of the table"
+            f"the label {rare!r} has {subjects[rare]} subject(s); {needed} are needed, {why}: "
+            "record more, or leave the label out of the table" + (", or lower split.folds" if config.folds else "")
         )
 
 
-def _parts(counts: pd.DataFrame, config: SplitConfig, seed: int) -> np.ndarray:
-    """Part (0, 1, 2 as in PARTS) of each group, by iterative stratification; ``counts``: recordings, groups x classes.
-
-    Groups of the class that fewest have come first, large ones before small ones; each goes to the part that has the
-    least of the share of that class that it should get. So a class with three groups stands in all three parts.
-    After Sechidis, Tsoumakas and Vlahavas 2011, On the stratification of multi-label data, ECML PKDD.
-    """
-    held = counts.to_numpy()
-    having = (held > 0).sum(axis=0)
-    rarest = np.where(held > 0, having, len(held) + 1).argmin(axis=1)
-    rng = np.random.default_rng(seed)
-    order = np.lexsort((rng.random(len(held)), -held.sum(axis=1), having[rarest]))
-    wanted = np.outer(config.fractions, held.sum(axis=0))
-    placed, part_of = np.zeros_like(wanted), np.empty(len(held), dtype=int)
-    lots = rng.random((len(held), len(PARTS)))
-    for group in order:
-        filled = placed[:, rarest[group]] / wanted[:, rarest[group]]
-        room = (wanted - placed).sum(axis=1)
-        part_of[group] = np.lexsort((lots[group], -room, filled))[0]
-        placed[part_of[group]] += held[group]
-    return part_of
-
-
-def _unevenness(counts: pd.DataFrame, parts: np.ndarray, config: SplitConfig) -> float:
-    """How far the parts' shares of each class are from the wanted ones; a class absent from a part outweighs all."""
-    held = counts.to_numpy()
-    shares = np.stack([held[parts == number].sum(axis=0) for number in range(len(PARTS))]) / held.sum(axis=0)
-    return 1e3 * (shares == 0).sum() + np.abs(shares - np.array(config.fractions)[:, None]).sum()
+def _refuse_incomplete(table: pd.DataFrame, config: SplitConfig) -> None:
+    """Refuse parts that cannot be trained on or scored: a label is absent, or too little is left."""
+    wanted, remedy = COMPLETE[config.strategy]
+    standing = pd.crosstab(table["label"], table["part"]).reindex(columns=PARTS, fill_value=0) > 0
+    for part in PARTS:
+        absent = standing.index[~standing[part]]
+        if part in wanted and len(absent):
+            raise DataRefused(
+                f"the strategy {config.strategy} leaves no recording of the label {absent[0]!r} to {part}: {remedy}"
+            )
+        if standing[part].sum() < (2 if part == "test" else 1):
+            raise DataRefused(
+                f"the strategy {config.strategy} leaves {standing[part].sum()} label(s) to {part}, which is too few to "
+                f"tell how good a model is: {remedy}"
+            )

@@ -7,7 +7,7 @@ import pytest
 from heartdata.errors import DataRefused, LeakError
 from heartdata.schemas import ACCEPTED
 from heartdata.shards import into_shards, shard_count
-from heartdata.splits import SplitConfig, assign_parts, check_no_leak
+from heartdata.splits import SplitConfig, assign_parts, check_no_leak, groups
 
 
 def accepted(subjects: dict[str, str], each: int = 3, known: bool = True) -> pa.Table:
@@ -113,3 +113,11 @@ def test_shards_depend_on_content_alone():
 def test_one_content_in_two_places_is_one():
     (shard,) = into_shards([("a" * 64, "/z"), ("a" * 64, "/b")])
     assert shard.recordings == (("a" * 64, "/b"),)
+
+
+def test_near_duplicates_tie_subjects_together():
+    people = ["ann", "bob", "bob", None, "eve", None, "sam"]
+    near = ["1", "1", "2", "2", None, None, "3"]
+    table = pd.DataFrame({"source": "t", "sha256": list("0123456"), "subject": people, "near_group": near})
+    assert groups(table).tolist() == ["t/ann"] * 4 + ["t/eve", "t/recording 5", "t/sam"]
+    assert groups(table.drop(columns="near_group")).nunique() == 6
