@@ -12,9 +12,11 @@ import soxr
 
 from heartdata.errors import BadAudio, SourceError
 
-MAX_SAMPLES = 200_000_000  # frames x channels that will be decoded: 800 MB of float32
-MAX_DURATION_S = 24 * 3600
+MAX_BYTES = 1 << 30  # of a file
+MAX_SAMPLES = 60_000_000  # frames x channels that will be decoded: 240 MB of float32
+MAX_DURATION_S = 2 * 3600
 RATES_HZ = (100, 1_000_000)
+LARGEST = 1e10  # of full scale 1: integers of 32 bits written as floats pass, damage does not
 UNKNOWN_BYTES = 0x7FFFFF00  # writers to a pipe declare so much or more, as they cannot know
 _SHORT_DATA_CHUNK = re.compile(r"^data\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
@@ -34,8 +36,23 @@ class Audio:
         return self.samples[:, 0] if self.samples.shape[1] == 1 else self.samples.mean(axis=1)
 
 
+class _Content(io.BytesIO):
+    """Bytes that stay where they are when libsndfile, misled by a damaged header, seeks to before their beginning."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
 def read_bytes(uri: str, sha256: str | None = None) -> bytes:
-    """A file's bytes. Raises OSError (worth a retry), or `SourceError` when it is not the file that was listed."""
+    """A file's bytes. Raises OSError (worth a retry), or `SourceError` when it is not the file that was listed.
+
+    A file that is larger than a recording can be raises `BadAudio` and is not read.
+    """
+    if Path(uri).stat().st_size > MAX_BYTES:
+        raise BadAudio(f"{Path(uri).stat().st_size / 1e9:.1f} GB are more than a recording can be")
     content = Path(uri).read_bytes()
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise SourceError(f"{uri} changed while the run was going on: run again")
@@ -50,15 +67,18 @@ def decode(content: bytes) -> Audio:
     if not content:
         raise BadAudio("the file is empty (0 bytes)")
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
+        with soundfile.SoundFile(_Content(content)) as file:
             if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
                 raise BadAudio(f"its header gives a rate of {file.samplerate} Hz, which no recording has")
             if file.frames * file.channels > MAX_SAMPLES or file.frames > MAX_DURATION_S * file.samplerate:
                 raise BadAudio(f"{file.frames / file.samplerate:.0f} s of sound is more than a recording can be")
-            if file.frames == 0:
-                raise BadAudio("the file holds no samples")
             declared = _declared_frames(file)
             samples = file.read(dtype="float32", always_2d=True)
+            if not len(samples):
+                raise BadAudio("the file holds no samples")
+            level = np.abs(samples)
+            if (np.isfinite(level) & (level > LARGEST)).any():
+                raise BadAudio(f"holds samples up to {level[np.isfinite(level)].max():.0e}, where full scale is 1")
             form = f"{file.format}/{file.subtype}"
             return Audio(samples, file.samplerate, form, max(declared, len(samples)))
     except (soundfile.LibsndfileError, RuntimeError) as error:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from heartdata.errors import SourceError
 from heartdata.schemas import RECORDINGS
+from heartdata.seen import Seen
 from heartdata.sources.base import Listed, Source
 from heartdata.store import sha256_file, table_from_rows
 
@@ -17,10 +18,12 @@ def take_inventory(
     source: Source,
     workdir: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    seen: Seen | None = None,
 ) -> tuple[pa.Table, list[str]]:
     """All recordings of ``source`` (schema RECORDINGS, sorted by id) and the source's remarks.
 
-    Files are hashed in threads; ``progress(done, total)`` is called now and then. Raises `SourceError` when there
+    Files are hashed in threads, those that ``seen`` knows unchanged not at all; ``progress(done, total)`` is called now
+    and then. Raises `SourceError` when there
     is nothing at all or two recordings have one id, OSError when reading fails in a way that may pass.
     """
     listing = source.listing(workdir)
@@ -34,17 +37,17 @@ def take_inventory(
         raise SourceError(f"two recordings are called {twice[0]!r}: ids must be unique")
     rows = []
     with ThreadPoolExecutor() as pool:
-        for done, row in enumerate(pool.map(lambda r: _row(source.name, r), listed), 1):
+        for done, row in enumerate(pool.map(lambda r: _row(r.source or source.name, r, seen), listed), 1):
             rows.append(row)
             progress(done, len(listed))
     return table_from_rows(rows, RECORDINGS), list(listing.notes)
 
 
-def _row(source: str, listed: Listed) -> dict[str, object]:
+def _row(source: str, listed: Listed, seen: Seen | None) -> dict[str, object]:
     missing, sha256, size = listed.missing, None, None
     if listed.path is not None:
         try:
-            sha256, size = sha256_file(listed.path), listed.path.stat().st_size
+            sha256, size = seen.sha256(listed.path) if seen else _hashed(listed.path)
         except (FileNotFoundError, PermissionError) as error:  # other faults of reading may pass: they are raised
             missing = f"{listed.path} cannot be read ({error.strerror})"
     return {
@@ -60,3 +63,7 @@ def _row(source: str, listed: Listed) -> dict[str, object]:
         "missing": missing,
         "extra": json.dumps(listed.extra, sort_keys=True, ensure_ascii=False),
     }
+
+
+def _hashed(path: Path) -> tuple[str, int]:
+    return sha256_file(path), path.stat().st_size

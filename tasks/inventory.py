@@ -5,6 +5,7 @@ from prefect.cache_policies import NO_CACHE
 
 from heartdata.inventory import take_inventory
 from heartdata.schemas import RECORDINGS
+from heartdata.seen import Seen
 from heartdata.sources import Source
 from heartdata.store import Artifact, Store
 from tasks.progress import track
@@ -22,9 +23,12 @@ from tasks.stage import is_transient
 def inventory(source: Source, store: Store) -> Artifact:
     """List the recordings of ``source`` (schema RECORDINGS); ``counts`` holds the source's remarks."""
     with track("inventory", unit="files") as advance:
-        table, notes = take_inventory(source, store.path("made"), advance)
+        seen = Seen(store.path("recordings/seen.parquet"))
+        table, notes = take_inventory(source, store.path("made"), advance, seen)
+        seen.save()
         subjects = table.column("subject").drop_null().unique()
         counts: dict[str, int | float | str] = {"found": table.num_rows, "subjects": len(subjects)}
-        advance(table.num_rows, table.num_rows, f"{table.num_rows} recordings, {len(subjects)} subjects")
+        detail = f"{table.num_rows} recordings, {len(subjects)} subjects; {seen.hashed} files were new or changed"
+        advance(table.num_rows, table.num_rows, detail)
         counts |= {f"note_{number}": note for number, note in enumerate(notes)}
         return store.write_table("recordings", table, RECORDINGS, counts)

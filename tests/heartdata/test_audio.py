@@ -88,10 +88,17 @@ def test_a_rate_that_no_recording_has_is_refused(tmp_path: Path, rate_hz: int):
         decode(with_header(content, 24, rate_hz))
 
 
-def test_more_than_a_day_is_refused(tmp_path: Path):
-    path = write_wav(tmp_path / "long.flac", np.zeros(86_500 * 100, np.int16), 100)
-    with pytest.raises(BadAudio, match="86500 s of sound is more than"):
-        decode(path.read_bytes())
+def test_more_than_a_recording_can_be_is_refused(tmp_path: Path):
+    hours = write_wav(tmp_path / "long.flac", np.zeros(7300 * 100, np.int16), 100)
+    with pytest.raises(BadAudio, match="7300 s of sound is more than"):
+        decode(hours.read_bytes())
+    dense = write_wav(tmp_path / "dense.flac", np.zeros(61_000_000, np.int16), 96_000)
+    with pytest.raises(BadAudio, match="635 s of sound is more than"):
+        decode(dense.read_bytes())
+    with (tmp_path / "huge.wav").open("wb") as file:
+        file.truncate(2 << 30)  # sparse
+    with pytest.raises(BadAudio, match="2.1 GB are more than"):
+        read_bytes(str(tmp_path / "huge.wav"))
 
 
 def test_a_streamed_file_of_unknown_length_is_whole(tmp_path: Path):
