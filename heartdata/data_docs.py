@@ -4,6 +4,7 @@ import html
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,13 +13,16 @@ _REMOTE = re.compile(
     r"<link[^>]*href=\"https?://[^>]*>|<script[^>]*src=\"https?://[^>]*></script>|<img[^>]*src=\"https?://[^>]*>",
     re.DOTALL,
 )
+YES, NO = "✓", "✗"
 _STYLE = Path(__file__).with_name("data_docs.css")
 
 
-def publish(site: Path, docs: Path, checks: pa.Table, quarantine: pa.Table) -> None:
+def publish(
+    site: Path, docs: Path, checks: pa.Table, quarantine: pa.Table, counts: str, pictures: Mapping[str, bytes]
+) -> None:
     """Copy the built pages of ``site`` to ``docs`` (all at once), with a front page of checks and refused recordings.
 
-    ``checks`` and ``quarantine`` have schemas CHECKS and QUARANTINE.
+    ``checks`` and ``quarantine`` have schemas CHECKS and QUARANTINE; ``pictures``: PNGs by file name.
     """
     docs.parent.mkdir(parents=True, exist_ok=True)
     complete = Path(tempfile.mkdtemp(dir=docs.parent, prefix=".docs-"))
@@ -28,23 +32,33 @@ def publish(site: Path, docs: Path, checks: pa.Table, quarantine: pa.Table) -> N
         text = _REMOTE.sub("", page.read_text(encoding="utf-8"))
         page.write_text(text.replace("</head>", style, 1), encoding="utf-8")
     pages = sorted(p.relative_to(complete).as_posix() for p in complete.glob("validations/**/*.html"))
-    (complete / "index.html").write_text(_front_page(checks, quarantine, pages, style), encoding="utf-8")
+    for name, content in pictures.items():
+        (complete / name).write_bytes(content)
+    front = _front_page(checks, quarantine, pages, style, counts, sorted(pictures))
+    (complete / "index.html").write_text(front, encoding="utf-8")
     complete.chmod(0o755)
     shutil.rmtree(docs, ignore_errors=True)
     complete.rename(docs)
 
 
-def _front_page(checks: pa.Table, quarantine: pa.Table, pages: list[str], style: str) -> str:
+def _front_page(
+    checks: pa.Table, quarantine: pa.Table, pages: list[str], style: str, counts: str, pictures: list[str]
+) -> str:
     rows = checks.to_pylist()
     refused = [{k: r[k] for k in ("recording_id", "label", "check", "reason")} for r in quarantine.to_pylist()]
-    links = " · ".join(f'<a href="{html.escape(p)}">{p.split("/")[1]} in detail</a>' for p in pages)
+    links = " · ".join(f'<a href="{html.escape(p)}">{p.split("/")[1]} </a>' for p in pages)
     for row in rows:
-        row["passed"] = "✓" if row["passed"] else "✗"
+        row["passed"] = YES if row["passed"] else NO
+    images = "".join(f'<p><img src="{html.escape(name)}" alt="{html.escape(name)}"></p>' for name in pictures)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>heartbeat Data Docs</title>{style}<body>'
-        f"<h1>Data Docs</h1><p>{links}</p>"
-        f"<h2>Checks</h2>{_table(rows)}"
-        f"<h2>Quarantined recordings ({len(refused)})</h2>{_table(refused)}</body></html>"
+        f"<h1>Data Docs</h1><p>{html.escape(counts)}</p>"
+        f"<h2>Quarantined recordings ({len(refused)})</h2>{_table(refused)}"
+        f"<h2>Checks that failed</h2>{_table([r for r in rows if r['passed'] == NO])}"
+        "<p>A failed check on recordings quarantines those that fail (critical) or marks them (warning); one on the "
+        "table or its change stops the run when it is critical.</p>"
+        f"{images}<h2>Checks that passed</h2>{_table([r for r in rows if r['passed'] == YES])}"
+        f"<p>In detail, by Great Expectations: {links}</p></body></html>"
     )
 
 

@@ -1,4 +1,4 @@
-"""The facts of a recording that the checks judge: length, level, clipping, silence, periodicity."""
+"""The facts of a recording that the checks judge: length, level, clipping, silence, rhythm, quality, fingerprint."""
 
 import hashlib
 
@@ -6,12 +6,12 @@ import numpy as np
 from pydantic import Field
 
 from heartdata.audio import Audio, decode, read_bytes, resample
+from heartdata.duplicates import fingerprint
 from heartdata.errors import BadAudio
+from heartdata.quality import RATE_HZ, frame_rms, periodicity, quality
 from heartdata.settings import Settings
 
-VERSION = "1"  # raise when a fact is computed in another way: stale rows are then measured again
-ENVELOPE_HZ = 100
-FRAME_S = 0.05
+VERSION = "2"  # raise when a fact is computed in another way: stale rows are then measured again
 
 
 class MeasureConfig(Settings):
@@ -57,41 +57,14 @@ def facts(audio: Audio, config: MeasureConfig) -> dict[str, object]:
     mono = audio.mono.astype(np.float64)
     level = np.abs(samples)
     peak = float(level.max())
+    sound = resample(audio.mono, audio.rate_hz, RATE_HZ)
     return row | {
         "peak": peak,
         "rms": float(np.sqrt(np.mean(mono**2))),
         "dc_offset": float(mono.mean()),
         "clipped_fraction": float(np.mean(level >= config.clip_level * peak)) if peak > 0 else 0.0,
         "silent_fraction": float(np.mean(frame_rms(mono, audio.rate_hz) < config.silence_rms)),
-        "periodicity": periodicity(mono, audio.rate_hz),
+        "periodicity": periodicity(sound),
+        "quality": quality(sound),
+        "fingerprint": fingerprint(sound),
     }
-
-
-def frame_rms(mono: np.ndarray, rate_hz: int, frame_s: float = FRAME_S) -> np.ndarray:
-    """RMS of each whole frame of ``frame_s`` seconds (of the whole sound when it is shorter), shape (n,)."""
-    size = max(1, min(len(mono), round(frame_s * rate_hz)))
-    whole = len(mono) // size * size
-    return np.sqrt(np.mean(mono[:whole].reshape(-1, size) ** 2, axis=1))
-
-
-def periodicity(mono: np.ndarray, rate_hz: int) -> float:
-    """How strongly the envelope repeats at heart rates: its highest autocorrelation at lags .3-2 s, in 0-1.
-
-    Lags .3-2 s are 30-200 beats a minute, children included. The envelope is the RMS of 10 ms frames of the
-    sound at 2 kHz, smoothed over 50 ms; the autocorrelation is normalised for the overlap at each lag. After the
-    periodicity index of segmentation-free quality measures (Springer et al. 2016, J. Med. Eng. Technol. 40:342).
-    """
-    sound = resample(mono.astype(np.float32), rate_hz, 2000).astype(np.float64)
-    envelope = frame_rms(sound, 2000, 1 / ENVELOPE_HZ)
-    if len(envelope) < ENVELOPE_HZ:  # under a second nothing can be said
-        return 0.0
-    envelope = np.convolve(envelope, np.ones(5) / 5, mode="same")
-    envelope -= envelope.mean()
-    n = len(envelope)
-    spectrum = np.fft.rfft(envelope, 2 * n)
-    correlation = np.fft.irfft(np.abs(spectrum) ** 2)[:n]
-    if correlation[0] <= 1e-12:
-        return 0.0
-    lags = np.arange(int(0.3 * ENVELOPE_HZ), min(2 * ENVELOPE_HZ, n // 2) + 1)
-    unbiased = correlation[lags] / correlation[0] * n / (n - lags)
-    return float(np.clip(unbiased.max(), 0.0, 1.0))

@@ -35,6 +35,11 @@ RECORDINGS = _schema(
     ("extra", S),  # JSON: whatever else the source says
 )
 
+# What the inventory remembers of files, by path: see heartdata.seen.
+SEEN = _schema(
+    ("uri", S), ("size_bytes", N), ("inode", N), ("mtime_ns", N), ("ctime_ns", N), ("sha256", S), ("settled", B)
+)
+
 # One row a distinct file content.
 FACTS = _schema(
     ("sha256", S),
@@ -51,7 +56,9 @@ FACTS = _schema(
     ("clipped_fraction", F),
     ("silent_fraction", F),
     ("finite", B),
-    ("periodicity", F),  # 0-1, see heartdata.measure.periodicity
+    ("periodicity", F),  # 0-1, see heartdata.quality.periodicity
+    ("quality", F),  # 0-1, see heartdata.quality
+    ("fingerprint", pa.binary()),  # finds near-duplicates, see heartdata.duplicates
     ("samples_sha256", S),  # of the decoded samples: finds copies with other headers
 )
 
@@ -69,7 +76,9 @@ ACCEPTED = _schema(
     ("peak", F),
     ("rms", F),
     ("periodicity", F),
+    ("quality", F),
     ("samples_sha256", S),
+    ("near_group", S),  # JSON list of the subjects that have a sound in common; null for the rest
     ("warnings", S),  # names of failed checks of severity warning, comma separated
 )
 
@@ -83,15 +92,23 @@ QUARANTINE = _schema(
 
 CHECKS = _schema(
     ("check", S),
-    ("level", S),  # recording | table
+    ("level", S),  # recording (of a source with bounds of its own: recording NAME) | subject | table | change
     ("severity", S),  # critical | warning
     ("passed", B),
-    ("failing", N),  # recordings, for level recording
-    ("observed", S),
+    ("failing", N),  # recordings, subjects or quantities
+    ("wanted", S),
+    ("observed", S),  # where it is one value
     ("reason", S),
 )
 
-SPLITS = _schema(("recording_id", S), ("sha256", S), ("group", S), ("label", S), ("part", S))
+SPLITS = _schema(
+    ("recording_id", S),
+    ("sha256", S),
+    ("group", S),
+    ("label", S),
+    ("part", S),
+    ("fold", N),  # null unless the strategy is k_fold
+)
 
 # One row a distinct file content; rows start..start+frames of the shard are its spectrogram.
 SPECTROGRAMS = _schema(("sha256", S), ("shard", S), ("shard_sha256", S), ("start", N), ("frames", N))
@@ -107,6 +124,7 @@ MANIFEST = _schema(
     ("site", S),
     ("label", S),
     ("part", S),  # train | valid | test
+    ("fold", N),  # null unless the split is by k_fold
     ("rate_hz", N),
     ("channels", N),
     ("duration_s", F),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from heartdata.store import sha256_json
 
-TIERS = ((2_000, 16), (20_000, 64))  # up to so many recordings, so many shards
+TIERS = ((4_000, 16), (20_000, 64))  # up to so many recordings, so many shards
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,19 @@ critical check on recordings sends them to quarantine; on the table it stops the
 recording. Bounds are configuration (`ValidationConfig`); the reasons are filled from the failing row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from heartdata.settings import Settings
 
-VERSION = "3"  # raise when a check changes
+VERSION = "5"  # raise when a check changes
 
 
-class ValidationConfig(Settings):
-    """The bounds of the checks."""
+class RecordingBounds(Settings):
+    """The bounds of the checks on a recording by itself; `ValidationConfig.overrides` may set them by source."""
 
     min_duration_s: float = Field(default=1.0, ge=0.1)
     short_duration_s: float = Field(default=3.0, ge=0, description="shorter recordings carry a warning")
@@ -30,18 +31,61 @@ class ValidationConfig(Settings):
     max_silent_fraction: float = Field(default=0.9, ge=0, le=1)
     max_dc_offset: float = Field(default=0.5, ge=0, le=1, description="of full scale; more carries a warning")
     min_periodicity: float = Field(default=0.1, ge=0, le=1, description="less carries a warning")
+    min_quality: float = Field(default=0.25, ge=0, le=1, description="of the quality index; less carries a warning")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.min_duration_s >= self.max_duration_s:
+            raise ValueError("min_duration_s < max_duration_s must hold")
+        return self
+
+
+class ValidationConfig(RecordingBounds):
+    """The bounds of the checks."""
+
+    overrides: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="other bounds for the recordings of a source or a collection: {set_a: {min_rate_hz: 8000}}",
+    )
     classes: tuple[str, ...] | None = Field(
         default=None, min_length=2, description="the labels there must be; null: those in the table"
+    )
+    near_duplicates: bool = Field(default=True, description="look for the same sound in another coding, cut or noise")
+    near_duplicate_similarity: float = Field(
+        default=0.98,
+        ge=0.9,
+        le=1,
+        description="of envelopes, where the fine structure agrees by .2; from .45 on it decides alone",
     )
     max_unjoined_fraction: float = Field(default=0.0, ge=0, le=1, description="rows of the table without a file")
     max_quarantined_fraction: float = Field(default=0.25, ge=0, le=1)
     min_recordings: int = Field(default=10, ge=1, description="labelled ones, after quarantine")
+    max_subject_fraction: float = Field(
+        default=0.2, gt=0, le=1, description="recordings of one; more carries a warning"
+    )
+    max_lost_fraction: float = Field(default=0.2, ge=0, le=1, description="of those accepted last time")
+    drift_warning: float = Field(default=0.1, ge=0, description="population stability index since then")
+    max_drift: float = Field(default=0.25, ge=0, description="more stops the run")
+    series: str | None = Field(
+        default=None, description="nights to compare with each other; null: those of one source configuration"
+    )
+    accept_change: bool = Field(default=False, description="let change pass, and compare with this run from now on")
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "ValidationConfig":
-        if self.min_duration_s >= self.max_duration_s:
-            raise ValueError("min_duration_s < max_duration_s must hold")
+    def _overrides_are_bounds(self) -> Self:
+        for name, bounds in self.overrides.items():
+            try:
+                self.bounds_of(name)
+            except ValidationError as error:
+                wrong = error.errors()[0]
+                key = ".".join(["overrides", name, *map(str, wrong["loc"])])
+                raise ValueError(f"{key} in {bounds}: {wrong['msg'].removeprefix('Value error, ')}") from error
         return self
+
+    def bounds_of(self, name: str) -> RecordingBounds:
+        """The bounds for recordings of the source or collection ``name``."""
+        general = {n: getattr(self, n) for n in RecordingBounds.model_fields}
+        return RecordingBounds(**{**general, **self.overrides.get(name, {})})
 
 
 @dataclass(frozen=True)
@@ -55,8 +99,8 @@ class Check:
     reason: str = ""
 
 
-def recording_checks(c: ValidationConfig) -> list[Check]:
-    """Checks on each recording by itself: its file and its sound."""
+def recording_checks(c: RecordingBounds, classes: Sequence[str] | None = None) -> list[Check]:
+    """Checks on each recording by itself: its file, its sound, and that its label is one of ``classes``, if given."""
     between, null, true = (
         "ExpectColumnValuesToBeBetween",
         "ExpectColumnValuesToBeNull",
@@ -80,9 +124,9 @@ def recording_checks(c: ValidationConfig) -> list[Check]:
         Check("too_long", "critical", between, bound("duration_s", high=c.max_duration_s),
               "{duration_s:.0f} s long: is it one recording? Cut it, or raise validation.max_duration_s"),
         Check("silent", "critical", between, bound("peak", low=c.min_peak),
-              "silent (peak {peak:.1e} of full scale): check the microphone"),
+              "silent (peak {peak:.1g} of full scale): check the microphone"),
         Check("flat", "critical", between, bound("deviation", low=c.min_deviation),
-              "silent but for a constant offset (deviation {deviation:.1e} of full scale): check the microphone"),
+              "silent but for a constant offset (deviation {deviation:.1g} of full scale): check the microphone"),
         Check("mostly_silent", "critical", between, bound("silent_fraction", high=c.max_silent_fraction),
               "{silent_fraction:.0%} of it is silence: cut the silent part or record again"),
         Check("clipped", "critical", between, bound("clipped_fraction", high=c.max_clipped_fraction),
@@ -94,22 +138,27 @@ def recording_checks(c: ValidationConfig) -> list[Check]:
               "offset of {dc_offset:.2f} of full scale"),
         Check("no_rhythm", "warning", between, bound("periodicity", low=c.min_periodicity),
               "nothing in it repeats at a heart's rate (periodicity {periodicity:.2f})"),
+        Check("poor_quality", "warning", between, bound("quality", low=c.min_quality),
+              "a heart can hardly be heard in it (quality {quality:.2f})"),
     ]  # fmt: skip
-    if c.classes:
+    if classes:
         checks.append(
-            Check("unknown_label", "critical", true, {"column": "label", "value_set": list(c.classes)},
+            Check("unknown_label", "critical", true, {"column": "label", "value_set": list(classes)},
                   "its label {label!r} is none of validation.classes")
         )  # fmt: skip
     return checks
 
 
 def copy_checks() -> list[Check]:
-    """Checks on recordings of the same sound (see `heartdata.validation.mark_copies`)."""
+    """Checks on recordings of the same sound (see `heartdata.copies.mark_copies`)."""
     null = "ExpectColumnValuesToBeNull"
     return [
         Check("label_conflict", "critical", null, {"column": "other_labels"},
-              "the same sound is also labelled {other_labels}: find out which is right"),
+              "{same_sound} is also labelled {other_labels}: find out which is right"),
         Check("duplicate", "critical", null, {"column": "duplicate_of"}, "a copy of {duplicate_of}, which is kept"),
+        Check("near_duplicate", "critical", null, {"column": "near_duplicate_of"},
+              "nearly the same sound as {near_duplicate_of}, which is kept: leave one of them out, or switch "
+              "validation.near_duplicates off"),
     ]  # fmt: skip
 
 
@@ -118,8 +167,8 @@ def table_checks(c: ValidationConfig, classes: list[str]) -> list[Check]:
     return [
         Check("unjoined", "critical", "ExpectColumnMeanToBeBetween",
               {"column": "has_file", "min_value": 1 - c.max_unjoined_fraction},
-              "{unjoined} of {found} rows name a file that is not there, the first being {first_unjoined}: correct the "
-              "paths, or allow a share of them with validation.max_unjoined_fraction"),
+              "{unjoined} of {found} rows name a file that is not there, the first being {first_unjoined} ({first_missing}): "
+              "correct the paths, or say with source.folder where they begin, or allow a share of them with validation.max_unjoined_fraction"),
         Check("too_many_quarantined", "critical", "ExpectColumnMeanToBeBetween",
               {"column": "kept", "min_value": 1 - c.max_quarantined_fraction},
               "{quarantined} of {found} recordings were quarantined, more than validation.max_quarantined_fraction = "
@@ -134,4 +183,32 @@ def table_checks(c: ValidationConfig, classes: list[str]) -> list[Check]:
               {"column": "usable_label", "value_set": classes},
               "no usable recording is left with the label {absent_labels}: mend those that were quarantined, or take "
               "the label out of the table (or of validation.classes)"),
+    ]  # fmt: skip
+
+
+def subject_checks(c: ValidationConfig) -> list[Check]:
+    """Checks on subjects, over rows of `heartdata.validation.by_subject`; all warnings: scores are to be read with them."""
+    between = "ExpectColumnValuesToBeBetween"
+    return [
+        Check("several_labels", "warning", between, {"column": "labels", "max_value": 1},
+              "has recordings under {labels} labels: right if the label is of the recording, wrong if of the person"),
+        Check("too_much_of_one", "warning", between, {"column": "share", "max_value": c.max_subject_fraction},
+              "{share:.0%} of all recordings are of this subject: the model may learn the person"),
+    ]  # fmt: skip
+
+
+def change_checks(c: ValidationConfig) -> list[Check]:
+    """Checks on the accepted recordings against those accepted last time, over rows of `heartdata.drift.changes`."""
+    severity: Literal["critical", "warning"] = "warning" if c.accept_change else "critical"
+    how = "look into it, then let it pass once with validation.accept_change=true"
+    return [
+        Check("recordings_lost", severity, "ExpectColumnMaxToBeBetween",
+              {"column": "lost_fraction", "max_value": c.max_lost_fraction},
+              "{lost_fraction:.0%} of the {before} recordings accepted last time are gone or refused, more than "
+              "validation.max_lost_fraction = {max_lost_fraction}: bring them back; or " + how),
+        Check("drift", severity, "ExpectColumnValuesToBeBetween", {"column": "drift", "max_value": c.max_drift},
+              "the recordings are not like those accepted last time: {drifted} (population stability index above "
+              "validation.max_drift = {max_drift}): " + how),
+        Check("some_drift", "warning", "ExpectColumnValuesToBeBetween", {"column": "drift", "max_value": c.drift_warning},
+              "the recordings have changed since the last time: {drifted}"),
     ]  # fmt: skip

@@ -1,9 +1,6 @@
-"""Running the suite: Great Expectations over the joined table, quarantine with reasons, Data Docs."""
+"""Validating a source: the suite over the joined table, quarantine with reasons, Data Docs."""
 
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +9,24 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from heartdata.data_docs import publish
+from heartdata.copies import mark_copies
+from heartdata.drift import changes, lost_fraction
+from heartdata.duplicates import near_duplicates
 from heartdata.errors import DataRefused
+from heartdata.expectations import Result, Suites
 from heartdata.schemas import ACCEPTED, CHECKS, QUARANTINE
 from heartdata.store import table_from_rows
-from heartdata.suite import Check, ValidationConfig, copy_checks, recording_checks, table_checks
+from heartdata.suite import (
+    ValidationConfig,
+    change_checks,
+    copy_checks,
+    recording_checks,
+    subject_checks,
+    table_checks,
+)
+
+SILENT = {"silent", "flat", "mostly_silent"}
+Reasons = dict[Any, list[tuple[str, str]]]  # row label to failed critical checks: name, filled reason
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,54 @@ class Validation:
             raise DataRefused(self.refusal)
 
 
+def validate(
+    recordings: pa.Table,
+    facts: pa.Table,
+    config: ValidationConfig,
+    docs: Path,
+    collections: Sequence[str] | None = None,
+    before: pa.Table | None = None,
+) -> Validation:
+    """Judge every recording, the subjects, the table, and its change; Data Docs are written to the folder ``docs``.
+
+    Takes tables of schemas RECORDINGS and FACTS. Every recording ends in exactly one of accepted and quarantine.
+    ``collections``: those that will be trained on (None: all); the checks on the table look at their labels only.
+    ``before``: what was accepted last time (schema ACCEPTED), or None.
+    """
+    measured = facts.to_pandas()
+    pairs = near_duplicates(measured, config.near_duplicate_similarity) if config.near_duplicates else None
+    table = join_facts(recordings.to_pandas(), measured.drop(columns="fingerprint"))
+    in_use = table["collection"].isin(collections) if collections is not None else pd.Series(True, index=table.index)
+    pictures: dict[str, bytes] = {}
+    with Suites() as suites:
+        rows, reasons, warnings = _judge_recordings(suites, table, config)
+        table = _with_copies(table, reasons, in_use, pairs, before)
+        copies = suites.run("copies", table, copy_checks())
+        for index, failed in by_recording(table, copies)[0].items():
+            reasons.setdefault(index, []).extend(failed)
+        rows += [r.row("recording", _template(r)) for r in copies]
+        kept = ~table.index.isin(list(reasons))
+        passed = table[kept].assign(warnings=[", ".join(warnings.get(i, [])) for i in table.index[kept]])
+        result = pa.Table.from_pandas(passed[ACCEPTED.names], schema=ACCEPTED, preserve_index=False)
+        accepted = result.to_pandas()  # with the types that a table has when it is read again
+        rows += _judge_subjects(suites, accepted, config)
+        failed_rows, table_refusal = _judge_table(suites, table, reasons, in_use, config)
+        rows += failed_rows
+        change_refusal = None
+        if before is not None:
+            change_rows, change_refusal = _judge_change(suites, before.to_pandas(), accepted, config, pictures)
+            rows += change_rows
+        validation = Validation(
+            accepted=result,
+            quarantine=_quarantine(table, reasons),
+            checks=table_from_rows(rows, CHECKS),
+            refusal=table_refusal or change_refusal,
+        )
+        counts = f"{len(table)} recordings, {int(kept.sum())} accepted, {len(reasons)} quarantined"
+        suites.publish(docs, validation.checks, validation.quarantine, counts, pictures)
+    return validation
+
+
 def join_facts(recordings: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     """One row a recording with its facts."""
     table = recordings.merge(facts, on="sha256", how="left", validate="many_to_one")
@@ -41,167 +99,31 @@ def join_facts(recordings: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def mark_copies(table: pd.DataFrame, sound: pd.Series, in_use: pd.Series) -> pd.DataFrame:
-    """``table`` (rows of `join_facts`) with what other recordings of the same samples say.
-
-    ``other_labels``: the labels that the same sound has elsewhere. ``duplicate_of``: the recording that is kept of
-    several: one that passed its own checks (``sound``) before others, one that may be trained on (``in_use``) and a
-    labelled one before others, then the first by id. Both masks are indexed as ``table``.
-    """
-    table = table.assign(duplicate_of=None, other_labels=None)
-    ranked = table.assign(unsound=~sound, unused=~in_use, unlabelled=table["label"].isna())
-    ranked = ranked.sort_values(["unsound", "unused", "unlabelled", "recording_id"])
-    same_sound = ranked[ranked["samples_sha256"].notna() & ranked["samples_sha256"].duplicated(keep=False)]
-    for _, copies in same_sound.groupby("samples_sha256"):
-        labels = sorted(copies["label"].dropna().unique())
-        if len(labels) > 1:
-            for index, label in copies["label"].items():
-                table.at[index, "other_labels"] = ", ".join(x for x in labels if x != label)
-        else:
-            kept, *others = copies.index
-            table.loc[others, "duplicate_of"] = table.at[kept, "recording_id"]
-    return table
+def _with_copies(
+    table: pd.DataFrame, reasons: Reasons, in_use: pd.Series, pairs: pd.DataFrame | None, before: pa.Table | None
+) -> pd.DataFrame:
+    """`mark_copies`, but for silent recordings: they are all alike, which says nothing of whose they are."""
+    silent = pd.Series(
+        [bool(SILENT & {name for name, _ in reasons.get(i, ())}) for i in table.index], index=table.index
+    )
+    heard = table.assign(samples_sha256=table["samples_sha256"].mask(silent, None))
+    known = set(before.column("recording_id").to_pylist()) if before is not None else set()
+    marked = mark_copies(heard, ~table.index.to_series().isin(list(reasons)), in_use, pairs, known)
+    return marked.assign(samples_sha256=table["samples_sha256"])
 
 
-def validate(
-    recordings: pa.Table,
-    facts: pa.Table,
-    config: ValidationConfig,
-    docs: Path,
-    collections: Sequence[str] | None = None,
-) -> Validation:
-    """Judge every recording and then the table; Data Docs are written to the folder ``docs``.
-
-    Takes tables of schemas RECORDINGS and FACTS. Every recording ends in exactly one of accepted and quarantine.
-    ``collections``: those that will be trained on (None: all); the checks on the table look at their labels only.
-    """
-    table = join_facts(recordings.to_pandas(), facts.to_pandas())
-    in_use = table["collection"].isin(collections) if collections is not None else pd.Series(True, index=table.index)
-    with _Suites() as suites:
-        results = suites.run("recordings", table, recording_checks(config))
-        reasons, warnings = _by_recording(table, results)
-        table = mark_copies(table, ~table.index.isin(list(reasons)), in_use)
-        copies = suites.run("copies", table, copy_checks())
-        for index, failed in _by_recording(table, copies)[0].items():
-            reasons.setdefault(index, []).extend(failed)
-        results += copies
-        judged = _judged(table, reasons, in_use)
-        classes = sorted(config.classes or table.loc[in_use, "label"].dropna().unique())
-        table_results = suites.run("table", judged, table_checks(config, classes))
-        told = _told(judged, reasons, config, classes)
-        rows = [r.row("recording", None) for r in results] + [r.row("table", told) for r in table_results]
-        refused = table.loc[sorted(reasons)].assign(
-            check=[reasons[i][0][0] for i in sorted(reasons)], reason=[_sentence(reasons[i]) for i in sorted(reasons)]
-        )
-        kept = judged["kept"].astype(bool)
-        accepted = table[kept].assign(warnings=[", ".join(warnings.get(i, [])) for i in table.index[kept]])
-        validation = Validation(
-            accepted=pa.Table.from_pandas(accepted[ACCEPTED.names], schema=ACCEPTED, preserve_index=False),
-            quarantine=pa.Table.from_pandas(refused[QUARANTINE.names], schema=QUARANTINE, preserve_index=False),
-            checks=table_from_rows(rows, CHECKS),
-            refusal=next((r.check.reason.format_map(told) for r in table_results if not r.passed), None),
-        )
-        suites.publish(docs, validation.checks, validation.quarantine)
-    return validation
+def by_subject(accepted: pd.DataFrame) -> pd.DataFrame:
+    """One row a known subject: ``recording_id`` (its name), ``labels`` (how many), ``share`` of the recordings."""
+    known = accepted[accepted["subject"].notna()]
+    subjects = known.groupby(known["source"] + "/" + known["subject"])
+    table = pd.DataFrame({"labels": subjects["label"].nunique(), "share": subjects.size() / max(len(accepted), 1)})
+    return table.rename_axis("recording_id").reset_index()
 
 
-@dataclass(frozen=True)
-class _Result:
-    check: Check
-    passed: bool
-    failing: list[Any]  # row labels of the frame
-    observed: str
-
-    def row(self, level: str, told: dict[str, Any] | None) -> dict[str, object]:
-        """A row of schema CHECKS; the reason of a check on recordings keeps an ellipsis for what differs by row."""
-        if told is None:
-            reason = re.sub(r"\{.*?\}", "…", self.check.reason)
-        else:
-            reason = "" if self.passed else self.check.reason.format_map(told)
-        return {
-            "check": self.check.name,
-            "level": level,
-            "severity": self.check.severity,
-            "passed": self.passed,
-            "failing": len(self.failing),
-            "observed": self.observed,
-            "reason": reason,
-        }
-
-
-class _Suites:
-    """A Great Expectations context in a temporary folder, so that two runs never share one."""
-
-    def __enter__(self) -> "_Suites":
-        os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-        import great_expectations as gx
-        from great_expectations.data_context.types.base import ProgressBarsConfig
-
-        self.folder = Path(tempfile.mkdtemp(prefix="heartbeat-gx-"))
-        self.context: Any = gx.get_context(mode="file", project_root_dir=self.folder)
-        self.context.variables.progress_bars = ProgressBarsConfig(globally=False)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def run(self, name: str, frame: pd.DataFrame, checks: list[Check]) -> list[_Result]:
-        """Run the checks over ``frame`` (its column recording_id names the failing rows)."""
-        import great_expectations as gx
-        import great_expectations.expectations as gxe
-
-        expectations = [
-            getattr(gxe, c.expectation)(
-                **c.bounds,
-                severity=c.severity,
-                meta={"check": c.name, "reason": c.reason},
-            )
-            for c in checks
-        ]
-        asset = self.context.data_sources.add_or_update_pandas(name).add_dataframe_asset(name)
-        definition = gx.ValidationDefinition(
-            name=name,
-            data=asset.add_batch_definition_whole_dataframe("all"),
-            suite=self.context.suites.add_or_update(gx.ExpectationSuite(name, expectations=expectations)),
-        )
-        checkpoint = gx.Checkpoint(
-            name=name,
-            validation_definitions=[self.context.validation_definitions.add_or_update(definition)],
-            result_format={
-                "result_format": "COMPLETE",
-                "unexpected_index_column_names": ["recording_id"],
-            },
-        )
-        outcome = self.context.checkpoints.add_or_update(checkpoint).run(batch_parameters={"dataframe": frame})
-        (validated,) = outcome.run_results.values()
-        by_name = {r.expectation_config.meta["check"]: r for r in validated.results}
-        index_of = pd.Series(frame.index, index=frame["recording_id"])
-        return [self._result(c, by_name[c.name], index_of) for c in checks]
-
-    @staticmethod
-    def _result(check: Check, result: Any, index_of: pd.Series) -> _Result:
-        if result.exception_info.get("raised_exception"):
-            raise RuntimeError(f"check {check.name} could not be run: {result.exception_info['exception_message']}")
-        failing = [index_of[str(row["recording_id"])] for row in result.result.get("unexpected_index_list") or []]
-        return _Result(
-            check,
-            bool(result.success),
-            failing,
-            str(result.result.get("observed_value", "")),
-        )
-
-    def publish(self, docs: Path, checks: pa.Table, quarantine: pa.Table) -> None:
-        """Build Data Docs and move them, readable offline, to ``docs``."""
-        self.context.build_data_docs()
-        publish(self.folder / "gx" / "uncommitted" / "data_docs" / "local_site", docs, checks, quarantine)
-
-
-def _by_recording(
-    table: pd.DataFrame, results: list[_Result]
-) -> tuple[dict[int, list[tuple[str, str]]], dict[int, list[str]]]:
-    """Row label to its failed critical checks (name, filled reason), and to the names of its failed warnings."""
-    reasons: dict[int, list[tuple[str, str]]] = {}
-    warnings: dict[int, list[str]] = {}
+def by_recording(table: pd.DataFrame, results: list[Result]) -> tuple[Reasons, dict[Any, list[str]]]:
+    """What failed by row label: critical checks (name, filled reason), and the names of warnings."""
+    reasons: Reasons = {}
+    warnings: dict[Any, list[str]] = {}
     for result in results:
         for index in result.failing:
             if result.check.severity == "warning":
@@ -212,7 +134,83 @@ def _by_recording(
     return reasons, warnings
 
 
-def _judged(table: pd.DataFrame, reasons: dict[int, list[tuple[str, str]]], in_use: pd.Series) -> pd.DataFrame:
+def _judge_recordings(
+    suites: Suites, table: pd.DataFrame, config: ValidationConfig
+) -> tuple[list[dict[str, object]], Reasons, dict[Any, list[str]]]:
+    """Each recording by itself, by the bounds of its collection or else its source."""
+    own = table["collection"].where(table["collection"].isin(config.overrides), table["source"])
+    own = own.where(own.isin(config.overrides), "")
+    known = {*table["collection"], *table["source"]}
+    for name in config.overrides:
+        if name not in known:
+            there = ", ".join(sorted(known - {""}))
+            raise DataRefused(
+                f"validation.overrides names {name!r}, which is no source or collection: there are {there}"
+            )
+    rows: list[dict[str, object]] = []
+    reasons: Reasons = {}
+    warnings: dict[Any, list[str]] = {}
+    for number, (name, group) in enumerate(table.groupby(own)):
+        results = suites.run(
+            f"recordings {number or ''}".strip(), group, recording_checks(config.bounds_of(name), config.classes)
+        )
+        failed, warned = by_recording(group, results)
+        reasons |= failed
+        warnings |= warned
+        rows += [r.row(f"recording {name}".strip(), _template(r)) for r in results]
+    return rows, reasons, warnings
+
+
+def _judge_subjects(suites: Suites, accepted: pd.DataFrame, config: ValidationConfig) -> list[dict[str, object]]:
+    subjects = by_subject(accepted)
+    if subjects.empty:
+        return []
+    rows = []
+    for result in suites.run("subjects", subjects, subject_checks(config)):
+        named = ", ".join(subjects.loc[result.failing[:3], "recording_id"])
+        rows.append(result.row("subject", f"{named}: {_template(result)}" if named else ""))
+    return rows
+
+
+def _judge_table(
+    suites: Suites, table: pd.DataFrame, reasons: Reasons, in_use: pd.Series, config: ValidationConfig
+) -> tuple[list[dict[str, object]], str | None]:
+    classes = sorted(config.classes or table.loc[in_use, "label"].dropna().unique())
+    judged = _judged(table, reasons, in_use)
+    results = suites.run("table", judged, table_checks(config, classes))
+    return _stops(results, "table", _told(table, judged, reasons, config, classes))
+
+
+def _judge_change(
+    suites: Suites, before: pd.DataFrame, accepted: pd.DataFrame, config: ValidationConfig, pictures: dict[str, bytes]
+) -> tuple[list[dict[str, object]], str | None]:
+    """Against what was accepted last time; the picture of it goes to ``pictures``."""
+    from heartdata.plots import drift_picture
+
+    moved = changes(before, accepted)
+    lost = lost_fraction(before, accepted)
+    frame = moved.drop(columns="counts").rename(columns={"quantity": "recording_id"}).assign(lost_fraction=lost)
+    results = suites.run("change", frame, change_checks(config))
+    drifted = moved[moved["drift"] > config.drift_warning].sort_values("drift", ascending=False)
+    named = ", ".join(f"{row.quantity} {row.psi:.2f}" for row in drifted.itertuples())
+    pictures["change.png"] = drift_picture(moved, config.max_drift, "Since the recordings were last accepted")
+    told = config.model_dump() | {"lost_fraction": lost, "before": len(before), "drifted": named}
+    return _stops(results, "change", told)
+
+
+def _stops(results: list[Result], level: str, told: dict[str, Any]) -> tuple[list[dict[str, object]], str | None]:
+    """Rows of schema CHECKS, and the sentence of the first failed critical check."""
+    rows = [r.row(level, "" if r.passed else r.check.reason.format_map(told)) for r in results]
+    stops = [r.check.reason.format_map(told) for r in results if not r.passed and r.check.severity == "critical"]
+    return rows, stops[0] if stops else None
+
+
+def _template(result: Result) -> str:
+    """The check's reason with an ellipsis for what differs by row; nothing where no row fails."""
+    return "" if result.passed else re.sub(r"\{.*?\}", "…", result.check.reason)
+
+
+def _judged(table: pd.DataFrame, reasons: Reasons, in_use: pd.Series) -> pd.DataFrame:
     """The columns that the checks on the whole table look at."""
     kept = ~table.index.isin(list(reasons))
     usable = kept & table["label"].notna() & in_use
@@ -228,19 +226,17 @@ def _judged(table: pd.DataFrame, reasons: dict[int, list[tuple[str, str]]], in_u
 
 
 def _told(
-    judged: pd.DataFrame,
-    reasons: dict[int, list[tuple[str, str]]],
-    config: ValidationConfig,
-    classes: list[str],
+    table: pd.DataFrame, judged: pd.DataFrame, reasons: Reasons, config: ValidationConfig, classes: list[str]
 ) -> dict[str, Any]:
     """The values that the table's reasons may name."""
-    unjoined = judged.loc[judged["has_file"] == 0, "recording_id"]
+    unjoined = table[judged["has_file"] == 0]
     labels = sorted(judged["usable_label"].dropna().unique())
     told = [reason for failed in reasons.values() for _, reason in failed]
     return config.model_dump() | {
         "found": len(judged),
         "unjoined": len(unjoined),
-        "first_unjoined": ", ".join(unjoined.head(3)) or "none",
+        "first_unjoined": ", ".join(unjoined["recording_id"].head(3)) or "none",
+        "first_missing": next(iter(unjoined["missing"]), "none"),
         "quarantined": len(reasons),
         "usable": int(judged["usable"].sum()),
         "labels": ", ".join(labels) or "none",
@@ -249,7 +245,12 @@ def _told(
     }
 
 
-def _sentence(failed: list[tuple[str, str]]) -> str:
-    """The first failed check's reason in full, and the names of the others."""
-    others = [name for name, _ in failed[1:]]
-    return failed[0][1] + (f" (also: {', '.join(others)})" if others else "")
+def _quarantine(table: pd.DataFrame, reasons: Reasons) -> pa.Table:
+    """Schema QUARANTINE: the first failed check's reason in full, and the names of the others."""
+    order = sorted(reasons)
+    sentences = []
+    for index in order:
+        (_, first), *others = reasons[index]
+        sentences.append(first + (f" (also: {', '.join(name for name, _ in others)})" if others else ""))
+    refused = table.loc[order].assign(check=[reasons[i][0][0] for i in order], reason=sentences)
+    return pa.Table.from_pandas(refused[QUARANTINE.names], schema=QUARANTINE, preserve_index=False)

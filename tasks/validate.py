@@ -1,10 +1,13 @@
 """Stage 3: the Great Expectations suite; quarantine with reasons, Data Docs, and the stop when the table is unfit."""
 
-from pydantic import BaseModel, ConfigDict
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from heartdata.errors import DataRefused
 from heartdata.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS
-from heartdata.store import Artifact, Store, sha256_json
+from heartdata.sources import Source
+from heartdata.store import Artifact, Store, atomic_write, sha256_json
 from heartdata.suite import VERSION, ValidationConfig
 from heartdata.validation import validate as run_suite
 from tasks.progress import track
@@ -12,7 +15,10 @@ from tasks.stage import files_intact, fingerprint, stage
 
 
 class Checked(BaseModel):
-    """What came of the checks. ``docs`` is the Data Docs' folder in the store; ``refusal`` stops the run."""
+    """What came of the checks. ``docs`` is the Data Docs' folder in the store; ``refusal`` stops the run.
+
+    ``of`` names the inputs that were judged, ``before`` the accepted recordings that they were compared with.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -20,6 +26,8 @@ class Checked(BaseModel):
     quarantine: Artifact
     checks: Artifact
     docs: str
+    of: str
+    before: Artifact | None = None
     refusal: str | None = None
 
 
@@ -29,31 +37,72 @@ def _valid(result: Checked, store: Store) -> bool:
 
 @stage("validate", VERSION, valid=_valid)
 def validate(
-    recordings: Artifact, facts: Artifact, config: ValidationConfig, collections: tuple[str, ...] | None, store: Store
-) -> Checked:
+    recordings: Artifact, facts: Artifact, config: ValidationConfig, collections: tuple[str, ...] | None,
+    before: Artifact | None, store: Store,
+) -> Checked:  # fmt: skip
     """Every recording to accepted or quarantine. A failed check on the table is told in ``refusal``.
 
-    ``collections``: those that will be trained on, or None for all.
+    ``collections``: those that will be trained on, or None for all. ``before``: what was accepted last time, if ever.
     """
     with track("validate", unit="recordings") as advance:
+        of = _inputs(recordings, facts, config, collections)
+        docs = f"data-docs/{sha256_json(fingerprint([VERSION, of, before]))[:20]}"
         listed, measured = store.read_table(recordings, RECORDINGS), store.read_table(facts, FACTS)
-        docs = f"data-docs/{sha256_json(fingerprint([VERSION, recordings, facts, config, collections]))[:20]}"
-        result = run_suite(listed, measured, config, store.path(docs), collections)
+        last = store.read_table(before, ACCEPTED) if before else None
+        result = run_suite(listed, measured, config, store.path(docs), collections, last)
         advance(1, 1, f"{result.accepted.num_rows} accepted, {result.quarantine.num_rows} quarantined")
         return Checked(
             accepted=store.write_table("accepted", result.accepted, ACCEPTED),
             quarantine=store.write_table("quarantine", result.quarantine, QUARANTINE),
             checks=store.write_table("checks", result.checks, CHECKS),
             docs=docs,
+            of=of,
+            before=before,
             refusal=result.refusal,
         )
 
 
-def accepted_of(checked: Checked, store: Store) -> Artifact:
-    """The accepted recordings. Raises `DataRefused` when a check on the whole table failed."""
+def _inputs(
+    recordings: Artifact, facts: Artifact, config: ValidationConfig, collections: tuple[str, ...] | None
+) -> str:
+    return sha256_json(fingerprint([recordings, facts, config, collections]))
+
+
+def _memory(source: Source, series: str | None) -> str:
+    """The file that remembers what was accepted last: in this series, or under this configuration of the source."""
+    return f"accepted/last-{sha256_json(series)[:20] if series else source.digest()[:20]}.json"
+
+
+@task(name="last accepted", cache_policy=NO_CACHE)
+def last_accepted(
+    source: Source, recordings: Artifact, facts: Artifact, config: ValidationConfig,
+    collections: tuple[str, ...] | None, store: Store,
+) -> Artifact | None:  # fmt: skip
+    """What these recordings are to be compared with: the recordings accepted before them, or None at the first time."""
+    try:
+        last = Checked.model_validate_json(store.path(_memory(source, config.series)).read_text())
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None
+    same = last.of == _inputs(recordings, facts, config, collections)
+    before = last.before if same else last.accepted  # with nothing new, what was compared then: the stage stays cached
+    return before if before and store.intact(before) else None
+
+
+@task(name="accept", cache_policy=NO_CACHE)
+def accept(checked: Checked, recordings: Artifact, source: Source, series: str | None, store: Store) -> Artifact:
+    """The accepted recordings, remembered for the next comparison. Raises `DataRefused` when the table is unfit.
+
+    Either way the refused ones, with where they lie, are in ``latest/quarantine.csv`` for people.
+    """
+    refused = store.read_frame(checked.quarantine, QUARANTINE)
+    where = store.read_frame(recordings, RECORDINGS)[["recording_id", "uri"]]
+    with atomic_write(store.path("latest/quarantine.csv")) as file:
+        refused.merge(where, on="recording_id").to_csv(file, index=False)
     if checked.refusal:
         raise DataRefused(
             f"nothing was trained: {checked.refusal}. Each refused recording stands in "
-            f"{store.path(checked.quarantine.name)}, all checks in {store.path(checked.docs) / 'index.html'}"
+            f"{store.path('latest/quarantine.csv')}, all checks in {store.path(checked.docs) / 'index.html'}"
         )
+    with atomic_write(store.path(_memory(source, series))) as file:
+        file.write(checked.model_dump_json().encode())
     return checked.accepted

@@ -11,7 +11,9 @@ from heartdata.sources import DemoSource
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"training.epoch": 3}, "unknown configuration key 'training.epoch'"),
+    [({"training.epoch": 3}, "unknown configuration key 'training.epoch': did you mean epochs?"),
+     ({"training.zzz": 3}, "unknown configuration key 'training.zzz'; there are: init, epochs,"),
+     ({"source.subjects_per_clas": 3}, "did you mean subjects_per_class?"),
      ({"nonsense": 1}, "unknown configuration key 'nonsense'"),
      ({"training.epochs": 0}, "training.epochs = 0: Input should be greater than or equal to 1"),
      ({"split.test_fraction": 0.9}, "split.test_fraction = 0.9"),
@@ -31,7 +33,7 @@ from heartdata.sources import DemoSource
      ({"registry.experiment": "  "}, "registry.experiment = '  '"),
      ({"registry.ui_url": "127.0.0.1:5000"}, "registry.ui_url = '127.0.0.1:5000': an address that begins with http://"),
      ({"store": ""}, "store = ''"),
-     ({"source": 5}, "source = 5: give one of demo, pascal, table, or a mapping"),
+     ({"source": 5}, "source = 5: give one of demo, pascal, cinc2016, circor2022, table, mix, or a mapping"),
      ({"source": None}, "source = None: give one of"),
      ({"source": "nowhere"}, "there is no source 'nowhere'"),
      ({"source.name": [1]}, "there is no source [1]: choose one of demo"),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REAL, beats, needs_pascal, tone, write_wav
+from helpers import REAL, needs_pascal, tone, write_wav
 
-from heartdata.measure import MeasureConfig, measure_file, periodicity
+from heartdata.measure import MeasureConfig, measure_file
 from heartdata.store import sha256_file
 
 
@@ -40,13 +40,6 @@ def test_not_a_number_is_a_fact_not_a_crash(tmp_path: Path):
     row = facts_of(write_wav(tmp_path / "nan.wav", sound, subtype="FLOAT"))
     assert row["finite"] is False
     assert "peak" not in row
-
-
-def test_beats_are_periodic_and_noise_is_not():
-    noise = np.random.default_rng(0).normal(0, 0.1, 20000)
-    assert periodicity(beats(75, 6.0).astype(float), 4000) > 0.9
-    assert periodicity(noise, 4000) < 0.35
-    assert periodicity(noise[:2000], 4000) == 0.0  # half a second: nothing can be said
 
 
 def test_same_samples_in_another_container_have_one_hash(tmp_path: Path):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from helpers import beats, tone, write_wav
 
+from heartdata.copies import mark_copies
 from heartdata.errors import DataRefused
 from heartdata.inventory import take_inventory
 from heartdata.measure import MeasureConfig, measure_file
@@ -15,7 +16,8 @@ from heartdata.schemas import FACTS
 from heartdata.sources import TableSource
 from heartdata.store import table_from_rows
 from heartdata.suite import ValidationConfig
-from heartdata.validation import Validation, join_facts, mark_copies, validate
+from heartdata.synth import Heart, make_sound
+from heartdata.validation import Validation, join_facts, validate
 
 
 def judge(folder: Path, rows: list[dict[str, Any]], collections: list[str] | None = None, **bounds: Any) -> Validation:
@@ -144,7 +146,9 @@ def test_a_table_without_any_label_stops_the_run(tmp_path: Path):
 def copies(**columns: list) -> pd.DataFrame:
     """Recordings a, b, c of one sound."""
     facts = {"samples_sha256": ["s"] * 3, "rms": [1.0] * 3, "dc_offset": [0.0] * 3}
-    table = pd.DataFrame({"recording_id": ["a", "b", "c"], "sha256": ["1", "2", "3"], "label": ["x", "x", None]})
+    table = pd.DataFrame(
+        {"recording_id": ["a", "b", "c"], "sha256": ["1", "2", "3"], "label": ["x", "x", None]}
+    ).assign(source="s", subject=None)
     return join_facts(table, pd.DataFrame({"sha256": ["1", "2", "3"], **facts})).assign(**columns)
 
 
@@ -172,3 +176,32 @@ def test_a_label_of_another_collection_is_no_class_of_this_training(tmp_path: Pa
         judge(tmp_path, [*rows, silent], collections=["mine"]).refusal
     )
     assert "only 0 labelled recordings" in str(judge(tmp_path, rows, collections=["nobody's"]).refusal)
+
+
+def made(seed: int) -> np.ndarray:
+    """A made heart, 6 s at 4 kHz."""
+    rng = np.random.default_rng(seed)
+    return make_sound(Heart.draw("normal", rng), 6.0, 0, rng).samples
+
+
+def test_near_duplicates_are_refused_with_the_kept_one_named(tmp_path: Path):
+    rows = good(tmp_path, "ab" * 6)
+    for name, label, sound in (
+        ("whole", "a", made(1)),
+        ("cut", "a", 0.3 * made(1)[5000:]),
+        ("said_a", "a", made(2)),
+        ("said_b", "b", 0.3 * made(2)[5000:]),
+        ("hiss", "b", np.random.default_rng(1234).normal(0, 0.1, 24000)),
+    ):
+        write_wav(tmp_path / f"{name}.wav", sound)
+        rows.append({"path": f"{name}.wav", "label": label})
+    refused = judge(tmp_path, rows).quarantine.to_pandas().set_index("recording_id")
+    assert set(refused.index) == {"whole.wav", "said_a.wav", "said_b.wav"}
+    assert refused.loc["whole.wav", "check"] == "near_duplicate"
+    assert refused.loc["whole.wav", "reason"].startswith("nearly the same sound as cut.wav (similarity 0.99")
+    assert refused.loc["said_a.wav", "check"] == refused.loc["said_b.wav", "check"] == "label_conflict"
+    assert refused.loc["said_a.wav", "reason"].startswith("nearly the same sound (said_b.wav, similarity 0.99")
+    accepted = judge(tmp_path, rows, near_duplicates=False).accepted.to_pandas().set_index("recording_id")
+    assert len(accepted) == 12 + 5
+    assert accepted.loc["hiss.wav", "warnings"].endswith("poor_quality")
+    assert accepted.loc["hiss.wav", "quality"] < 0.25 < 0.5 < accepted.loc["whole.wav", "quality"]

@@ -1,0 +1,203 @@
+"""Near-duplicates: recordings of one sound that differ in coding, rate, loudness, cut, or some noise.
+
+A recording's fingerprint holds two bytes for every 20 ms. The *code*, after Haitsma and Kalker (2002, ISMIR: A highly
+robust audio fingerprinting system), is the signs of small differences of band energies in time and between bands:
+they follow the irregularities of beats and the noise between them, which no two recordings share, rather than the
+rhythm, which many share. The *envelope* is the loudness: noise spoils it less.
+
+Two recordings are one sound when their codes agree by themselves, or when their envelopes do and their codes agree
+more than those of different recordings of one heart; docs/audit.md has the figures behind the constants.
+
+Finding is near-linear: a few consecutive codes make a key; recordings with a common key are compared around it (seed
+and extend, as in Altschul et al. 1990), and what agrees there is compared over its whole overlap. Each entry of a
+bucket meets its next NEIGHBOURS only, and the key grows with the collection, so chance meetings stay few.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import fft
+
+HOP_S = 0.02
+RATE_HZ = 2000  # of the sound that is fingerprinted
+HOP = round(HOP_S * RATE_HZ)
+WINDOW = 5 * HOP  # a frame: 100 ms
+BANDS_HZ = (20, 40, 60, 90, 150)
+BAND_PAIRS = ((0, 1), (1, 2), (2, 3), (0, 3))
+MAX_FRAMES = 3000  # the first minute
+MIN_FRAMES = 24  # half a second: the shortest overlap that is judged
+SURE_FRAMES = 500  # ten seconds of overlap are enough, however long the recordings are
+SILENCE = 1e-8  # of the loudest frame's power; quieter frames say nothing and have code 0
+
+SAME_CODES = 0.45  # agreement of codes that needs no other witness
+LIKE_CODES = 0.2  # agreement of codes that is enough when the envelopes agree,
+LIKE_FRAMES = 150  # over three seconds at least
+SHORT_ALLOWANCE = 0.15  # a short overlap agrees by chance more: so much less counts, times 1 / sqrt(seconds)
+
+KEY_STEP = 3  # frames between the codes of a key
+KEYS = 512  # of a recording at most, about
+NEIGHBOURS = 8
+AROUND = 24  # frames on each side of a common key that are compared first,
+SEED_AGREEMENT = 0.3  # and how far they must agree
+OFFSETS = 3  # alignments of a pair that are compared in whole
+CHUNK = 4_000_000  # codes that are keyed at a time
+COLUMNS = ["sha256_a", "sha256_b", "similarity", "agreement"]
+
+
+_EDGES = [hz * WINDOW // RATE_HZ for hz in BANDS_HZ]  # bins of a frame's spectrum
+_HANN = np.hanning(WINDOW).astype(np.float32)
+
+
+def fingerprint(sound: np.ndarray) -> bytes:
+    """Of mono samples at RATE_HZ, shape (n,): a code for each 20 ms, then as many envelope bytes; at most a minute.
+
+    Bits 1-4 of a code: whether each band's energy rises over 40 ms. Bits 5-8: whether the ratio of two bands'
+    energies (BAND_PAIRS) is above its median. Code 0 stands for silence. An envelope byte is the root of the
+    amplitude, 255 the loudest. Empty when the sound is shorter than MIN_FRAMES or silent.
+    """
+    sound = sound[: (MAX_FRAMES + 1) * HOP + WINDOW].astype(np.float32)
+    if len(sound) < (MIN_FRAMES + 1) * HOP + WINDOW:
+        return b""
+    frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP] * _HANN
+    spectra = np.square(np.abs(fft.rfft(frames, axis=1)))[:, : _EDGES[-1]]
+    power = np.add.reduceat(spectra, _EDGES[:-1], axis=1)
+    total = power.sum(axis=1)
+    loudest = total.max()
+    if loudest <= 0:
+        return b""
+    level = np.log(power + 1e-12 * loudest)
+    middle, total = level[1:-1], total[1:-1]
+    ratios = np.stack([middle[:, a] - middle[:, b] for a, b in BAND_PAIRS], axis=1)
+    codes = np.packbits(np.hstack([level[2:] > level[:-2], ratios > np.median(ratios, axis=0)]), axis=1)[:, 0]
+    codes[total < SILENCE * loudest] = 0
+    return codes.tobytes() + np.round(255 * (total / loudest) ** 0.25).astype(np.uint8).tobytes()
+
+
+def near_duplicates(facts: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """The pairs of one sound among ``facts`` (columns sha256 and fingerprint, bytes or null), their order no matter.
+
+    Returns ``sha256_a`` < ``sha256_b``, ``similarity`` (`envelope_similarity`) and ``agreement`` (`code_agreement`),
+    sorted. ``threshold`` is the similarity that makes a pair of recordings whose codes agree by LIKE_CODES. The
+    overlap must be half of what is heard in the shorter recording, or ten seconds.
+    """
+    facts = facts[["sha256", "fingerprint"]].dropna().drop_duplicates("sha256").sort_values("sha256")
+    names = facts["sha256"].tolist()
+    halves = [np.frombuffer(p, np.uint8).reshape(2, -1) for p in facts["fingerprint"]]
+    rows = []
+    for (a, b), offsets in _candidates([codes for codes, _ in halves]).items():
+        found = compare(halves[a], halves[b], offsets, threshold)
+        if found:
+            rows.append((names[a], names[b], *found))
+    return pd.DataFrame(sorted(rows), columns=COLUMNS)
+
+
+def compare(a: np.ndarray, b: np.ndarray, offsets: list[int], threshold: float) -> tuple[float, float] | None:
+    """Similarity and agreement of two fingerprints, shape (2, frames) each, if they are one sound; else None."""
+    halves = (int(np.count_nonzero(codes)) // 2 for codes in (a[0], b[0]))
+    shortest = max(MIN_FRAMES, min(*halves, SURE_FRAMES))
+    found = []
+    near = [o for o in offsets if code_agreement(a[0], b[0], o)[0] >= LIKE_CODES / 2]  # most candidates end here
+    for offset in {o + step for o in near for step in (-1, 0, 1)}:
+        agreement, frames = code_agreement(a[0], b[0], offset)
+        sure = agreement - SHORT_ALLOWANCE / max(frames * HOP_S, HOP_S) ** 0.5
+        if frames < shortest or sure < LIKE_CODES:
+            continue
+        similarity = envelope_similarity(a[1], b[1], offset)
+        if sure >= SAME_CODES or (similarity >= threshold and frames >= LIKE_FRAMES):
+            found.append((round(similarity, 4), round(agreement, 4)))
+    return max(found, default=None)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray, offset: int) -> tuple[np.ndarray, np.ndarray]:
+    """What of ``a`` and ``b`` lies together when b's first frame lies at a's frame ``offset``; the same shapes."""
+    start, end = max(0, offset), max(0, offset, min(len(a), len(b) + offset))
+    return a[start:end], b[start - offset : end - offset]
+
+
+def code_agreement(a: np.ndarray, b: np.ndarray, offset: int) -> tuple[float, int]:
+    """1 - 2 x the share of differing bits of codes (1 equal, 0 as by chance), and the frames with sound in both."""
+    x, y = _overlap(a, b, offset)
+    heard = (x != 0) & (y != 0)
+    frames = int(heard.sum())
+    return 1 - 2 * float((np.bitwise_count(x ^ y) * heard).sum()) / (8 * max(frames, 1)), frames
+
+
+def envelope_similarity(a: np.ndarray, b: np.ndarray, offset: int) -> float:
+    """Correlation (-1 to 1) of the amplitudes of two envelopes, at the best of ``offset`` and half a frame around."""
+    x, y = (np.square(part.astype(np.float64)) for part in _overlap(a, b, offset))
+    smooth = (y[:-2] + 2 * y[1:-1] + y[2:]) / 4
+    between = (x[:-1] + x[1:]) / 2  # x half a frame later, as smooth as y
+    shifted = (between[1:], (between[:-1] + between[1:]) / 2, between[:-1])
+    return max(_correlation(part, smooth) for part in shifted)
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    x, y = x - x.mean(), y - y.mean()
+    return float(x @ y / max(np.sqrt((x @ x) * (y @ y)), 1e-12))
+
+
+def _candidates(prints: list[np.ndarray]) -> dict[tuple[int, int], list[int]]:
+    """Pairs (a < b) of recordings that agree around a common key, with their likeliest offsets."""
+    codes = np.concatenate([np.zeros(0, np.uint8), *prints])
+    ends = np.cumsum([len(p) for p in prints], dtype=np.int64)
+    owner = np.repeat(np.arange(len(prints), dtype=np.int32), [len(p) for p in prints])
+    found: dict[tuple[int, int], dict[int, float]] = {}
+    for at, other in _hits(codes, ends, owner):
+        agreement = _around(codes, owner, at, other)
+        for i in np.flatnonzero(agreement >= SEED_AGREEMENT):
+            a, b = int(owner[at[i]]), int(owner[other[i]])
+            starts = [int(ends[r]) - len(prints[r]) for r in (a, b)]
+            offset = int(at[i]) - starts[0] - (int(other[i]) - starts[1])
+            offsets = found.setdefault((a, b), {})
+            offsets[offset] = max(offsets.get(offset, 0.0), float(agreement[i]))
+    return {pair: sorted(o, key=lambda k: (-o[k], k))[:OFFSETS] for pair, o in found.items()}
+
+
+def _hits(codes: np.ndarray, ends: np.ndarray, owner: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Positions (in ``codes``) of equal keys in two recordings, the earlier recording's first."""
+    keys, places = _keys(codes, ends, owner)
+    order = np.argsort(keys, kind="stable")
+    keys, places = keys[order], places[order]
+    for step in range(1, NEIGHBOURS + 1):
+        equal = np.flatnonzero(keys[:-step] == keys[step:])
+        at, other = places[equal], places[equal + step]
+        differ = owner[at] != owner[other]
+        at, other = at[differ], other[differ]
+        for chunk in range(0, len(at), 100_000):
+            yield at[chunk : chunk + 100_000], other[chunk : chunk + 100_000]
+
+
+def _keys(codes: np.ndarray, ends: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keys (uint64) and their positions, ascending: about KEYS a recording, chosen by hash, so that copies agree."""
+    lengths = np.diff(ends, prepend=0)
+    size = key_bytes(int(np.minimum(lengths, KEYS).sum()))
+    span = (size - 1) * KEY_STEP
+    parts = [(np.zeros(0, np.uint64), np.zeros(0, np.int64))]
+    for start in range(0, max(0, len(codes) - span), CHUNK):
+        count = min(CHUNK, len(codes) - span - start)
+        places = np.arange(start, start + count)
+        keys, heard = np.zeros(count, np.uint64), places + span < ends[owner[places]]
+        for i in range(size):
+            part = codes[start + i * KEY_STEP :][:count]
+            keys = (keys << np.uint64(8)) | part
+            heard &= part != 0
+        hashed = (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
+        heard &= hashed * lengths[owner[places]].astype(np.uint64) < np.uint64(KEYS << 32)
+        parts.append((keys[heard], places[heard]))
+    return np.concatenate([k for k, _ in parts]), np.concatenate([p for _, p in parts])
+
+
+def key_bytes(keys: int) -> int:
+    """Bytes of a key in a collection of so many: each holds some 6 bits, and a few chance meetings are fine."""
+    return int(np.clip(np.ceil((np.log2(max(keys, 2)) - 1.5) / 6), 3, 8))
+
+
+def _around(codes: np.ndarray, owner: np.ndarray, at: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """`code_agreement` over the AROUND frames on each side of each hit, shape of ``at``."""
+    reach = np.arange(-AROUND, AROUND)
+    i, j = (np.clip(p[:, None] + reach, 0, len(codes) - 1) for p in (at, other))
+    x, y = codes[i], codes[j]
+    heard = (owner[i] == owner[at][:, None]) & (owner[j] == owner[other][:, None]) & (x != 0) & (y != 0)
+    differing = (np.bitwise_count(x ^ y) * heard).sum(axis=1)
+    return 1 - 2 * differing / np.maximum(8 * heard.sum(axis=1), 1)
