@@ -65,13 +65,14 @@ def show(summary: Summary, console: Console, where_to_look: Mapping[str, str]) -
         console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False)
     console.print(_table("Recordings", summary.recordings))
     console.print(_table("Parts", summary.subjects))
-    console.print(_table("Scores on held-out subjects (95 % interval)", _scores(summary)))
+    console.print(_table("Scores on held-out subjects (95 % interval)", summary.score_rows()))
     console.print(_table("Each class (resnet34)", summary.per_class))
     if summary.planted:
         caught = sum(row["caught"] for row in summary.planted)
         console.print(_table(f"Planted faults: {caught} of {len(summary.planted)} caught", summary.planted))
     elif summary.quarantine:
-        console.print(_table("Quarantined (first 10)", summary.quarantine[:10]))
+        shown = " (first 10)" if len(summary.quarantine) > 10 else ""
+        console.print(_table(f"Quarantined: {len(summary.quarantine)}{shown}", summary.quarantine[:10]))
     seconds = " · ".join(f"{stage} {value:.1f}" for stage, value in summary.seconds.items())
     console.print(f"Seconds     {seconds}", highlight=False)
     console.print(f"Data set    {summary.dataset_version[:12]}", highlight=False)
@@ -80,15 +81,6 @@ def show(summary: Summary, console: Console, where_to_look: Mapping[str, str]) -
     console.print(f"Data Docs   open {escape(summary.data_docs)}", highlight=False, soft_wrap=True)
     for name, text in where_to_look.items():
         console.print(f"{name:<12}{escape(text)}", highlight=False, soft_wrap=True)
-
-
-def _scores(summary: Summary) -> list[dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {}
-    for score in summary.scores:
-        name = score["metric"].replace("balanced_", "bal. ").replace("_", "-")
-        row = rows.setdefault(name, {"metric": name})
-        row[score["model"]] = f"{score['value']:.3f} ({score['low']:.3f}-{score['high']:.3f})"
-    return list(rows.values())
 
 
 def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:

@@ -30,7 +30,10 @@ def run_pipeline(config: RunConfig, verbose: bool = False) -> None:
     with prefect_api(store.path("logs/prefect-server.log")) as temporary:
         if temporary:  # links open in `heartbeat up`, which shows the same database: PREFECT_HOME is in the store
             os.environ.setdefault("PREFECT_UI_URL", f"http://{HOST}:4200")
-        with console.status("loading" if temporary is None else "starting a temporary Prefect server"):
+        doing = "loading" if temporary is None else "starting a temporary Prefect server"
+        if not console.is_terminal:
+            console.print(f"  {doing}")
+        with console.status(doing):
             from prefect.utilities.urls import url_for
 
             from flows.console import Terminal, show
@@ -69,7 +72,7 @@ def _in_a_sentence(log: Path) -> Iterator[None]:
 def where_to_look(store: Path, model_url: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:
     """The addresses of a run's pages by name, after what starts the servers that are not running."""
     mlflow_runs = prefect_runs and answers(f"{model_url.split('/#')[0]}/health")
-    start = {} if mlflow_runs else {"Start UIs": up_command(store)}
+    start = {} if mlflow_runs else {"First start": up_command(store)}
     pages = {"Prefect UI": flow_url, "MLflow UI": model_url}
     return {"Prefect UI": flow_url, **start, **pages} if prefect_runs else {**start, **pages}
 

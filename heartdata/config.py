@@ -1,6 +1,7 @@
 """The configuration of a whole run: one frozen object, refused when a key is unknown or a value out of range."""
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -209,14 +210,25 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def _sentence(error: Any) -> str:
     """One fault that pydantic found, as a sentence with the dotted key."""
-    place = [str(part) for part in error["loc"]]
+    place, chosen = [str(part) for part in error["loc"]], ""
     if len(place) > 1 and place[0] == "source" and place[1] in SOURCES:  # pydantic names the chosen source
-        place.pop(1)
+        chosen = place.pop(1)
     key = ".".join(place)
     if error["type"] == "extra_forbidden":
-        return f"unknown configuration key {key!r}"
+        return f"unknown configuration key {key!r}{_did_you_mean(place, chosen)}"
     if error["type"] == "missing":
         return f"{key} is needed" + (": give it with --data" if key == "source.data" else "")
     if error["type"] == "secret":  # never shown
         return f"{key} {error['msg']}"
     return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _did_you_mean(place: list[str], source: str) -> str:
+    """The key that was probably meant, or those that there are."""
+    known: Any = RunConfig
+    for part in place[:-1]:
+        field = getattr(known, "model_fields", {}).get(part)
+        known = SOURCES.get(source) if part == "source" else field.annotation if field else None
+    names = list(getattr(known, "model_fields", ()))
+    close = get_close_matches(place[-1], names, n=1)
+    return f": did you mean {close[0]}?" if close else f"; there are: {', '.join(names)}" if names else ""

@@ -39,8 +39,10 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
         with contextlib.redirect_stdout(io.StringIO()):  # torch announces downloads there
             weights = ResNet34_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError, HTTPException) as error:
+        kept = Path(torch.hub.get_dir()) / "checkpoints" / Path(ResNet34_Weights.IMAGENET1K_V1.url).name
+        reason = getattr(error, "reason", error)  # urllib wraps what went wrong
         raise ConfigError(
-            f"ImageNet weights cannot be had ({error}): bring them once, or set training.init=random"
+            f"ImageNet weights cannot be had ({reason}); bring them once as {kept}, or set training.init=random"
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -7,12 +7,15 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from heartdata.dataset import Shards
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.store import Store
 
+OCTAVES_HZ = (50, 100, 200, 400, 800, 1600, 3200)
+DRIFT_BARS = 12  # the commonest of many names are drawn
 _plain_text = rc_context({"text.parse_math": False})  # a dollar in a name is a dollar
 
 
@@ -29,15 +32,19 @@ def training_curves(history: pd.DataFrame, best_epoch: int, note: str = "") -> b
     """Losses and validation macro-F1 over epochs, the kept epoch marked."""
     figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
     loss, score = figure.subplots(1, 2)
-    loss.plot(history["epoch"], history["train_loss"], label="training")
-    loss.plot(history["epoch"], history["valid_balanced_loss"], label="validation, classes balanced")
-    score.plot(history["epoch"], history["valid_macro_f1"], color="#13795b", label="validation macro-F1 (windows)")
+    epoch = history["epoch"] + 1  # people count from one
+    loss.plot(epoch, history["train_loss"], label="training")
+    loss.plot(epoch, history["valid_balanced_loss"], label="validation, classes balanced")
+    score.plot(epoch, history["valid_macro_f1"], color="#13795b", label="validation macro-F1 (windows)")
     score.set_ylim(0, 1.02)
     loss.set_yscale("log")  # early epochs from random weights may be off by powers of ten
+    loss.yaxis.set_major_formatter("{x:g}")
+    loss.yaxis.set_minor_formatter(NullFormatter())
     for axes, title in ((loss, "Cross entropy"), (score, "Macro-F1")):
-        axes.axvline(best_epoch, color="#9aa5b1", linestyle="--", linewidth=1, label="epoch kept")
+        axes.axvline(best_epoch + 1, color="#9aa5b1", linestyle="--", linewidth=1, label="epoch kept")
         axes.set_title(title)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     return _png(figure, note)
@@ -95,6 +102,11 @@ def spectrogram_sheet(
     manifest: pd.DataFrame, store: Store, config: SpectrogramConfig, note: str = "", each: int = 3
 ) -> bytes:
     """``each`` training examples a class, as the network sees them."""
+    import librosa
+
+    centres_hz = librosa.mel_frequencies(config.mel_bands + 2, fmin=config.low_hz, fmax=config.high_hz)[1:-1]
+    told_hz = [hz for hz in OCTAVES_HZ if centres_hz[0] <= hz <= centres_hz[-1]]
+    at = np.interp(told_hz, centres_hz, np.arange(config.mel_bands) + 0.5)
     train = manifest[manifest["part"] == "train"]
     classes = sorted(train["label"].unique())
     figure = Figure(figsize=(3.4 * each + 0.6, 1.7 * len(classes) + 0.7), dpi=80, layout="constrained")
@@ -109,10 +121,39 @@ def spectrogram_sheet(
                 extent=(0, len(spectrogram) * config.hop_s, 0, config.mel_bands),
             )  # fmt: skip
             axes.set_title(row.recording_id, fontsize=7)
+            axes.set_yticks(at, [str(hz) for hz in told_hz])
             axes.tick_params(labelsize=7)
         for axes in axes_row[len(examples) :]:
             axes.set_axis_off()
-        axes_row[0].set_ylabel(f"{name}\nmel band", fontsize=8)
+        axes_row[0].set_ylabel(f"{name}\nHz (mel)", fontsize=8)
     for axes in grid[-1]:
         axes.set_xlabel("s", fontsize=8)
+    return _png(figure, note)
+
+
+@_plain_text
+def drift_picture(changes: pd.DataFrame, drifted: float, note: str = "") -> bytes:
+    """Shares of each quantity then and now (rows of `heartdata.drift.changes`); red where the index is above ``drifted``."""
+    columns = min(3, max(1, len(changes)))
+    rows = -(-len(changes) // columns)
+    figure = Figure(figsize=(4.2 * columns, 2.8 * rows + 0.4), dpi=100, layout="constrained")
+    grid = figure.subplots(max(rows, 1), columns, squeeze=False).ravel()
+    for axes, row in zip(grid, changes.itertuples(index=False), strict=False):
+        shares = row.counts / row.counts.sum().clip(lower=1)
+        shares = (
+            shares.loc[shares.sum(axis=1).nlargest(DRIFT_BARS).index.sort_values()]
+            if len(shares) > DRIFT_BARS
+            else shares
+        )
+        at = np.arange(len(shares))
+        axes.barh(at - 0.2, shares["before"], 0.4, label="last accepted", color="#9aa5b1")
+        axes.barh(at + 0.2, shares["after"], 0.4, label="now", color="#c0392b" if row.drift > drifted else "#1f77b4")
+        axes.set_yticks(at, [str(name)[:24] for name in shares.index], fontsize=7)
+        axes.invert_yaxis()
+        axes.set_title(f"{row.quantity}: PSI {row.psi:.3f}", fontsize=9)
+        axes.tick_params(axis="x", labelsize=7)
+    for axes in grid[len(changes) :]:
+        axes.set_axis_off()
+    if len(changes):
+        grid[0].legend(fontsize=7)
     return _png(figure, note)

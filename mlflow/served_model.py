@@ -21,7 +21,7 @@ class HeartSoundModel(mlflow.pyfunc.PythonModel):
         self.predictor = Predictor.load(context.artifacts["weights"], context.artifacts["config"])
         log_mel(np.zeros(4000, np.float32), 4000, self.predictor.config.spectrogram)  # the first call is slow
 
-    def predict(self, context, model_input, params=None):
+    def predict(self, context, model_input: pd.DataFrame, params=None):
         """One row an input: ``label``, ``error`` (why there is no label, or None) and ``p_<class>``."""
         from heartdata.errors import BadAudio
 

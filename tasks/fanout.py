@@ -23,7 +23,9 @@ def fan_out(task: Task, shards: Sequence[Shard], stage: str, **inputs: Any) -> l
         sizes = {f.task_run_id: len(s.recordings) for f, s in zip(futures, shards, strict=True)}
         done = fresh = 0
         for future in as_completed(futures):
+            future.wait()  # else the state is the server's last word, which may lag
             done += sizes[future.task_run_id]
             fresh += future.state.name != "Cached"
-            advance(done, detail=f"{done} recordings; {fresh} of {len(shards)} shards were new")
+            news = f"{fresh} of {len(shards)} shards were new" if fresh else "nothing new"
+            advance(done, detail=f"{done} recordings; {news}")
         return [future.result() for future in futures]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Protocol
 
+from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 
@@ -74,5 +75,7 @@ def track(stage: str, total: int = 1, unit: str = "") -> Iterator[Tracker]:
     tracker = Tracker(stage, total, unit)
     yield tracker
     _Run.seconds[stage] = monotonic() - started_s
+    if FlowRunContext.get() or TaskRunContext.get():
+        get_run_logger().info("%s: %s", stage, tracker.detail or "done")
     if _Run.display:
         _Run.display.finished(stage, _Run.seconds[stage], tracker.detail)

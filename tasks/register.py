@@ -29,6 +29,7 @@ VERSION = "2"
 ALIAS = "challenger"
 KEY_TAG = "heartbeat.key"
 PROCESS_TAG = "heartbeat.process"
+MADE = "Scores on made sounds prove that the pipeline works, nothing more"
 AGREE = 1e-3  # the served model's probabilities and those evaluated
 SERVED_MODEL = Path(heartdata.__file__).parents[1] / "mlflow" / "served_model.py"
 SERVED_NEEDS = ("mlflow", "librosa", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy",
@@ -131,14 +132,22 @@ def _log_run(
     warnings.filterwarnings("ignore", module="mlflow")  # its hints are about choices made on purpose below
     figures = store.read_frame(evaluation.figures, FIGURES)
     run_name = f"{config.source.name}-{manifest.digest[:8]}-{model.weights.digest[:8]}"
+    description = (
+        f"Source {config.source.name}, data set {manifest.digest[:12]}, macro-F1 {figures['value'][0]:.3f} on held-out "
+        f"subjects. {note_on(config)}."
+    )
     with mlflow.start_run(
-        experiment_id=experiment, run_name=run_name, tags={KEY_TAG: key, **_tags(manifest, model, config)}
+        experiment_id=experiment,
+        run_name=run_name,
+        description=description,
+        tags={KEY_TAG: key, **_tags(manifest, model, config)},
     ) as run:
         mlflow.log_params(_flat(config.model_dump(mode="json")))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         _log_dataset(manifest, config, store)
         info = _log_model(model, store)
         for row in store.read_frame(model.history, HISTORY).to_dict("records"):
+            row["epoch_seconds"] = row.pop("seconds")
             mlflow.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
         final = {f"{m.replace(' ', '_')}.{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy()}
         ours = {f"test_{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy() if m == "resnet34"}
@@ -156,7 +165,7 @@ def _log_run(
     return client.create_model_version(
         name, source=info.model_uri, run_id=run.info.run_id, model_id=info.model_id,
         tags={"dataset_version": manifest.digest, KEY_TAG: key},
-        description=f"Data set {manifest.digest[:12]}, macro-F1 {figures['value'][0]:.3f} on held-out subjects. Research use only.",
+        description=description,
     )  # fmt: skip
 
 
@@ -167,6 +176,11 @@ def _of_each_class(evaluation: Evaluation) -> dict[str, float]:
         for name, figures in evaluation.per_class.items()
         for metric, value in figures.items()
     }
+
+
+def note_on(config: RunConfig) -> str:
+    """What every figure of a run is to be read with."""
+    return MADE if config.source.name == "demo" else "Research use only"
 
 
 def _ensure_registered_model(client: Any, name: str) -> None:
@@ -240,7 +254,7 @@ def _check_served(uri: str, model: TrainedModel, evaluation: Evaluation, recordi
     frame = store.read_frame(recordings, RECORDINGS).set_index("recording_id")
     audio = read_bytes(frame.loc[first["recording_id"], "uri"], first["sha256"])
     served = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({"audio": [audio]})).iloc[0]
-    if served["error"] is not None:
+    if pd.notna(served["error"]):
         raise HeartbeatError(f"the logged model refuses {first['recording_id']} ({served['error']}): not registered")
     for name in (f"p_{c}" for c in model.classes):
         if not abs(served[name] - first[name]) <= AGREE:

@@ -80,7 +80,10 @@ class StageKey(CachePolicy):
         results = get_result_store()
         for rebuild in itertools.count():
             candidate = key if rebuild == 0 else f"{key}-rebuild{rebuild}"
-            if not results.exists(candidate) or self.valid(results.read(candidate).result, store):
+            if not results.exists(candidate):
+                return candidate
+            if self.valid(results.read(candidate).result, store):
+                progress.unchanged(self.stage)
                 return candidate
         raise AssertionError("unreachable")
 
@@ -94,12 +97,6 @@ def is_transient(task: Task, task_run: TaskRun, state: State) -> bool:
     except Exception:
         return False
     return False
-
-
-def report_cached(task: Task, task_run: TaskRun, state: State) -> None:
-    """Tell the terminal that a stage had nothing to do."""
-    if state.name == "Cached":
-        progress.unchanged(task.name)
 
 
 def stage(
@@ -119,5 +116,4 @@ def stage(
         retry_jitter_factor=0.5,
         retry_condition_fn=is_transient,
         timeout_seconds=timeout_s,
-        on_completion=[report_cached],
     )

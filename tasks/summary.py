@@ -18,10 +18,11 @@ from heartdata.store import Artifact, Store, atomic_write
 from tasks import progress
 from tasks.evaluate import Evaluation
 from tasks.register import Registered
+from tasks.registry import connect
 from tasks.train import TrainedModel
 from tasks.validate import Checked
 
-MADE = "Scores on made sounds prove that the pipeline works, nothing more."
+FEW_SUBJECTS = 20
 
 
 class Summary(BaseModel):
@@ -43,6 +44,14 @@ class Summary(BaseModel):
     data_docs: str
     latest: str
 
+    def score_rows(self) -> list[dict[str, str]]:
+        """One row a metric: what each model reached, with its interval."""
+        rows: dict[str, dict[str, str]] = {}
+        for score in self.scores:
+            row = rows.setdefault(score["metric"], {"metric": score["metric"].replace("_", " ")})
+            row[score["model"]] = f"{score['value']:.3f} ({score['low']:.3f}-{score['high']:.3f})"
+        return list(rows.values())
+
 
 @task(name="summary", cache_policy=NO_CACHE)
 def summarise(
@@ -54,15 +63,16 @@ def summarise(
     accepted = store.read_frame(checked.accepted, ACCEPTED)
     quarantine = store.read_frame(checked.quarantine, QUARANTINE)
     seen = store.read_frame(manifest, MANIFEST)
+    figures = store.read_frame(evaluation.figures, FIGURES)
     summary = Summary(
         recordings=_recordings_by_class(listed, accepted, quarantine, seen),
         subjects=_subjects_by_part(seen),
-        scores=store.read_frame(evaluation.figures, FIGURES).to_dict("records"),
+        scores=figures.to_dict("records"),
         per_class=[{"label": name, **_rounded(row)} for name, row in evaluation.per_class.items()],
         quarantine=quarantine[["recording_id", "check", "reason"]].to_dict("records"),
         planted=_planted(listed, quarantine),
         seconds=progress.seconds(),
-        notes=_notes(recordings, accepted, seen, model, config),
+        notes=_notes(recordings, accepted, seen, figures, model, config),
         dataset_version=manifest.digest,
         model=registered.name,
         model_version=registered.version,
@@ -71,6 +81,7 @@ def summarise(
         data_docs=str(store.path(checked.docs) / "index.html"),
         latest=str(store.path("latest")),
     )
+    connect(config.registry, store).set_tag(registered.run_id, "data_docs", summary.data_docs)
     _publish(store, recordings, checked, manifest, evaluation)
     page = markdown(summary, config)
     with atomic_write(store.path("latest/summary.md")) as file:
@@ -126,17 +137,43 @@ def _planted(listed: pd.DataFrame, quarantine: pd.DataFrame) -> list[dict[str, A
 
 
 def _notes(
-    recordings: Artifact, accepted: pd.DataFrame, seen: pd.DataFrame, model: TrainedModel, config: RunConfig
+    recordings: Artifact,
+    accepted: pd.DataFrame,
+    seen: pd.DataFrame,
+    figures: pd.DataFrame,
+    model: TrainedModel,
+    config: RunConfig,
 ) -> list[str]:
     notes = [str(text) for name, text in recordings.counts.items() if name.startswith("note_")]
     unused = accepted[accepted["label"].notna() & ~accepted["recording_id"].isin(seen["recording_id"])]
-    if len(unused):
-        names = ", ".join(sorted(unused["collection"].unique()))
-        notes.append(f"{len(unused)} labelled recordings of {names} were checked but not used: see split.collections")
+    in_use = config.split.collections
+    others = unused[~unused["collection"].isin(in_use)] if in_use is not None else unused.iloc[:0]
+    if len(others):
+        names = ", ".join(sorted(others["collection"].unique()))
+        notes.append(f"{len(others)} labelled recordings of {names} were checked but not used: see split.collections")
+    if len(unused) > len(others):
+        left_out = len(unused) - len(others)
+        notes.append(f"{left_out} labelled recordings were left out by split.strategy={config.split.strategy}")
+    tested = seen.loc[seen["part"] == "test", "group"].nunique()
+    if tested < FEW_SUBJECTS:
+        notes.append(
+            f"Only {tested} subjects were held out to test on: the intervals are wide and may still be too narrow"
+        )
+    notes += _no_better_than(figures)
     nowhere = seen["subject"].isna()
     if nowhere.any():
         notes.append(f"{int(nowhere.sum())} recordings name no subject: each counts as its own")
     return [*notes, model.note] if model.note else notes
+
+
+def _no_better_than(figures: pd.DataFrame) -> list[str]:
+    """A note when a baseline's macro-F1 is within the model's interval: then nothing is known to have been heard."""
+    macro_f1 = figures[figures["metric"] == "macro_f1"].set_index("model")
+    ours, others = macro_f1.loc["resnet34"], macro_f1.drop("resnet34")["value"]
+    return [
+        f"The model is not clearly better than {others.idxmax()}: macro-F1 {ours['value']:.3f} "
+        f"({ours['low']:.3f}-{ours['high']:.3f}) against {others.max():.3f}"
+    ] * bool(others.max() >= ours["low"])
 
 
 def _publish(store: Store, recordings: Artifact, checked: Checked, manifest: Artifact, evaluation: Evaluation) -> None:
@@ -154,18 +191,10 @@ def _publish(store: Store, recordings: Artifact, checked: Checked, manifest: Art
     for name, artifact in files.items():
         with store.path(artifact.name).open("rb") as source, atomic_write(store.path(f"latest/{name}")) as file:
             shutil.copyfileobj(source, file)
-    refused = store.read_frame(checked.quarantine, QUARANTINE)
-    where = store.read_frame(recordings, RECORDINGS)[["recording_id", "uri"]]
-    with atomic_write(store.path("latest/quarantine.csv")) as file:
-        refused.merge(where, on="recording_id").to_csv(file, index=False)
 
 
 def markdown(summary: Summary, config: RunConfig) -> str:
     """The summary as one page."""
-    scores = [
-        {"model": s["model"], s["metric"]: f"{s['value']:.3f} ({s['low']:.3f}-{s['high']:.3f})"} for s in summary.scores
-    ]
-    by_model = pd.DataFrame(scores).groupby("model", sort=False).first().reset_index().to_dict("records")
     sections = [
         f"# {config.source.name}: {summary.model} version {summary.model_version}",
         f"[Open the model in MLflow]({summary.model_url}) · run `{summary.run_id}` · "
@@ -176,7 +205,7 @@ def markdown(summary: Summary, config: RunConfig) -> str:
         "## Subjects and recordings of each part",
         _table(summary.subjects),
         "## Scores on held-out subjects (95 % interval, bootstrap over subjects)",
-        _table(by_model),
+        _table(summary.score_rows()),
         "## Each class (resnet34, held-out subjects)",
         _table(summary.per_class),
     ]

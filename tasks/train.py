@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from prefect import get_run_logger, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -48,6 +48,13 @@ def initial_weights(init: str, registry: RegistryConfig, store: Store) -> Initia
 
     Not cached: what can be had may change, and the answer is part of the training's cache key.
     """
+    with track("initial weights") as advance:
+        found = _resolved(init, registry, store)
+        advance(1, 1, found.note or found.kind)
+        return found
+
+
+def _resolved(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
     if init == "random":
         return InitialWeights(kind="random")
     from heartdata.model import imagenet_weights, read_weights
@@ -58,9 +65,7 @@ def initial_weights(init: str, registry: RegistryConfig, store: Store) -> Initia
         except ConfigError as error:
             if init == "imagenet":
                 raise
-            note = f"Training starts from random weights: {error}"
-            get_run_logger().warning(note)
-            return InitialWeights(kind="random", note=note)
+            return InitialWeights(kind="random", note=f"Training starts from random weights: {error}")
     if init.startswith("models:/"):
         connect(registry, store)
         return InitialWeights(kind=init, weights=_keep(_from_registry(init), store))
@@ -115,7 +120,7 @@ def train(
             dataset_version=manifest.digest,
             init=initial.kind,
         )
-        advance(total, total, f"best epoch {trained.best_epoch} of {trained.history.num_rows}")
+        advance(total, total, f"best epoch {trained.best_epoch + 1} of {trained.history.num_rows}")
         return TrainedModel(
             weights=store.write_bytes("models", ".safetensors", weights_bytes(trained.net)),
             config=store.write_bytes("models", ".json", model.model_dump_json(indent=2).encode()),

@@ -52,7 +52,7 @@ def recordings(tmp_path_factory) -> Path:
 
 BAD_INPUT = [
     (["--source", "table", "--data", "{r}/absent.csv"], "absent.csv does not exist"),
-    (["--source", "table", "--data", "{r}"], "is a folder: give the table itself"),
+    (["--source", "table", "--data", "{r}"], "is a folder without one sub-folder of recordings for each class"),
     (["--source", "table", "--data", "{r}/no_label.csv"], "has no label column"),
     (["--source", "table", "--data", "{r}/empty.csv"], "has no rows"),
     (["--source", "table", "--data", "{r}/binary.csv"], "is not UTF-8 text"),
@@ -151,7 +151,7 @@ def test_where_to_look_names_a_command_that_works_from_here(tmp_path: Path, monk
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     shown = where_to_look(Path("/out"), "http://127.0.0.1:1/#/models/x/versions/1", "http://here/run", False)
     assert list(shown.items()) == [
-        ("Start UIs", "heartbeat up --store /out"),
+        ("First start", "heartbeat up --store /out"),
         ("Prefect UI", "http://here/run"),
         ("MLflow UI", "http://127.0.0.1:1/#/models/x/versions/1"),
     ]

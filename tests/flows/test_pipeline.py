@@ -64,7 +64,7 @@ def work(monkeypatch) -> Counter:
 
 
 def challenger(root: Path) -> int:
-    return int(registry(root).get_model_version_by_alias("heartbeat", "challenger").version)
+    return int(registry(root).get_model_version_by_alias("heartbeat-demo", "challenger").version)
 
 
 def test_every_planted_fault_is_caught(first):
@@ -91,7 +91,7 @@ def test_files_for_people_are_there(first, root: Path):
 
 def test_registry_holds_the_run_whole(first, root: Path):
     found = registry(root)
-    version = found.get_model_version_by_alias("heartbeat", "challenger")
+    version = found.get_model_version_by_alias("heartbeat-demo", "challenger")
     assert int(version.version) == first.model_version == 1
     run = found.get_run(version.run_id)
     assert run.data.params["spectrogram.mel_bands"] == "64"
@@ -101,6 +101,7 @@ def test_registry_holds_the_run_whole(first, root: Path):
     assert {s["metric"] for s in first.scores} == {"macro_f1", "balanced_accuracy", "accuracy", "auroc"}
     assert run.data.metrics["test_macro_f1"] == pytest.approx(first.scores[0]["value"])
     assert run.info.status == "FINISHED"
+    assert run.data.tags["data_docs"] == first.data_docs
     assert len(run.inputs.dataset_inputs) == 3
     assert run.data.metrics["test_f1.murmur"] == pytest.approx(float(first.per_class[2]["f1"]), abs=1e-3)
     assert [row["label"] for row in first.per_class] == ["artifact", "extrasystole", "murmur", "normal"]
@@ -112,7 +113,7 @@ def test_registered_model_takes_audio_bytes(first, root: Path, monkeypatch, tmp_
 
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     registry(root)
-    model = mlflow.pyfunc.load_model("models:/heartbeat@challenger")
+    model = mlflow.pyfunc.load_model("models:/heartbeat-demo@challenger")
     good = tmp_path / "good.flac"
     soundfile.write(good, beats(), 4000)
     nan = tmp_path / "nan.wav"
@@ -131,7 +132,7 @@ def test_no_pickle_in_the_model(first, root: Path):
     assert not [p for p in files if p.suffix in (".pkl", ".pt", ".pth")]
 
 
-ALWAYS = {"inventory", "gather facts", "gather spectrograms", "initial weights", "summary"}
+ALWAYS = {"inventory", "last accepted", "accept", "gather facts", "gather spectrograms", "initial weights", "summary"}
 
 
 def task_states(run_name: str) -> dict[str, set[str]]:
@@ -154,7 +155,7 @@ def test_nothing_changed_does_no_work_twice(first, root: Path, work: Counter):
     states = task_states("heartbeat")
     assert states.keys() >= {"measure shard", "validate", "split", "spectrogram shard", "manifest", "train", "register"}
     assert {name for name, ended in states.items() if ended != {"Cached"}} <= ALWAYS | {"measure", "spectrograms"}
-    assert len(registry(root).search_model_versions("name = 'heartbeat'")) == 1
+    assert len(registry(root).search_model_versions("name = 'heartbeat-demo'")) == 1
 
 
 def test_training_setting_renders_nothing(first, root: Path, work: Counter):
@@ -173,13 +174,13 @@ def test_going_back_to_earlier_settings_makes_that_version_the_challenger(first,
 
 
 def test_training_starts_from_a_registered_model(first, root: Path, work: Counter):
-    heartbeat(tiny(root, training__init=f"models:/heartbeat/{first.model_version}", training__frozen_epochs=0))
+    heartbeat(tiny(root, training__init=f"models:/heartbeat-demo/{first.model_version}", training__frozen_epochs=0))
     assert work == {"trained": 1}
-    newest = registry(root).get_model_version_by_alias("heartbeat", "challenger")
+    newest = registry(root).get_model_version_by_alias("heartbeat-demo", "challenger")
     assert int(newest.version) > first.model_version
-    assert registry(root).get_run(newest.run_id).data.tags["init"] == f"models:/heartbeat/{first.model_version}"
+    assert registry(root).get_run(newest.run_id).data.tags["init"] == f"models:/heartbeat-demo/{first.model_version}"
     with pytest.raises(ConfigError, match="is not in the registry"):
-        heartbeat(tiny(root, training__init="models:/heartbeat/999"))
+        heartbeat(tiny(root, training__init="models:/heartbeat-demo/999"))
 
 
 def test_spectrogram_setting_measures_nothing(first, root: Path, work: Counter):

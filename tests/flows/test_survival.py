@@ -66,7 +66,7 @@ def test_killed_at_every_stage_ends_as_if_undisturbed(prefect_server, tmp_path: 
     assert contents(store) == contents(tmp_path / "undisturbed")
 
     client = registry(store)
-    assert len(client.search_model_versions("name = 'heartbeat'")) == 1
+    assert len(client.search_model_versions("name = 'heartbeat-demo'")) == 1
     runs = client.search_runs([client.get_experiment_by_name("heartbeat").experiment_id])
     assert sorted(r.info.status for r in runs) == ["FINISHED", "KILLED"]
 

@@ -26,7 +26,7 @@ from tasks.measure import file_shards, measure_shard
 from tasks.registry import connect
 from tasks.spectrograms import spectrogram_shard
 from tasks.train import initial_weights
-from tasks.validate import accepted_of, validate
+from tasks.validate import accept, last_accepted, validate
 
 
 def shard_of(*paths: Path) -> Shard:
@@ -83,28 +83,46 @@ def table_of(tmp_path: Path, labels: list[str]) -> TableSource:
     return TableSource(data=tmp_path / "recordings.csv")
 
 
+def facts_of(recordings: Artifact, store: Store) -> Artifact:
+    files = tuple(file for shard in file_shards(recordings, store) for file in shard.recordings)
+    return measure_shard.fn(Shard(0, files), MeasureConfig(), store)
+
+
 def checked(source: TableSource, store: Store):
     recordings = inventory.fn(source, store)
-    files = tuple(file for shard in file_shards(recordings, store) for file in shard.recordings)
-    facts = measure_shard.fn(Shard(0, files), MeasureConfig(), store)
-    return validate.fn(recordings, facts, ValidationConfig(), None, store)
+    return validate.fn(recordings, facts_of(recordings, store), ValidationConfig(), None, None, store)
 
 
 def test_one_class_stops_with_a_sentence(store: Store, tmp_path: Path):
-    result = checked(table_of(tmp_path, ["normal"] * 12), store)
+    source = table_of(tmp_path, ["normal"] * 12)
+    result = checked(source, store)
     assert (store.path(result.docs) / "index.html").is_file()
     with pytest.raises(DataRefused, match="at least two labels; these have: normal"):
-        accepted_of(result, store)
+        accept.fn(result, inventory.fn(source, store), source, None, store)
+    assert store.path("latest/quarantine.csv").read_text().startswith("recording_id,")
 
 
-def test_good_table_is_accepted(store: Store, tmp_path: Path):
-    result = checked(table_of(tmp_path, ["normal", "murmur"] * 6), store)
-    assert accepted_of(result, store).rows == 12
+def test_good_table_is_accepted_and_remembered(store: Store, tmp_path: Path):
+    source = table_of(tmp_path, ["normal", "murmur"] * 6)
+
+    def before() -> Artifact | None:
+        recordings = inventory.fn(source, store)
+        return last_accepted.fn(source, recordings, facts_of(recordings, store), ValidationConfig(), None, store)
+
+    assert before() is None
+    first = accept.fn(checked(source, store), inventory.fn(source, store), source, None, store)
+    assert first.rows == 12
+    assert before() is None  # nothing new: compared as then, so that the check stays cached
+    table_of(tmp_path, ["normal", "murmur"] * 7)
+    assert before() == first
+    store.path(first.name).write_bytes(b"damaged")
+    assert before() is None
 
 
 def test_too_few_recordings_stop(store: Store, tmp_path: Path):
+    source = table_of(tmp_path, ["normal", "murmur"] * 2)
     with pytest.raises(DataRefused, match="only 4 labelled recordings are left to train on, 10 are needed"):
-        accepted_of(checked(table_of(tmp_path, ["normal", "murmur"] * 2), store), store)
+        accept.fn(checked(source, store), inventory.fn(source, store), source, None, store)
 
 
 def test_initial_weights_random_and_missing_file(store: Store, tmp_path: Path):
@@ -133,6 +151,7 @@ def test_auto_says_why_it_starts_from_random_weights(store: Store, monkeypatch):
     assert (found.kind, found.weights) == ("random", None)
     assert "random weights" in found.note
     assert "no route to host" in found.note
+    assert "resnet34-b627a593.pth" in found.note  # where to put it
     with pytest.raises(ConfigError, match="no route to host"):
         initial_weights.fn("imagenet", RegistryConfig(), store)
 
