@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ MAX_DURATION_S = 2 * 3600
 RATES_HZ = (100, 1_000_000)
 LARGEST = 1e10  # of full scale 1: integers of 32 bits written as floats pass, damage does not
 UNKNOWN_BYTES = 0x7FFFFF00  # writers to a pipe declare so much or more, as they cannot know
+_PLAIN_WAV = struct.Struct("<4sI4s10sHIIHH4sI")  # RIFF header, format chunk, head of the data chunk
+_PCM_FORMAT = struct.pack("<4sIH", b"fmt ", 16, 1)
 _SHORT_DATA_CHUNK = re.compile(r"^data\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
@@ -66,6 +69,9 @@ def decode(content: bytes) -> Audio:
     """
     if not content:
         raise BadAudio("the file is empty (0 bytes)")
+    plain = _decode_plain(content)
+    if plain is not None:
+        return plain
     try:
         with soundfile.SoundFile(_Content(content)) as file:
             if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
@@ -76,14 +82,42 @@ def decode(content: bytes) -> Audio:
             samples = file.read(dtype="float32", always_2d=True)
             if not len(samples):
                 raise BadAudio("the file holds no samples")
-            level = np.abs(samples)
-            if (np.isfinite(level) & (level > LARGEST)).any():
-                raise BadAudio(f"holds samples up to {level[np.isfinite(level)].max():.0e}, where full scale is 1")
+            _check_level(samples)
             form = f"{file.format}/{file.subtype}"
             return Audio(samples, file.samplerate, form, max(declared, len(samples)))
     except (soundfile.LibsndfileError, RuntimeError) as error:
         detail = str(error).split(": ", 1)[-1].strip().rstrip(".")
         raise BadAudio(f"cannot be decoded as audio ({detail})") from error
+
+
+def _decode_plain(content: bytes) -> Audio | None:
+    """The commonest file, a whole 16-bit PCM wav with the shortest header, without libsndfile: ten times as fast.
+
+    Anything else, and whatever has a fault, gives None and is left to libsndfile, whose samples these equal.
+    """
+    if len(content) <= _PLAIN_WAV.size:
+        return None
+    riff, size, kind, fmt, channels, rate_hz, bytes_s, block, bits, data, data_bytes = _PLAIN_WAV.unpack_from(content)
+    whole = size == len(content) - 8 and data_bytes == len(content) - _PLAIN_WAV.size
+    frames, rest = divmod(data_bytes, 2 * channels or 1)
+    if (riff, kind, fmt, data, bits) != (b"RIFF", b"WAVE", _PCM_FORMAT, b"data", 16) or not whole or rest:
+        return None
+    if block != 2 * channels or bytes_s != block * rate_hz or not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+        return None
+    if frames * channels > MAX_SAMPLES or frames > MAX_DURATION_S * rate_hz:
+        return None
+    samples = np.frombuffer(content, "<i2", offset=_PLAIN_WAV.size).astype(np.float32)
+    samples *= 1 / 32768
+    return Audio(samples.reshape(-1, channels), rate_hz, "WAV/PCM_16", frames)
+
+
+def _check_level(samples: np.ndarray) -> None:
+    """Raises `BadAudio` when finite samples lie far beyond full scale."""
+    if -LARGEST <= samples.min() and samples.max() <= LARGEST:  # neither holds of NaN
+        return
+    finite = np.abs(samples[np.isfinite(samples)])
+    if finite.size and finite.max() > LARGEST:
+        raise BadAudio(f"holds samples up to {finite.max():.0e}, where full scale is 1")
 
 
 def _declared_frames(file: soundfile.SoundFile) -> int:
