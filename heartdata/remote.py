@@ -5,6 +5,7 @@ No connection is kept in an object: each process makes its own, so what names a 
 """
 
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -72,6 +73,42 @@ def told_as_os_error(uri: str) -> Iterator[None]:
         raise OSError(number, getattr(error, "strerror", None) or str(error) or type(error).__name__, uri) from error
 
 
+def info(uri: str) -> dict[str, Any]:
+    """What the store tells of an object: ``size`` and more. Raises FileNotFoundError, OSError."""
+    with told_as_os_error(uri):
+        files, path = file_system(uri)
+        files.invalidate_cache()  # else an earlier listing may be believed
+        found = files.info(path)
+        if found["type"] != "file":
+            raise FileNotFoundError(errno.ENOENT, "no object", uri)
+        if found["size"] is None:
+            raise OSError(errno.EIO, "the server does not say how large it is", uri)
+        return found
+
+
+def read(uri: str) -> bytes:
+    """An object's content. Raises OSError."""
+    with told_as_os_error(uri):
+        files, path = file_system(uri)
+        return files.cat_file(path)
+
+
+def sha256(uri: str) -> str:
+    """Hex sha256 of an object's content, read in chunks. Raises OSError."""
+    with told_as_os_error(uri):
+        files, path = file_system(uri)
+        with files.open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def modified_s(info: dict[str, Any]) -> float:
+    """Unix time of the last change that `info` tells, or 0 when it tells none."""
+    found = next((info[name] for name in MODIFIED if info.get(name) is not None), 0.0)
+    if isinstance(found, str):
+        found = datetime.fromisoformat(found)
+    return found.timestamp() if isinstance(found, datetime) else float(found)
+
+
 class Remote:
     """The objects below a URI, by name. Every method raises OSError when the store cannot be reached."""
 
@@ -105,12 +142,7 @@ class Remote:
 
     def info(self, name: str) -> dict[str, Any]:
         """What the store tells of an object: ``size`` and more. Raises FileNotFoundError."""
-        with self._talking(name) as (files, path):
-            files.invalidate_cache()  # else an earlier listing may be believed
-            found = files.info(path)
-            if found["type"] != "file":
-                raise FileNotFoundError(errno.ENOENT, "no object", self.address(name))
-            return found
+        return info(self.address(name))
 
     def below(self, prefix: str) -> dict[str, tuple[int, float]]:
         """Size in bytes and time of the last change (Unix, s) of every object whose name begins with ``prefix/``."""
@@ -118,7 +150,7 @@ class Remote:
             files.invalidate_cache()
             root = files._strip_protocol(self.uri)
             found = files.find(path, detail=True).items()
-            return {at[len(root) :].lstrip("/"): (info["size"], _modified_s(info)) for at, info in found}
+            return {at[len(root) :].lstrip("/"): (told["size"], modified_s(told)) for at, told in found}
 
     def remove(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""
@@ -132,13 +164,6 @@ class Remote:
     def _talking(self, name: str) -> Iterator[tuple[Any, str]]:
         with told_as_os_error(self.address(name)):
             yield file_system(self.address(name))
-
-
-def _modified_s(info: dict[str, Any]) -> float:
-    found = next((info[name] for name in MODIFIED if info.get(name) is not None), 0.0)
-    if isinstance(found, str):
-        found = datetime.fromisoformat(found)
-    return found.timestamp() if isinstance(found, datetime) else float(found)
 
 
 def _remedy(error: OSError) -> str:

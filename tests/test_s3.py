@@ -7,13 +7,17 @@ from pathlib import Path
 
 import boto3
 import pytest
-from helpers import tiny
+from helpers import beats, tiny, write_wav
 from moto.server import ThreadedMotoServer
 
 from flows.pipeline import heartbeat
-from heartdata import remote
-from heartdata.errors import StoreError
-from heartdata.store import Store
+from heartdata import audio, remote, seen
+from heartdata.audio import read_bytes
+from heartdata.errors import BadAudio, SourceError, StoreError
+from heartdata.inventory import take_inventory
+from heartdata.measure import MeasureConfig, measure_file
+from heartdata.sources import TableSource
+from heartdata.store import Store, sha256_file
 from tasks import progress
 
 AGAIN = re.compile(r"(recordings|facts|spectrograms)/\w+\.parquet|accepted/last-\w+\.json|\.heartbeat")
@@ -21,7 +25,7 @@ AGAIN = re.compile(r"(recordings|facts|spectrograms)/\w+\.parquet|accepted/last-
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory) -> Iterator[object]:
-    """A client of a server with one bucket, ``recordings``; the environment leads s3fs there."""
+    """A client of a server with two buckets, ``bucket`` and ``recordings``; the environment leads s3fs there."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
@@ -35,7 +39,8 @@ def s3(tmp_path_factory) -> Iterator[object]:
         patch.setenv("AWS_MAX_ATTEMPTS", "1")
         patch.setenv("HEARTBEAT_WORK", str(tmp_path_factory.mktemp("work")))
         client = boto3.client("s3")
-        client.create_bucket(Bucket="bucket")
+        for name in ("bucket", "recordings"):
+            client.create_bucket(Bucket=name)
         yield client
     server.stop()
 
@@ -184,3 +189,41 @@ def test_a_network_that_fails_later_is_worth_a_retry(s3, fresh, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(OSError, match="Could not connect"):
         Store("s3://bucket/x").exists("a")
+
+
+def test_recordings_may_lie_in_a_bucket(bucket: Store, s3, monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(seen, "SETTLED_NS", -1)
+    sounds = {f"{i}.wav": write_wav(tmp_path / f"{i}.wav", beats(60 + i, 3.0)) for i in range(2)}
+    for name, path in sounds.items():
+        s3.upload_file(str(path), "recordings", name)
+    names = [f"s3://recordings/{name}" for name in (*sounds, "absent.wav")]
+    (tmp_path / "t.csv").write_text("path,label\n" + "".join(f"{name},{i % 2}\n" for i, name in enumerate(names)))
+
+    def look() -> dict[str, str]:
+        memory = seen.Seen(bucket.workpath("seen.parquet"))
+        table, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path, seen=memory)
+        memory.save()
+        hashed.append(memory.hashed)
+        return {row["recording_id"]: row["sha256"] or row["missing"] for row in table.to_pylist()}
+
+    hashed: list[int] = []
+    found = look()
+    assert found.pop(names[2]).startswith(f"{names[2]} cannot be read")
+    assert found == {f"s3://recordings/{name}": sha256_file(path) for name, path in sounds.items()}
+    assert measure_file(names[0], found[names[0]], MeasureConfig())["duration_s"] == 3.0
+    look()
+    s3.upload_file(str(sounds["1.wav"]), "recordings", "0.wav")
+    assert look()[names[0]] == found[names[1]]
+    assert hashed == [2, 0, 1]
+    with pytest.raises(SourceError, match="changed while the run was going on"):
+        read_bytes(names[0], found[names[0]])
+    monkeypatch.setattr(audio, "MAX_BYTES", 100)
+    with pytest.raises(BadAudio, match="more than a recording can be"):
+        read_bytes(names[0])
+
+
+def test_a_password_in_a_table_is_refused(tmp_path: Path):
+    (tmp_path / "t.csv").write_text("path,label\ns3://key:secret@bucket/a.wav,x\n")
+    with pytest.raises(SourceError, match="put them in the environment") as told:
+        TableSource(data=tmp_path / "t.csv").listing(tmp_path)
+    assert "secret" not in str(told.value)
