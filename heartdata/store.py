@@ -102,8 +102,10 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         if names_a_password(str(root)):
             raise StoreError("the store's URI names a password: give credentials in the environment instead")
-        if re.match(r"\w{2,}:/(?!/)", str(root)):
-            raise StoreError(f"{str(root)!r} is no folder and no URI: a URI has two slashes, as in s3://bucket/name")
+        if re.match(r"\w{2,}:(/[^/]|/+$)", str(root)):
+            raise StoreError(
+                f"{str(root)!r} is no folder and no URI: a URI has two slashes and a bucket, as in s3://bucket/name"
+            )
         self._remote = Remote(str(root)) if is_remote(root) else None
         if self._remote:
             self.uri = self._remote.uri

@@ -202,6 +202,7 @@ def test_working_folders_of_remote_stores_are_apart(monkeypatch, tmp_path: Path)
     [
         ("nonsense://a/b", "Protocol not known: nonsense.*give a folder or a URI such as s3://bucket/name"),
         ("s3:/bucket/x", "a URI has two slashes"),
+        ("s3://", "a URI has two slashes"),
         ("s3://user:secret@bucket/x", "give credentials in the environment instead"),
     ],
 )
