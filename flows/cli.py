@@ -43,7 +43,10 @@ SourceOption = Annotated[
 DataOption = Annotated[str | None, typer.Option(help="the folder or table of recordings")]
 ConfigOption = Annotated[Path | None, typer.Option(help="a YAML file of settings")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="a setting, such as training.epochs=3; repeatable")]
-StoreOption = Annotated[str | None, typer.Option(help="output folder", show_default="$HEARTBEAT_STORE, else out")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(help="output folder, or a URI such as s3://bucket/name", show_default="$HEARTBEAT_STORE, else out"),
+]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="show Prefect's own log in the terminal")]
 FolderOption = Annotated[Path, typer.Option("--to", "--data-folder", help="the folder that data sets are kept in")]
 OnlyOption = Annotated[list[str] | None, typer.Option(help="fetch this part alone, such as training-b; repeatable")]
@@ -132,11 +135,12 @@ def run_config(
 ) -> "RunConfig":
     """What was typed, laid over the file ``config``, laid over ``base``. Raises `ConfigError`."""
     from heartdata.config import build_config, parse_change
+    from heartdata.store import Store
 
     typed = {} if store is None else {"store": store}
     typed |= dict(parse_change(change) for change in changes or [])
     built = build_config(source, str(Path(data).expanduser().resolve()) if data else None, config, typed, base)
-    return built.model_copy(update={"store": str(Path(built.store).expanduser().resolve())})
+    return built.model_copy(update={"store": Store(built.store).uri})
 
 
 def main() -> None:

@@ -6,16 +6,18 @@ import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
+from heartdata.store import Store
 
-def prepare(store: Path, verbose: bool = False) -> Path:
-    """Point Prefect's and MLflow's files to ``store``, keep both quiet and offline; returns the log file.
+
+def prepare(store: Store, verbose: bool = False) -> Path:
+    """Point Prefect's and MLflow's files to the local folder of ``store``, keep both quiet and offline; returns the log file.
 
     Values that the user's environment already has are left as they are.
     """
     defaults = {
-        "HEARTBEAT_STORE": str(store),
-        "PREFECT_HOME": str(store / "prefect"),
-        "PREFECT_LOCAL_STORAGE_PATH": str(store / "results"),
+        "HEARTBEAT_STORE": store.uri,
+        "PREFECT_HOME": str(store.root / "prefect"),
+        "PREFECT_LOCAL_STORAGE_PATH": str(store.root / "results"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "NOTSET" if verbose else "CRITICAL",
@@ -29,8 +31,8 @@ def prepare(store: Path, verbose: bool = False) -> Path:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    (store / "prefect").mkdir(exist_ok=True)
-    return _log_to_file(store / "logs")
+    (store.root / "prefect").mkdir(exist_ok=True)
+    return _log_to_file(store.root / "logs")
 
 
 def _log_to_file(folder: Path) -> Path:

@@ -24,10 +24,11 @@ def run_pipeline(config: RunConfig, verbose: bool = False) -> None:
     """Run the flow and show its summary. Raises `HeartbeatError`; anything unforeseen becomes one, logged in full."""
     config.source.check()
     store = Store(config.store).open()
-    log = prepare(store.root, verbose)
+    log = prepare(store, verbose)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]heartbeat[/bold]: source {config.source.name}, output in {store.root}")
-    with prefect_api(store.path("logs/prefect-server.log")) as temporary:
+    aside = "" if store.uri == str(store.root) else f", local files in {store.root}"
+    console.print(f"[bold]heartbeat[/bold]: source {config.source.name}, output in {store.uri}{aside}")
+    with prefect_api(store.workpath("logs/prefect-server.log")) as temporary:
         if temporary:  # links open in `heartbeat up`, which shows the same database: PREFECT_HOME is in the store
             os.environ.setdefault("PREFECT_UI_URL", f"http://{HOST}:4200")
         doing = "loading" if temporary is None else "starting a temporary Prefect server"
@@ -50,7 +51,7 @@ def run_pipeline(config: RunConfig, verbose: bool = False) -> None:
                 summary = flow(config)
         finally:
             progress.begin(None)
-    show(summary, console, where_to_look(store.root, summary.model_url, pages[0], temporary is None))
+    show(summary, console, where_to_look(store.uri, summary.model_url, pages[0], temporary is None))
 
 
 @contextlib.contextmanager
@@ -69,7 +70,7 @@ def _in_a_sentence(log: Path) -> Iterator[None]:
         raise HeartbeatError(f"the run failed unexpectedly ({type(error).__name__}: {text}); log: {log}") from error
 
 
-def where_to_look(store: Path, model_url: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:
+def where_to_look(store: str, model_url: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:
     """The addresses of a run's pages by name, after what starts the servers that are not running."""
     mlflow_runs = prefect_runs and answers(f"{model_url.split('/#')[0]}/health")
     start = {} if mlflow_runs else {"First start": up_command(store)}
@@ -77,9 +78,9 @@ def where_to_look(store: Path, model_url: str, flow_url: str, prefect_runs: bool
     return {"Prefect UI": flow_url, **start, **pages} if prefect_runs else {**start, **pages}
 
 
-def up_command(store: Path) -> str:
+def up_command(store: str) -> str:
     """`heartbeat up` for ``store``, as one types it in the present folder."""
-    return shlex.join([program("heartbeat"), "up", "--store", str(store)])
+    return shlex.join([program("heartbeat"), "up", "--store", store])
 
 
 def program(name: str) -> str:

@@ -31,14 +31,14 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
             raise HeartbeatError(
                 f"port {port} is taken (another `heartbeat up`?): stop that, or choose one with {option}"
             )
-    prepare(store.root, verbose=True)
+    prepare(store, verbose=True)
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     for number in (signal.SIGINT, signal.SIGTERM):  # a background job of a script ignores SIGINT until told otherwise
         signal.signal(number, _stop)
     console = Console(highlight=False, soft_wrap=True)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        logs = store.path("logs")
+        logs = store.workpath("logs")
         from tasks.registry import tracking_uri
 
         servers = []

@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from heartdata import remote
 from heartdata.errors import BadAudio, SourceError
 
 MAX_BYTES = 1 << 30  # of a file
@@ -50,13 +51,16 @@ class _Content(io.BytesIO):
 
 
 def read_bytes(uri: str, sha256: str | None = None) -> bytes:
-    """A file's bytes. Raises OSError (worth a retry), or `SourceError` when it is not the file that was listed.
+    """The bytes of a file, given by its path or any fsspec URI.
 
-    A file that is larger than a recording can be raises `BadAudio` and is not read.
+    Raises OSError (worth a retry), or `SourceError` when it is not the file that was listed. A file that is larger than
+    a recording can be raises `BadAudio` and is not read.
     """
-    if Path(uri).stat().st_size > MAX_BYTES:
-        raise BadAudio(f"{Path(uri).stat().st_size / 1e9:.1f} GB are more than a recording can be")
-    content = Path(uri).read_bytes()
+    elsewhere = remote.is_remote(uri)
+    size = remote.info(uri)["size"] if elsewhere else Path(uri).stat().st_size
+    if size > MAX_BYTES:
+        raise BadAudio(f"{size / 1e9:.1f} GB are more than a recording can be")
+    content = remote.read(uri) if elsewhere else Path(uri).read_bytes()
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise SourceError(f"{uri} changed while the run was going on: run again")
     return content

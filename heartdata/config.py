@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from heartdata.errors import ConfigError
 from heartdata.measure import MeasureConfig
+from heartdata.remote import names_a_password
 from heartdata.settings import Settings
 from heartdata.sources import SOURCES, AnySource, DemoSource
 from heartdata.spectrograms import SpectrogramConfig
@@ -31,6 +32,16 @@ def _without_password(uri: str) -> str:
             "secret",
             "names a user or a password, which every run would record: leave them out and put them in the environment "
             "as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (of a database: all of it as MLFLOW_TRACKING_URI)",
+        )
+    return uri
+
+
+def _store_without_password(uri: str) -> str:
+    if names_a_password(uri):
+        raise PydanticCustomError(
+            "secret",
+            "names a password, which every run would record: leave it out and give credentials in the environment, "
+            "for S3 as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
     return uri
 
@@ -109,8 +120,10 @@ class RunConfig(Settings):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
-    store: str = Field(
-        default_factory=lambda: os.environ.get("HEARTBEAT_STORE") or "out", min_length=1, description="output folder"
+    store: Annotated[str, AfterValidator(_store_without_password)] = Field(
+        default_factory=lambda: os.environ.get("HEARTBEAT_STORE") or "out",
+        min_length=1,
+        description="output folder, or an fsspec URI such as s3://bucket/name",
     )
 
     @model_validator(mode="before")

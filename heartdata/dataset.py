@@ -20,7 +20,7 @@ class Shards:
     def spectrogram(self, shard: str, start: int, frames: int) -> np.ndarray:
         """A view of shape (frames, mel_bands)."""
         if shard not in self._maps:
-            self._maps[shard] = np.load(self._store.path(shard), mmap_mode="r", allow_pickle=False)
+            self._maps[shard] = np.load(self._store.local(shard), mmap_mode="r", allow_pickle=False)
         return self._maps[shard][start : start + frames]
 
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from heartdata.errors import SourceError
 from heartdata.schemas import RECORDINGS
-from heartdata.seen import Seen
+from heartdata.seen import Seen, marks, sha256_of
 from heartdata.sources.base import Listed, Source
-from heartdata.store import sha256_file, table_from_rows
+from heartdata.store import table_from_rows
 
 
 def take_inventory(
@@ -65,5 +65,5 @@ def _row(source: str, listed: Listed, seen: Seen | None) -> dict[str, object]:
     }
 
 
-def _hashed(path: Path) -> tuple[str, int]:
-    return sha256_file(path), path.stat().st_size
+def _hashed(file: Path | str) -> tuple[str, int]:
+    return sha256_of(file), marks(file)["size_bytes"]

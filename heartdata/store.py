@@ -1,18 +1,21 @@
-"""Where stages keep what they make: one folder, immutable content-named files, atomic writes.
+"""Where stages keep what they make: a folder or a bucket, immutable content-named files, atomic writes.
 
-A file appears under its final name only when it is complete (temporary name in the same folder,
-fsync, rename), so a killed run leaves nothing that a later run would trust. Names hold the content's
-digest, so writing the same thing twice is harmless.
+A file appears under its final name only when it is complete (in a folder: temporary name beside it, fsync, rename; in
+a bucket: uploaded once it is whole), so a killed run leaves nothing that a later run would trust. Names hold the
+content's digest, so writing the same thing twice is harmless.
 """
 
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -21,8 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from heartdata.errors import StoreError
-
-CHUNK_BYTES = 1 << 20
+from heartdata.remote import Remote, is_remote, names_a_password
 
 
 class Artifact(BaseModel):
@@ -80,28 +82,128 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A file in the store. ``modified_s``: Unix time of its last change."""
+
+    name: str
+    size_bytes: int
+    modified_s: float
+
+
 class Store:
-    """One output folder. Raises `StoreError` when it cannot be created or written."""
+    """A folder, or any fsspec URI such as ``s3://bucket/prefix``; can be pickled.
+
+    What stages make lies there by name: `writing` and `local` are the way to it. What must be local (databases, logs,
+    pages for people) lies in ``root``, by `workpath`: in a folder this is the folder itself, with a bucket a working
+    folder of this machine. Raises `StoreError` for a place that cannot be meant.
+    """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser().resolve()
+        if names_a_password(str(root)):
+            raise StoreError("the store's URI names a password: give credentials in the environment instead")
+        if re.match(r"\w{2,}:(/[^/]|/+$)", str(root)):
+            raise StoreError(
+                f"{str(root)!r} is no folder and no URI: a URI has two slashes and a bucket, as in s3://bucket/name"
+            )
+        self._remote = Remote(str(root)) if is_remote(root) else None
+        if self._remote:
+            self.uri = self._remote.uri
+            self.root = working_folder(self.uri)
+        else:
+            self.root = Path(re.sub("^(file|local)://", "", str(root))).expanduser().resolve()
+            self.uri = str(self.root)
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
+        return Store, (self.uri,)  # the working folder is another one on another machine
 
     def open(self) -> "Store":
-        """Create the folder and prove that it can be written."""
+        """Create the folder and prove that the store can be written. Raises `StoreError` when it cannot."""
+        what, remedy = "output folder", "choose another with --store or make it writable"
+        if self._remote:
+            what, remedy = "working folder", "choose another with HEARTBEAT_WORK or make it writable"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root):
                 pass
         except OSError as error:
-            raise StoreError(
-                f"cannot write to the output folder {self.root} ({error.strerror}): "
-                "choose another with --store or make it writable"
-            ) from error
+            raise StoreError(f"cannot write to the {what} {self.root} ({error.strerror}): {remedy}") from error
+        if self._remote:
+            self._remote.prove_writable()
         return self
 
-    def path(self, name: str) -> Path:
-        """Where an artifact or file of this name lies."""
+    def workpath(self, name: str) -> Path:
+        """Where a file that must be local lies. Files of stages lie there only while the store is a folder."""
         return self.root / name
+
+    def address(self, name: str) -> str:
+        """The path or URI of a stage's file, for people and records."""
+        return self._remote.address(name) if self._remote else str(self.root / name)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """A local temporary file, seekable and readable, that becomes the file ``name`` when the block ends.
+
+        When the block or the upload raises, nothing appears. Raises OSError.
+        """
+        if self._remote is None:
+            with atomic_write(self.root / name) as file:
+                yield file
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=".unfinished-") as folder:
+            unfinished = Path(folder, Path(name).name)
+            with unfinished.open("w+b") as file:
+                yield file
+            copy = self._copy(name, self._remote.put(unfinished, name))
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.replace(copy)
+
+    def local(self, name: str) -> Path:
+        """A local path to read a stage's file from; out of a bucket it is fetched once.
+
+        Raises OSError; FileNotFoundError when a bucket has no such object (in a folder, opening the path does).
+        """
+        if self._remote is None:
+            return self.root / name
+        info = self._remote.info(name)
+        copy = self._copy(name, info)
+        if not copy.is_file() or copy.stat().st_size != info["size"]:
+            with atomic_write(copy) as file:
+                self._remote.get(name, info["size"], Path(file.name))
+        return copy
+
+    def _copy(self, name: str, info: dict[str, Any]) -> Path:
+        """Where the copy of a remote object lies: elsewhere as soon as the store tells another size, time or ETag."""
+        return self.root / "objects" / name / sha256_json(info)[:16] / Path(name).name
+
+    def _forget_copies(self, name: str) -> None:
+        shutil.rmtree(self.root / "objects" / name, ignore_errors=True)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file, whatever it holds. Raises OSError when a bucket cannot be reached."""
+        if self._remote is None:
+            return (self.root / name).is_file()
+        try:
+            return bool(self._remote.info(name))
+        except FileNotFoundError:
+            return False
+
+    def entries(self, prefix: str) -> list[Entry]:
+        """Every file below the folder ``prefix``, sorted by name; in a folder also what killed runs left unfinished."""
+        if self._remote is None:
+            return list(_files_below(self.root, prefix))
+        return [
+            Entry(name, size, modified_s) for name, (size, modified_s) in sorted(self._remote.below(prefix).items())
+        ]
+
+    def remove(self, name: str) -> None:
+        """Remove a file and the copies of it here; one that is not there is no error."""
+        if self._remote is None:
+            (self.root / name).unlink(missing_ok=True)
+        else:
+            self._remote.remove(name)
+            self._forget_copies(name)
 
     def write_table(
         self,
@@ -114,13 +216,13 @@ class Store:
         table = conform(table, schema, stage)
         digest = content_digest(table)
         name = f"{stage}/{digest[:20]}.parquet"
-        with atomic_write(self.path(name)) as file:
+        with self.writing(name) as file:
             pq.write_table(table, file, write_page_checksum=True)
         return Artifact(name=name, digest=digest, rows=table.num_rows, counts=counts or {})
 
     def read_table(self, artifact: Artifact, schema: pa.Schema) -> pa.Table:
         """Read an artifact's table and check its schema."""
-        return conform(read_parquet(self.path(artifact.name)), schema, artifact.name)
+        return conform(read_parquet(self.local(artifact.name)), schema, artifact.name)
 
     def read_frame(self, artifact: Artifact, schema: pa.Schema) -> pd.DataFrame:
         """The same as `read_table`, as a pandas frame."""
@@ -128,8 +230,7 @@ class Store:
 
     def write_array(self, name: str, array: np.ndarray) -> str:
         """Write a ``.npy`` file atomically; returns the hex sha256 of its bytes."""
-        path = self.path(name)
-        with atomic_write(path) as file:
+        with self.writing(name) as file:
             np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
             file.flush()
             return sha256_file(Path(file.name))
@@ -138,21 +239,53 @@ class Store:
         """Write a file of any kind under a name made of the stage and its sha256."""
         digest = hashlib.sha256(content).hexdigest()
         name = f"{stage}/{digest[:20]}{suffix}"
-        with atomic_write(self.path(name)) as file:
+        with self.writing(name) as file:
             file.write(content)
         return Artifact(name=name, digest=digest, rows=rows)
 
     def intact(self, artifact: Artifact) -> bool:
-        """Whether the artifact's file is there and still has the content that its digest names."""
-        path = self.path(artifact.name)
-        if not path.is_file():
-            return False
-        if path.suffix != ".parquet":
-            return sha256_file(path) == artifact.digest
+        """Whether the artifact's file is there and still has the content that its digest names.
+
+        A remote object is downloaded again only when the store tells another size, time or ETag of it than of the copy
+        here, or when the copy is not what it should be. Raises OSError when a bucket cannot be reached.
+        """
         try:
-            return content_digest(read_parquet(path)) == artifact.digest
-        except (pa.ArrowException, OSError):
+            if _holds(self.local(artifact.name), artifact):
+                return True
+            if self._remote is None:
+                return False
+            self._forget_copies(artifact.name)
+            return _holds(self.local(artifact.name), artifact)
+        except FileNotFoundError:
             return False
+
+
+def working_folder(uri: str) -> Path:
+    """Where this machine keeps what is local of a remote store: below HEARTBEAT_WORK, else the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    base = Path(os.environ.get("HEARTBEAT_WORK") or Path(cache, "heartbeat")).expanduser().resolve()
+    readable = re.sub(r"\W+", "-", uri).strip("-")[:60]
+    return base / f"{readable}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
+
+
+def _files_below(root: Path, prefix: str) -> Iterator[Entry]:
+    for path in sorted((root / prefix).rglob("*")):
+        with suppress(FileNotFoundError):  # a temporary file that got its name meanwhile
+            if path.is_file():
+                stat = path.stat()
+                yield Entry(path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime)
+
+
+def _holds(path: Path, artifact: Artifact) -> bool:
+    """Whether a file is there with the content that the artifact's digest names."""
+    if not path.is_file():
+        return False
+    if path.suffix != ".parquet":
+        return sha256_file(path) == artifact.digest
+    try:
+        return content_digest(read_parquet(path)) == artifact.digest
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def read_parquet(path: Path) -> pa.Table:

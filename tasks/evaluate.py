@@ -35,7 +35,7 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
     from heartdata.predictor import Predictor
 
     table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
-    predictor = Predictor.load(store.path(model.weights.name), store.path(model.config.name))
+    predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
     shards, answers = Shards(store), []
     test = table[table["part"] == "test"]
     with track("evaluate", len(test), "recordings") as advance:

@@ -23,8 +23,8 @@ from tasks.stage import is_transient
 def inventory(source: Source, store: Store) -> Artifact:
     """List the recordings of ``source`` (schema RECORDINGS); ``counts`` holds the source's remarks."""
     with track("inventory", unit="files") as advance:
-        seen = Seen(store.path("recordings/seen.parquet"))
-        table, notes = take_inventory(source, store.path("made"), advance, seen)
+        seen = Seen(store.workpath("recordings/seen.parquet"))
+        table, notes = take_inventory(source, store.workpath("made"), advance, seen)
         seen.save()
         subjects = table.column("subject").drop_null().unique()
         counts: dict[str, int | float | str] = {"found": table.num_rows, "subjects": len(subjects)}

@@ -119,7 +119,9 @@ def _experiment(client: Any, config: RegistryConfig, store: Store) -> str:
         return found.experiment_id
     local = tracking_uri(config, store).startswith("sqlite:")
     kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on language-model traces
-    return client.create_experiment(config.experiment, store.path("mlflow-artifacts").as_uri() if local else None, kind)
+    return client.create_experiment(
+        config.experiment, store.workpath("mlflow-artifacts").as_uri() if local else None, kind
+    )
 
 
 def _log_run(
@@ -156,9 +158,9 @@ def _log_run(
         mlflow.log_metrics(_finite(ours), step=model.best_epoch, model_id=info.model_id)
         mlflow.log_table(figures, "figures.json")
         for name, picture in evaluation.pictures.items():
-            mlflow.log_artifact(str(store.path(picture.name)), f"pictures/{name}")
+            mlflow.log_artifact(str(store.local(picture.name)), f"pictures/{name}")
         for table in (recordings, manifest, evaluation.predictions):
-            mlflow.log_artifact(str(store.path(table.name)), "tables")
+            mlflow.log_artifact(str(store.local(table.name)), "tables")
         _check_served(info.model_uri, model, evaluation, recordings, store)
     name = config.registry.model_name
     _ensure_registered_model(client, name)
@@ -216,7 +218,7 @@ def _log_dataset(manifest: Artifact, config: RunConfig, store: Store) -> None:
     import mlflow
 
     frame = store.read_frame(manifest, MANIFEST)
-    source = str(store.path(manifest.name))
+    source = store.address(manifest.name)
     for part, rows in frame.groupby("part"):
         context = {"train": "training", "valid": "validation", "test": "testing"}[str(part)]
         data = mlflow.data.from_pandas(rows, source=source, targets="label", name=f"{config.source.name}-{part}")
@@ -235,11 +237,11 @@ def _log_model(model: TrainedModel, store: Store) -> Any:
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(SERVED_MODEL),
-        artifacts={"weights": str(store.path(model.weights.name)), "config": str(store.path(model.config.name))},
+        artifacts={"weights": str(store.local(model.weights.name)), "config": str(store.local(model.config.name))},
         code_paths=[str(Path(heartdata.__file__).parent)],
         signature=ModelSignature(Schema([ColSpec(DataType.binary, "audio")]), Schema(answers)),
         pip_requirements=[f"{package}=={installed(package)}" for package in SERVED_NEEDS],
-        metadata={"dataset_version": json.loads(store.path(model.config.name).read_text())["dataset_version"]},
+        metadata={"dataset_version": json.loads(store.local(model.config.name).read_text())["dataset_version"]},
         step=model.best_epoch,
     )
 

@@ -10,8 +10,8 @@ URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 def tracking_uri(config: RegistryConfig, store: Store) -> str:
-    """Where MLflow keeps runs: as configured, else the environment's, else SQLite in the store."""
-    return config.tracking_uri or os.environ.get(URI_VARIABLE) or f"sqlite:///{store.path('mlflow.db')}"
+    """Where MLflow keeps runs: as configured, else the environment's, else SQLite in the output folder."""
+    return config.tracking_uri or os.environ.get(URI_VARIABLE) or f"sqlite:///{store.workpath('mlflow.db')}"
 
 
 def connect(config: RegistryConfig, store: Store) -> Any:

@@ -19,6 +19,7 @@ from tasks import progress
 from tasks.evaluate import Evaluation
 from tasks.register import Registered
 from tasks.registry import connect
+from tasks.stage import is_transient
 from tasks.train import TrainedModel
 from tasks.validate import Checked
 
@@ -53,7 +54,7 @@ class Summary(BaseModel):
         return list(rows.values())
 
 
-@task(name="summary", cache_policy=NO_CACHE)
+@task(name="summary", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
 def summarise(
     recordings: Artifact, checked: Checked, manifest: Artifact, model: TrainedModel, evaluation: Evaluation,
     registered: Registered, config: RunConfig, store: Store,
@@ -78,13 +79,13 @@ def summarise(
         model_version=registered.version,
         model_url=registered.url,
         run_id=registered.run_id,
-        data_docs=str(store.path(checked.docs) / "index.html"),
-        latest=str(store.path("latest")),
+        data_docs=str(store.workpath(checked.docs) / "index.html"),
+        latest=str(store.workpath("latest")),
     )
     connect(config.registry, store).set_tag(registered.run_id, "data_docs", summary.data_docs)
     _publish(store, recordings, checked, manifest, evaluation)
     page = markdown(summary, config)
-    with atomic_write(store.path("latest/summary.md")) as file:
+    with atomic_write(store.workpath("latest/summary.md")) as file:
         file.write(page.encode())
     create_markdown_artifact(
         page, key="heartbeat-summary", description="What went in, what came out, and how good it is"
@@ -189,7 +190,7 @@ def _publish(store: Store, recordings: Artifact, checked: Checked, manifest: Art
         **{f"{name}.png": picture for name, picture in evaluation.pictures.items()},
     }
     for name, artifact in files.items():
-        with store.path(artifact.name).open("rb") as source, atomic_write(store.path(f"latest/{name}")) as file:
+        with store.local(artifact.name).open("rb") as source, atomic_write(store.workpath(f"latest/{name}")) as file:
             shutil.copyfileobj(source, file)
 
 

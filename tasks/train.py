@@ -104,7 +104,7 @@ def train(
     from heartdata import training
     from heartdata.model import read_weights, weights_bytes
 
-    start = read_weights(store.path(initial.weights.name)) if initial.weights else None
+    start = read_weights(store.local(initial.weights.name)) if initial.weights else None
     total = config.epochs + (config.frozen_epochs if start is not None else 0)
     with track("train", total, "epochs") as advance:
 

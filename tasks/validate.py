@@ -11,7 +11,7 @@ from heartdata.store import Artifact, Store, atomic_write, sha256_json
 from heartdata.suite import VERSION, ValidationConfig
 from heartdata.validation import validate as run_suite
 from tasks.progress import track
-from tasks.stage import files_intact, fingerprint, stage
+from tasks.stage import files_intact, fingerprint, is_transient, stage
 
 
 class Checked(BaseModel):
@@ -32,7 +32,7 @@ class Checked(BaseModel):
 
 
 def _valid(result: Checked, store: Store) -> bool:
-    return files_intact(result, store) and (store.path(result.docs) / "index.html").is_file()
+    return files_intact(result, store) and (store.workpath(result.docs) / "index.html").is_file()
 
 
 @stage("validate", VERSION, valid=_valid)
@@ -49,7 +49,7 @@ def validate(
         docs = f"data-docs/{sha256_json(fingerprint([VERSION, of, before]))[:20]}"
         listed, measured = store.read_table(recordings, RECORDINGS), store.read_table(facts, FACTS)
         last = store.read_table(before, ACCEPTED) if before else None
-        result = run_suite(listed, measured, config, store.path(docs), collections, last)
+        result = run_suite(listed, measured, config, store.workpath(docs), collections, last)
         advance(1, 1, f"{result.accepted.num_rows} accepted, {result.quarantine.num_rows} quarantined")
         return Checked(
             accepted=store.write_table("accepted", result.accepted, ACCEPTED),
@@ -73,22 +73,22 @@ def _memory(source: Source, series: str | None) -> str:
     return f"accepted/last-{sha256_json(series)[:20] if series else source.digest()[:20]}.json"
 
 
-@task(name="last accepted", cache_policy=NO_CACHE)
+@task(name="last accepted", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
 def last_accepted(
     source: Source, recordings: Artifact, facts: Artifact, config: ValidationConfig,
     collections: tuple[str, ...] | None, store: Store,
 ) -> Artifact | None:  # fmt: skip
     """What these recordings are to be compared with: the recordings accepted before them, or None at the first time."""
     try:
-        last = Checked.model_validate_json(store.path(_memory(source, config.series)).read_text())
-    except (OSError, ValidationError, UnicodeDecodeError):
+        last = Checked.model_validate_json(store.local(_memory(source, config.series)).read_text())
+    except (FileNotFoundError, ValidationError, UnicodeDecodeError):
         return None
     same = last.of == _inputs(recordings, facts, config, collections)
     before = last.before if same else last.accepted  # with nothing new, what was compared then: the stage stays cached
     return before if before and store.intact(before) else None
 
 
-@task(name="accept", cache_policy=NO_CACHE)
+@task(name="accept", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
 def accept(checked: Checked, recordings: Artifact, source: Source, series: str | None, store: Store) -> Artifact:
     """The accepted recordings, remembered for the next comparison. Raises `DataRefused` when the table is unfit.
 
@@ -96,13 +96,13 @@ def accept(checked: Checked, recordings: Artifact, source: Source, series: str |
     """
     refused = store.read_frame(checked.quarantine, QUARANTINE)
     where = store.read_frame(recordings, RECORDINGS)[["recording_id", "uri"]]
-    with atomic_write(store.path("latest/quarantine.csv")) as file:
+    with atomic_write(store.workpath("latest/quarantine.csv")) as file:
         refused.merge(where, on="recording_id").to_csv(file, index=False)
     if checked.refusal:
         raise DataRefused(
             f"nothing was trained: {checked.refusal}. Each refused recording stands in "
-            f"{store.path('latest/quarantine.csv')}, all checks in {store.path(checked.docs) / 'index.html'}"
+            f"{store.workpath('latest/quarantine.csv')}, all checks in {store.workpath(checked.docs) / 'index.html'}"
         )
-    with atomic_write(store.path(_memory(source, series))) as file:
+    with store.writing(_memory(source, series)) as file:
         file.write(checked.model_dump_json().encode())
     return checked.accepted

@@ -29,9 +29,11 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """One Prefect server for all flow tests of a session."""
+def prefect_server(tmp_path_factory) -> Iterator[None]:
+    """One Prefect server for all flow tests of a session, which see no results of earlier sessions."""
+    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    results = {PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results")}
+    with temporary_settings(results), prefect_test_harness(server_startup_timeout=120):
         yield

@@ -15,10 +15,13 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".opu
 
 @dataclass(frozen=True)
 class Listed:
-    """One recording as the source names it. ``missing`` says why there is no file to read."""
+    """One recording as the source names it.
+
+    ``path``: a local file, or the fsspec URI of one elsewhere. ``missing`` says why there is no file to read.
+    """
 
     recording_id: str
-    path: Path | None
+    path: Path | str | None
     label: str | None = None
     subject: str | None = None
     site: str | None = None

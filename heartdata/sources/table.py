@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import Field, ValidationInfo, field_validator
 
 from heartdata.errors import SourceError
+from heartdata.remote import is_remote, names_a_password
 from heartdata.sources.base import FolderSource, Listed, Listing, audio_files, with_unique_ids
 from heartdata.sources.folder import checked_pattern, groups, read_folder, read_names
 from heartdata.sources.tables import SUFFIXES, Columns, Entry, read_table, rival_labels, zero_one_columns
@@ -58,7 +59,7 @@ class TableSource(FolderSource):
         rows = [self._listed(root, labels, subjects, entry) for entry in entries]
         notes = [*_respelled("Labels", labels), *_respelled("Subjects", subjects), *notes]
         notes += [*_zeros(set(subjects.values())), *self._absent(entries)]
-        named = {row.path.resolve() for row in rows if row.path}
+        named = {row.path.resolve() for row in rows if isinstance(row.path, Path)}
         beside = [] if self._data().is_dir() else [p for p in audio_files(root) if p.resolve() not in named]
         if beside:
             notes.append(
@@ -164,7 +165,7 @@ class TableSource(FolderSource):
         label = self._value(entry.roles.get("label"))
         subject = self._value(entry.roles.get("subject"))
         return Listed(
-            recording_id=posixpath.normpath(entry.name.replace("\\", "/")) if entry.name else "(no path)",
+            recording_id=_recording_id(entry.name),
             path=path,
             label=labels[label] if label else None,
             subject=subjects[subject] if subject else None,
@@ -220,10 +221,25 @@ def joined_labels(labels: Collection[str]) -> set[str]:
     return joined
 
 
-def _file(root: Path, name: str) -> tuple[Path | None, str | None]:
-    """The file that ``name`` means below ``root``, or why there is none. A backslash may stand for a slash."""
+def _recording_id(name: str) -> str:
+    if not name:
+        return "(no path)"
+    return name if is_remote(name) else posixpath.normpath(name.replace("\\", "/"))
+
+
+def _file(root: Path, name: str) -> tuple[Path | str | None, str | None]:
+    """The file that ``name`` means below ``root``, or why there is none; a URI is left as it is.
+
+    A backslash may stand for a slash. Raises `SourceError` for a URI with a password.
+    """
     if not name:
         return None, "the table gives no path"
+    if names_a_password(name):
+        raise SourceError(
+            "a path of the table names a user and a password: leave them out and put them in the environment"
+        )
+    if is_remote(name):
+        return name, None
     try:
         for path in (root / name, root / name.replace("\\", "/")):
             if path.is_file():

@@ -142,20 +142,20 @@ def test_where_to_look_names_a_command_that_works_from_here(tmp_path: Path, monk
     (tmp_path / ".venv" / "bin" / "heartbeat").touch()
     monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
     monkeypatch.chdir(tmp_path)
-    assert up_command(Path("/my out")) == ".venv/bin/heartbeat up --store '/my out'"
+    assert up_command("/my out") == ".venv/bin/heartbeat up --store '/my out'"
     monkeypatch.chdir(tmp_path / ".venv")
-    assert up_command(Path("/out")) == "bin/heartbeat up --store /out"
+    assert up_command("/out") == "bin/heartbeat up --store /out"
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert up_command(Path("/out")) == f"{tmp_path}/.venv/bin/heartbeat up --store /out"
+    assert up_command("/out") == f"{tmp_path}/.venv/bin/heartbeat up --store /out"
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    shown = where_to_look(Path("/out"), "http://127.0.0.1:1/#/models/x/versions/1", "http://here/run", False)
+    shown = where_to_look("/out", "http://127.0.0.1:1/#/models/x/versions/1", "http://here/run", False)
     assert list(shown.items()) == [
         ("First start", "heartbeat up --store /out"),
         ("Prefect UI", "http://here/run"),
         ("MLflow UI", "http://127.0.0.1:1/#/models/x/versions/1"),
     ]
-    assert next(iter(where_to_look(Path("/out"), "http://127.0.0.1:1/#/x", "http://here", True))) == "Prefect UI"
+    assert next(iter(where_to_look("/out", "http://127.0.0.1:1/#/x", "http://here", True))) == "Prefect UI"
 
 
 @pytest.fixture

@@ -146,3 +146,11 @@ def test_what_is_no_change_is_told():
         parse_change("training.epochs")
     with pytest.raises(ConfigError, match="cannot be read"):
         parse_change("a=[1")
+
+
+def test_a_store_s_password_is_refused_and_not_shown(monkeypatch):
+    with pytest.raises(ConfigError, match="store names a password.*AWS_ACCESS_KEY_ID") as told:
+        build_config(changes={"store": "s3://user:secret@bucket/x"})
+    assert "secret" not in str(told.value)
+    for fine in ("s3://bucket/a:b@c", "abfs://container@account.dfs.core.windows.net/x", "/out/a:b@c"):
+        assert build_config(changes={"store": fine}).store == fine

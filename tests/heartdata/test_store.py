@@ -1,12 +1,18 @@
 """The store: atomic, named by content, checked against schemas."""
 
+import pickle
+import shutil
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from fsspec.registry import _registry as registry
 
 from heartdata.errors import StoreError
+from heartdata.remote import Remote, file_system
 from heartdata.schemas import RECORDINGS
 from heartdata.store import Artifact, Store, atomic_write, content_digest, sha256_file
 
@@ -26,7 +32,7 @@ def test_same_content_same_name_and_read_back(store: Store):
     one, two = (store.write_table("stage", table("/a", 5), SCHEMA, {"n": 1}) for _ in range(2))
     assert one == two
     assert store.read_table(one, SCHEMA).to_pylist() == [{"uri": "/a", "x": 5}]
-    assert [p.name for p in store.path("stage").iterdir()] == [Path(one.name).name]
+    assert [p.name for p in store.local("stage").iterdir()] == [Path(one.name).name]
 
 
 def test_schema_is_checked_on_write_and_read(store: Store):
@@ -63,7 +69,7 @@ def test_damaged_tables_and_files_are_not_intact(store: Store, harm: str):
     ]
     for artifact in artifacts:
         assert store.intact(artifact)
-        path = store.path(artifact.name)
+        path = store.local(artifact.name)
         content = bytearray(path.read_bytes())
         at = content.index(b"/a") if path.suffix == ".parquet" else len(content) - 3  # "/a" stands in no digest
         content[at] ^= 1
@@ -76,8 +82,8 @@ def test_damaged_tables_and_files_are_not_intact(store: Store, harm: str):
 
 def test_arrays_are_read_without_pickle(store: Store):
     digest = store.write_array("x/a.npy", np.eye(3))
-    assert digest == sha256_file(store.path("x/a.npy"))
-    assert np.array_equal(np.load(store.path("x/a.npy"), allow_pickle=False), np.eye(3))
+    assert digest == sha256_file(store.local("x/a.npy"))
+    assert np.array_equal(np.load(store.local("x/a.npy"), allow_pickle=False), np.eye(3))
     with pytest.raises(ValueError, match="[Oo]bject"):
         store.write_array("x/o.npy", np.array([{}]))
 
@@ -86,3 +92,130 @@ def test_store_under_a_file_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write to the output folder"):
         Store(tmp_path / "file" / "out").open()
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch) -> Store:
+    """An empty store that is no folder."""
+    monkeypatch.setenv("HEARTBEAT_WORK", str(tmp_path / "work"))
+    return Store(f"memory://{tmp_path.name}/store").open()
+
+
+@pytest.fixture(params=["folder", "memory"])
+def any_store(request, store: Store, remote: Store) -> Store:
+    return store if request.param == "folder" else remote
+
+
+def test_what_is_written_can_be_read_listed_and_removed(any_store: Store):
+    before_s = time.time() - 1
+    artifact = any_store.write_table("t", table("/a", 5), SCHEMA)
+    digest = any_store.write_array("x/y/a.npy", np.eye(3))
+    with any_store.writing("x/b.bin") as file:
+        file.write(b"....body")
+        file.seek(0)
+        file.write(b"head")
+        file.seek(0)
+        assert file.read() == b"headbody"
+    assert any_store.read_table(artifact, SCHEMA).to_pylist() == [{"uri": "/a", "x": 5}]
+    assert digest == sha256_file(any_store.local("x/y/a.npy"))
+    assert any_store.local("x/b.bin").read_bytes() == b"headbody"
+    found = any_store.entries("x")
+    assert [(e.name, e.size_bytes) for e in found] == [("x/b.bin", 8), ("x/y/a.npy", 200)]
+    assert all(before_s <= e.modified_s <= time.time() + 1 for e in found)
+    for _ in range(2):
+        any_store.remove("x/b.bin")
+    assert [any_store.exists(name) for name in ("x/b.bin", "x/y/a.npy", "x")] == [False, True, False]
+    assert any_store.entries("nothing") == []
+
+
+def stop_half_way(store: Store) -> None:
+    with store.writing("x/a.bin") as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+
+def test_failed_write_leaves_nothing_under_the_name(any_store: Store):
+    with pytest.raises(KeyboardInterrupt):
+        stop_half_way(any_store)
+    assert not any_store.exists("x/a.bin")
+    assert any_store.entries("x") == []
+    assert not list(any_store.root.rglob("*.bin*"))
+
+
+@pytest.mark.parametrize("copies", ["kept", "lost"])
+@pytest.mark.parametrize("harm", ["gone", "cut", "flipped"])
+def test_harm_to_a_remote_object_is_noticed_whatever_the_copy_here(remote: Store, harm: str, copies: str):
+    artifact = remote.write_bytes("b", ".png", b"picture")
+    files, path = file_system(remote.address(artifact.name))
+    assert remote.intact(artifact)
+    if copies == "lost":
+        shutil.rmtree(remote.root)
+        assert remote.intact(artifact)
+    if harm == "gone":
+        files.rm_file(path)
+    else:
+        files.pipe_file(path, {"cut": b"pict", "flipped": b"Picture"}[harm])
+    assert not remote.intact(artifact)
+    assert remote.write_bytes("b", ".png", b"picture") == artifact
+    assert remote.intact(artifact)
+    assert remote.local(artifact.name).read_bytes() == b"picture"
+
+
+def test_a_damaged_copy_is_fetched_again(remote: Store):
+    artifact = remote.write_bytes("b", ".png", b"picture")
+    remote.local(artifact.name).write_bytes(b"Picture")
+    assert remote.intact(artifact)
+    assert remote.local(artifact.name).read_bytes() == b"picture"
+    remote.local(artifact.name).write_bytes(b"pict")
+    assert remote.local(artifact.name).read_bytes() == b"picture"
+
+
+def test_an_object_is_fetched_once(remote: Store, monkeypatch):
+    artifact = remote.write_bytes("b", ".png", b"picture")
+    shutil.rmtree(remote.root)
+    fetched = []
+    get = Remote.get
+    monkeypatch.setattr(Remote, "get", lambda *args: fetched.append(args[1]) or get(*args))
+    paths = {remote.local(artifact.name) for _ in range(3)}
+    assert (fetched, len(paths)) == ([artifact.name], 1)
+    with pytest.raises(FileNotFoundError):
+        remote.local("b/absent.png")
+
+
+def test_a_store_travels_as_its_address(any_store: Store):
+    sent = pickle.dumps(any_store)
+    assert len(sent) < 300
+    assert (pickle.loads(sent).uri, pickle.loads(sent).root) == (any_store.uri, any_store.root)
+
+
+def test_working_folders_of_remote_stores_are_apart(monkeypatch, tmp_path: Path):
+    monkeypatch.delenv("HEARTBEAT_WORK", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    roots = [Store(f"memory://{name}").root for name in ("a/b", "a-b", "a/b/")]
+    assert roots[0] == roots[2] != roots[1]
+    assert {root.parent for root in roots} == {tmp_path / "heartbeat"}
+    assert Store(f"file://{tmp_path}/x").root == Store(tmp_path / "x").root == tmp_path / "x"
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("nonsense://a/b", "Protocol not known: nonsense.*give a folder or a URI such as s3://bucket/name"),
+        ("s3:/bucket/x", "a URI has two slashes"),
+        ("s3://", "a URI has two slashes"),
+        ("s3://user:secret@bucket/x", "give credentials in the environment instead"),
+    ],
+)
+def test_what_is_no_store_is_told(uri: str, sentence: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HEARTBEAT_WORK", str(tmp_path))
+    with pytest.raises(StoreError, match=sentence) as told:
+        Store(uri).open()
+    assert "secret" not in str(told.value)
+
+
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HEARTBEAT_WORK", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # importing it fails
+    monkeypatch.delitem(registry, "s3", raising=False)
+    with pytest.raises(StoreError, match=r"pip install 'heartbeat\[s3\]'"):
+        Store("s3://without-library/x").open()

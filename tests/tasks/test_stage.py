@@ -41,7 +41,7 @@ def test_result_is_intact_only_while_all_its_files_are(store: Store):
     result = Checked(accepted=one, quarantine=two, checks=two, docs="d", of="x")
     assert list(artifacts_in([result, {"a": one}])) == [one, two, two, one]
     assert files_intact(result, store)
-    path = store.path(two.name)
+    path = store.local(two.name)
     path.write_bytes(path.read_bytes()[:-10])
     assert not files_intact(result, store)
     assert not files_intact(Artifact(name="t/absent.parquet", digest="0", rows=0), store)

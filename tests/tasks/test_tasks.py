@@ -60,9 +60,9 @@ def test_spectrogram_shard_is_the_same_bytes_whatever_the_order(store: Store, tm
     shard = shard_of(*paths)
     turned = Shard(0, shard.recordings[::-1])
     one = spectrogram_shard.fn(shard, SpectrogramConfig(), store)
-    content = store.path(one.array.name).read_bytes()
+    content = store.local(one.array.name).read_bytes()
     two = spectrogram_shard.fn(turned, SpectrogramConfig(), store)
-    assert store.path(two.array.name).read_bytes() == content
+    assert store.local(two.array.name).read_bytes() == content
     index = store.read_frame(one.index, SPECTROGRAMS)
     assert index["frames"].tolist() == [188] * 3  # 3 s x 2000 Hz / 32 + 1
     assert index["start"].tolist() == [0, 188, 376]
@@ -96,10 +96,10 @@ def checked(source: TableSource, store: Store):
 def test_one_class_stops_with_a_sentence(store: Store, tmp_path: Path):
     source = table_of(tmp_path, ["normal"] * 12)
     result = checked(source, store)
-    assert (store.path(result.docs) / "index.html").is_file()
+    assert (store.workpath(result.docs) / "index.html").is_file()
     with pytest.raises(DataRefused, match="at least two labels; these have: normal"):
         accept.fn(result, inventory.fn(source, store), source, None, store)
-    assert store.path("latest/quarantine.csv").read_text().startswith("recording_id,")
+    assert store.workpath("latest/quarantine.csv").read_text().startswith("recording_id,")
 
 
 def test_good_table_is_accepted_and_remembered(store: Store, tmp_path: Path):
@@ -115,7 +115,7 @@ def test_good_table_is_accepted_and_remembered(store: Store, tmp_path: Path):
     assert before() is None  # nothing new: compared as then, so that the check stays cached
     table_of(tmp_path, ["normal", "murmur"] * 7)
     assert before() == first
-    store.path(first.name).write_bytes(b"damaged")
+    store.local(first.name).write_bytes(b"damaged")
     assert before() is None
 
 
@@ -136,7 +136,7 @@ def test_auto_takes_imagenet_weights_where_they_can_be_had(store: Store, monkeyp
     found = initial_weights.fn("auto", RegistryConfig(), store)
     assert (found.kind, found.note) == ("imagenet", "")
     assert found.weights is not None
-    weights = read_weights(store.path(found.weights.name))
+    weights = read_weights(store.local(found.weights.name))
     assert weights["conv1.weight"].shape == (64, 1, 7, 7)
     assert "fc.weight" not in weights
 
@@ -161,7 +161,7 @@ def test_two_registries_in_one_process_stay_apart(store: Store, tmp_path: Path, 
     other = Store(tmp_path / "other").open()
     connect(RegistryConfig(), store).create_registered_model("here")
     assert connect(RegistryConfig(), other).search_registered_models() == []
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store.path('mlflow.db')}")  # the user's own word
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store.workpath('mlflow.db')}")  # the user's own word
     assert [m.name for m in connect(RegistryConfig(), other).search_registered_models()] == ["here"]
     assert os.environ["MLFLOW_TRACKING_URI"].endswith("store/mlflow.db")
 

@@ -1,0 +1,229 @@
+"""The pipeline on an S3 bucket (moto's server on loopback): the same data set as in a folder, and what goes wrong."""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from helpers import beats, tiny, write_wav
+from moto.server import ThreadedMotoServer
+
+from flows.pipeline import heartbeat
+from heartdata import audio, remote, seen
+from heartdata.audio import read_bytes
+from heartdata.errors import BadAudio, SourceError, StoreError
+from heartdata.inventory import take_inventory
+from heartdata.measure import MeasureConfig, measure_file
+from heartdata.sources import TableSource
+from heartdata.store import Store, sha256_file
+from tasks import progress
+
+AGAIN = re.compile(r"(recordings|facts|spectrograms)/\w+\.parquet|accepted/last-\w+\.json|\.heartbeat")
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory) -> Iterator[object]:
+    """A client of a server with two buckets, ``bucket`` and ``recordings``; the environment leads s3fs there."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        patch.setenv("HEARTBEAT_WORK", str(tmp_path_factory.mktemp("work")))
+        client = boto3.client("s3")
+        for name in ("bucket", "recordings"):
+            client.create_bucket(Bucket=name)
+        yield client
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3, request) -> Store:
+    """An empty store in the bucket."""
+    return Store(f"s3://bucket/{request.node.name}").open()
+
+
+@pytest.fixture(scope="module")
+def made(s3, prefect_server) -> tuple[Store, object]:
+    """A store in the bucket after one run, and the run's summary."""
+    progress.begin()
+    store = Store("s3://bucket/some folder/made")
+    return store, heartbeat(tiny(store.uri))
+
+
+def contents(store: Store, *folders: str) -> dict[str, bytes]:
+    return {e.name: store.local(e.name).read_bytes() for folder in folders for e in store.entries(folder)}
+
+
+def test_a_bucket_holds_what_a_folder_would(made, tmp_path: Path):
+    store, summary = made
+    folder = Store(tmp_path / "folder")
+    assert heartbeat(tiny(folder.root)).dataset_version == summary.dataset_version
+    stages = ("spectrograms", "manifest", "splits", "facts", "quarantine", "initial")
+    assert contents(store, *stages) == contents(folder, *stages)
+    assert not list(store.root.glob(".unfinished*"))
+    assert {path.name for path in store.root.iterdir()} >= {"latest", "mlflow.db", "data-docs", "objects"}
+    assert (Path(summary.latest) / "manifest.parquet").is_file()
+
+
+def test_nothing_new_writes_nothing_but_what_is_always_gathered(made):
+    store, summary = made
+    before = set(store.entries(""))
+    assert heartbeat(tiny(store.uri)).model_version == summary.model_version == 1
+    assert [e.name for e in set(store.entries("")) - before if not AGAIN.fullmatch(e.name)] == []
+
+
+def test_lost_and_damaged_objects_are_made_again(made, s3):
+    store, summary = made
+    shards = [e.name for e in store.entries("spectrograms") if e.name.endswith(".npy")]
+    whole = contents(store, "spectrograms")
+    keys = [store.address(name).removeprefix("s3://bucket/") for name in shards]
+    s3.delete_object(Bucket="bucket", Key=keys[0])
+    s3.put_object(Bucket="bucket", Key=keys[1], Body=whole[shards[1]][:-7] + b"damaged")
+    assert heartbeat(tiny(store.uri)).dataset_version == summary.dataset_version
+    assert contents(store, "spectrograms") == whole
+
+
+def stop_half_way(store: Store) -> None:
+    with store.writing("x/a.npy") as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+
+def test_an_upload_that_dies_leaves_no_object(bucket: Store, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        stop_half_way(bucket)
+    files, _ = remote.file_system(bucket.uri)
+    monkeypatch.setattr(files, "put_file", lambda *args: (_ for _ in ()).throw(ConnectionResetError("gone")))
+    with pytest.raises(OSError, match="gone"):
+        bucket.write_bytes("x", ".npy", b"whole")
+    assert bucket.entries("x") == []
+
+
+def test_a_large_upload_that_dies_midway_leaves_no_object(bucket: Store, s3, monkeypatch):
+    files, _ = remote.file_system(bucket.uri)
+    call, parts = files._call_s3, []
+
+    async def dying(method, *args, **kwargs):
+        if method == "upload_part":
+            parts.append(method)
+            if len(parts) > 1:
+                raise ConnectionResetError("gone")
+        return await call(method, *args, **kwargs)
+
+    monkeypatch.setattr(files, "_call_s3", dying)
+    with pytest.raises(OSError, match="gone"), bucket.writing("x/large.npy") as file:
+        file.truncate(110 << 20)  # above what s3fs sends in one piece
+    assert len(parts) > 1
+    assert bucket.entries("x") == []
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket="bucket")
+
+
+def test_what_others_put_there_is_seen_at_once(bucket: Store, s3):
+    key = bucket.address("x/a.bin").removeprefix("s3://bucket/")
+    assert (bucket.exists("x/a.bin"), bucket.entries("x")) == (False, [])
+    s3.put_object(Bucket="bucket", Key=key, Body=b"one")
+    assert bucket.exists("x/a.bin")
+    assert [e.size_bytes for e in bucket.entries("x")] == [3]
+    assert bucket.local("x/a.bin").read_bytes() == b"one"
+    s3.put_object(Bucket="bucket", Key=key, Body=b"two")
+    assert bucket.local("x/a.bin").read_bytes() == b"two"
+    bucket.remove("x/a.bin")
+    assert not bucket.exists("x/a.bin")
+
+
+def forked(store: Store) -> bytes:
+    return store.local("x/a.bin").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_store_works_in_another_process(bucket: Store, method: str):
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with bucket.writing("x/a.bin") as file:
+        file.write(b"content")
+    with ProcessPoolExecutor(1, get_context(method)) as pool:
+        assert pool.submit(forked, bucket).result(timeout=60) == b"content"
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """Connections made anew, as the environment then says."""
+    remote._file_system.cache_clear()
+    yield
+    remote._file_system.cache_clear()
+
+
+def test_a_missing_bucket_is_told(s3):
+    with pytest.raises(StoreError, match="bucket does not exist.*make the bucket, or choose another store"):
+        Store("s3://absent/x").open()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "Could not connect to the endpoint URL.*AWS_ENDPOINT_URL"),
+        ({"AWS_ENDPOINT_URL": "nonsense"}, "Invalid endpoint: nonsense.*AWS_ENDPOINT_URL"),
+        ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "Unable to locate credentials.*AWS_ACCESS_KEY_ID"),
+        ({"AWS_PROFILE": "absent"}, "profile .absent. could not be found.*AWS_PROFILE"),
+    ],
+)
+def test_what_is_wrong_with_the_environment_is_told(s3, fresh, monkeypatch, tmp_path: Path, changes, sentence: str):
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    for name, value in changes.items():
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+    with pytest.raises(StoreError, match=sentence):
+        Store("s3://bucket/x").open()
+
+
+def test_a_network_that_fails_later_is_worth_a_retry(s3, fresh, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(OSError, match="Could not connect"):
+        Store("s3://bucket/x").exists("a")
+
+
+def test_recordings_may_lie_in_a_bucket(bucket: Store, s3, monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(seen, "SETTLED_NS", -1)
+    sounds = {f"{i}.wav": write_wav(tmp_path / f"{i}.wav", beats(60 + i, 3.0)) for i in range(2)}
+    for name, path in sounds.items():
+        s3.upload_file(str(path), "recordings", name)
+    names = [f"s3://recordings/{name}" for name in (*sounds, "absent.wav")]
+    (tmp_path / "t.csv").write_text("path,label\n" + "".join(f"{name},{i % 2}\n" for i, name in enumerate(names)))
+
+    def look() -> dict[str, str]:
+        memory = seen.Seen(bucket.workpath("seen.parquet"))
+        table, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path, seen=memory)
+        memory.save()
+        hashed.append(memory.hashed)
+        return {row["recording_id"]: row["sha256"] or row["missing"] for row in table.to_pylist()}
+
+    hashed: list[int] = []
+    found = look()
+    assert found.pop(names[2]).startswith(f"{names[2]} cannot be read")
+    assert found == {f"s3://recordings/{name}": sha256_file(path) for name, path in sounds.items()}
+    assert measure_file(names[0], found[names[0]], MeasureConfig())["duration_s"] == 3.0
+    look()
+    s3.upload_file(str(sounds["1.wav"]), "recordings", "0.wav")
+    assert look()[names[0]] == found[names[1]]
+    assert hashed == [2, 0, 1]
+    with pytest.raises(SourceError, match="changed while the run was going on"):
+        read_bytes(names[0], found[names[0]])
+    monkeypatch.setattr(audio, "MAX_BYTES", 100)
+    with pytest.raises(BadAudio, match="more than a recording can be"):
+        read_bytes(names[0])
+
+
+def test_a_password_in_a_table_is_refused(tmp_path: Path):
+    (tmp_path / "t.csv").write_text("path,label\ns3://key:secret@bucket/a.wav,x\n")
+    with pytest.raises(SourceError, match="put them in the environment") as told:
+        TableSource(data=tmp_path / "t.csv").listing(tmp_path)
+    assert "secret" not in str(told.value)
