@@ -20,8 +20,8 @@ MAX_DURATION_S = 2 * 3600
 RATES_HZ = (100, 1_000_000)
 LARGEST = 1e10  # of full scale 1: integers of 32 bits written as floats pass, damage does not
 UNKNOWN_BYTES = 0x7FFFFF00  # writers to a pipe declare so much or more, as they cannot know
-_PLAIN_WAV = struct.Struct("<4sI4s10sHIIHH4sI")  # RIFF header, format chunk, head of the data chunk
-_PCM_FORMAT = struct.pack("<4sIH", b"fmt ", 16, 1)
+MAX_PLAIN_CHANNELS = 32
+_PCM_FORMAT = b"WAVE" + struct.pack("<4sIH", b"fmt ", 16, 1)
 _SHORT_DATA_CHUNK = re.compile(r"^data\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
@@ -95,22 +95,27 @@ def decode(content: bytes) -> Audio:
 
 
 def _decode_plain(content: bytes) -> Audio | None:
-    """The commonest file, a whole 16-bit PCM wav with the shortest header, without libsndfile: ten times as fast.
+    """The commonest file, a whole 16-bit PCM wav, without libsndfile: several times as fast.
 
-    Anything else, and whatever has a fault, gives None and is left to libsndfile, whose samples these equal.
+    Chunks: format, perhaps a LIST of remarks, data, and nothing after. Anything else, and whatever has a fault, gives
+    None and is left to libsndfile, whose samples these equal.
     """
-    if len(content) <= _PLAIN_WAV.size:
+    if len(content) < 44 or content[:4] != b"RIFF" or content[8:22] != _PCM_FORMAT:
         return None
-    riff, size, kind, fmt, channels, rate_hz, bytes_s, block, bits, data, data_bytes = _PLAIN_WAV.unpack_from(content)
-    whole = size == len(content) - 8 and data_bytes == len(content) - _PLAIN_WAV.size
-    frames, rest = divmod(data_bytes, 2 * channels or 1)
-    if (riff, kind, fmt, data, bits) != (b"RIFF", b"WAVE", _PCM_FORMAT, b"data", 16) or not whole or rest:
+    channels, rate_hz, bytes_s, block_bytes, bits = struct.unpack_from("<HIIHH", content, 22)
+    remarks = content[36:40] == b"LIST" and 8 + int.from_bytes(content[40:44], "little")
+    start = 36 + remarks + remarks % 2
+    size, declared = int.from_bytes(content[4:8], "little"), int.from_bytes(content[start + 4 : start + 8], "little")
+    frames, rest = divmod(len(content) - start - 8, 2 * channels or 1)
+    if content[start : start + 4] != b"data" or size != len(content) - 8 or declared != len(content) - start - 8:
         return None
-    if block != 2 * channels or bytes_s != block * rate_hz or not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+    if (bits, block_bytes, bytes_s) != (16, 2 * channels, 2 * channels * rate_hz) or rest or not frames:
         return None
-    if frames * channels > MAX_SAMPLES or frames > MAX_DURATION_S * rate_hz:
+    if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1] or frames * channels > MAX_SAMPLES:
         return None
-    samples = np.frombuffer(content, "<i2", offset=_PLAIN_WAV.size).astype(np.float32)
+    if frames > MAX_DURATION_S * rate_hz or channels > MAX_PLAIN_CHANNELS:
+        return None
+    samples = np.frombuffer(content, "<i2", offset=start + 8).astype(np.float32)
     samples *= 1 / 32768
     return Audio(samples.reshape(-1, channels), rate_hz, "WAV/PCM_16", frames)
 

@@ -1,14 +1,43 @@
 """Decoding: every format and width, and every fault of a file told in a sentence."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from helpers import tone, write_wav
 
-from heartdata.audio import decode, read_bytes, resample
+from heartdata.audio import _decode_plain, decode, read_bytes, resample
 from heartdata.errors import BadAudio, SourceError
 from heartdata.store import sha256_file
+
+
+def with_remarks(content: bytes, remarks: bytes) -> bytes:
+    """A wav file with a LIST chunk between format and data, as recording programs write it."""
+    chunk = b"LIST" + len(remarks).to_bytes(4, "little") + remarks + b"\0" * (len(remarks) % 2)
+    size = int.from_bytes(content[4:8], "little") + len(chunk)
+    return content[:4] + size.to_bytes(4, "little") + content[8:36] + chunk + content[36:]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("remarks", [None, b"INFOINAM\x04\0\0\0103_", b"INFOINAM\x03\0\0\0ab\0"])
+def test_a_plain_wav_has_the_samples_that_libsndfile_gives(tmp_path: Path, channels: int, remarks: bytes | None):
+    noise = np.random.default_rng(0).uniform(-1, 1, (4001, channels)).astype(np.float32)
+    content = write_wav(tmp_path / "x.wav", noise).read_bytes()
+    content = content if remarks is None else with_remarks(content, remarks)
+    plain, (expected, rate_hz) = _decode_plain(content), soundfile.read(io.BytesIO(content), always_2d=True)
+    assert plain is not None
+    assert (plain.rate_hz, plain.format, plain.declared_frames) == (rate_hz, "WAV/PCM_16", len(expected))
+    assert np.array_equal(plain.samples, expected)
+
+
+def test_what_is_not_quite_plain_is_left_to_libsndfile(tmp_path: Path):
+    content = write_wav(tmp_path / "x.wav", tone(100)).read_bytes()
+    assert _decode_plain(content) is not None
+    for changed in (content[:-1], content[:-2], content + b"\0\0", content[:40], content.replace(b"data", b"dato")):
+        assert _decode_plain(changed) is None
+    assert _decode_plain(write_wav(tmp_path / "24.wav", tone(100), subtype="PCM_24").read_bytes()) is None
 
 
 @pytest.mark.parametrize(
