@@ -21,13 +21,13 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary:  # noqa: B008 (frozen
     """Check, part and render the recordings of a source; train, evaluate and register a model."""
     store = Store(config.store).open()
     recordings = inventory(config.source, store)
-    facts = measure(recordings, config.measure, store)
+    facts = measure(recordings, config.measure, config.engine, store)
     in_use = config.split.collections
     before = last_accepted(config.source, recordings, facts, config.validation, in_use, store)
     checked = validate(recordings, facts, config.validation, in_use, before, store)
     accepted = accept(checked, recordings, config.source, config.validation.series, store)
     splits = split(accepted, config.split, store, recordings)
-    rendered = spectrograms(recordings, splits, config.spectrogram, store)
+    rendered = spectrograms(recordings, splits, config.spectrogram, config.engine, store)
     dataset = manifest(accepted, splits, rendered, store)
     initial = initial_weights(config.training.init, config.registry, store)
     model = train(dataset, initial, config.training, config.spectrogram, store)

@@ -122,7 +122,7 @@ def _decode_plain(content: bytes) -> Audio | None:
 
 def _check_level(samples: np.ndarray) -> None:
     """Raises `BadAudio` when finite samples lie far beyond full scale."""
-    if -LARGEST <= samples.min() and samples.max() <= LARGEST:  # neither holds of NaN
+    if samples.min() >= -LARGEST and samples.max() <= LARGEST:  # neither holds of NaN
         return
     finite = np.abs(samples[np.isfinite(samples)])
     if finite.size and finite.max() > LARGEST:

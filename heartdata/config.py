@@ -3,7 +3,7 @@
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
@@ -79,6 +79,22 @@ class TrainingConfig(Settings):
         raise ValueError("choose imagenet, random, auto, a .safetensors file or models:/name@alias")
 
 
+class EngineConfig(Settings):
+    """Where recordings are measured and rendered. The results are the same everywhere."""
+
+    name: Literal["processes", "threads", "dask"] = "processes"
+    workers: int | None = Field(default=None, ge=1, le=1024, description="null: as many as processors may be used")
+    address: str | None = Field(
+        default=None, description="of a running Dask scheduler, as tcp://host:8786; null: local"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "EngineConfig":
+        if self.address and self.name != "dask":
+            raise ValueError("engine.address is for engine.name = dask")
+        return self
+
+
 class ModelConfig(Settings):
     """All that is needed, beside the weights, to answer for a recording: stands as JSON beside them."""
 
@@ -117,6 +133,7 @@ class RunConfig(Settings):
     validation: ValidationConfig = ValidationConfig()
     split: SplitConfig = SplitConfig()
     spectrogram: SpectrogramConfig = SpectrogramConfig()
+    engine: EngineConfig = EngineConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
@@ -190,7 +207,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _source_named(values: dict[str, Any]) -> dict[str, Any]:
-    """A copy whose section ``source`` is a mapping (a word alone is the source's name). Raises `ConfigError`."""
+    """A copy whose section ``source`` is a mapping; a word alone names the source, or the engine. Raises `ConfigError`."""
     source = values.get("source", {})
     section = {"name": source} if isinstance(source, str) else source
     choices = ", ".join(SOURCES)
@@ -201,7 +218,8 @@ def _source_named(values: dict[str, Any]) -> dict[str, Any]:
     name = section.get("name", "demo")
     if not isinstance(name, str) or name not in SOURCES:
         raise ConfigError(f"there is no source {name!r}: choose one of {choices}")
-    return {**values, "source": section}
+    engine = values.get("engine")
+    return {**values, "source": section} | ({"engine": {"name": engine}} if isinstance(engine, str) else {})
 
 
 def _laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -7,20 +7,31 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
+from heartdata.errors import StoreError
+from heartdata.rendering import open_shard
 from heartdata.store import Store
 
 
 class Shards:
-    """Read access to spectrograms by manifest row; each shard is mapped once and never loaded whole."""
+    """Read access to spectrograms by manifest row; each shard is checked and mapped once and never loaded whole."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._maps: dict[str, np.ndarray] = {}
 
+    def open(self, rows: pd.DataFrame) -> None:
+        """Map the shards of manifest rows. Raises `StoreError` when one is gone or not as its index says."""
+        ends = (rows["start"] + rows["frames"]).groupby(rows["shard"]).max()
+        for shard, sha256 in rows[["shard", "shard_sha256"]].drop_duplicates().itertuples(index=False):
+            if shard in self._maps:
+                continue
+            array = open_shard(shard, sha256, None, self._store)
+            if len(array) < ends[shard]:
+                raise StoreError(f"{self._store.address(shard)} is shorter than its index says: run again")
+            self._maps[shard] = array
+
     def spectrogram(self, shard: str, start: int, frames: int) -> np.ndarray:
         """A view of shape (frames, mel_bands)."""
-        if shard not in self._maps:
-            self._maps[shard] = np.load(self._store.local(shard), mmap_mode="r", allow_pickle=False)
         return self._maps[shard][start : start + frames]
 
 
@@ -38,9 +49,9 @@ def window_starts(frames: int, width: int) -> list[int]:
     return sorted({*range(0, frames - width, width // 2), frames - width})
 
 
-def as_image(columns: np.ndarray) -> torch.Tensor:
-    """(width, mel_bands) to a float32 tensor (1, mel_bands, width), low frequencies first."""
-    return torch.from_numpy(np.ascontiguousarray(columns.T, dtype=np.float32))[None]
+def as_images(windows: np.ndarray) -> torch.Tensor:
+    """(items, width, mel_bands) to a float32 tensor (items, 1, mel_bands, width), low frequencies first."""
+    return torch.from_numpy(windows).float().transpose(1, 2).unsqueeze(1).contiguous()
 
 
 class Windows(Dataset):
@@ -58,6 +69,7 @@ class Windows(Dataset):
         random: bool,
     ) -> None:
         self._shards = Shards(store)
+        self._shards.open(rows)
         self._width, self._random = width, random
         self.recordings: list[int] = []  # row number in ``rows`` of each item
         self._items: list[tuple[str, int, int, int, int]] = []
@@ -72,8 +84,16 @@ class Windows(Dataset):
         return len(self._items)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        shard, start, frames, at, number = self._items[index]
-        spectrogram = self._shards.spectrogram(shard, start, frames)
-        if self._random:
-            at = int(torch.randint(max(1, frames - self._width + 1), ()))
-        return as_image(window(spectrogram, at, self._width)), torch.tensor(number)
+        images, numbers = self.batch([index])
+        return images[0], numbers[0]
+
+    def batch(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Several items at once: float32 tensor (items, 1, mel_bands, width), and their class numbers."""
+        windows, numbers = [], []
+        for index in indices:
+            shard, start, frames, at, number = self._items[index]
+            if self._random:
+                at = int(torch.randint(max(1, frames - self._width + 1), ()))
+            windows.append(window(self._shards.spectrogram(shard, start, frames), at, self._width))
+            numbers.append(number)
+        return as_images(np.stack(windows)), torch.tensor(numbers)

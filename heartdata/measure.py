@@ -1,6 +1,7 @@
 """The facts of a recording that the checks judge: length, level, clipping, silence, rhythm, quality, fingerprint."""
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 from pydantic import Field
@@ -32,6 +33,11 @@ def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, obje
     except BadAudio as error:
         return {"sha256": sha256, "error": str(error)}
     return {"sha256": sha256, **facts(audio, config)}
+
+
+def measure_files(files: Iterable[tuple[str, str]], config: MeasureConfig) -> list[dict[str, object]]:
+    """`measure_file` of pairs (sha256, uri)."""
+    return [measure_file(uri, sha256, config) for sha256, uri in files]
 
 
 def facts(audio: Audio, config: MeasureConfig) -> dict[str, object]:

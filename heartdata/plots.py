@@ -114,6 +114,7 @@ def spectrogram_sheet(
     shards = Shards(store)
     for axes_row, name in zip(grid, classes, strict=True):
         examples = train[train["label"] == name].drop_duplicates("group").head(each)
+        shards.open(examples)
         for axes, row in zip(axes_row, examples.itertuples(index=False), strict=False):
             spectrogram = shards.spectrogram(row.shard, row.start, row.frames)
             axes.imshow(

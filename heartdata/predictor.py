@@ -9,7 +9,7 @@ from torch import nn
 
 from heartdata.audio import decode
 from heartdata.config import ModelConfig
-from heartdata.dataset import as_image, window, window_starts
+from heartdata.dataset import as_images, window, window_starts
 from heartdata.errors import BadAudio
 from heartdata.model import load_net
 from heartdata.spectrograms import log_mel
@@ -45,7 +45,7 @@ class Predictor:
         with torch.inference_mode():
             for i in range(0, len(starts), WINDOWS_AT_ONCE):
                 some = starts[i : i + WINDOWS_AT_ONCE]
-                windows = torch.stack([as_image(window(spectrogram, at, width)) for at in some])
+                windows = as_images(np.stack([window(spectrogram, at, width) for at in some]))
                 answers.append(self.net(windows).softmax(1))
         probabilities = torch.cat(answers).mean(0).tolist()
         return Answer(self.config.classes[int(np.argmax(probabilities))], tuple(probabilities))

@@ -5,19 +5,24 @@ from dataclasses import dataclass
 
 from heartdata.store import sha256_json
 
-TIERS = ((4_000, 16), (20_000, 64))  # up to so many recordings, so many shards
+TIERS = ((4_000, 16), (20_000, 32), (200_000, 128))  # up to so many recordings, so many shards
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A bucket of recordings: pairs (sha256, uri), sorted, each content once."""
+    """A bucket of recordings: pairs (sha256, uri), sorted, each content once. ``of``: how many buckets there are."""
 
     number: int
     recordings: tuple[tuple[str, str], ...]
+    of: int = TIERS[0][1]
 
     def digest(self) -> str:
         """Hex sha256 over the contents; where they lie does not matter."""
         return sha256_json([sha256 for sha256, _ in self.recordings])
+
+    def related(self, number: int, of: int) -> bool:
+        """Whether bucket ``number`` of ``of`` may hold the same contents; numbers of buckets divide one another."""
+        return number % min(of, self.of) == self.number % min(of, self.of)
 
 
 def shard_count(contents: int) -> int:
@@ -32,4 +37,4 @@ def into_shards(recordings: Iterable[tuple[str, str]], count: int | None = None)
     buckets: dict[int, list[tuple[str, str]]] = {}
     for sha256, uri in sorted(uris.items()):
         buckets.setdefault(int(sha256[:8], 16) % count, []).append((sha256, uri))
-    return [Shard(number, tuple(rows)) for number, rows in sorted(buckets.items())]
+    return [Shard(number, tuple(rows), count) for number, rows in sorted(buckets.items())]

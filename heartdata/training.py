@@ -93,15 +93,25 @@ def dataloaders(
     weights = (1.0 / train_rows["label"].map(frequency)).to_numpy()
     width, batch = config.width, min(config.batch, len(train_rows))
     return DataLoaders(
-        WeightedDL(
+        Batches(
             Windows(train_rows, classes, store, width, random=True),
             bs=batch, wgts=weights, shuffle=True, drop_last=True, num_workers=0,
         ),
-        WeightedDL(
+        Batches(
             Windows(valid_rows, classes, store, width, random=False), bs=config.batch, shuffle=False, num_workers=0
         ),
         device=default_device(),
     )  # fmt: skip
+
+
+class Batches(WeightedDL):
+    """Takes a whole batch from `Windows` at once, instead of collating items."""
+
+    def create_item(self, index: int | None) -> int:
+        return index or 0
+
+    def create_batch(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.dataset.batch(indices)
 
 
 def backbone_of(net: nn.Module) -> nn.ModuleList:

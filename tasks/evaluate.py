@@ -38,6 +38,7 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
     predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
     shards, answers = Shards(store), []
     test = table[table["part"] == "test"]
+    shards.open(test)
     with track("evaluate", len(test), "recordings") as advance:
         for done, row in enumerate(test.itertuples(index=False), 1):
             answers.append(predictor.answer_spectrogram(shards.spectrogram(row.shard, row.start, row.frames)))

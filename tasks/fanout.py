@@ -1,31 +1,78 @@
-"""Fanning a task out over shards inside a flow, with progress in recordings."""
+"""Fanning a task out over shards inside a flow, on the engine that the settings name, with progress in recordings."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
+from joblib import cpu_count
 from prefect import Task
 from prefect.futures import as_completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from threadpoolctl import threadpool_limits
 
+from heartdata.config import EngineConfig
+from heartdata.errors import ConfigError
 from heartdata.shards import Shard
+from heartdata.workers import Workers
 from tasks.progress import track
 
-WORKERS = os.cpu_count() or 1  # shards at work at once
+
+FEW = 500  # recordings that threads have done before processes have started
 
 
-def fan_out(task: Task, shards: Sequence[Shard], stage: str, **inputs: Any) -> list[Any]:
-    """Submit ``task`` once a shard to the flow's task runner; results in the order of ``shards``.
+@dataclass(frozen=True)
+class FannedOut:
+    """The results in the order of the shards, and those of them that were not taken from the cache."""
+
+    results: list[Any]
+    fresh: list[Any]
+
+
+def task_runner(engine: EngineConfig) -> TaskRunner:
+    """What runs the shards of a flow. Threads wait for processes of this machine; Dask's workers do all themselves."""
+    workers = engine.workers or cpu_count()
+    if engine.name != "dask":
+        return ThreadPoolTaskRunner(max_workers=workers)
+    try:
+        from prefect_dask import DaskTaskRunner
+    except ImportError as error:
+        raise ConfigError("engine.name = 'dask' needs Dask: pip install 'heartbeat[dask]'") from error
+    if engine.address:
+        return DaskTaskRunner(address=engine.address)
+    local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    return DaskTaskRunner(cluster_class="distributed.LocalCluster", cluster_kwargs=local)
+
+
+def fan_out(task: Task, shards: Sequence[Shard], stage: str, engine: EngineConfig, **inputs: Any) -> FannedOut:
+    """Submit ``task`` once a shard to the flow's task runner.
 
     Raises what the first failed task raised, once all have ended: finished shards stay cached for the next run.
     """
-    with track(stage, sum(len(s.recordings) for s in shards), "recordings") as advance:
+    total = sum(len(s.recordings) for s in shards)
+    with track(stage, total, "recordings") as advance, computing_in(engine, total):
         futures = [task.submit(shard=shard, **inputs) for shard in shards]
         sizes = {f.task_run_id: len(s.recordings) for f, s in zip(futures, shards, strict=True)}
-        done = fresh = 0
+        done, fresh = 0, set()
         for future in as_completed(futures):
             future.wait()  # else the state is the server's last word, which may lag
             done += sizes[future.task_run_id]
-            fresh += future.state.name != "Cached"
-            news = f"{fresh} of {len(shards)} shards were new" if fresh else "nothing new"
+            if future.state.name != "Cached":
+                fresh.add(future.task_run_id)
+            news = f"{len(fresh)} of {len(shards)} shards were new" if fresh else "nothing new"
             advance(done, detail=f"{done} recordings; {news}")
-        return [future.result() for future in futures]
+        results = [future.result() for future in futures]
+        return FannedOut(results, [r for r, f in zip(results, futures, strict=True) if f.task_run_id in fresh])
+
+
+def computing_in(engine: EngineConfig, recordings: int) -> AbstractContextManager[Workers | None]:
+    """While this is open, `compute` does its work where ``engine`` says; for a few recordings no process is started."""
+    return Workers() if engine.name == "processes" and recordings > FEW else nullcontext()
+
+
+def compute(function: Callable[..., Any], *args: Any) -> Any:
+    """Call ``function`` in a worker process, or here when the engine's threads (or Dask's workers) compute."""
+    if Workers.open is not None:
+        return Workers.open.call(function, *args)
+    with threadpool_limits(1, "blas"):  # the shards are what runs in parallel
+        return function(*args)

@@ -3,20 +3,20 @@
 import pyarrow as pa
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from heartdata.measure import VERSION, MeasureConfig, measure_file
+from heartdata.config import EngineConfig
+from heartdata.measure import VERSION, MeasureConfig, measure_files
 from heartdata.schemas import FACTS, RECORDINGS
 from heartdata.shards import Shard, into_shards
 from heartdata.store import Artifact, Store, table_from_rows
-from tasks.fanout import WORKERS, fan_out
+from tasks.fanout import compute, fan_out, task_runner
 from tasks.stage import stage
 
 
 @stage("measure shard", VERSION, timeout_s=None)
 def measure_shard(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
     """The facts (schema FACTS) of one shard's files; a file that cannot be decoded becomes a row with its error."""
-    rows = [measure_file(uri, sha256, config) for sha256, uri in shard.recordings]
+    rows = compute(measure_files, shard.recordings, config)
     return store.write_table("facts/shards", table_from_rows(rows, FACTS), FACTS)
 
 
@@ -34,14 +34,13 @@ def gather_facts(parts: list[Artifact], store: Store) -> Artifact:
     return store.write_table("facts", pa.concat_tables([FACTS.empty_table(), *tables]).sort_by("sha256"), FACTS)
 
 
-@flow(
-    name="measure",
-    validate_parameters=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=WORKERS),
-    flow_run_name="measure",
-)
-def measure(recordings: Artifact, config: MeasureConfig, store: Store) -> Artifact:
+def measure(recordings: Artifact, config: MeasureConfig, engine: EngineConfig, store: Store) -> Artifact:
     """The facts of every distinct file of ``recordings`` (schema FACTS)."""
+    return _measure.with_options(task_runner=task_runner(engine))(recordings, config, engine, store)
+
+
+@flow(name="measure", validate_parameters=False, flow_run_name="measure")
+def _measure(recordings: Artifact, config: MeasureConfig, engine: EngineConfig, store: Store) -> Artifact:
     shards = file_shards(recordings, store)
-    parts = fan_out(measure_shard, shards, "measure", config=config, store=store)
-    return gather_facts(parts, store)
+    parts = fan_out(measure_shard, shards, "measure", engine, config=config, store=store)
+    return gather_facts(parts.results, store)

@@ -154,7 +154,8 @@ def _log_run(
         final = {f"{m.replace(' ', '_')}.{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy()}
         ours = {f"test_{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy() if m == "resnet34"}
         ours |= _of_each_class(evaluation)
-        mlflow.log_metrics(_finite({**final, **ours, "best_epoch": model.best_epoch}))
+        rendered = {f"spectrograms.{name}": float(value) for name, value in manifest.counts.items()}
+        mlflow.log_metrics(_finite({**final, **ours, **rendered, "best_epoch": model.best_epoch}))
         mlflow.log_metrics(_finite(ours), step=model.best_epoch, model_id=info.model_id)
         mlflow.log_table(figures, "figures.json")
         for name, picture in evaluation.pictures.items():

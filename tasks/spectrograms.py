@@ -1,54 +1,72 @@
 """Stage 5: log-mel spectrograms of the recordings that the split uses, in parallel over shards."""
 
+from collections.abc import Sequence
+from time import monotonic
+
 import pyarrow as pa
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
 
+from heartdata.config import EngineConfig
+from heartdata.rendering import render_shard
 from heartdata.schemas import SPECTROGRAMS, SPLITS
 from heartdata.shards import Shard
-from heartdata.spectrograms import VERSION, SpectrogramConfig, render_shard
-from heartdata.store import Artifact, Store, table_from_rows
-from tasks.fanout import WORKERS, fan_out
+from heartdata.spectrograms import VERSION, SpectrogramConfig
+from heartdata.store import Artifact, Store
+from tasks.fanout import compute, fan_out, task_runner
 from tasks.measure import file_shards
 from tasks.stage import stage
 
 
 class Rendered(BaseModel):
-    """One shard: its index rows and its array file."""
+    """One shard: its index rows, its array file, and what was rendered for it (the rest was there already)."""
 
     model_config = ConfigDict(frozen=True)
 
     index: Artifact
     array: Artifact
+    rendered: int
+    audio_s: float
 
 
 @stage("spectrogram shard", VERSION, timeout_s=None)
 def spectrogram_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rendered:
     """Render one shard (schema SPECTROGRAMS, and a ``.npy`` file)."""
-    name = f"spectrograms/v{VERSION}-{config.digest()[:12]}/{shard.number:04d}-{shard.digest()[:16]}.npy"
-    rows = render_shard(name, shard.recordings, config, store)
-    index = store.write_table("spectrograms/index", table_from_rows(rows, SPECTROGRAMS), SPECTROGRAMS)
-    return Rendered(index=index, array=Artifact(name=name, digest=rows[0]["shard_sha256"], rows=len(rows)))
+    made = compute(render_shard, shard, config, store)
+    row = made.index.slice(0, 1).to_pylist()[0]
+    return Rendered(
+        index=store.write_table("spectrograms/index", made.index, SPECTROGRAMS),
+        array=Artifact(name=row["shard"], digest=row["shard_sha256"], rows=made.index.num_rows),
+        rendered=made.rendered,
+        audio_s=made.audio_s,
+    )
 
 
 @task(name="gather spectrograms", cache_policy=NO_CACHE, retries=2)
-def gather_spectrograms(parts: list[Rendered], store: Store) -> Artifact:
-    """All shards' index rows as one table."""
+def gather_spectrograms(parts: Sequence[Rendered], fresh: Sequence[Rendered], seconds: float, store: Store) -> Artifact:
+    """All shards' index rows as one table; ``counts`` says how fast the fresh ones were made."""
     tables = [store.read_table(part.index, SPECTROGRAMS) for part in parts]
-    return store.write_table("spectrograms", pa.concat_tables(tables).sort_by("sha256"), SPECTROGRAMS)
+    audio_s = sum(part.audio_s for part in fresh)
+    counts: dict[str, int | float | str] = {"rendered": sum(part.rendered for part in fresh), "audio_s": audio_s}
+    if audio_s:
+        counts |= {"seconds": seconds, "audio_s_per_s": audio_s / seconds}
+    return store.write_table("spectrograms", pa.concat_tables(tables).sort_by("sha256"), SPECTROGRAMS, counts)
 
 
-@flow(
-    name="spectrograms",
-    validate_parameters=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=WORKERS),
-    flow_run_name="spectrograms",
-)
-def spectrograms(recordings: Artifact, splits: Artifact, config: SpectrogramConfig, store: Store) -> Artifact:
+def spectrograms(
+    recordings: Artifact, splits: Artifact, config: SpectrogramConfig, engine: EngineConfig, store: Store
+) -> Artifact:
     """The spectrogram index (schema SPECTROGRAMS) of every recording in ``splits``."""
+    return _spectrograms.with_options(task_runner=task_runner(engine))(recordings, splits, config, engine, store)
+
+
+@flow(name="spectrograms", validate_parameters=False, flow_run_name="spectrograms")
+def _spectrograms(
+    recordings: Artifact, splits: Artifact, config: SpectrogramConfig, engine: EngineConfig, store: Store
+) -> Artifact:
     wanted = set(store.read_table(splits, SPLITS).column("sha256").to_pylist())
     shards = file_shards(recordings, store, wanted)
-    parts = fan_out(spectrogram_shard, shards, "spectrograms", config=config, store=store)
-    return gather_spectrograms(parts, store)
+    started_s = monotonic()
+    parts = fan_out(spectrogram_shard, shards, "spectrograms", engine, config=config, store=store)
+    return gather_spectrograms(parts.results, parts.fresh, monotonic() - started_s, store)

@@ -7,7 +7,7 @@ import torch
 from helpers import beats, tone
 from pydantic import ValidationError
 
-from heartdata.dataset import as_image, window, window_starts
+from heartdata.dataset import as_images, window, window_starts
 from heartdata.spectrograms import SpectrogramConfig, log_mel, mel_filters, mel_power_db
 
 CONFIG = SpectrogramConfig()
@@ -77,6 +77,6 @@ def test_short_recordings_are_repeated():
 
 
 def test_image_has_low_frequencies_first():
-    image = as_image(np.arange(6, dtype=np.float16).reshape(3, 2))
+    (image,) = as_images(np.arange(6, dtype=np.float16).reshape(1, 3, 2))
     assert (image.shape, image.dtype) == ((1, 2, 3), torch.float32)
     assert image[0, 0].tolist() == [0, 2, 4]

@@ -41,8 +41,8 @@ def data(tmp_path_factory) -> tuple[pd.DataFrame, Store]:
         )
         parts.append(spectrogram)
         start += len(spectrogram)
-    store.write_array("s.npy", np.concatenate(parts))
-    return pd.DataFrame(rows), store
+    digest = store.write_array("s.npy", np.concatenate(parts))
+    return pd.DataFrame(rows).assign(shard_sha256=digest), store
 
 
 def weights_of(trained: training.Trained) -> bytes:
