@@ -1,9 +1,11 @@
-"""The flow `heartbeat`: from raw recordings to a registered model."""
+"""The flow `heartbeat`: from raw recordings to a registered model; and `prepare`, its part before training."""
+
+from dataclasses import dataclass
 
 from prefect import flow
 
 from heartdata.config import RunConfig
-from heartdata.store import Store
+from heartdata.store import Artifact, Store
 from tasks.evaluate import evaluate
 from tasks.inventory import inventory
 from tasks.manifest import manifest
@@ -13,13 +15,40 @@ from tasks.spectrograms import spectrograms
 from tasks.split import split
 from tasks.summary import Summary, summarise
 from tasks.train import initial_weights, train
-from tasks.validate import accept, last_accepted, validate
+from tasks.validate import Checked, accept, last_accepted, validate
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training starts from: the manifest as data set, and what was found and refused on the way to it."""
+
+    recordings: Artifact
+    checked: Checked
+    dataset: Artifact
 
 
 @flow(name="heartbeat", log_prints=False)
 def heartbeat(config: RunConfig = RunConfig()) -> Summary:  # noqa: B008 (frozen)
     """Check, part and render the recordings of a source; train, evaluate and register a model."""
     store = Store(config.store).open()
+    prepared = prepared_in(store, config)
+    initial = initial_weights(config.training.init, config.registry, store)
+    model = train(prepared.dataset, initial, config.training, config.spectrogram, store)
+    evaluation = evaluate(prepared.dataset, model, config.evaluation, note_on(config), store)
+    registered = register(prepared.recordings, prepared.dataset, model, evaluation, config, store)
+    return summarise(
+        prepared.recordings, prepared.checked, prepared.dataset, model, evaluation, registered, config, store
+    )
+
+
+@flow(name="prepare", log_prints=False)
+def prepare(config: RunConfig = RunConfig()) -> Artifact:  # noqa: B008 (frozen)
+    """Everything before training; returns the manifest."""
+    return prepared_in(Store(config.store).open(), config).dataset
+
+
+def prepared_in(store: Store, config: RunConfig) -> Prepared:
+    """Check, part and render the recordings of a source, inside a flow."""
     recordings = inventory(config.source, store)
     facts = measure(recordings, config.measure, config.engine, store)
     in_use = config.split.collections
@@ -28,9 +57,4 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary:  # noqa: B008 (frozen
     accepted = accept(checked, recordings, config.source, config.validation.series, store)
     splits = split(accepted, config.split, store, recordings)
     rendered = spectrograms(recordings, splits, config.spectrogram, config.engine, store)
-    dataset = manifest(accepted, splits, rendered, store)
-    initial = initial_weights(config.training.init, config.registry, store)
-    model = train(dataset, initial, config.training, config.spectrogram, store)
-    evaluation = evaluate(dataset, model, config.evaluation, note_on(config), store)
-    registered = register(recordings, dataset, model, evaluation, config, store)
-    return summarise(recordings, checked, dataset, model, evaluation, registered, config, store)
+    return Prepared(recordings, checked, manifest(accepted, splits, rendered, store))

@@ -4,6 +4,7 @@ import queue
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from os import _exit
 from threading import Thread
@@ -55,6 +56,14 @@ class Workers:
         return result
 
 
+@lru_cache(maxsize=1)
+def one_blas_thread() -> None:
+    """For the rest of this process, numpy multiplies matrices in one thread: shards are what runs in parallel, and with
+    more threads the last bits of a sum depend on how many there happen to be.
+    """
+    threadpool_limits(1, "blas")
+
+
 def _new_process() -> ProcessPoolExecutor:
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -63,7 +72,7 @@ def _new_process() -> ProcessPoolExecutor:
 
 def _begin() -> None:
     """One thread a worker; it ends with the process that started it, even when that one is killed."""
-    threadpool_limits(1)
+    one_blas_thread()
     Thread(target=_end_with_parent, daemon=True).start()
 
 

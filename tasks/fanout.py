@@ -9,14 +9,12 @@ from joblib import cpu_count
 from prefect import Task
 from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from threadpoolctl import threadpool_limits
 
 from heartdata.config import EngineConfig
 from heartdata.errors import ConfigError
 from heartdata.shards import Shard
-from heartdata.workers import Workers
+from heartdata.workers import Workers, one_blas_thread
 from tasks.progress import track
-
 
 FEW = 500  # recordings that threads have done before processes have started
 
@@ -74,5 +72,5 @@ def compute(function: Callable[..., Any], *args: Any) -> Any:
     """Call ``function`` in a worker process, or here when the engine's threads (or Dask's workers) compute."""
     if Workers.open is not None:
         return Workers.open.call(function, *args)
-    with threadpool_limits(1, "blas"):  # the shards are what runs in parallel
-        return function(*args)
+    one_blas_thread()
+    return function(*args)

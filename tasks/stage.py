@@ -1,5 +1,6 @@
 """What every stage's task has in common: the cache key, the check that cached files are still there, the retries."""
 
+import errno
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from heartdata.shards import Shard
 from heartdata.store import Artifact, Store, sha256_json
 from tasks import progress
 
+LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # until somebody mends it
 NOT_DIGESTED = {"digested": "no"}  # on a field of a stage's result: words for people, which change no work
 
 
@@ -89,11 +91,11 @@ class StageKey(CachePolicy):
 
 
 def is_transient(task: Task, task_run: TaskRun, state: State) -> bool:
-    """Retry what may pass by itself (reading or writing failed), never what is wrong with data or settings."""
+    """Retry what may pass by itself (reading or writing failed), never a full disk or wrong data or settings."""
     try:
         state.result()
-    except OSError:
-        return True
+    except OSError as error:
+        return error.errno not in LASTING
     except Exception:
         return False
     return False

@@ -1,0 +1,208 @@
+"""Preparation survives: kills at random moments, two runs at once, dead workers, reading that fails for a while."""
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import tiny
+from test_survival import contents
+
+import heartdata.rendering
+import tasks.fanout
+import tasks.spectrograms
+from flows.pipeline import prepare
+from heartdata.config import RunConfig
+from heartdata.errors import BadAudio
+from heartdata.rendering import RenderedShard, render_shard
+from heartdata.shards import Shard
+from heartdata.spectrograms import SpectrogramConfig
+from heartdata.store import Store
+
+ENDS_S = 120
+
+
+class Zygote:
+    """Starts runs of flow `prepare` in processes that have everything imported."""
+
+    def __init__(self, log: Path) -> None:
+        from prefect.settings import PREFECT_API_URL
+
+        self.log = log
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("ab"), text=True,
+            env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()},
+        )  # fmt: skip
+
+    def start(self, config: RunConfig) -> int:
+        """The process id of a new run."""
+        self._process.stdin.write(config.model_dump_json() + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def stop(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def zygote(prefect_server, tmp_path_factory) -> Iterator[Zygote]:
+    made = Zygote(tmp_path_factory.mktemp("zygote") / "log.txt")
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prefect_server, tmp_path_factory) -> dict[str, str]:
+    """What an undisturbed preparation leaves in its store, by the threads of this process."""
+    store = tmp_path_factory.mktemp("undisturbed")
+    prepare(tiny(store, engine__name="threads"))
+    return contents(store)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a run is over; its parent does not wait for it, so it stays as a zombie."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def wait(pid: int, seconds: float) -> bool:
+    ends = time.monotonic() + seconds
+    while not has_ended(pid):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def finished(store: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in store.glob("spectrograms/*/*.npy") if p.with_suffix(".parquet").is_file()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_ends_as_if_undisturbed(zygote: Zygote, undisturbed, tmp_path: Path, kills: int):
+    """Each round: killed somewhere within what a run takes, once; then run to its end in the same store."""
+    draw, took_s, killed_at_work = random.Random(0), 0.0, 0
+    for number in range(kills + 1):
+        config = tiny(tmp_path / str(number))
+        if number:
+            pid = zygote.start(config)
+            if not wait(pid, draw.uniform(0, took_s)):
+                killed_at_work += 1
+            os.kill(pid, signal.SIGKILL)
+            assert wait(pid, ENDS_S)
+        before, started_s = finished(tmp_path / str(number)), time.monotonic()
+        assert wait(zygote.start(config), ENDS_S)
+        took_s = took_s or time.monotonic() - started_s
+        left = contents(tmp_path / str(number))
+        assert left == undisturbed, zygote.log.read_text()[-2000:]
+        assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert killed_at_work > kills / 2
+
+
+def test_two_runs_at_once_over_one_store(zygote: Zygote, undisturbed, tmp_path: Path):
+    runs = [zygote.start(tiny(tmp_path / "out")) for _ in range(2)]
+    assert all(wait(pid, ENDS_S) for pid in runs)
+    assert contents(tmp_path / "out") == undisturbed, zygote.log.read_text()[-2000:]
+    assert not list((tmp_path / "out").rglob(".*.tmp"))
+
+
+def dies_once(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard:
+    """The worker of the first shard is killed in the middle of it."""
+    mark = store.workpath("killed")
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    with store.workpath("rendered").open("a") as file:
+        file.write(f"{shard.number}\n")
+    return render_shard(shard, config, store)
+
+
+def test_a_killed_worker_costs_its_shard_only(prefect_server, undisturbed, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(tasks.fanout, "FEW", 0)
+    monkeypatch.setattr(tasks.spectrograms, "render_shard", dies_once)
+    prepare(tiny(tmp_path / "out", engine__name="processes", engine__workers=2))
+    rendered = Counter((tmp_path / "out" / "rendered").read_text().split())
+    assert (tmp_path / "out" / "killed").exists()
+    assert set(rendered.values()) == {1}  # the dead one's shard got so far once, at the second try
+    assert contents(tmp_path / "out") == undisturbed
+
+
+def not_here(*args: object) -> None:
+    raise AssertionError("rendered in the process that runs the flow")
+
+
+def test_dask_makes_the_same_bytes(prefect_server, undisturbed, tmp_path: Path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(heartdata.rendering, "read_bytes", not_here)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        prepare(tiny(tmp_path / "out", engine__name="dask", engine__address=cluster.scheduler_address))
+    assert contents(tmp_path / "out") == undisturbed
+
+
+def test_reading_that_fails_for_a_while_is_tried_again(prefect_server, undisturbed, tmp_path: Path, monkeypatch):
+    tries, read = itertools.count(), heartdata.rendering.read_bytes
+
+    def shaky(uri: str, sha256: str) -> bytes:
+        if next(tries) < 1:
+            raise OSError(5, "Input/output error", uri)
+        return read(uri, sha256)
+
+    monkeypatch.setattr(heartdata.rendering, "read_bytes", shaky)
+    prepare(tiny(tmp_path / "out", engine__name="threads"))
+    assert contents(tmp_path / "out") == undisturbed
+
+
+def test_bad_audio_is_never_tried_again(prefect_server, tmp_path: Path, monkeypatch):
+    tries = Counter()
+
+    def bad(uri: str, sha256: str) -> bytes:
+        tries[uri] += 1
+        raise BadAudio("torn")
+
+    monkeypatch.setattr(heartdata.rendering, "read_bytes", bad)
+    with pytest.raises(BadAudio, match="torn"):
+        prepare(tiny(tmp_path / "out", engine__name="threads"))
+    assert set(tries.values()) == {1}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small file system")
+def test_a_full_disk_leaves_nothing_torn(tmp_path: Path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        recordings = _recordings(tmp_path / "x")
+        store, shard = Store(small / "out").open(), Shard(0, tuple(sorted(recordings)))
+        with pytest.raises(OSError, match="No space left"):
+            render_shard(shard, SpectrogramConfig(), store)
+        assert store.entries("spectrograms") == []
+        half = Shard(0, shard.recordings[:4])
+        assert render_shard(half, SpectrogramConfig(), store).rendered == 4
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def _recordings(folder: Path) -> list[tuple[str, str]]:
+    from helpers import beats, write_wav
+
+    from heartdata.store import sha256_file
+
+    paths = [write_wav(folder / f"{i}.wav", beats(60 + i, seed=i)) for i in range(8)]
+    return [(sha256_file(path), str(path)) for path in paths]
+
+
+def test_configuration_travels_as_json():
+    config = tiny(Path("out"), engine__name="threads")
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+    assert json.loads(config.model_dump_json())["engine"]["name"] == "threads"
