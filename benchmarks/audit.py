@@ -20,6 +20,7 @@ from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 from rich.console import Console
 
+from heartdata.config import EngineConfig
 from heartdata.measure import MeasureConfig
 from heartdata.schemas import FACTS, RECORDINGS
 from heartdata.sources import TableSource
@@ -39,7 +40,7 @@ DURATION_S = 20.0
 def audit(source: TableSource, store: Store) -> int:
     """The stages before training."""
     recordings = inventory(source, store)
-    facts = measure(recordings, MeasureConfig(), store)
+    facts = measure(recordings, MeasureConfig(), EngineConfig(), store)
     before = last_accepted(source, recordings, facts, ValidationConfig(), None, store)
     checked = validate(recordings, facts, ValidationConfig(), None, before, store)
     return accept(checked, recordings, source, None, store).rows
