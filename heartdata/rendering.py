@@ -26,6 +26,7 @@ _PLACE = re.compile(r"(\d{4})of(\d{4})-\w+\.npy")
 class RenderedShard:
     """A shard's index (schema SPECTROGRAMS), how many of its recordings were rendered now, and their sound."""
 
+    name: str
     index: pa.Table
     rendered: int
     audio_s: float
@@ -46,7 +47,7 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rende
     name = f"{folder_of(config)}/{shard.number:04d}of{shard.of:04d}-{shard.digest()[:16]}.npy"
     there = _whole(name, config, store)
     if there is not None:
-        return RenderedShard(there, 0, 0.0)
+        return RenderedShard(name, there, 0, 0.0)
     wanted = dict(sorted(shard.recordings))
     earlier = _earlier(shard, config, store)
     rows, rendered, audio_s, start = [], 0, 0.0, 0
@@ -62,9 +63,9 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rende
             start += len(spectrogram)
         digest = _with_header(file, (start, config.mel_bands))
     index = table_from_rows([row | {"shard_sha256": digest} for row in rows], SPECTROGRAMS)
-    with store.writing(_index_of(name)) as file:
+    with store.writing(index_of(name)) as file:
         pq.write_table(index, file, write_page_checksum=True)
-    return RenderedShard(index, rendered, audio_s)
+    return RenderedShard(name, index, rendered, audio_s)
 
 
 def open_shard(name: str, sha256: str, mel_bands: int | None, store: Store) -> np.ndarray:
@@ -101,18 +102,19 @@ def _with_header(file: BinaryIO, shape: tuple[int, int]) -> str:
     return sha256_file(Path(file.name))
 
 
-def _index_of(name: str) -> str:
+def index_of(name: str) -> str:
+    """Where the index of the array ``name`` lies."""
     return str(PurePosixPath(name).with_suffix(".parquet"))
 
 
 def _index(name: str, store: Store) -> pa.Table | None:
     """The index beside a shard, or None when there is none that can be read."""
     try:
-        return conform(read_parquet(store.local(_index_of(name))), SPECTROGRAMS, name)
+        return conform(read_parquet(store.local(index_of(name))), SPECTROGRAMS, name)
     except (FileNotFoundError, pa.ArrowException, StoreError):
         return None
     except OSError:
-        if store.exists(_index_of(name)):  # its pages are damaged
+        if store.exists(index_of(name)):  # its pages are damaged
             return None
         raise
 

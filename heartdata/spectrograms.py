@@ -14,7 +14,7 @@ VERSION = "2"  # raise when the same input gives other values
 DTYPE = np.float16  # chosen by measurement: docs/spectrograms.md
 DB_PER_NEPER = np.float32(10 / np.log(10))  # of power
 LEAST_DEVIATION_DB = 1e-3
-BLOCK_FRAMES = 256  # transformed at once: stays in the processor's cache
+BLOCK_FRAMES = 512  # transformed at once: stays in the processor's cache
 
 
 class SpectrogramConfig(Settings):

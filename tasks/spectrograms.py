@@ -9,11 +9,11 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from heartdata.config import EngineConfig
-from heartdata.rendering import render_shard
+from heartdata.rendering import index_of, render_shard
 from heartdata.schemas import SPECTROGRAMS, SPLITS
 from heartdata.shards import Shard
 from heartdata.spectrograms import VERSION, SpectrogramConfig
-from heartdata.store import Artifact, Store
+from heartdata.store import Artifact, Store, content_digest
 from tasks.fanout import compute, fan_out, task_runner
 from tasks.measure import file_shards
 from tasks.stage import stage
@@ -34,10 +34,10 @@ class Rendered(BaseModel):
 def spectrogram_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rendered:
     """Render one shard (schema SPECTROGRAMS, and a ``.npy`` file)."""
     made = compute(render_shard, shard, config, store)
-    row = made.index.slice(0, 1).to_pylist()[0]
+    rows, sha256 = made.index.num_rows, made.index["shard_sha256"][0].as_py()
     return Rendered(
-        index=store.write_table("spectrograms/index", made.index, SPECTROGRAMS),
-        array=Artifact(name=row["shard"], digest=row["shard_sha256"], rows=made.index.num_rows),
+        index=Artifact(name=index_of(made.name), digest=content_digest(made.index), rows=rows),
+        array=Artifact(name=made.name, digest=sha256, rows=rows),
         rendered=made.rendered,
         audio_s=made.audio_s,
     )

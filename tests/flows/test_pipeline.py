@@ -15,6 +15,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 import heartdata.measure
 import heartdata.rendering
+import heartdata.training
 from flows.pipeline import heartbeat
 from heartdata.errors import ConfigError
 from heartdata.schemas import MANIFEST
@@ -52,8 +53,6 @@ def work(monkeypatch) -> Counter:
     def counting_train(*args):
         counts["trained"] += 1
         return real_train(*args)
-
-    import heartdata.training
 
     real_train = heartdata.training.train
     monkeypatch.setattr(heartdata.measure, "measure_file", counting_measure)

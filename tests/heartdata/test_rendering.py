@@ -30,7 +30,7 @@ def shard_of(recordings: list[tuple[str, str]], number: int = 3, of: int = 16) -
 
 
 def array_of(made: rendering.RenderedShard, store: Store) -> Path:
-    return store.local(made.index["shard"][0].as_py())
+    return store.local(made.name)
 
 
 def test_each_recording_stands_where_the_index_says(store: Store, tmp_path: Path):
