@@ -125,6 +125,19 @@ def inspect(
     inspect_source(run_config(source, data, config, changes), out, each, seed)
 
 
+@datasets.command()
+def prune(
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    keep: Annotated[int, typer.Option(min=1, help="the newest data sets whose spectrograms stay")] = 10,
+    yes: Annotated[bool, typer.Option("--yes", help="remove; without it, only what would be removed is shown")] = False,
+) -> None:
+    """Remove spectrograms that neither the newest data sets nor those of registered models need."""
+    from flows.prune import prune_store
+
+    prune_store(run_config(config=config, store=store), keep, yes)
+
+
 def run_config(
     source: str | None = None,
     data: str | None = None,

@@ -1,16 +1,19 @@
 """The facts of a recording that the checks judge: length, level, clipping, silence, rhythm, quality, fingerprint."""
 
 import hashlib
-from collections.abc import Iterable
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from heartdata.audio import Audio, decode, read_bytes, resample
 from heartdata.duplicates import fingerprint
-from heartdata.errors import BadAudio
+from heartdata.errors import BadAudio, StoreError
 from heartdata.quality import RATE_HZ, frame_rms, periodicity, quality
+from heartdata.schemas import FACTS
 from heartdata.settings import Settings
+from heartdata.shards import Shard
+from heartdata.store import Artifact, Store, conform, read_parquet, table_from_rows
 
 VERSION = "2"  # raise when a fact is computed in another way: stale rows are then measured again
 
@@ -35,9 +38,26 @@ def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, obje
     return {"sha256": sha256, **facts(audio, config)}
 
 
-def measure_files(files: Iterable[tuple[str, str]], config: MeasureConfig) -> list[dict[str, object]]:
-    """`measure_file` of pairs (sha256, uri)."""
-    return [measure_file(uri, sha256, config) for sha256, uri in files]
+def measure_recordings(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
+    """`measure_file` of each recording, as a table of schema FACTS; those that earlier tables hold are taken from them."""
+    folder = f"facts/v{VERSION}-{config.digest()[:12]}"
+    missing = {sha256 for sha256, _ in shard.recordings}
+    known: dict[str, dict[str, object]] = {}
+    for name in shard.earlier_files(folder, ".parquet", store):
+        known |= {row["sha256"]: row for row in _facts_in(name, store) if row["sha256"] in missing}
+        missing -= known.keys()
+        if not missing:
+            break
+    rows = [known.get(sha256) or measure_file(uri, sha256, config) for sha256, uri in shard.recordings]
+    return store.write_table_as(shard.file(folder, ".parquet"), table_from_rows(rows, FACTS), FACTS)
+
+
+def _facts_in(name: str, store: Store) -> list[dict[str, object]]:
+    """The rows of an earlier table; none when it is damaged, since all of it can be measured again."""
+    try:
+        return conform(read_parquet(store.local(name)), FACTS, name).to_pylist()
+    except (OSError, pa.ArrowException, StoreError):
+        return []
 
 
 def facts(audio: Audio, config: MeasureConfig) -> dict[str, object]:

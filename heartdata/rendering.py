@@ -1,6 +1,5 @@
 """Rendering a shard of recordings: one ``.npy`` file and its index, taking over what earlier shards already hold."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -18,8 +17,6 @@ from heartdata.store import Store, conform, read_parquet, sha256_file, table_fro
 
 FOLDER = "spectrograms"
 HEADER_BYTES = 128  # numpy pads the header of a .npy file so that the array can grow
-EARLIER = 8  # shards of the same bucket that are looked into, the newest first
-_PLACE = re.compile(r"(\d{4})of(\d{4})-\w+\.npy")
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rende
     recordings make the same bytes, whatever was there before. The index appears after the array, beside it. Raises
     OSError when reading fails (worth a retry), `SourceError` when a recording is gone or another one, `BadAudio`.
     """
-    name = f"{folder_of(config)}/{shard.number:04d}of{shard.of:04d}-{shard.digest()[:16]}.npy"
+    name = shard.file(folder_of(config), ".npy")
     there = _whole(name, config, store)
     if there is not None:
         return RenderedShard(name, there, 0, 0.0)
@@ -136,7 +133,7 @@ def _earlier(shard: Shard, config: SpectrogramConfig, store: Store) -> dict[str,
     """Spectrograms of the shard's recordings that earlier, undamaged shards hold, by sha256: views of memory maps."""
     missing = {sha256 for sha256, _ in shard.recordings}
     found: dict[str, np.ndarray] = {}
-    for name in _of_related_buckets(shard, config, store):
+    for name in shard.earlier_files(folder_of(config), ".npy", store):
         index = _index(name, store)
         rows = [row for row in index.to_pylist() if row["sha256"] in missing] if index is not None else []
         if rows and _whole(name, config, store) is not None:
@@ -146,10 +143,3 @@ def _earlier(shard: Shard, config: SpectrogramConfig, store: Store) -> dict[str,
         if not missing:
             break
     return found
-
-
-def _of_related_buckets(shard: Shard, config: SpectrogramConfig, store: Store) -> list[str]:
-    """Arrays of buckets that may hold the same contents, the newest first."""
-    entries = sorted(store.entries(folder_of(config)), key=lambda e: -e.modified_s)
-    places = [(e.name, _PLACE.fullmatch(PurePosixPath(e.name).name)) for e in entries]
-    return [n for n, place in places if place and shard.related(int(place[1]), int(place[2]))][:EARLIER]

@@ -1,10 +1,14 @@
 """Parting work into shards by content, so that a new recording touches one shard and no other."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
-from heartdata.store import sha256_json
+from heartdata.store import Store, sha256_json
 
+EARLIER = 8
+_PLACE = re.compile(r"(\d{4})of(\d{4})-\w+\.\w+")
 TIERS = ((4_000, 16), (20_000, 32), (200_000, 128))  # up to so many recordings, so many shards
 
 
@@ -19,6 +23,16 @@ class Shard:
     def digest(self) -> str:
         """Hex sha256 over the contents; where they lie does not matter."""
         return sha256_json([sha256 for sha256, _ in self.recordings])
+
+    def file(self, folder: str, suffix: str) -> str:
+        """The name in a store of what is made of this bucket."""
+        return f"{folder}/{self.number:04d}of{self.of:04d}-{self.digest()[:16]}{suffix}"
+
+    def earlier_files(self, folder: str, suffix: str, store: Store) -> list[str]:
+        """Names of what was made of buckets that may hold the same contents, the newest first, at most EARLIER."""
+        entries = sorted(store.entries(folder), key=lambda e: (-e.modified_s, e.name))
+        places = [(e.name, _PLACE.fullmatch(PurePosixPath(e.name).name)) for e in entries if e.name.endswith(suffix)]
+        return [n for n, place in places if place and self.related(int(place[1]), int(place[2]))][:EARLIER]
 
     def related(self, number: int, of: int) -> bool:
         """Whether bucket ``number`` of ``of`` may hold the same contents; numbers of buckets divide one another."""

@@ -213,9 +213,18 @@ class Store:
         counts: dict[str, int | float | str] | None = None,
     ) -> Artifact:
         """Write ``table`` under a name made of the stage and its content; checks the schema first."""
-        table = conform(table, schema, stage)
+        return self._write_table(f"{stage}/{{digest}}.parquet", table, schema, counts)
+
+    def write_table_as(self, name: str, table: pa.Table, schema: pa.Schema) -> Artifact:
+        """The same under a given name, which must stand for one content."""
+        return self._write_table(name, table, schema)
+
+    def _write_table(
+        self, name: str, table: pa.Table, schema: pa.Schema, counts: dict[str, int | float | str] | None = None
+    ) -> Artifact:
+        table = conform(table, schema, name)
         digest = content_digest(table)
-        name = f"{stage}/{digest[:20]}.parquet"
+        name = name.format(digest=digest[:20])
         with self.writing(name) as file:
             pq.write_table(table, file, write_page_checksum=True)
         return Artifact(name=name, digest=digest, rows=table.num_rows, counts=counts or {})

@@ -5,10 +5,10 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from heartdata.config import EngineConfig
-from heartdata.measure import VERSION, MeasureConfig, measure_files
+from heartdata.measure import VERSION, MeasureConfig, measure_recordings
 from heartdata.schemas import FACTS, RECORDINGS
 from heartdata.shards import Shard, into_shards
-from heartdata.store import Artifact, Store, table_from_rows
+from heartdata.store import Artifact, Store
 from tasks.fanout import compute, fan_out, task_runner
 from tasks.stage import stage
 
@@ -16,8 +16,7 @@ from tasks.stage import stage
 @stage("measure shard", VERSION, timeout_s=None)
 def measure_shard(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
     """The facts (schema FACTS) of one shard's files; a file that cannot be decoded becomes a row with its error."""
-    rows = compute(measure_files, shard.recordings, config)
-    return store.write_table("facts/shards", table_from_rows(rows, FACTS), FACTS)
+    return compute(measure_recordings, shard, config, store)
 
 
 def file_shards(recordings: Artifact, store: Store, wanted: set[str] | None = None) -> list[Shard]:

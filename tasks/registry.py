@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from heartdata.config import RegistryConfig
+from heartdata.errors import HeartbeatError
 from heartdata.store import Store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -29,3 +30,20 @@ def connect(config: RegistryConfig, store: Store) -> Any:
     else:
         os.environ[URI_VARIABLE] = users
     return mlflow.MlflowClient()
+
+
+def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
+    """The data set versions (manifest digests) of every registered model version. Raises `HeartbeatError`."""
+    if tracking_uri(config, store) == f"sqlite:///{store.workpath('mlflow.db')}" and not (
+        store.workpath("mlflow.db").is_file()
+    ):
+        return set()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        versions = connect(config, store).search_model_versions()
+    except MlflowException as error:
+        raise HeartbeatError(
+            f"the MLflow registry cannot be asked which data sets its models need ({error})"
+        ) from error
+    return {version.tags["dataset_version"] for version in versions if "dataset_version" in version.tags}

@@ -19,6 +19,11 @@ from flows.cli import main
 from flows.data import check_space
 from heartdata import download
 from heartdata.errors import HeartbeatError
+from heartdata.rendering import render_shard
+from heartdata.schemas import MANIFEST
+from heartdata.shards import Shard
+from heartdata.spectrograms import SpectrogramConfig
+from heartdata.store import Store, sha256_file, table_from_rows
 
 PROJECT = Path(__file__).parents[2]
 
@@ -249,3 +254,23 @@ def test_nothing_heavy_behind_the_commands():
     code = f"import sys, heartdata.inspect_plots, heartdata.inspect, heartdata.inventory, heartdata.download, flows.data\nprint([m for m in {heavy} if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
     assert ran.stdout.strip() == "[]", ran.stderr
+
+
+def test_prune_shows_first_and_removes_only_when_told(heartbeat, tmp_path: Path):
+    store = Store(tmp_path / "out").open()
+    for minutes, number in enumerate((1, 2)):
+        path = write_wav(tmp_path / f"{number}.wav", beats(60 + number, 1.0))
+        made = render_shard(Shard(0, ((sha256_file(path), str(path)),)), SpectrogramConfig(), store)
+        rows = [{**row, "recording_id": str(number)} for row in made.index.to_pylist()]
+        manifest = store.write_table("manifest", table_from_rows(rows, MANIFEST), MANIFEST)
+        for file in (store.workpath(manifest.name), *store.workpath(made.name).parent.iterdir()):
+            os.utime(file, (1e9 + 60 * minutes,) * 2)
+    shards = sorted(store.workpath(made.name).parent.glob("*.npy"))
+    shown = heartbeat("data", "prune", "--store", store.root, "--keep", 1)
+    assert shown[0] == 0
+    assert "2 files of" in shown[2]
+    assert "would be removed" in shown[2]
+    assert all(shard.exists() for shard in shards)
+    assert "removed" in heartbeat("data", "prune", "--store", store.root, "--keep", 1, "--yes")[2]
+    assert [shard for shard in shards if shard.exists()] == [store.workpath(made.name)]
+    assert "Nothing to remove" in heartbeat("data", "prune", "--store", store.root, "--keep", 1)[2]

@@ -14,7 +14,7 @@ from heartdata.store import content_digest, read_parquet, sha256_file
 
 # A file that appears while, or just after, a stage is at work.
 MOMENTS = [
-    "facts/shards/*.parquet",
+    "facts/v*/*.parquet",
     "accepted/*.parquet",
     "spectrograms/*/*.npy",
     "manifest/*.parquet",
@@ -56,7 +56,7 @@ def test_killed_at_every_stage_ends_as_if_undisturbed(prefect_server, tmp_path: 
             time.sleep(0.005)
         run.send_signal(signal.SIGKILL)
         run.wait()
-    finished = {p: p.stat().st_mtime_ns for p in (*store.glob("spectrograms/*/*.npy"), *store.glob("facts/shards/*"))}
+    finished = {p: p.stat().st_mtime_ns for p in (*store.glob("spectrograms/*/*.npy"), *store.glob("facts/v*/*"))}
     assert len(finished) > 10
     run = start(store)
     assert run.wait(START_TIMEOUT_S) == 0, (tmp_path / "run.log").read_text()[-2000:]

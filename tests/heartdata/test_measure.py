@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REAL, needs_pascal, tone, write_wav
+from helpers import REAL, beats, needs_pascal, tone, write_wav
 
-from heartdata.measure import MeasureConfig, measure_file
-from heartdata.store import sha256_file
+import heartdata.measure
+from heartdata.measure import MeasureConfig, measure_file, measure_recordings
+from heartdata.shards import Shard
+from heartdata.store import Store, sha256_file
 
 
 def facts_of(path: Path) -> dict:
@@ -54,3 +56,21 @@ def test_same_samples_in_another_container_have_one_hash(tmp_path: Path):
 def test_the_silent_pascal_file_is_silent():
     row = facts_of(REAL / "pascal" / "set_a" / "Aunlabelledtest__201106120928.wav")
     assert row["peak"] == pytest.approx(2.7e-4, rel=0.05)
+
+
+def test_what_was_measured_before_is_not_measured_again(store: Store, tmp_path: Path, monkeypatch):
+    paths = [write_wav(tmp_path / f"{i}.wav", beats(60 + i, 2.0, seed=i)) for i in range(4)]
+    recordings = tuple(sorted((sha256_file(path), str(path)) for path in paths))
+    before = measure_recordings(Shard(5, recordings[:3]), MeasureConfig(), store)
+    measured = []
+    real = heartdata.measure.measure_file
+    monkeypatch.setattr(heartdata.measure, "measure_file", lambda uri, *rest: measured.append(uri) or real(uri, *rest))
+    grown = measure_recordings(Shard(5, recordings), MeasureConfig(), store)
+    assert measured == [recordings[3][1]]
+    assert grown == measure_recordings(Shard(5, recordings), MeasureConfig(), Store(tmp_path / "other").open())
+    measured.clear()
+    for name in (before.name, grown.name):
+        store.local(name).write_bytes(b"damaged")
+    measure_recordings(Shard(5, recordings), MeasureConfig(silence_rms=0.01), store)
+    measure_recordings(Shard(5, recordings), MeasureConfig(), store)
+    assert len(measured) == 8
