@@ -12,6 +12,7 @@ anywhere. Heavy libraries are imported inside: worker processes import this modu
 """
 
 import argparse
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -172,6 +173,8 @@ def ways(data: Path | None, scratch: Path) -> list[dict[str, object]]:
 
 def through_prefect(recordings: list[int], scratch: Path) -> list[dict[str, object]]:
     """The stage as a flow on a running server, and the same work without Prefect."""
+    import resource
+
     from prefect import flow
     from prefect.testing.utilities import prefect_test_harness
 
@@ -182,35 +185,39 @@ def through_prefect(recordings: list[int], scratch: Path) -> list[dict[str, obje
     from heartdata.workers import Workers
     from tasks.spectrograms import spectrograms
 
-    @flow
-    def stage(files: list, store: object) -> None:
-        rows = [{"recording_id": f.name, "uri": str(f), "sha256": sha256_file(f), "size_bytes": 0} for f in files]
-        known = store.write_table("recordings", table_from_rows(rows, RECORDINGS), RECORDINGS)
-        splits = store.write_table("splits", table_from_rows(
-            [{"recording_id": row["recording_id"], "sha256": row["sha256"]} for row in rows], SPLITS), SPLITS)  # fmt: skip
-        spectrograms(known, splits, SpectrogramConfig(), EngineConfig(workers=JOBS), store)
+    def listed(files: list[Path], store: Store) -> tuple[Any, Any]:
+        rows = [{"recording_id": f.name, "uri": str(f), "sha256": sha256_file(f)} for f in files]
+        splits = [{"recording_id": row["recording_id"], "sha256": row["sha256"]} for row in rows]
+        return (
+            store.write_table("recordings", table_from_rows(rows, RECORDINGS), RECORDINGS),
+            store.write_table("splits", table_from_rows(splits, SPLITS), SPLITS),
+        )
 
-    import resource
+    @flow(validate_parameters=False)
+    def stage(recordings: Any, splits: Any, store: Any) -> float:
+        return timed(spectrograms, recordings, splits, SpectrogramConfig(), EngineConfig(workers=JOBS), store)[0]
 
     rows: list[dict[str, object]] = []
     with prefect_test_harness(server_startup_timeout=120):
-        stage.with_options(validate_parameters=False)(
-            make_recordings(scratch / "few", range(600)), Store(scratch / "s0").open()
-        )
+        few = Store(scratch / "s0").open()
+        stage(*listed(make_recordings(scratch / "few", range(600)), few), few)
         for number in recordings:
-            files = make_recordings(scratch / str(number), range(number))
+            files, store = make_recordings(scratch / str(number), range(number)), Store(scratch / f"p{number}").open()
+            shards, tables = sharded(files), listed(files, store)
             with Workers() as workers:
-                render(sharded(files[:50]), scratch / f"w{number}", workers)
-                direct_s = timed(render, sharded(files), scratch / f"d{number}", workers)[0]
-            flow_s = timed(stage.with_options(validate_parameters=False), files, Store(scratch / f"p{number}").open())[
-                0
-            ]
-            shards = len(list((scratch / f"p{number}").glob("spectrograms/*/*.npy")))
+                render(shards, scratch / f"w{number}", workers)
+                shutil.rmtree(scratch / f"w{number}")
+                direct_s = timed(render, shards, scratch / f"d{number}", workers)[0]
+            shutil.rmtree(scratch / f"d{number}")
+            flow_s = stage(*tables, store)
             rows.append({
-                "recordings": number, "tasks": shards, "without Prefect s": f"{direct_s:.1f}",
-                "flow s": f"{flow_s:.1f}", "Prefect's share": f"{flow_s / direct_s - 1:+.0%}",
+                "recordings": number, "tasks": len(shards), "without Prefect s": f"{direct_s:.1f}",
+                "stage s": f"{flow_s:.1f}", "Prefect's share": f"{flow_s / direct_s - 1:+.0%}",
+                "recordings a second": f"{number / flow_s:.0f}",
                 "parent's peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             })  # fmt: skip
+            for folder in (str(number), f"p{number}"):
+                shutil.rmtree(scratch / folder)
     return rows
 
 

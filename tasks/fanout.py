@@ -33,11 +33,13 @@ def task_runner(engine: EngineConfig) -> TaskRunner:
     if engine.name != "dask":
         return ThreadPoolTaskRunner(max_workers=workers)
     try:
+        import dask
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
         raise ConfigError("engine.name = 'dask' needs Dask: pip install 'heartbeat[dask]'") from error
     if engine.address:
         return DaskTaskRunner(address=engine.address)
+    dask.config.set({"distributed.nanny.pre-spawn-environ": {}})  # else this process, which trains, is left one thread
     local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     return DaskTaskRunner(cluster_class="distributed.LocalCluster", cluster_kwargs=local)
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from helpers import tiny
@@ -144,8 +145,17 @@ def not_here(*args: object) -> None:
 def test_dask_makes_the_same_bytes(prefect_server, undisturbed, tmp_path: Path, monkeypatch):
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr(heartdata.rendering, "read_bytes", not_here)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    local = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with patch.dict(os.environ), distributed.LocalCluster(**local) as cluster:  # it leaves OMP_NUM_THREADS there
         prepare(tiny(tmp_path / "out", engine__name="dask", engine__address=cluster.scheduler_address))
+    assert contents(tmp_path / "out") == undisturbed
+
+
+def test_a_local_dask_cluster_leaves_training_its_threads(prefect_server, undisturbed, tmp_path: Path, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    prepare(tiny(tmp_path / "out", engine__name="dask", engine__workers=1))
+    assert "OMP_NUM_THREADS" not in os.environ
     assert contents(tmp_path / "out") == undisturbed
 
 
