@@ -25,5 +25,9 @@ class StoreError(HeartbeatError):
     """The output folder cannot be written or holds something unexpected."""
 
 
+class ScoreError(HeartbeatError):
+    """Labels, answers or probabilities do not fit the score that is asked for."""
+
+
 class BadAudio(ValueError):
     """One recording cannot be used. Becomes a row with this message; never stops a run."""
