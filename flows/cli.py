@@ -73,6 +73,44 @@ def run(
 
 
 @app.command()
+def pretrain(
+    source: SourceOption = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    store: StoreOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Train weights that others can start from (made sounds, if no source is named), as heartbeat-backbone@champion."""
+    from flows.run import run_pipeline
+    from heartdata.pretraining import PRETRAINING
+
+    run_pipeline(run_config(source, data, config, changes, store, PRETRAINING), verbose)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="a name that `heartbeat study list` shows")],
+    data: DataOption = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="repetitions, instead of the study's own")] = None,
+    store: StoreOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="also write the page and pictures here, such as docs/results")
+    ] = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Score the recipe under a protocol that a reviewer accepts: every fold trained, baselines beside it."""
+    from flows.run_study import list_studies, run_study
+
+    if name == "list":
+        list_studies()
+    else:
+        run_study(name, absolute(data), config, dict_of(changes, store), seeds, out, verbose)
+
+
+@app.command()
 def up(
     source: SourceOption = None,
     data: DataOption = None,
@@ -147,13 +185,23 @@ def run_config(
     base: dict[str, Any] | None = None,
 ) -> "RunConfig":
     """What was typed, laid over the file ``config``, laid over ``base``. Raises `ConfigError`."""
-    from heartdata.config import build_config, parse_change
+    from heartdata.config import build_config
     from heartdata.store import Store
 
-    typed = {} if store is None else {"store": store}
-    typed |= dict(parse_change(change) for change in changes or [])
-    built = build_config(source, str(Path(data).expanduser().resolve()) if data else None, config, typed, base)
+    built = build_config(source, absolute(data), config, dict_of(changes, store), base)
     return built.model_copy(update={"store": Store(built.store).uri})
+
+
+def dict_of(changes: list[str] | None, store: str | None) -> dict[str, Any]:
+    """What was typed as ``--set key=value`` and ``--store``: dotted keys to values. Raises `ConfigError`."""
+    from heartdata.config import parse_change
+
+    return ({} if store is None else {"store": store}) | dict(parse_change(change) for change in changes or [])
+
+
+def absolute(data: str | None) -> str | None:
+    """A typed path, whatever folder the work is done in."""
+    return str(Path(data).expanduser().resolve()) if data else None
 
 
 def main() -> None:

@@ -63,16 +63,16 @@ def show(summary: Summary, console: Console, where_to_look: Mapping[str, str]) -
     """The tables of a finished run, and ``where_to_look`` further."""
     for note in summary.notes:
         console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False)
-    console.print(_table("Recordings", summary.recordings))
-    console.print(_table("Parts", summary.subjects))
-    console.print(_table("Scores on held-out subjects (95 % interval)", summary.score_rows()))
-    console.print(_table("Each class (resnet34)", summary.per_class))
+    console.print(table("Recordings", summary.recordings))
+    console.print(table("Parts", summary.subjects))
+    console.print(table("Scores on held-out subjects (95 % interval)", summary.score_rows()))
+    console.print(table("Each class (resnet34)", summary.per_class))
     if summary.planted:
         caught = sum(row["caught"] for row in summary.planted)
-        console.print(_table(f"Planted faults: {caught} of {len(summary.planted)} caught", summary.planted))
+        console.print(table(f"Planted faults: {caught} of {len(summary.planted)} caught", summary.planted))
     elif summary.quarantine:
         shown = " (first 10)" if len(summary.quarantine) > 10 else ""
-        console.print(_table(f"Quarantined: {len(summary.quarantine)}{shown}", summary.quarantine[:10]))
+        console.print(table(f"Quarantined: {len(summary.quarantine)}{shown}", summary.quarantine[:10]))
     seconds = " · ".join(f"{stage} {value:.1f}" for stage, value in summary.seconds.items())
     console.print(f"Seconds     {seconds}", highlight=False)
     console.print(f"Data set    {summary.dataset_version[:12]}", highlight=False)
@@ -83,7 +83,7 @@ def show(summary: Summary, console: Console, where_to_look: Mapping[str, str]) -
         console.print(f"{name:<12}{escape(text)}", highlight=False, soft_wrap=True)
 
 
-def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+def table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )

@@ -14,7 +14,7 @@ from tasks.register import note_on, register
 from tasks.spectrograms import spectrograms
 from tasks.split import split
 from tasks.summary import Summary, summarise
-from tasks.train import initial_weights, train
+from tasks.train import calibrate, heard, initial_weights, train
 from tasks.validate import Checked, accept, last_accepted, validate
 
 
@@ -22,9 +22,18 @@ from tasks.validate import Checked, accept, last_accepted, validate
 class Prepared:
     """What training starts from: the manifest as data set, and what was found and refused on the way to it."""
 
-    recordings: Artifact
-    checked: Checked
+    found: "Found"
     dataset: Artifact
+
+
+@dataclass(frozen=True)
+class Found:
+    """The recordings of a source, their facts, and those that were accepted."""
+
+    recordings: Artifact
+    facts: Artifact
+    checked: Checked
+    accepted: Artifact
 
 
 @flow(name="heartbeat", log_prints=False)
@@ -32,13 +41,14 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary:  # noqa: B008 (frozen
     """Check, part and render the recordings of a source; train, evaluate and register a model."""
     store = Store(config.store).open()
     prepared = prepared_in(store, config)
+    found, dataset = prepared.found, prepared.dataset
     initial = initial_weights(config.training.init, config.registry, store)
-    model = train(prepared.dataset, initial, config.training, config.spectrogram, store)
-    evaluation = evaluate(prepared.dataset, model, config.evaluation, note_on(config), store)
-    registered = register(prepared.recordings, prepared.dataset, model, evaluation, config, store)
-    return summarise(
-        prepared.recordings, prepared.checked, prepared.dataset, model, evaluation, registered, config, store
-    )
+    sounds = heard(dataset, found.facts, initial, config.validation.near_duplicate_similarity, store)
+    trained = train(dataset, initial, config.training, config.spectrogram, store)
+    model = calibrate(dataset, trained, config.answers, store)
+    evaluation = evaluate(dataset, model, config.evaluation, note_on(config), store)
+    registered = register(found.recordings, dataset, sounds, model, evaluation, config, store)
+    return summarise(found.recordings, found.checked, dataset, model, evaluation, registered, config, store)
 
 
 @flow(name="prepare", log_prints=False)
@@ -49,12 +59,18 @@ def prepare(config: RunConfig = RunConfig()) -> Artifact:  # noqa: B008 (frozen)
 
 def prepared_in(store: Store, config: RunConfig) -> Prepared:
     """Check, part and render the recordings of a source, inside a flow."""
+    found = found_in(store, config)
+    splits = split(found.accepted, config.split, store, found.recordings)
+    rendered = spectrograms(found.recordings, splits, config.spectrogram, config.engine, store)
+    return Prepared(found, manifest(found.accepted, splits, rendered, store))
+
+
+def found_in(store: Store, config: RunConfig) -> Found:
+    """List, measure and check the recordings of a source, inside a flow."""
     recordings = inventory(config.source, store)
     facts = measure(recordings, config.measure, config.engine, store)
     in_use = config.split.collections
     before = last_accepted(config.source, recordings, facts, config.validation, in_use, store)
     checked = validate(recordings, facts, config.validation, in_use, before, store)
     accepted = accept(checked, recordings, config.source, config.validation.series, store)
-    splits = split(accepted, config.split, store, recordings)
-    rendered = spectrograms(recordings, splits, config.spectrogram, config.engine, store)
-    return Prepared(recordings, checked, manifest(accepted, splits, rendered, store))
+    return Found(recordings, facts, checked, accepted)

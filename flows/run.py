@@ -6,8 +6,10 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -20,14 +22,42 @@ from heartdata.store import Store
 logger = logging.getLogger("heartbeat")
 
 
+@dataclass(frozen=True)
+class Ran:
+    """A flow run that ended well: what it returned, its page, and whether a Prefect server goes on running."""
+
+    result: Any
+    page: str
+    server_runs: bool
+    console: Console
+
+
 def run_pipeline(config: RunConfig, verbose: bool = False) -> None:
     """Run the flow and show its summary. Raises `HeartbeatError`; anything unforeseen becomes one, logged in full."""
-    config.source.check()
-    store = Store(config.store).open()
+
+    def load() -> Any:
+        from flows.pipeline import heartbeat
+
+        return heartbeat
+
+    ran = run_flow(load, config, config, verbose)
+    from flows.console import show
+
+    where = where_to_look(Store(config.store).uri, ran.result.model_url, ran.page, ran.server_runs)
+    show(ran.result, ran.console, where)
+
+
+def run_flow(load: Callable[[], Any], config: Any, run: RunConfig, verbose: bool) -> Ran:
+    """Run the flow that ``load`` imports on ``config``, with progress in the terminal, beside a server where none is.
+
+    ``run`` names the source and the store. Raises `HeartbeatError`; anything unforeseen becomes one, logged in full.
+    """
+    run.source.check()
+    store = Store(run.store).open()
     log = prepare(store, verbose)
     console = Console(highlight=False, soft_wrap=True)
     aside = "" if store.uri == str(store.root) else f", local files in {store.root}"
-    console.print(f"[bold]heartbeat[/bold]: source {config.source.name}, output in {store.uri}{aside}")
+    console.print(f"[bold]heartbeat[/bold]: source {run.source.name}, output in {store.uri}{aside}")
     with prefect_api(store.workpath("logs/prefect-server.log")) as temporary:
         if temporary:  # links open in `heartbeat up`, which shows the same database: PREFECT_HOME is in the store
             os.environ.setdefault("PREFECT_UI_URL", f"http://{HOST}:4200")
@@ -37,21 +67,21 @@ def run_pipeline(config: RunConfig, verbose: bool = False) -> None:
         with console.status(doing):
             from prefect.utilities.urls import url_for
 
-            from flows.console import Terminal, show
-            from flows.pipeline import heartbeat
+            from flows.console import Terminal
             from tasks import progress
 
+            flow = load()
             if temporary:
                 temporary.wait_ready()
         pages: list[str] = []
-        flow = heartbeat.with_options(on_completion=[lambda _flow, run, _: pages.append(url_for(run) or "")])
+        flow = flow.with_options(on_completion=[lambda _flow, run, _: pages.append(url_for(run) or "")])
         try:
             with _in_a_sentence(log), Terminal(console) as terminal:
                 progress.begin(terminal)
-                summary = flow(config)
+                result = flow(config)
         finally:
             progress.begin(None)
-    show(summary, console, where_to_look(store.uri, summary.model_url, pages[0], temporary is None))
+    return Ran(result, pages[0], temporary is None, console)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss
 
+from heartdata.config import AnswersConfig, Calibration
 from heartdata.errors import ScoreError
 
 TEMPERATURES = (0.05, 20.0)
@@ -177,6 +178,24 @@ def brier(probabilities: np.ndarray, labels: ArrayLike, classes: list[str]) -> f
     """
     columns = list(range(len(classes)))  # as numbers, whose order is that of the columns
     return float(brier_score_loss(_numbers(labels, classes), probabilities, labels=columns, scale_by_half=False))
+
+
+def calibrated(probabilities: np.ndarray, rows: pd.DataFrame, classes: list[str], config: AnswersConfig) -> Calibration:
+    """What `config` asks for, fitted to recordings (``rows`` with columns label and group) that were not trained on.
+
+    ``probabilities`` are the network's own, shape (n, classes).
+    """
+    labels = _numbers(rows["label"], classes)
+    known = np.log(np.maximum(probabilities, LEAST_PROBABILITY))
+    temperature = fit_temperature(known, labels) if config.temperature else 1.0
+    scaled = apply_temperature(probabilities, temperature)
+    weights = np.ones(len(classes))
+    if config.operating_point != "none":
+        weights = fit_operating_point(scaled, rows["label"], classes, config.operating_point, rows["group"])
+    given = (scaled * weights).argmax(axis=1)
+    sure = np.clip(scaled[np.arange(len(given)), given], 0, 1)
+    bound = unsure_threshold(sure, given == labels, config.max_risk, config.min_coverage)
+    return Calibration(temperature=temperature, class_weights=tuple(weights.tolist()), unsure_below=bound)
 
 
 def coverage_risk(confidence: ArrayLike, correct: ArrayLike) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from heartdata.settings import Settings
 from heartdata.sources import SOURCES, AnySource, DemoSource
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.splits import SplitConfig
+from heartdata.studies import Study, study_named
 from heartdata.suite import ValidationConfig
 
 
@@ -52,6 +53,7 @@ def _web(url: str) -> str:
     return url.rstrip("/")
 
 
+View = Literal["windows", "whole"]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_plain)]
 
 
@@ -59,17 +61,37 @@ class TrainingConfig(Settings):
     """How a network is trained. Counts are of epochs unless they say otherwise."""
 
     init: str = Field(default="auto", description="imagenet | random | auto | a .safetensors | models:/...")
-    epochs: int = Field(default=12, ge=1, le=1000)
+    epochs: int = Field(default=12, ge=0, le=1000, description="of all layers; 0: only the frozen epochs")
     frozen_epochs: int = Field(
         default=1, ge=0, le=1000, description="of the last layer alone, before; not from random weights"
     )
     patience: int = Field(default=10, ge=1, le=1000, description="epochs without a better one until training stops")
     batch: int = Field(default=16, ge=2, le=4096)
-    width: int = Field(default=256, ge=32, le=65536, description="spectrogram columns in a window")
-    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    width: int = Field(default=128, ge=32, le=65536, description="spectrogram columns in a window")
+    view: View = Field(default="windows", description="whole: a recording as one picture, squeezed to the width")
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="the highest of the one-cycle schedule")
+    find_learning_rate: bool = Field(default=False, description="by fastai's lr_find instead")
+    backbone_rate: float = Field(
+        default=0.3, gt=0, le=1, description="of all layers but the last, as a share of learning_rate; given weights"
+    )
     weight_decay: float = Field(default=0.01, ge=0)
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
+    balance: Literal["class", "class_and_collection"] = Field(
+        default="class", description="what is drawn equally often; see docs/training.md"
+    )
+    flip: bool = Field(default=True, description="half of the windows run backwards")
+    mask_fraction: float = Field(default=0.15, ge=0, le=0.5, description="longest hidden stretch of time and of bands")
+    mixup: float = Field(default=0.0, ge=0, le=10, description="alpha of the mixing share's beta distribution; 0: none")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="of forward passes; auto: bfloat16 where the processor has it"
+    )
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _trains_something(self) -> "TrainingConfig":
+        if self.epochs + (self.frozen_epochs if self.init != "random" else 0) == 0:
+            raise ValueError("epochs = 0 needs frozen_epochs above 0, and weights to start from (init)")
+        return self
 
     @field_validator("init")
     @classmethod
@@ -77,6 +99,17 @@ class TrainingConfig(Settings):
         if init in ("imagenet", "random", "auto") or init.startswith("models:/") or init.endswith(".safetensors"):
             return init
         raise ValueError("choose imagenet, random, auto, a .safetensors file or models:/name@alias")
+
+
+class AnswersConfig(Settings):
+    """How probabilities become answers; everything is fitted to the validation part."""
+
+    temperature: bool = Field(default=True, description="scale the probabilities so that they are as sure as right")
+    operating_point: Literal["macro_f1", "balanced_accuracy", "none"] = Field(
+        default="macro_f1", description="what the classes' weights in an answer are to raise; none: the most probable"
+    )
+    max_risk: float = Field(default=0.2, ge=0, le=1, description="share of wrong answers among those not unsure")
+    min_coverage: float = Field(default=0.5, gt=0, le=1, description="share of recordings that are answered at least")
 
 
 class EngineConfig(Settings):
@@ -95,12 +128,24 @@ class EngineConfig(Settings):
         return self
 
 
+class Calibration(Settings):
+    """From a network's probabilities to answers."""
+
+    temperature: float = Field(default=1.0, gt=0, description="above 1: less sure than the network was")
+    class_weights: tuple[float, ...] | None = Field(
+        default=None, description="multiply the probabilities before the highest is the answer; null: all 1"
+    )
+    unsure_below: float = Field(default=0.0, ge=0, le=1, description="answers of lower probability are unsure")
+
+
 class ModelConfig(Settings):
     """All that is needed, beside the weights, to answer for a recording: stands as JSON beside them."""
 
     classes: tuple[str, ...]
     width: int = Field(gt=0, description="spectrogram columns in a window")
+    view: View = "windows"
     spectrogram: SpectrogramConfig
+    calibration: Calibration = Calibration()
     dataset_version: str
     init: str
 
@@ -117,6 +162,7 @@ class RegistryConfig(Settings):
 
     model_name: Name = "heartbeat"
     experiment: Name = "heartbeat"
+    aliases: tuple[Name, ...] = Field(default=(), description="what a new version is called, beside challenger")
     tracking_uri: Annotated[str, AfterValidator(_without_password)] | None = Field(
         default=None, description="null: SQLite in the output folder"
     )
@@ -135,6 +181,7 @@ class RunConfig(Settings):
     spectrogram: SpectrogramConfig = SpectrogramConfig()
     engine: EngineConfig = EngineConfig()
     training: TrainingConfig = TrainingConfig()
+    answers: AnswersConfig = AnswersConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
     store: Annotated[str, AfterValidator(_store_without_password)] = Field(
@@ -263,3 +310,30 @@ def _did_you_mean(place: list[str], source: str) -> str:
     names = list(getattr(known, "model_fields", ()))
     close = get_close_matches(place[-1], names, n=1)
     return f": did you mean {close[0]}?" if close else f"; there are: {', '.join(names)}" if names else ""
+
+
+class StudyConfig(Settings):
+    """A protocol, and the settings of each of its trainings."""
+
+    study: Study
+    run: RunConfig
+
+
+def study_config(
+    name: str,
+    data: str | None = None,
+    file: Path | None = None,
+    changes: dict[str, Any] | None = None,
+    seeds: int | None = None,
+) -> StudyConfig:
+    """The study ``name`` with its own settings, what ``file`` and ``changes`` say laid over them (see `build_config`).
+
+    ``seeds``: how many repetitions instead of the study's own. Raises `ConfigError`.
+    """
+    study = study_named(name)
+    if seeds is not None:
+        study = study.model_copy(update={"seeds": tuple(range(seeds))})
+    run = build_config(study.source, data, file, {**study.settings, **(changes or {})})
+    if run.source.name != study.source:
+        raise ConfigError(f"the study {name} is of the source {study.source}, not of {run.source.name}")
+    return StudyConfig(study=study, run=run)

@@ -49,6 +49,22 @@ def window_starts(frames: int, width: int) -> list[int]:
     return sorted({*range(0, frames - width, width // 2), frames - width})
 
 
+def squeezed(spectrogram: np.ndarray, width: int) -> np.ndarray:
+    """A whole spectrogram (columns, mel_bands) as ``width`` columns, interpolated linearly: longer ones are denser."""
+    at = np.linspace(0, len(spectrogram) - 1, width)
+    before = at.astype(int)
+    after = np.minimum(before + 1, len(spectrogram) - 1)
+    share = (at - before)[:, None].astype(np.float32)
+    return (1 - share) * spectrogram[before] + share * spectrogram[after]
+
+
+def views_of(spectrogram: np.ndarray, width: int, view: str) -> list[np.ndarray]:
+    """What is scored of a recording, each of shape (width, mel_bands): its windows, or the whole, squeezed."""
+    if view == "whole":
+        return [squeezed(spectrogram, width)]
+    return [window(spectrogram, at, width) for at in window_starts(len(spectrogram), width)]
+
+
 def as_images(windows: np.ndarray) -> torch.Tensor:
     """(items, width, mel_bands) to a float32 tensor (items, 1, mel_bands, width), low frequencies first."""
     return torch.from_numpy(windows).float().transpose(1, 2).unsqueeze(1).contiguous()
@@ -67,15 +83,16 @@ class Windows(Dataset):
         store: Store,
         width: int,
         random: bool,
+        view: str = "windows",
     ) -> None:
         self._shards = Shards(store)
         self._shards.open(rows)
-        self._width, self._random = width, random
+        self._width, self._random, self._whole = width, random, view == "whole"
         self.recordings: list[int] = []  # row number in ``rows`` of each item
         self._items: list[tuple[str, int, int, int, int]] = []
         numbers = {label: number for number, label in enumerate(classes)}
         for position, row in enumerate(rows.itertuples(index=False)):
-            starts = [0] if random else window_starts(int(row.frames), width)
+            starts = [0] if random or self._whole else window_starts(int(row.frames), width)
             for at in starts:
                 self.recordings.append(position)
                 self._items.append((row.shard, int(row.start), int(row.frames), at, numbers[row.label]))
@@ -92,8 +109,12 @@ class Windows(Dataset):
         windows, numbers = [], []
         for index in indices:
             shard, start, frames, at, number = self._items[index]
-            if self._random:
-                at = int(torch.randint(max(1, frames - self._width + 1), ()))
-            windows.append(window(self._shards.spectrogram(shard, start, frames), at, self._width))
+            spectrogram = self._shards.spectrogram(shard, start, frames)
+            if self._whole:
+                windows.append(squeezed(spectrogram, self._width))
+            else:
+                if self._random:
+                    at = int(torch.randint(max(1, frames - self._width + 1), ()))
+                windows.append(window(spectrogram, at, self._width))
             numbers.append(number)
         return as_images(np.stack(windows)), torch.tensor(numbers)

@@ -75,6 +75,11 @@ def start_from(net: nn.Module, weights: dict[str, torch.Tensor], named: str) -> 
         raise ConfigError(f"the weights {named} do not fit resnet34 on one channel")
 
 
+def copied(net: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights as they are now, on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
+
+
 def weights_bytes(net: nn.Module) -> bytes:
     """The weights as the content of a ``.safetensors`` file."""
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()})

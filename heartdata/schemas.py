@@ -136,6 +136,9 @@ MANIFEST = _schema(
     ("frames", N),
 )
 
+# One row a distinct sound that the weights of a model were trained on, see heartdata.heard.
+HEARD = _schema(("sha256", S), ("samples_sha256", S), ("fingerprint", pa.binary()))
+
 HISTORY = _schema(
     ("epoch", N),
     ("train_loss", F),
@@ -143,7 +146,9 @@ HISTORY = _schema(
     ("valid_balanced_loss", F),  # averaged within each class first
     ("valid_macro_f1", F),  # what the best epoch is chosen by
     ("learning_rate", F),
+    ("windows_seen", N),  # since the beginning
     _not_digested("seconds", F),
+    _not_digested("peak_memory_mb", F),
 )
 
 FIGURES = _schema(("model", S), ("metric", S), ("value", F), ("low", F), ("high", F))
@@ -159,3 +164,30 @@ def predictions_schema(classes: list[str]) -> pa.Schema:
         ("answer", S),
         *[(f"p_{c}", F) for c in classes],
     )
+
+
+def study_schema(classes: list[str]) -> pa.Schema:
+    """As `predictions_schema`, for each answer of each model in a study."""
+    return _schema(
+        ("arm", S),
+        ("seed", N),
+        ("fold", S),  # its number, or the database that was held out
+        ("model", S),
+        ("recording_id", S),
+        ("sha256", S),
+        ("group", S),
+        ("subject", S),
+        ("collection", S),
+        ("noisy", B),  # of poor signal quality, where the source says so
+        ("label", S),
+        ("answer", S),
+        *[(f"p_{c}", F) for c in classes],
+    )
+
+
+STUDY_FIGURES = _schema(
+    ("arm", S), ("model", S), ("metric", S),
+    ("value", F),  # mean over seeds
+    ("sd", F),  # over seeds; null for one seed
+    ("low", F), ("high", F),  # 95 % interval by bootstrap over subjects
+)  # fmt: skip

@@ -1,17 +1,15 @@
-"""Scores at recording level, with intervals by bootstrap over groups (subjects), and the baselines beside a model."""
+"""Scores at recording level, with intervals by bootstrap over groups (subjects)."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import precision_recall_fscore_support
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder
+
+from heartdata.calibration import answers, brier, expected_calibration_error
 
 METRICS = ("macro_f1", "balanced_accuracy", "accuracy", "auroc")
 INTERVAL = (2.5, 97.5)
-METADATA_NUMBERS = ["duration_s", "rate_hz", "channels"]
-METADATA_NAMES = ["source", "collection", "site"]
 
 
 def figures(
@@ -82,47 +80,25 @@ def per_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(("precision", "recall", "f1", "recordings"), columns, strict=True)), index=classes)
 
 
-def majority_baseline(manifest: pd.DataFrame, classes: list[str]) -> np.ndarray:
-    """The classes' shares in the training part, for each test recording: shape (n, classes)."""
-    shares = manifest.loc[manifest["part"] == "train", "label"].value_counts(normalize=True).reindex(classes).fillna(0)
-    return np.tile(shares.to_numpy(), (int((manifest["part"] == "test").sum()), 1))
-
-
-def metadata_baseline(manifest: pd.DataFrame, classes: list[str], seed: int = 0) -> np.ndarray:
-    """What can be told without listening: class probabilities of the test part, shape (n, classes).
-
-    Gradient boosting on duration, rate, channels, source, collection and site, classes balanced. A model that is not
-    clearly better has learnt the device or the place, not the heart.
-    """
-    train, test = (manifest[manifest["part"] == part] for part in ("train", "test"))
-    columns = make_column_transformer(
-        (
-            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1),
-            METADATA_NAMES,
-        ),
-        ("passthrough", METADATA_NUMBERS),
-    )
-    booster = HistGradientBoostingClassifier(
-        class_weight="balanced",
-        random_state=seed,
-        early_stopping=False,
-        min_samples_leaf=max(1, min(20, len(train) // 10)),  # the usual 20 would leave small sets without a split
-    )
-    model = make_pipeline(columns, booster).fit(_plain(train), train["label"])
-    known = list(model.classes_)
-    probabilities = model.predict_proba(_plain(test))
-    return np.stack([probabilities[:, known.index(c)] if c in known else np.zeros(len(test)) for c in classes], axis=1)
-
-
-def _plain(rows: pd.DataFrame) -> pd.DataFrame:
-    """Metadata columns as numpy objects and floats, absent names as the empty string."""
-    names = rows[METADATA_NAMES].astype(object).where(rows[METADATA_NAMES].notna(), "")
-    return names.join(rows[METADATA_NUMBERS].astype(float))
-
-
-def prediction_rows(manifest: pd.DataFrame, probabilities: np.ndarray, classes: list[str]) -> pd.DataFrame:
-    """The test part with answers (schema `predictions_schema`): the most probable class, first one on a tie."""
-    test = manifest[manifest["part"] == "test"].reset_index(drop=True)
-    rows = test[["recording_id", "sha256", "group", "label"]].copy()
-    rows["answer"] = [classes[i] for i in probabilities.argmax(axis=1)]
+def prediction_rows(
+    test: pd.DataFrame, probabilities: np.ndarray, classes: list[str], weights: Sequence[float] | None = None
+) -> pd.DataFrame:
+    """Manifest rows with answers (schema `predictions_schema`): the class whose probability times weight is highest."""
+    rows = test[["recording_id", "sha256", "group", "label"]].reset_index(drop=True)
+    rows["answer"] = answers(probabilities, classes, np.ones(len(classes)) if weights is None else np.asarray(weights))
     return rows.join(pd.DataFrame(probabilities, columns=[f"p_{c}" for c in classes]))
+
+
+def confidence_figures(predictions: pd.DataFrame, classes: list[str], unsure_below: float) -> dict[str, float]:
+    """How far the probabilities of the answers can be believed, and what is left when those below are unsure."""
+    probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy(float)
+    number = {name: i for i, name in enumerate(classes)}
+    sure = probabilities[np.arange(len(predictions)), predictions["answer"].map(number)]
+    right = (predictions["label"] == predictions["answer"]).to_numpy()
+    kept = sure >= unsure_below
+    return {
+        "ece_10_bins": expected_calibration_error(np.clip(sure, 0, 1), right, 10),
+        "brier": brier(probabilities, predictions["label"], classes),
+        "coverage": float(kept.mean()),
+        "risk": float(1 - right[kept].mean()) if kept.any() else float("nan"),
+    }

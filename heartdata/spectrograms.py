@@ -23,8 +23,8 @@ class SpectrogramConfig(Settings):
     rate_hz: int = Field(default=2000, ge=500, le=96_000)
     fft_samples: int = Field(default=256, ge=32, le=65_536)
     window_s: float = Field(default=0.064, gt=0)
-    hop_s: float = Field(default=0.016, gt=0, le=1)
-    mel_bands: int = Field(default=64, ge=8, le=512)
+    hop_s: float = Field(default=0.032, gt=0, le=1)
+    mel_bands: int = Field(default=32, ge=8, le=512)
     low_hz: float = Field(default=25.0, ge=0)
     high_hz: float = Field(default=800.0, gt=0)
     band_pass_order: int = Field(

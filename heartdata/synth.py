@@ -1,15 +1,16 @@
-"""Made heart sounds with known beat times: normal, murmur, extrasystole, artifact.
+"""Made heart sounds with known beat times: normal, murmur, extrasystole, artifact, and extra sounds (S3, S4).
 
 Scores on them prove plumbing only. S1 and S2 are pairs of Gabor kernels on a heart rhythm with respiratory
 arrhythmia; murmurs are band-passed noise under an envelope between them; see docs/demo.md for the parameters.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.signal import butter, sosfilt
 
 CLASSES = ("normal", "murmur", "extrasystole", "artifact")
+EXTRA_SOUND = "extra_sound"  # a class of varied sounds alone
 RATE_HZ = 4000
 MURMUR_BANDS_HZ = {
     "ejection": (60.0, 142.0),
@@ -32,6 +33,8 @@ class Heart:
     murmur_band_hz: tuple[float, float]
     murmur_shape: str
     murmur_gain: float
+    diastolic: bool = False  # the murmur lies between S2 and S1
+    extra: tuple[str, float, float, float] | None = None  # S3 or S4, seconds from S2 or S1, Hz, gain
 
     @classmethod
     def draw(cls, kind: str, rng: np.random.Generator) -> "Heart":
@@ -50,6 +53,22 @@ class Heart:
             murmur_shape=str(rng.choice(["diamond", "plateau", "crescendo"])),
             murmur_gain=rng.uniform(0.3, 0.5),
         )
+
+
+def varied(heart: Heart, rng: np.random.Generator) -> Heart:
+    """``heart`` with what the demo's hearts have not: murmurs faint or diastolic, S3 or S4, any loudness of S2."""
+    extra = None
+    if heart.kind == EXTRA_SOUND:
+        third = ("S3", rng.uniform(0.12, 0.18), rng.uniform(25, 60), rng.uniform(0.3, 0.8))
+        fourth = ("S4", rng.uniform(-0.13, -0.08), rng.uniform(25, 60), rng.uniform(0.3, 0.8))
+        extra = third if rng.random() < 0.5 else fourth
+    return replace(
+        heart,
+        murmur_gain=rng.uniform(0.1, 0.6),
+        s2_gain=rng.uniform(0.3, 1.2),
+        diastolic=bool(rng.random() < 0.3),
+        extra=extra,
+    )
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,8 @@ def make_sound(heart: Heart, duration_s: float, site: int, rng: np.random.Genera
         signal = signal + breathing * _heart_sounds(heart, time_s, s1, s2, rng)
         if heart.kind == "murmur":
             signal = signal + heart.murmur_gain * breathing * _murmur(heart, time_s, s1, s2, rng)
+        if heart.extra:
+            signal = signal + breathing * _extra_sounds(heart.extra, time_s, s1, s2, rng)
     signal = signal + 0.005 * np.sin(2 * np.pi * 50 * time_s + rng.uniform(0, 2 * np.pi))
     low_hz, high_hz = ((20, 800), (20, 650), (25, 700), (30, 600))[site % 4]
     signal = sosfilt(butter(2, (low_hz, high_hz), "bandpass", fs=RATE_HZ, output="sos"), signal)
@@ -98,6 +119,29 @@ def beat_times(heart: Heart, duration_s: float, rng: np.random.Generator) -> tup
         s2.append(t + systole_s + rng.normal(0, 0.002))
         t += interval_s
     return np.array(s1), np.array(s2)
+
+
+def through_any_device(samples: np.ndarray, heart: bool, rng: np.random.Generator) -> np.ndarray:
+    """``samples`` as one of endlessly many devices and rooms would record them: float32, peak .8.
+
+    Pink noise at -3 to 25 dB below the sound, mains hum, rubbing (unless there is no ``heart``, where it is all there
+    is), a band-pass of random edges and steepness, sometimes clipping. For pretraining: what a network learns from
+    such sounds cannot be a device.
+    """
+    time_s = np.arange(len(samples)) / RATE_HZ
+    signal = samples / samples.std()
+    signal = signal + 10 ** (-rng.uniform(-3, 25) / 20) * pink_noise(len(signal), rng)
+    if heart and rng.random() < 0.35:
+        rubbing = _friction(time_s, rng)
+        signal = signal + rng.uniform(0.1, 1) * rubbing / rubbing.std()
+    if rng.random() < 0.3:
+        signal = signal + rng.uniform(0.1, 0.6) * np.sin(2 * np.pi * rng.choice([50, 60, 100]) * time_s)
+    edges_hz = rng.uniform(15, 60), rng.uniform(200, 900)
+    signal = sosfilt(butter(int(rng.integers(1, 4)), edges_hz, "bandpass", fs=RATE_HZ, output="sos"), signal)
+    if rng.random() < 0.2:
+        limit = np.quantile(np.abs(signal), rng.uniform(0.97, 0.999))
+        signal = np.clip(signal, -limit, limit)
+    return (0.8 * signal / np.abs(signal).max()).astype(np.float32)
 
 
 def pink_noise(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -157,7 +201,10 @@ def _murmur(
     noise = sosfilt(sos, rng.standard_normal(len(time_s)))
     noise /= noise.std()
     envelope = np.zeros_like(time_s)
-    for start_s, end_s in zip(s1 + 0.03, s2 - 0.01, strict=True):
+    between = (
+        zip(s2[:-1] + 0.03, s1[1:] - 0.03, strict=True) if heart.diastolic else zip(s1 + 0.03, s2 - 0.01, strict=True)
+    )
+    for start_s, end_s in between:
         u = np.clip((time_s - start_s) / max(end_s - start_s, 1e-3), 0, 1)
         shape = {
             "diamond": np.sin(np.pi * u),
@@ -166,6 +213,20 @@ def _murmur(
         }
         envelope = np.maximum(envelope, shape[heart.murmur_shape])
     return noise * envelope
+
+
+def _extra_sounds(
+    extra: tuple[str, float, float, float], time_s: np.ndarray, s1: np.ndarray, s2: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """S3 after each S2, or S4 before each S1."""
+    name, after_s, freq_hz, gain = extra
+    signal = np.zeros_like(time_s)
+    for beat_s in (s2 if name == "S3" else s1) + after_s:
+        near = slice(max(0, int((beat_s - 0.15) * RATE_HZ)), max(0, int((beat_s + 0.15) * RATE_HZ)))
+        sigma_s = rng.uniform(0.012, 0.02)
+        loud = gain * rng.uniform(0.85, 1.15)
+        signal[near] += loud * _gabor(time_s[near], beat_s, sigma_s, freq_hz, rng.uniform(-0.5, 0.5))
+    return signal
 
 
 def _friction(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:

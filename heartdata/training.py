@@ -1,28 +1,32 @@
-"""Fine-tuning resnet34 with fastai: class-balanced sampling, one-cycle, early stop on validation subjects."""
+"""Fine-tuning resnet34 with fastai: balanced sampling, augmentation, one-cycle, early stop on validation subjects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Any
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from fastai.callback.core import Callback
 from fastai.callback.data import WeightedDL
-from fastai.callback.schedule import fit_one_cycle  # noqa: F401  (adds the method to Learner)
+from fastai.callback.mixup import MixUp
+from fastai.callback.schedule import fit_one_cycle, lr_find  # noqa: F401  (adds the methods to Learner)
+from fastai.callback.training import BnFreeze
 from fastai.data.core import DataLoaders
-from fastai.learner import CancelFitException, Learner, Recorder
+from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
-from fastai.metrics import AccumMetric, F1Score
+from fastai.optimizer import OptimWrapper
 from fastai.torch_core import default_device, set_seed
 from torch import nn
 
+from heartdata.callbacks import Augment, HalfPrecision, KeepBest, SeedEpochs, gains_from_bfloat16
 from heartdata.config import TrainingConfig
 from heartdata.dataset import Windows
 from heartdata.errors import HeartbeatError
 from heartdata.model import build_net, start_from
+from heartdata.progress_file import Progress, ProgressFile
 from heartdata.schemas import HISTORY
 from heartdata.store import Store, table_from_rows
 
@@ -35,6 +39,16 @@ class Trained:
     classes: tuple[str, ...]
     history: pa.Table
     best_epoch: int
+    precision: str
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Consecutive epochs with one schedule of learning rates; ``first`` counts from the training's beginning."""
+
+    first: int
+    epochs: int
+    frozen: bool
 
 
 def train(
@@ -43,12 +57,14 @@ def train(
     config: TrainingConfig,
     store: Store,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+    progress_path: Path | None = None,
 ) -> Trained:
     """Train on part ``train`` of the manifest, choosing the epoch on part ``valid``; ``test`` is never looked at.
 
     ``initial``: weights to start from, or None for random ones. ``on_epoch`` gets a row of schema HISTORY after each
-    epoch. The same manifest, configuration and machine give the same weights. Raises `HeartbeatError` when the loss
-    stops being a number.
+    epoch. ``progress_path``: where progress is kept after each epoch; a training that finds some goes on from there
+    and ends as if it had never stopped. The same manifest, configuration and machine give the same weights. Raises
+    `HeartbeatError` when the loss stops being a number.
     """
     train_rows, valid_rows = (manifest[manifest["part"] == part].reset_index(drop=True) for part in ("train", "valid"))
     classes = tuple(sorted(train_rows["label"].unique()))
@@ -56,29 +72,88 @@ def train(
     net = build_net(len(classes))
     if initial is not None:
         start_from(net, initial, config.init)
-    best = KeepBest(config.patience, on_epoch)
-    learner = Learner(
-        dataloaders(train_rows, valid_rows, classes, config, store),
+    file = ProgressFile(progress_path) if progress_path else None
+    progress, remembered = file.read(net) if file else (Progress(), {})
+    learner = learner_of(net, dataloaders(train_rows, valid_rows, classes, config, store), config)
+    windows = learner.dls.valid.dataset
+    labels = valid_rows["label"].map({label: number for number, label in enumerate(classes)})
+    keep = KeepBest(windows.recordings, labels, config.patience, on_epoch, file, progress)
+    with learner.no_bar(), learner.no_logging():
+        rate = progress.learning_rate or (found_rate(learner) if config.find_learning_rate else config.learning_rate)
+        progress.learning_rate = rate
+        for phase in phases(config, initial is not None):
+            _fit(learner, phase, rate, initial is not None, config, keep, remembered)
+            if keep.fault:
+                raise HeartbeatError(keep.fault)
+    net.load_state_dict(progress.best)
+    precision = "bfloat16" if any(isinstance(cb, HalfPrecision) for cb in learner.cbs) else "float32"
+    best_epoch = int(progress.best_epoch or 0)
+    return Trained(net.cpu().eval(), classes, table_from_rows(progress.rows, HISTORY), best_epoch, precision)
+
+
+def phases(config: TrainingConfig, from_weights: bool) -> list[Phase]:
+    """The last layer alone first, where the others start from given weights; then everything.
+
+    Raises `HeartbeatError` when that is nothing.
+    """
+    frozen = config.frozen_epochs if from_weights else 0
+    if frozen + config.epochs == 0:
+        raise HeartbeatError("training.epochs = 0 trains the last layer alone, and there are no weights to start from")
+    both = [Phase(0, frozen, True), Phase(frozen, config.epochs, False)]
+    return [phase for phase in both if phase.epochs]
+
+
+def _fit(
+    learner: Learner, phase: Phase, rate: float, from_weights: bool, config: TrainingConfig, keep: KeepBest,
+    remembered: dict[int, dict[str, torch.Tensor]],
+) -> None:  # fmt: skip
+    """Train through ``phase``, or what is left of it; nothing where it, or the patience of ``keep``, is at its end."""
+    progress = keep.progress
+    done = len(progress.rows) - phase.first
+    if done >= phase.epochs or (
+        progress.rows and len(progress.rows) - 1 - int(progress.best_epoch or 0) >= keep.patience
+    ):
+        return
+    if learner.opt is None:
+        learner.create_opt()
+    learner.freeze() if phase.frozen else learner.unfreeze()
+    if remembered:
+        learner.opt.load_state_dict({**learner.opt.state_dict(), "state": remembered})
+    rates = slice(rate * config.backbone_rate, rate) if from_weights and not phase.frozen else rate
+    learner.fit_one_cycle(
+        phase.epochs,
+        rates,
+        start_epoch=max(0, done),
+        cbs=[SeedEpochs(config.seed, phase.first), keep, *([BnFreeze()] if phase.frozen else [])],
+    )
+
+
+def learner_of(net: nn.Module, data: DataLoaders, config: TrainingConfig) -> Learner:
+    """fastai's Learner for this recipe; the epochs' bookkeeping comes with each fit."""
+    callbacks = [Augment(config.flip, config.mask_fraction)] if config.flip or config.mask_fraction else []
+    callbacks += [MixUp(config.mixup)] if config.mixup else []
+    wanted = config.precision == "bfloat16" or (config.precision == "auto" and gains_from_bfloat16(data.device))
+    callbacks += [HalfPrecision()] if wanted else []
+    return Learner(
+        data,
         net,
         loss_func=CrossEntropyLossFlat(label_smoothing=config.label_smoothing),
-        metrics=[
-            AccumMetric(balanced_loss, flatten=False, name="balanced_loss"),
-            F1Score(average="macro"),
-        ],
+        opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)),
         splitter=lambda m: [list(backbone_of(m).parameters()), list(m.fc.parameters())],
         wd=config.weight_decay,
-        cbs=[best],
-        path=store.root,
+        train_bn=False,
+        cbs=callbacks,
     )
-    with learner.no_bar(), learner.no_logging():
-        if initial is not None and config.frozen_epochs:
-            learner.freeze()
-            learner.fit_one_cycle(config.frozen_epochs, config.learning_rate)
-            learner.unfreeze()
-        rates = slice(config.learning_rate / 10, config.learning_rate) if initial is not None else config.learning_rate
-        learner.fit_one_cycle(config.epochs, rates)
-    net.load_state_dict(best.weights)
-    return Trained(net.cpu().eval(), classes, table_from_rows(best.rows, HISTORY), best.best_epoch)
+
+
+def found_rate(learner: Learner) -> float:
+    """fastai's suggestion (its valley) from a mock training, after which the weights are as they were."""
+    with TemporaryDirectory() as folder:
+        learner.path = Path(folder)
+        learner.unfreeze()
+        found = float(learner.lr_find(show_plot=False).valley)
+    learner.opt = None  # the mock training's memory
+    return found
 
 
 def dataloaders(
@@ -88,20 +163,29 @@ def dataloaders(
     config: TrainingConfig,
     store: Store,
 ) -> DataLoaders:
-    """Random windows drawn so that every class is seen equally often, and all windows of the validation part."""
-    frequency = train_rows["label"].value_counts()
-    weights = (1.0 / train_rows["label"].map(frequency)).to_numpy()
+    """Random windows, drawn so that every class is seen equally often, and all windows of the validation part."""
     width, batch = config.width, min(config.batch, len(train_rows))
     return DataLoaders(
         Batches(
-            Windows(train_rows, classes, store, width, random=True),
-            bs=batch, wgts=weights, shuffle=True, drop_last=True, num_workers=0,
+            Windows(train_rows, classes, store, width, random=True, view=config.view),
+            bs=batch, wgts=sampling_weights(train_rows, config.balance), shuffle=True, drop_last=True, num_workers=0,
         ),
         Batches(
-            Windows(valid_rows, classes, store, width, random=False), bs=config.batch, shuffle=False, num_workers=0
+            Windows(valid_rows, classes, store, width, random=False, view=config.view),
+            bs=config.batch, shuffle=False, num_workers=0,
         ),
         device=default_device(),
     )  # fmt: skip
+
+
+def sampling_weights(rows: pd.DataFrame, balance: str) -> np.ndarray:
+    """How often each recording is drawn, relatively: ``class``: every class as often as the others.
+
+    ``class_and_collection``: so too, and within each collection every class as often as the others and each
+    collection as often as the others that have the class, so that the device tells nothing about the class.
+    """
+    columns = ["label"] if balance == "class" else ["collection", "label"]
+    return (1.0 / rows.groupby(columns)["label"].transform("size")).to_numpy()
 
 
 class Batches(WeightedDL):
@@ -117,57 +201,3 @@ class Batches(WeightedDL):
 def backbone_of(net: nn.Module) -> nn.ModuleList:
     """All layers but the last."""
     return nn.ModuleList(module for name, module in net.named_children() if name != "fc")
-
-
-def balanced_loss(logits: torch.Tensor, targets: torch.Tensor) -> float:
-    """Cross entropy averaged within each class first, so that a rare class counts as much as a common one."""
-    losses = nn.functional.cross_entropy(logits, targets, reduction="none")
-    return float(np.mean([losses[targets == number].mean().item() for number in targets.unique()]))
-
-
-class KeepBest(Callback):
-    """Keeps the weights of the best epoch, records every epoch, stops after ``patience`` epochs without a better one.
-
-    The best has the highest macro-F1 on the validation part; of equals, the lowest balanced loss.
-    """
-
-    order = Recorder.order + 1  # reads its values
-
-    def __init__(self, patience: int, on_epoch: Callable[[dict[str, float]], None]) -> None:
-        self.patience, self.on_epoch = patience, on_epoch
-        self.rows: list[dict[str, Any]] = []
-        self.weights: dict[str, torch.Tensor] = {}
-        self.best_epoch, self.best_merit = 0, (-1.0, 0.0)
-
-    def before_epoch(self) -> None:
-        self.started = perf_counter()
-
-    def after_batch(self) -> None:
-        if self.training and not torch.isfinite(self.loss):
-            raise HeartbeatError(
-                f"the training loss became {self.loss.item()} in epoch {len(self.rows)}: "
-                "lower training.learning_rate and run again"
-            )
-
-    def after_epoch(self) -> None:
-        train_loss, valid_loss, balanced, macro_f1 = (float(x) for x in self.recorder.values[-1])
-        epoch = len(self.rows)
-        row = {
-            "epoch": epoch,
-            "train_loss": train_loss,
-            "valid_loss": valid_loss,
-            "valid_balanced_loss": balanced,
-            "valid_macro_f1": macro_f1,
-            "learning_rate": float(self.opt.hypers[-1]["lr"]),
-            "seconds": perf_counter() - self.started,
-        }
-        self.rows.append(row)
-        self.on_epoch(row)
-        merit = (macro_f1, -balanced)
-        if merit > self.best_merit:
-            self.best_epoch, self.best_merit = epoch, merit
-            self.weights = {
-                name: tensor.detach().cpu().clone() for name, tensor in self.learn.model.state_dict().items()
-            }
-        elif epoch - self.best_epoch >= self.patience:
-            raise CancelFitException

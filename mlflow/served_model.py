@@ -22,7 +22,7 @@ class HeartSoundModel(mlflow.pyfunc.PythonModel):
         log_mel(np.zeros(4000, np.float32), 4000, self.predictor.config.spectrogram)  # the first call is slow
 
     def predict(self, context, model_input: pd.DataFrame, params=None):
-        """One row an input: ``label``, ``error`` (why there is no label, or None) and ``p_<class>``."""
+        """One row an input: ``label``, ``unsure``, ``error`` (why there is no label, or None) and ``p_<class>``."""
         from heartdata.errors import BadAudio
 
         classes = self.predictor.config.classes
@@ -31,9 +31,10 @@ class HeartSoundModel(mlflow.pyfunc.PythonModel):
             try:
                 answer = self.predictor.answer_bytes(bytes(content))
                 probabilities = dict(zip((f"p_{c}" for c in classes), answer.probabilities, strict=True))
-                rows.append({"label": answer.label, "error": None, **probabilities})
+                rows.append({"label": answer.label, "unsure": answer.unsure, "error": None, **probabilities})
             except BadAudio as error:
-                rows.append({"label": None, "error": str(error), **{f"p_{c}": float("nan") for c in classes}})
+                nothing = {"label": None, "unsure": True, "error": str(error)}
+                rows.append({**nothing, **{f"p_{c}": float("nan") for c in classes}})
         return pd.DataFrame(rows)
 
 

@@ -11,7 +11,7 @@ from tasks.progress import track
 from tasks.stage import stage
 from tasks.train import TrainedModel
 
-VERSION = "1"  # raise when the same model gets other figures
+VERSION = "2"  # raise when the same model gets other figures
 
 
 class Evaluation(BaseModel):
@@ -22,33 +22,29 @@ class Evaluation(BaseModel):
     predictions: Artifact
     figures: Artifact
     per_class: dict[str, dict[str, float]]
+    confidence: dict[str, float]
     pictures: dict[str, Artifact]
 
 
 @stage("evaluate", VERSION)
 def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, note: str, store: Store) -> Evaluation:
     """Answer every test recording once; ``note`` is written under the pictures."""
-    import numpy as np
-
     from heartdata import scores
-    from heartdata.dataset import Shards
-    from heartdata.predictor import Predictor
+    from heartdata.baselines import majority_baseline, metadata_baseline
+    from heartdata.calibration import apply_temperature
+    from heartdata.predictor import Predictor, probabilities_of
 
     table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
     predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
-    shards, answers = Shards(store), []
+    calibration = predictor.config.calibration
     test = table[table["part"] == "test"]
-    shards.open(test)
     with track("evaluate", len(test), "recordings") as advance:
-        for done, row in enumerate(test.itertuples(index=False), 1):
-            answers.append(predictor.answer_spectrogram(shards.spectrogram(row.shard, row.start, row.frames)))
-            advance(done)
-        by_model = {
-            "resnet34": np.array([answer.probabilities for answer in answers]),
-            "metadata only": scores.metadata_baseline(table, classes),
-            "majority class": scores.majority_baseline(table, classes),
+        scaled = apply_temperature(probabilities_of(predictor, test, store, advance), calibration.temperature)
+        predictions = {
+            "resnet34": scores.prediction_rows(test, scaled, classes, calibration.class_weights),
+            "metadata only": scores.prediction_rows(test, metadata_baseline(table, classes), classes),
+            "majority class": scores.prediction_rows(test, majority_baseline(table, classes), classes),
         }
-        predictions = {name: scores.prediction_rows(table, p, classes) for name, p in by_model.items()}
         figures = [
             row
             for name, rows in predictions.items()
@@ -61,6 +57,7 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
             predictions=store.write_table("predictions", pa.Table.from_pandas(ours, preserve_index=False), schema),
             figures=store.write_table("figures", table_from_rows(figures, FIGURES), FIGURES),
             per_class=scores.per_class(ours, classes).to_dict("index"),
+            confidence=scores.confidence_figures(ours, classes, calibration.unsure_below),
             pictures=_pictures(table, ours, classes, model, predictor, note, store),
         )
 

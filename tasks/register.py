@@ -23,9 +23,9 @@ from tasks.evaluate import Evaluation
 from tasks.progress import track
 from tasks.registry import connect, tracking_uri
 from tasks.stage import fingerprint, stage
-from tasks.train import TrainedModel
+from tasks.train import HEARD_FOLDER, TrainedModel
 
-VERSION = "2"
+VERSION = "3"
 ALIAS = "challenger"
 KEY_TAG = "heartbeat.key"
 PROCESS_TAG = "heartbeat.process"
@@ -61,8 +61,8 @@ def _still_there(result: "Registered", store: Store) -> bool:
 
 @stage("register", VERSION, valid=_still_there)
 def register(
-    recordings: Artifact, manifest: Artifact, model: TrainedModel, evaluation: Evaluation, config: RunConfig,
-    store: Store,
+    recordings: Artifact, manifest: Artifact, heard: Artifact, model: TrainedModel, evaluation: Evaluation,
+    config: RunConfig, store: Store,
 ) -> Registered:  # fmt: skip
     """Log one MLflow run and register its model under alias ``challenger``; the same inputs make one version only."""
     client = connect(config.registry, store)
@@ -71,10 +71,11 @@ def register(
     with track("register") as advance:
         version = _finished_version(client, name, key)
         if version is None:
-            experiment = _experiment(client, config.registry, store)
+            experiment = experiment_of(client, config.registry, store)
             _end_killed_runs(client, experiment, key)
-            version = _log_run(client, experiment, key, recordings, manifest, model, evaluation, config, store)
-        client.set_registered_model_alias(name, ALIAS, version.version)
+            version = _log_run(client, experiment, key, recordings, manifest, heard, model, evaluation, config, store)
+        for alias in {ALIAS, *config.registry.aliases}:
+            client.set_registered_model_alias(name, alias, version.version)
         url = f"{config.registry.ui_url}/#/models/{name}/versions/{version.version}"
         advance(1, 1, f"{name} version {version.version}, alias {ALIAS}")
         if FlowRunContext.get():
@@ -108,7 +109,7 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _experiment(client: Any, config: RegistryConfig, store: Store) -> str:
+def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:
     """The experiment's id. With SQLite in the store, its artifacts lie in the store as well."""
     found = client.get_experiment_by_name(config.experiment)
     if found is not None:
@@ -125,8 +126,8 @@ def _experiment(client: Any, config: RegistryConfig, store: Store) -> str:
 
 
 def _log_run(
-    client: Any, experiment: str, key: str, recordings: Artifact, manifest: Artifact, model: TrainedModel,
-    evaluation: Evaluation, config: RunConfig, store: Store,
+    client: Any, experiment: str, key: str, recordings: Artifact, manifest: Artifact, heard: Artifact,
+    model: TrainedModel, evaluation: Evaluation, config: RunConfig, store: Store,
 ) -> Any:  # fmt: skip
     """Everything about one trained model as one MLflow run; returns its model version, which carries ``key``."""
     import mlflow
@@ -144,7 +145,7 @@ def _log_run(
         description=description,
         tags={KEY_TAG: key, **_tags(manifest, model, config)},
     ) as run:
-        mlflow.log_params(_flat(config.model_dump(mode="json")))
+        mlflow.log_params(flat(config.model_dump(mode="json")))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         _log_dataset(manifest, config, store)
         info = _log_model(model, store)
@@ -153,15 +154,16 @@ def _log_run(
             mlflow.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
         final = {f"{m.replace(' ', '_')}.{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy()}
         ours = {f"test_{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy() if m == "resnet34"}
-        ours |= _of_each_class(evaluation)
+        ours |= _of_each_class(evaluation) | {f"test_{name}": value for name, value in evaluation.confidence.items()}
         rendered = {f"spectrograms.{name}": float(value) for name, value in manifest.counts.items()}
-        mlflow.log_metrics(_finite({**final, **ours, **rendered, "best_epoch": model.best_epoch}))
-        mlflow.log_metrics(_finite(ours), step=model.best_epoch, model_id=info.model_id)
+        mlflow.log_metrics(finite({**final, **ours, **rendered, "best_epoch": model.best_epoch}))
+        mlflow.log_metrics(finite(ours), step=model.best_epoch, model_id=info.model_id)
         mlflow.log_table(figures, "figures.json")
         for name, picture in evaluation.pictures.items():
             mlflow.log_artifact(str(store.local(picture.name)), f"pictures/{name}")
         for table in (recordings, manifest, evaluation.predictions):
             mlflow.log_artifact(str(store.local(table.name)), "tables")
+        mlflow.log_artifact(str(store.local(heard.name)), HEARD_FOLDER)
         _check_served(info.model_uri, model, evaluation, recordings, store)
     name = config.registry.model_name
     _ensure_registered_model(client, name)
@@ -197,6 +199,7 @@ def _tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dict[st
         "weights_sha256": model.weights.digest,
         "config_sha256": config.digest(),
         "init": model.init,
+        "precision": model.precision,
         "source": config.source.name,
         PROCESS_TAG: f"{gethostname()}:{os.getpid()}",
         "heartbeat_version": installed("heartbeat"),
@@ -233,7 +236,8 @@ def _log_model(model: TrainedModel, store: Store) -> Any:
 
     if not SERVED_MODEL.is_file():
         raise HeartbeatError(f"{SERVED_MODEL} is not there: run heartbeat from a checkout of the project")
-    answers = [ColSpec(DataType.string, "label"), ColSpec(DataType.string, "error", required=False)]
+    answers = [ColSpec(DataType.string, "label"), ColSpec(DataType.boolean, "unsure")]
+    answers += [ColSpec(DataType.string, "error", required=False)]
     answers += [ColSpec(DataType.double, f"p_{c}") for c in model.classes]
     return mlflow.pyfunc.log_model(
         name="model",
@@ -267,13 +271,13 @@ def _check_served(uri: str, model: TrainedModel, evaluation: Evaluation, recordi
             )
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings to dotted parameter names."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
 
 
-def _finite(metrics: dict[str, float]) -> dict[str, float]:
+def finite(metrics: dict[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if value == value}

@@ -1,30 +1,40 @@
-"""Stage 7: where the weights start from, and fine-tuning."""
+"""Stage 7: where the weights start from, fine-tuning, and how probabilities become answers."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
-from heartdata.config import ModelConfig, RegistryConfig, SpectrogramConfig, TrainingConfig
+from heartdata.config import AnswersConfig, ModelConfig, RegistryConfig, SpectrogramConfig, TrainingConfig
 from heartdata.errors import ConfigError
-from heartdata.schemas import HISTORY, MANIFEST
-from heartdata.store import Artifact, Store
+from heartdata.pretraining import BACKBONE
+from heartdata.schemas import FACTS, HEARD, HISTORY, MANIFEST
+from heartdata.store import Artifact, Store, sha256_json
 from tasks.progress import track
 from tasks.registry import connect
-from tasks.stage import NOT_DIGESTED, stage
+from tasks.stage import NOT_DIGESTED, fingerprint, stage
 
-VERSION = "2"  # raise when the same inputs train another network
+VERSION = "3"  # raise when the same inputs train another network
+CALIBRATE_VERSION = "1"
+HEARD_VERSION = "1"
+HEARD_FOLDER = "heard"  # of a run in MLflow
 
 
 class InitialWeights(BaseModel):
-    """Where training starts. ``weights``: a ``.safetensors`` file, or None for random ones; ``note``: a warning."""
+    """Where training starts.
+
+    ``weights``: a ``.safetensors`` file, or None for random ones; ``heard``: what those of a registered model were
+    trained on (schema HEARD); ``note``: a warning.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     kind: str
     weights: Artifact | None = None
+    heard: Artifact | None = None
     note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
 
 
@@ -39,6 +49,7 @@ class TrainedModel(BaseModel):
     best_epoch: int
     classes: tuple[str, ...]
     init: str
+    precision: str
     note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
 
 
@@ -68,7 +79,10 @@ def _resolved(init: str, registry: RegistryConfig, store: Store) -> InitialWeigh
             return InitialWeights(kind="random", note=f"Training starts from random weights: {error}")
     if init.startswith("models:/"):
         connect(registry, store)
-        return InitialWeights(kind=init, weights=_keep(_from_registry(init), store))
+        weights, heard = _from_registry(init)
+        sounds = store.write_table("heard", heard, HEARD) if heard is not None else None
+        note = "" if heard is not None else f"{init} does not say what it was trained on: its test part may be in it"
+        return InitialWeights(kind=init, weights=_keep(weights, store), heard=sounds, note=note)
     return InitialWeights(kind=init, weights=_keep(read_weights(Path(init).expanduser()), store))
 
 
@@ -78,55 +92,104 @@ def _keep(weights: dict, store: Store) -> Artifact:
     return store.write_bytes("initial", ".safetensors", save({k: v.contiguous() for k, v in weights.items()}))
 
 
-def _from_registry(uri: str) -> dict:
-    """The weights of a registered model."""
+def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
+    """The weights of a registered model, and the sounds that they were trained on, where its run tells them."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
     from heartdata.model import read_weights
+    from heartdata.store import read_parquet
 
     with TemporaryDirectory() as folder:
         try:
             mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
         except MlflowException as error:
-            raise ConfigError(f"training.init = {uri!r} is not in the registry ({error.message})") from error
+            hint = ": run `heartbeat pretrain` first" if BACKBONE in uri else ""
+            raise ConfigError(f"training.init = {uri!r} is not in the registry ({error.message}){hint}") from error
         found = sorted(Path(folder).rglob("*.safetensors"))
         if not found:
             raise ConfigError(f"training.init = {uri!r} holds no .safetensors file")
-        return read_weights(found[0])
+        weights = read_weights(found[0])
+        run = mlflow.models.get_model_info(uri).run_id
+        told = mlflow.artifacts.list_artifacts(run_id=run, artifact_path=HEARD_FOLDER) if run else []
+        if not told:
+            return weights, None
+        path = mlflow.artifacts.download_artifacts(run_id=run, artifact_path=told[0].path, dst_path=folder)
+        return weights, read_parquet(Path(path))
+
+
+@stage("heard", HEARD_VERSION)
+def heard(manifest: Artifact, facts: Artifact, initial: InitialWeights, threshold: float, store: Store) -> Artifact:
+    """The sounds that a model trained on ``manifest`` from ``initial`` hears; refused where a test sound is one."""
+    from heartdata.heard import heard_by, refuse_heard
+
+    rows, measured = store.read_frame(manifest, MANIFEST), store.read_frame(facts, FACTS)
+    before = store.read_table(initial.heard, HEARD) if initial.heard else None
+    if before is not None:
+        refuse_heard(rows, measured, before, initial.kind, threshold)
+    return store.write_table("heard", heard_by(rows, measured, before), HEARD)
 
 
 @stage("train", VERSION, timeout_s=24 * 3600)
 def train(
     manifest: Artifact, initial: InitialWeights, config: TrainingConfig, spectrogram: SpectrogramConfig, store: Store
 ) -> TrainedModel:
-    """Fine-tune resnet34 on the manifest's training part, the epoch chosen on its validation part."""
+    """Fine-tune resnet34 on the manifest's training part, the epoch chosen on its validation part.
+
+    Interrupted, it goes on from its last whole epoch when the same is asked for again.
+    """
     from heartdata import training
     from heartdata.model import read_weights, weights_bytes
 
     start = read_weights(store.local(initial.weights.name)) if initial.weights else None
     total = config.epochs + (config.frozen_epochs if start is not None else 0)
+    key = sha256_json(fingerprint([VERSION, manifest, initial, config]))
+    progress = store.workpath(f"progress/{key[:20]}.safetensors")
     with track("train", total, "epochs") as advance:
 
         def on_epoch(row: dict[str, float]) -> None:
             detail = f"loss {row['train_loss']:.3f}, validation macro-F1 {row['valid_macro_f1']:.3f}"
             advance(int(row["epoch"]) + 1, total, detail)
 
-        trained = training.train(store.read_frame(manifest, MANIFEST), start, config, store, on_epoch)
+        trained = training.train(store.read_frame(manifest, MANIFEST), start, config, store, on_epoch, progress)
         model = ModelConfig(
             classes=trained.classes,
             width=config.width,
+            view=config.view,
             spectrogram=spectrogram,
             dataset_version=manifest.digest,
             init=initial.kind,
         )
         advance(total, total, f"best epoch {trained.best_epoch + 1} of {trained.history.num_rows}")
-        return TrainedModel(
+        result = TrainedModel(
             weights=store.write_bytes("models", ".safetensors", weights_bytes(trained.net)),
-            config=store.write_bytes("models", ".json", model.model_dump_json(indent=2).encode()),
+            config=_keep_config(model, store),
             history=store.write_table("models/history", trained.history, HISTORY),
             best_epoch=trained.best_epoch,
             classes=trained.classes,
             init=initial.kind,
+            precision=trained.precision,
             note=initial.note,
         )
+        progress.unlink(missing_ok=True)
+        return result
+
+
+def _keep_config(model: ModelConfig, store: Store) -> Artifact:
+    return store.write_bytes("models", ".json", model.model_dump_json(indent=2).encode())
+
+
+@stage("calibrate", CALIBRATE_VERSION)
+def calibrate(manifest: Artifact, model: TrainedModel, config: AnswersConfig, store: Store) -> TrainedModel:
+    """The model with a temperature, an operating point and a bound of confidence, fitted to its validation part."""
+    from heartdata.calibration import calibrated
+    from heartdata.predictor import Predictor, probabilities_of
+
+    with track("calibrate") as advance:
+        table = store.read_frame(manifest, MANIFEST)
+        rows = table[table["part"] == "valid"].reset_index(drop=True)
+        predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
+        found = calibrated(probabilities_of(predictor, rows, store), rows, list(model.classes), config)
+        advance(1, 1, f"temperature {found.temperature:.2f}, unsure below {found.unsure_below:.2f}")
+        kept = _keep_config(predictor.config.model_copy(update={"calibration": found}), store)
+        return model.model_copy(update={"config": kept})

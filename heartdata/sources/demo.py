@@ -3,21 +3,26 @@
 import json
 import shutil
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import soundfile
+from joblib import cpu_count
 from pydantic import Field, model_validator
 
 from heartdata.errors import StoreError
 from heartdata.settings import Settings
 from heartdata.sources.base import Listed, Listing
-from heartdata.synth import CLASSES, RATE_HZ, Heart, make_sound
+from heartdata.synth import CLASSES, EXTRA_SOUND, RATE_HZ, Heart, make_sound, through_any_device, varied
 
 SITES = ("AV", "PV", "TV", "MV")
 VERSION = "1"  # raise when the sounds change
+MANY_SUBJECTS = 200  # that worker processes are worth starting for
 
 
 class DemoSource(Settings):
@@ -28,10 +33,14 @@ class DemoSource(Settings):
 
     name: Literal["demo"] = "demo"
     seed: int = Field(default=0, ge=0)
-    subjects_per_class: int = Field(default=10, ge=3, le=1000)
+    subjects_per_class: int = Field(default=10, ge=3, le=10_000)
     sites: int = Field(default=3, ge=1, le=4)
     duration_s: tuple[float, float] = Field(default=(5.0, 8.0), description="shortest and longest")
     plant_faults: bool = True
+    varied: bool = Field(
+        default=False,
+        description="for pretraining: another device and other noise for each recording, more kinds of murmur, S3 and S4",
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> "DemoSource":
@@ -68,29 +77,16 @@ class DemoSource(Settings):
     def _make(self, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".demo-"))
-        rows, beats = [], {}
-        for class_number, kind in enumerate(CLASSES):
-            for subject_number in range(self.subjects_per_class):
-                subject = f"{kind[0].upper()}{subject_number:03d}"
-                rng = np.random.default_rng([self.seed, class_number, subject_number])
-                heart = Heart.draw(kind, rng)
-                for site in range(self.sites):
-                    sound = make_sound(heart, rng.uniform(*self.duration_s), site, rng)
-                    path = f"{subject}_{SITES[site]}.wav"
-                    soundfile.write(unfinished / path, sound.samples, RATE_HZ, subtype="PCM_16")
-                    rows.append(
-                        {
-                            "path": path,
-                            "label": kind,
-                            "subject": subject,
-                            "site": SITES[site],
-                            "planted": "",
-                        }
-                    )
-                    beats[path] = {
-                        "s1_s": sound.s1_s.round(4).tolist(),
-                        "s2_s": sound.s2_s.round(4).tolist(),
-                    }
+        kinds = (*CLASSES, EXTRA_SOUND) if self.varied else CLASSES
+        subjects = [(number, i) for number in range(len(kinds)) for i in range(self.subjects_per_class)]
+        make = partial(self._make_subject, unfinished, kinds)
+        if len(subjects) > MANY_SUBJECTS:
+            with ProcessPoolExecutor(cpu_count(), mp_context=get_context("spawn")) as pool:
+                made = list(pool.map(make, subjects, chunksize=50))
+        else:
+            made = [make(subject) for subject in subjects]
+        rows = [row for part, _ in made for row in part]
+        beats = {path: times for _, part in made for path, times in part.items()}
         if self.plant_faults:
             rows += plant_faults(unfinished, np.random.default_rng([self.seed, 99]))
         pd.DataFrame(rows).to_csv(unfinished / "recordings.csv", index=False)
@@ -101,6 +97,26 @@ class DemoSource(Settings):
             shutil.rmtree(unfinished)
             if not folder.is_dir():
                 raise StoreError(f"cannot make the demo recordings in {folder}: {error}") from error
+
+    def _make_subject(
+        self, folder: Path, kinds: tuple[str, ...], subject: tuple[int, int]
+    ) -> tuple[list[dict[str, str]], dict[str, dict[str, list[float]]]]:
+        """Write the recordings of one subject (numbers of class and subject); returns their rows and beat times."""
+        kind, name = kinds[subject[0]], f"{kinds[subject[0]][0].upper()}{subject[1]:03d}"
+        if kind == EXTRA_SOUND:
+            name = f"S{subject[1]:03d}"
+        rng = np.random.default_rng([self.seed, *subject])
+        heart = Heart.draw(kind, rng)
+        heart = varied(heart, rng) if self.varied else heart
+        rows, beats = [], {}
+        for site in range(self.sites):
+            sound = make_sound(heart, rng.uniform(*self.duration_s), site, rng)
+            samples = through_any_device(sound.samples, kind != "artifact", rng) if self.varied else sound.samples
+            path = f"{name}_{SITES[site]}.wav"
+            soundfile.write(folder / path, samples, RATE_HZ, subtype="PCM_16")
+            rows.append({"path": path, "label": kind, "subject": name, "site": SITES[site], "planted": ""})
+            beats[path] = {"s1_s": sound.s1_s.round(4).tolist(), "s2_s": sound.s2_s.round(4).tolist()}
+        return rows, beats
 
 
 def plant_faults(folder: Path, rng: np.random.Generator) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import beats, tone
 
-from heartdata import training
+from heartdata import callbacks, training
 from heartdata.config import ModelConfig, TrainingConfig
 from heartdata.errors import BadAudio, ConfigError, HeartbeatError
 from heartdata.model import build_net, load_net, read_weights, start_from, weights_bytes
@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(data):
         name: torch.full_like(t, float("nan")) if t.is_floating_point() else t
         for name, t in build_net(2).state_dict().items()
     }
-    with pytest.raises(HeartbeatError, match="the training loss became nan in epoch 0: lower training.learning_rate"):
+    with pytest.raises(HeartbeatError, match="^the training loss became nan in epoch 0: lower training.learning_rate"):
         training.train(manifest, broken, CONFIG, store)
 
 
@@ -113,9 +113,101 @@ def test_classes_are_drawn_equally_often(data):
 
 
 def test_balanced_loss_counts_a_rare_class_as_much():
-    logits = torch.tensor([[9.0, 0.0]] * 9 + [[9.0, 0.0]])
-    targets = torch.tensor([0] * 9 + [1])
-    assert training.balanced_loss(logits, targets) == pytest.approx(9 / 2, abs=1e-3)
+    probabilities = np.array([[1.0, 0.0]] * 9 + [[np.exp(-1), 1 - np.exp(-1)]])
+    rare_first = np.array([1] * 9 + [0])
+    assert callbacks.balanced_loss(probabilities, np.array([0] * 10)) == pytest.approx(0.1)
+    assert callbacks.balanced_loss(probabilities[:, ::-1], rare_first) == pytest.approx(
+        (0 - np.log(1 - np.exp(-1))) / 2
+    )
+
+
+def test_a_recordings_probabilities_are_the_means_of_its_windows():
+    windows = np.array([[1.0, 0.0], [0.0, 1.0], [0.2, 0.8]])
+    assert callbacks.by_recording(windows, np.array([0, 0, 1])).tolist() == [[0.5, 0.5], [0.2, 0.8]]
+
+
+class Killed(Exception):
+    """Stands for SIGKILL: nothing of the training after it runs."""
+
+
+@pytest.mark.parametrize("init", ["random", "given"])
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_interrupted_training_ends_with_the_weights_of_an_undisturbed_one(data, tmp_path: Path, init, stop_after):
+    manifest, store = data
+    torch.manual_seed(5)
+    initial = build_net(7).state_dict() if init == "given" else None
+    config = CONFIG.model_copy(update={"epochs": 3, "mixup": 0.4})
+    undisturbed = training.train(manifest, initial, config, store)
+    seen = []
+
+    def kill(row: dict) -> None:
+        seen.append(row)
+
+    def kill_in_the_next(row: dict) -> None:
+        if len(seen) == stop_after:  # its progress was not written: the epoch is done again
+            raise Killed("now")
+        kill(row)
+
+    path = tmp_path / "progress.safetensors"
+    with pytest.raises(Killed):
+        training.train(manifest, initial, config, store, kill_in_the_next, path)
+    resumed = training.train(manifest, initial, config, store, kill, path)
+    assert len(seen) == undisturbed.history.num_rows  # no epoch before the last whole one was done again
+    assert weights_of(resumed) == weights_of(undisturbed)
+    told = ["train_loss", "valid_macro_f1", "learning_rate", "windows_seen"]
+    assert resumed.history.select(told).to_pylist()[-1] == undisturbed.history.select(told).to_pylist()[-1]
+
+
+def test_a_torn_progress_file_is_not_believed(data, tmp_path: Path):
+    manifest, store = data
+    path = tmp_path / "progress.safetensors"
+    whole = training.train(manifest, None, CONFIG, store, progress_path=path)
+    path.write_bytes(path.read_bytes()[:1000])
+    assert weights_of(training.train(manifest, None, CONFIG, store, progress_path=path)) == weights_of(whole)
+
+
+def test_masks_hide_one_stretch_of_columns_and_of_bands():
+    windows = torch.ones(64, 1, 20, 40)
+    columns, bands = (callbacks.hidden(windows, axis, 0.25).expand_as(windows) for axis in (3, 2))
+    hidden_columns = columns[:, 0, 0].sum(1)
+    assert int(hidden_columns.max()) == 10
+    assert int(hidden_columns.min()) == 0
+    assert int(bands[:, 0, :, 0].sum(1).max()) == 5
+    edges = torch.diff(columns[:, 0, 0].int(), dim=1).abs().sum(1)
+    assert int(edges.max()) <= 2  # one stretch
+
+
+def test_flipped_windows_run_backwards():
+    class Learn:
+        xb = (torch.arange(4.0).repeat(200, 1, 1, 1),)
+
+    learn = Learn()
+    change = callbacks.Augment(flip=True, mask_fraction=0)
+    change.learn, change.x = learn, learn.xb[0]
+    change.before_batch()
+    first = learn.xb[0][:, 0, 0, 0]
+    assert set(first.tolist()) == {0.0, 3.0}
+    assert 60 < int((first == 3).sum()) < 140
+
+
+def test_bfloat16_is_taken_when_asked_for_and_scores_stay_numbers(data):
+    manifest, store = data
+    trained = training.train(manifest, None, CONFIG.model_copy(update={"epochs": 1, "precision": "bfloat16"}), store)
+    assert trained.precision == "bfloat16"
+    assert all(np.isfinite(row["train_loss"]) for row in trained.history.to_pylist())
+
+
+def test_a_learning_rate_is_found_when_asked_for_and_does_not_change_the_start(data):
+    manifest, store = data
+    found = CONFIG.model_copy(update={"find_learning_rate": True, "epochs": 1})
+    trained = training.train(manifest, None, found, store)
+    assert 1e-7 < trained.history["learning_rate"][0].as_py() < 10
+
+
+def test_collections_tell_nothing_about_the_class_when_both_are_balanced():
+    rows = pd.DataFrame({"collection": list("aaab"), "label": ["x", "x", "y", "x"]})
+    assert training.sampling_weights(rows, "class_and_collection").tolist() == [0.5, 0.5, 1, 1]
+    assert training.sampling_weights(rows, "class").tolist() == pytest.approx([1 / 3, 1 / 3, 1, 1 / 3])
 
 
 def test_weights_round_trip_and_foreign_files_are_refused(tmp_path: Path):

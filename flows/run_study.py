@@ -1,0 +1,64 @@
+"""`heartbeat study`: one protocol in this process, its tables in the terminal, its page where people look."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flows.run import run_flow, up_command
+from heartdata.config import study_config
+from heartdata.store import Store
+from heartdata.studies import STUDIES
+
+
+def list_studies() -> None:
+    """Show what studies there are."""
+    console = Console(highlight=False, soft_wrap=True)
+    for study in STUDIES.values():
+        console.print(f"{study.name:<20}{study.title}")
+
+
+def run_study(
+    name: str, data: str | None, file: Path | None, changes: dict[str, Any], seeds: int | None, out: Path | None,
+    verbose: bool,
+) -> None:  # fmt: skip
+    """Run a study and show its figures; its page and pictures go to ``out`` as well. Raises `HeartbeatError`."""
+    config = study_config(name, data, file, changes, seeds)
+    store = Store(config.run.store)
+    run = config.run.model_copy(update={"store": store.uri})
+
+    def load() -> Any:
+        from flows.study import study
+
+        return study
+
+    ran = run_flow(load, config.model_copy(update={"run": run}), run, verbose)
+    from flows.console import table
+    from heartdata.schemas import STUDY_FIGURES
+
+    figures = store.read_frame(ran.result.figures, STUDY_FIGURES)
+    of_interest = [config.study.metric, "macro_f1", "balanced_accuracy", "auroc"]
+    for arm in config.study.arms:
+        rows: dict[str, dict[str, str]] = {}
+        for row in figures[figures["arm"] == arm].itertuples():
+            if row.metric in of_interest:
+                spread = "" if row.sd != row.sd else f" ± {row.sd:.3f}"
+                told = rows.setdefault(row.model, {"model": row.model, **dict.fromkeys(of_interest, "")})
+                told[row.metric] = f"{row.value:.3f}{spread} ({row.low:.3f}-{row.high:.3f})"
+        ran.console.print(table(f"{config.study.title}: {arm} (95 % interval)", list(rows.values())))
+    if config.study.beat is not None:
+        ran.console.print(f"Prior best  {config.study.metric} {config.study.beat:.3f}")
+    folder = store.workpath(f"latest/study-{config.study.name}")
+    if out is not None:
+        _copy(folder, out / config.study.name)
+    ran.console.print(f"Files       {folder}")
+    ran.console.print(f"In MLflow   {up_command(store.uri)}")
+
+
+def _copy(folder: Path, to: Path) -> None:
+    """The page, pictures and figures; the answers of each recording stay in the store."""
+    to.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".md", ".png"):
+            shutil.copyfile(path, to / path.name)

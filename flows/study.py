@@ -1,0 +1,44 @@
+"""The flow `study`: every fold of a protocol trained and scored, and what came of it recorded and written down."""
+
+from prefect import flow
+
+from flows.pipeline import Found, found_in
+from heartdata.config import RunConfig, StudyConfig
+from heartdata.store import Artifact, Store
+from heartdata.studies import Fold
+from tasks.manifest import manifest
+from tasks.spectrograms import spectrograms
+from tasks.split import split
+from tasks.study import FoldResult, StudyResult, plan, results, score_fold, subjects_of
+from tasks.study_record import record
+from tasks.train import InitialWeights, heard, initial_weights, train
+
+
+@flow(name="study", log_prints=False)
+def study(config: StudyConfig) -> StudyResult:
+    """Train and score each fold of ``config.study``; finished folds are not done again."""
+    run = config.run
+    store = Store(run.store).open()
+    found = found_in(store, run)
+    initial = initial_weights(run.training.init, run.registry, store)
+    folds = plan(config.study, found.accepted, run.split, store)
+    parts = [
+        split(subjects_of(found.accepted, f.subjects_apart, store), f.split, store, found.recordings) for f in folds
+    ]
+    rendered = spectrograms(found.recordings, parts[0], run.spectrogram, run.engine, store)  # every fold has them all
+    done = [_scored(fold, part, rendered, found, initial, run, store) for fold, part in zip(folds, parts, strict=True)]
+    came = results(config.study, done, run.answers, run.evaluation, store)
+    record(came, done, config, store)
+    return came
+
+
+def _scored(
+    fold: Fold, parts: Artifact, rendered: Artifact, found: Found, initial: InitialWeights, run: RunConfig, store: Store
+) -> FoldResult:
+    """One fold inside the flow."""
+    accepted = subjects_of(found.accepted, fold.subjects_apart, store)
+    dataset = manifest(accepted, parts, rendered, store)
+    heard(dataset, found.facts, initial, run.validation.near_duplicate_similarity, store)
+    training = run.training.model_copy(update={"seed": run.training.seed + fold.seed})
+    model = train(dataset, initial, training, run.spectrogram, store)
+    return score_fold(fold, dataset, model, found.recordings, store)

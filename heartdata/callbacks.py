@@ -1,0 +1,180 @@
+"""What training adds to fastai's Learner: augmentation, precision, the best epoch, and going on after an interruption."""
+
+import random
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from fastai.callback.core import Callback
+from fastai.learner import CancelFitException, Recorder
+from fastai.torch_core import set_seed
+from sklearn.metrics import f1_score
+
+from heartdata.memory import peak_memory_mb
+from heartdata.model import copied
+from heartdata.progress_file import Progress, ProgressFile
+
+
+class SeedEpochs(Callback):
+    """Each epoch draws from generators seeded by ``seed`` and its number, so one can begin anywhere and be the same."""
+
+    order = -20  # before anything is drawn
+
+    def __init__(self, seed: int, first: int) -> None:
+        self.seed, self.first = seed, first
+
+    def before_epoch(self) -> None:
+        drawn = int(np.random.SeedSequence([self.seed, self.first + self.epoch]).generate_state(1)[0])
+        set_seed(drawn, reproducible=True)
+        self.dls.train.rng = random.Random(drawn)
+
+
+class Augment(Callback):
+    """Random changes of training windows that leave the label true; windows have mean 0, so 0 hides.
+
+    ``flip``: half of the windows run backwards. ``mask_fraction``: one stretch of columns and one of mel bands is
+    hidden, each up to this share of the window (Park et al. 2019, SpecAugment).
+    """
+
+    run_valid = False
+
+    def __init__(self, flip: bool, mask_fraction: float) -> None:
+        self.flip, self.mask_fraction = flip, mask_fraction
+
+    def before_batch(self) -> None:
+        windows = self.x
+        if self.flip:
+            chosen = torch.rand(len(windows), device=windows.device) < 0.5
+            windows = torch.where(chosen[:, None, None, None], windows.flip(3), windows)
+        if self.mask_fraction:
+            for axis in (2, 3):
+                windows = windows.masked_fill(hidden(windows, axis, self.mask_fraction), 0)
+        self.learn.xb = (windows,)
+
+
+def hidden(windows: torch.Tensor, axis: int, fraction: float) -> torch.Tensor:
+    """One stretch of ``axis`` for each window (n, 1, mel_bands, width), at most ``fraction`` long: True inside."""
+    count, size = len(windows), windows.shape[axis]
+    draw = torch.rand(2, count, 1, device=windows.device)
+    length = (draw[0] * (int(fraction * size) + 1)).floor()
+    begin = (draw[1] * (size - length + 1)).floor()
+    at = torch.arange(size, device=windows.device)
+    inside = (at >= begin) & (at < begin + length)
+    return inside[:, None, :, None] if axis == 2 else inside[:, None, None, :]
+
+
+class HalfPrecision(Callback):
+    """Forward passes in bfloat16 where the processor has it (fastai's own callback knows CUDA alone)."""
+
+    order = 10
+
+    def before_batch(self) -> None:
+        self.cast = torch.autocast(self.x.device.type, dtype=torch.bfloat16)
+        self.cast.__enter__()
+
+    def after_pred(self) -> None:
+        self.learn.pred = self.pred.float()
+
+    def after_loss(self) -> None:
+        self.cast.__exit__(None, None, None)
+
+
+def gains_from_bfloat16(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16 itself; where it must be imitated, it is ten times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        asked = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+        return any(ask is not None and ask() for ask in asked)
+    return False
+
+
+class KeepBest(Callback):
+    """Scores each epoch on the validation recordings, keeps the weights of the best, and stops when none gets better.
+
+    A recording's probabilities are the means over its windows, as in the final scores. The best epoch has the highest
+    macro-F1; of equals, the lowest loss averaged within each class first. ``progress``: where to go on from.
+    """
+
+    order = Recorder.order + 1  # reads its values
+
+    def __init__(
+        self,
+        recordings: Sequence[int],
+        labels: Sequence[int],
+        patience: int,
+        on_epoch: Callable[[dict[str, float]], None],
+        file: ProgressFile | None,
+        progress: Progress,
+    ) -> None:
+        self.recordings, self.labels = np.asarray(recordings), np.asarray(labels)
+        self.patience, self.on_epoch, self.file, self.progress = patience, on_epoch, file, progress
+        self.fault: str | None = None
+
+    def before_train(self) -> None:
+        self.started = perf_counter()
+
+    def after_batch(self) -> None:
+        if self.training and not torch.isfinite(self.loss):
+            self.fault = (
+                f"the training loss became {self.loss.item()} in epoch {len(self.progress.rows)}: "
+                "lower training.learning_rate and run again"
+            )
+            raise CancelFitException  # fastai would wrap another exception's words in its own
+
+    def before_validate(self) -> None:
+        self.answers: list[torch.Tensor] = []
+
+    def after_pred(self) -> None:
+        if not self.training:
+            self.answers.append(self.pred.detach().float().softmax(1).cpu())
+
+    def after_validate(self) -> None:
+        progress, epoch = self.progress, len(self.progress.rows)
+        probabilities = by_recording(torch.cat(self.answers).numpy(), self.recordings)
+        macro_f1 = float(f1_score(self.labels, probabilities.argmax(1), average="macro"))
+        balanced = balanced_loss(probabilities, self.labels)
+        row: dict[str, Any] = {
+            "epoch": epoch,
+            "train_loss": float(self.recorder.smooth_loss.value),
+            "valid_loss": float(-np.log(chosen(probabilities, self.labels)).mean()),
+            "valid_balanced_loss": balanced,
+            "valid_macro_f1": macro_f1,
+            "learning_rate": float(self.opt.hypers[-1]["lr"]),
+            "windows_seen": (progress.rows[-1]["windows_seen"] if progress.rows else 0) + self.seen(),
+            "seconds": perf_counter() - self.started,
+            "peak_memory_mb": peak_memory_mb(),
+        }
+        progress.rows.append(row)
+        if progress.best_epoch is None or (macro_f1, -balanced) > progress.best_merit:
+            progress.best_epoch, progress.best_merit = epoch, (macro_f1, -balanced)
+            progress.best = copied(self.learn.model)
+        self.on_epoch(row)
+        if self.file is not None:
+            self.file.write(progress, self.learn.model, self.opt)
+        if epoch - progress.best_epoch >= self.patience:
+            raise CancelFitException
+
+    def seen(self) -> int:
+        """Windows that this epoch trained on."""
+        return len(self.dls.train) * self.dls.train.bs
+
+
+def by_recording(probabilities: np.ndarray, recordings: np.ndarray) -> np.ndarray:
+    """Means of ``probabilities`` (windows, classes) over the windows of each recording: shape (recordings, classes)."""
+    total = np.zeros((recordings.max() + 1, probabilities.shape[1]))
+    np.add.at(total, recordings, probabilities)
+    return total / np.bincount(recordings)[:, None]
+
+
+def chosen(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The probability given to the true class of each recording, never 0."""
+    return np.maximum(probabilities[np.arange(len(labels)), labels], 1e-7)
+
+
+def balanced_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Cross entropy averaged within each class first, so that a rare class counts as much as a common one."""
+    losses = -np.log(chosen(probabilities, labels))
+    return float(np.mean([losses[labels == number].mean() for number in np.unique(labels)]))

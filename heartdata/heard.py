@@ -1,0 +1,44 @@
+"""What a network has heard while it was trained, so that no recording that it heard is ever used to test it."""
+
+import pandas as pd
+import pyarrow as pa
+
+from heartdata.duplicates import near_duplicates
+from heartdata.errors import DataRefused
+from heartdata.schemas import HEARD
+
+VERSION = "1"
+
+
+def heard_by(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table | None) -> pa.Table:
+    """The distinct sounds of parts train and valid (schema HEARD), and those ``before``: what its weights came from."""
+    rows = manifest[manifest["part"] != "test"]
+    sounds = facts.loc[facts["sha256"].isin(rows["sha256"]), HEARD.names]
+    table = pa.Table.from_pandas(sounds, schema=HEARD, preserve_index=False)
+    together = pa.concat_tables([table, before] if before is not None else [table]).to_pandas()
+    unique = together.drop_duplicates("sha256").sort_values("sha256")
+    return pa.Table.from_pandas(unique, schema=HEARD, preserve_index=False)
+
+
+def refuse_heard(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, init: str, threshold: float) -> None:
+    """Raise `DataRefused` when a test recording, a copy or a near-duplicate of it is among ``before`` (schema HEARD).
+
+    ``threshold``: as of `near_duplicates`.
+    """
+    tested = manifest[manifest["part"] == "test"]
+    sounds = facts.loc[facts["sha256"].isin(tested["sha256"]), HEARD.names]
+    earlier = before.to_pandas()
+    same = set(sounds.loc[sounds["samples_sha256"].isin(earlier["samples_sha256"].dropna()), "sha256"])
+    same |= set(sounds["sha256"]) & set(earlier["sha256"])
+    pairs = near_duplicates(pd.concat([sounds, earlier], ignore_index=True), threshold)
+    for one, other in pairs[["sha256_a", "sha256_b"]].itertuples(index=False):
+        ours = {one, other} & set(sounds["sha256"])
+        if {one, other} & set(earlier["sha256"]):
+            same |= ours
+    if same:
+        first = tested.loc[tested["sha256"].isin(same), "recording_id"].iloc[0]
+        raise DataRefused(
+            f"the weights {init} were trained on {len(same)} of the {tested['sha256'].nunique()} recordings of the test "
+            f"part, or on near-duplicates of them, the first being {first!r}: scores would be too high. Use "
+            "training.init=random, weights that were trained on other recordings, or split.strategy=hash from the first run on"
+        )

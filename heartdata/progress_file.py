@@ -1,0 +1,73 @@
+"""A training's progress after its last whole epoch, as one safetensors file, so that a killed run can go on from it."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from heartdata.store import atomic_write
+
+
+@dataclass
+class Progress:
+    """Rows of schema HISTORY so far, and the best epoch's number, merit and weights (none before the first)."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int | None = None
+    best_merit: tuple[float, float] = (-1.0, 0.0)
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    learning_rate: float | None = None  # as found, where it was asked for
+
+
+@dataclass(frozen=True)
+class ProgressFile:
+    """``path`` holds one training's progress; it appears whole after each epoch."""
+
+    path: Path
+
+    def write(self, progress: Progress, net: nn.Module, optimiser: Any) -> None:
+        """Keep ``progress`` with the net's weights and what ``optimiser`` (a torch optimiser) remembers."""
+        tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
+        for number, state in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        told = {
+            "rows": progress.rows, "best_epoch": progress.best_epoch, "best_merit": progress.best_merit,
+            "learning_rate": progress.learning_rate,
+        }  # fmt: skip
+        content = save(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            metadata={"progress": json.dumps(told)},
+        )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.path) as file:
+            file.write(content)
+
+    def read(self, net: nn.Module) -> tuple[Progress, dict[int, dict[str, torch.Tensor]]]:
+        """What was written, its weights copied into ``net``, and the optimiser's state; empty where there is none."""
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                told = json.loads(file.metadata()["progress"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (FileNotFoundError, SafetensorError):
+            return Progress(), {}
+        net.load_state_dict(_below(tensors, "net."))
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in _below(tensors, "optimiser.").items():
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = tensor
+        progress = Progress(**{**told, "best_merit": tuple(told["best_merit"])}, best=_below(tensors, "best."))
+        return progress, state
+
+    def remove(self) -> None:
+        """Forget it: the training has ended."""
+        self.path.unlink(missing_ok=True)
+
+
+def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

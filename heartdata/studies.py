@@ -1,0 +1,142 @@
+"""The protocols of `heartbeat study`: on which recordings, parted how, scored by what, and what is to be beaten."""
+
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from heartdata.errors import ConfigError, DataRefused
+from heartdata.settings import Settings
+from heartdata.splits import SplitConfig
+
+Scoring = Literal["classes", "pascal_a", "pascal_b", "cinc2016", "circor2022_murmur", "circor2022_outcome"]
+GROUPED, LEAKY = "by subject", "random split (leaks)"
+
+
+class Study(Settings):
+    """One protocol. ``settings`` are dotted keys laid over the source's preset."""
+
+    name: str
+    title: str
+    source: str
+    settings: dict[str, Any] = {}
+    protocol: Literal["k_fold", "leave_one_out"] = "k_fold"
+    folds: int = Field(default=5, ge=2)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    scoring: Scoring = "classes"
+    metric: str = "macro_f1"
+    beat: float | None = Field(default=None, description="the prior best under such a protocol")
+    arms: tuple[str, ...] = (GROUPED,)
+    note: str = ""
+
+
+class Fold(Settings):
+    """One training and one test of a study."""
+
+    arm: str
+    seed: int
+    name: str
+    split: SplitConfig
+
+    @property
+    def subjects_apart(self) -> bool:
+        """False where the protocol leaks on purpose, to show by how much."""
+        return self.arm != LEAKY
+
+
+_STUDIES = (
+    Study(
+        name="pascal-b",
+        title="PASCAL set B: normal, murmur, extrastole; 5 folds by subject",
+        source="pascal",
+        settings={"split.collections": ["set_b"]},
+        scoring="pascal_b",
+        beat=0.470,
+    ),
+    Study(
+        name="pascal-a",
+        title="PASCAL set A: normal, murmur, extrahls, artifact; 5 folds, near-duplicates together",
+        source="pascal",
+        settings={"split.collections": ["set_a"], "training.epochs": 30},
+        scoring="pascal_a",
+        beat=0.626,
+        note="Set A names no subjects: one person may stand in several folds, unless the recordings are near-duplicates.",
+    ),
+    Study(
+        name="cinc2016-lodo",
+        title="CinC 2016: each database held out in turn",
+        source="cinc2016",
+        settings={"training.balance": "class_and_collection"},
+        protocol="leave_one_out",
+        scoring="cinc2016",
+        metric="macc",
+        beat=0.519,
+    ),
+    Study(
+        name="cinc2016",
+        title="CinC 2016: 5 folds inside the databases",
+        source="cinc2016",
+        settings={"training.balance": "class_and_collection"},
+        scoring="cinc2016",
+        metric="macc",
+        note="Folds share devices: compare with the study cinc2016-lodo.",
+    ),
+    Study(
+        name="circor2022",
+        title="CirCor 2022: murmurs; 5 folds by patient",
+        source="circor2022",
+        settings={"source.target": "murmur"},
+        scoring="circor2022_murmur",
+        metric="weighted_accuracy",
+    ),
+    Study(
+        name="circor2022-outcome",
+        title="CirCor 2022: clinical outcome; 5 folds by patient",
+        source="circor2022",
+        settings={"source.target": "outcome"},
+        scoring="circor2022_outcome",
+        metric="cost_per_patient",
+    ),
+    Study(
+        name="article",
+        title="What tutorials do: both PASCAL sets in five classes, one picture a file, a random split",
+        source="pascal",
+        settings={"split.collections": ["set_a", "set_b"], "training.view": "whole"},
+        arms=(LEAKY, GROUPED),
+        seeds=(0,),
+        note="The arms differ only in who stands on both sides. Metadata alone tells the device, and with it some classes.",
+    ),
+)
+STUDIES = {study.name: study for study in _STUDIES}
+
+
+def study_named(name: str) -> Study:
+    """One of STUDIES. Raises `ConfigError`."""
+    if name not in STUDIES:
+        raise ConfigError(f"there is no study {name!r}: choose one of {', '.join(STUDIES)}")
+    return STUDIES[name]
+
+
+def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[Fold]:
+    """Every fold of every seed and arm; ``accepted`` (schema ACCEPTED) says which collections there are."""
+    if study.protocol == "leave_one_out":
+        in_use = accepted[accepted["label"].notna()]
+        held_out = [name for name in sorted(in_use["collection"].unique()) if _scorable(in_use, name)]
+        if len(held_out) < 2:
+            raise DataRefused(f"the study {study.name} holds out one database after another: it needs two or more")
+        ways = {name: {"strategy": "leave_one_source_out", "held_out": name} for name in held_out}
+    else:
+        ways = {str(i): {"strategy": "k_fold", "folds": study.folds, "fold": i} for i in range(study.folds)}
+    common = {"collections": split.collections, "valid_fraction": split.valid_fraction}
+    return [
+        Fold(arm=arm, seed=seed, name=name, split=SplitConfig.model_validate({**common, **way, "seed": seed}))
+        for arm in study.arms
+        for seed in study.seeds
+        for name, way in ways.items()
+    ]
+
+
+def _scorable(rows: pd.DataFrame, collection: str) -> bool:
+    """Whether a collection has two labels, and leaves two to train on."""
+    here = rows["collection"] == collection
+    return bool(rows.loc[here, "label"].nunique() > 1 and rows.loc[~here, "label"].nunique() > 1)

@@ -1,0 +1,70 @@
+"""What came of a study, as one page of Markdown for people and for `docs/results/`."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from heartdata.config import RunConfig
+from heartdata.studies import Study
+
+FIRST = ("macro_f1", "balanced_accuracy", "auroc")
+WORDS = {
+    "macc": "MAcc",
+    "macro_f1": "macro-F1",
+    "auroc": "AUROC",
+    "ece_10_bins": "ECE (10 bins)",
+    "brier": "Brier",
+}
+
+
+def study_page(study: Study, run: RunConfig, figures: pd.DataFrame, pictures: Sequence[str] = ()) -> str:
+    """``figures``: rows of schema STUDY_FIGURES; ``pictures``: names of PNGs that lie beside the page."""
+    sections = [f"# {study.title}", f"Made by `heartbeat study {study.name}{_typed(study, run)}`."]
+    repeated = len(study.seeds)
+    held = "each database held out in turn" if study.protocol == "leave_one_out" else f"{study.folds} folds"
+    sections.append(
+        f"{held.capitalize()}, {repeated} seed{'s' * (repeated > 1)}. Values are means over seeds ± their deviation; in "
+        "brackets 95 % intervals by bootstrap over subjects (recordings where no subject is known). Temperature, "
+        "operating point and the bound of unsure answers are fitted to the answers in the other folds."
+    )
+    if study.beat is not None:
+        sections.append(f"Prior best under such a protocol: {_word(study.metric)} {study.beat:.3f}.")
+    if study.note:
+        sections.append(study.note)
+    for arm in study.arms:
+        shown = figures[figures["arm"] == arm]
+        if len(study.arms) > 1:
+            sections.append(f"## {arm[0].upper()}{arm[1:]}")
+        sections.append(_table(shown, list(dict.fromkeys([study.metric, *FIRST]))))
+        rest = [m for m in dict.fromkeys(shown["metric"]) if m not in (study.metric, *FIRST)]
+        sections.append("<details><summary>All metrics</summary>\n\n" + _table(shown, rest) + "\n\n</details>")
+    sections += [f"![{name.replace('_', ' ')}]({name}.png)" for name in pictures]
+    return "\n\n".join(sections) + "\n"
+
+
+def _typed(study: Study, run: RunConfig) -> str:
+    seeds = f" --seeds {len(study.seeds)}"
+    return f"{seeds} --set training.init={run.training.init}"
+
+
+def _word(metric: str) -> str:
+    name, _, of = metric.partition(" ")
+    return f"{WORDS.get(name, name.replace('_', ' '))} {of}".strip()
+
+
+def _table(figures: pd.DataFrame, metrics: Sequence[str]) -> str:
+    """Models down, metrics across."""
+    cells = {(row.model, row.metric): _cell(row) for row in figures.itertuples()}
+    lines = ["| model | " + " | ".join(map(_word, metrics)) + " |", "|" + " --- |" * (len(metrics) + 1)]
+    for model in dict.fromkeys(figures["model"]):
+        lines.append(f"| {model} | " + " | ".join(cells.get((model, m), "") for m in metrics) + " |")
+    return "\n".join(lines)
+
+
+def _cell(row) -> str:  # type: ignore[no-untyped-def]
+    if math.isnan(row.value):
+        return ""
+    spread = "" if row.sd is None or math.isnan(row.sd) else f" ± {row.sd:.3f}"
+    interval = "" if math.isnan(row.low) else f" ({row.low:.3f}-{row.high:.3f})"
+    return f"{row.value:.3f}{spread}{interval}"

@@ -1,0 +1,157 @@
+"""The folds of a study and what came of them: rows of answers, figures, and pages for people."""
+
+import json
+
+import pandas as pd
+import pyarrow as pa
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict
+
+from heartdata.config import AnswersConfig, EvaluationConfig
+from heartdata.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_FIGURES, study_schema
+from heartdata.splits import SplitConfig
+from heartdata.store import Artifact, Store
+from heartdata.studies import Fold, Study, folds_of
+from tasks.progress import track
+from tasks.stage import is_transient, stage
+from tasks.train import TrainedModel
+
+SCORE_VERSION = "1"  # raise when the same fold gets other answers
+
+
+class FoldResult(BaseModel):
+    """What one fold gave: the answers of the network and of the baselines (schema `study_schema`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fold: Fold
+    manifest: Artifact
+    model: TrainedModel
+    predictions: Artifact
+
+
+class StudyResult(BaseModel):
+    """All answers (`study_schema`), figures (STUDY_FIGURES), and PNGs by name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    study: Study
+    classes: tuple[str, ...]
+    predictions: Artifact
+    figures: Artifact
+    pictures: dict[str, Artifact]
+
+
+@task(name="folds", cache_policy=NO_CACHE)
+def plan(study: Study, accepted: Artifact, split: SplitConfig, store: Store) -> list[Fold]:
+    """Every fold of the study on these recordings."""
+    return folds_of(study, store.read_frame(accepted, ACCEPTED), split)
+
+
+@stage("subjects apart", "1")
+def subjects_of(accepted: Artifact, known: bool, store: Store) -> Artifact:
+    """The accepted recordings; where subjects are not to be ``known``, each stands for itself, and parts can leak."""
+    if known:
+        return accepted
+    table = store.read_frame(accepted, ACCEPTED).assign(subject=None, near_group=None)
+    return store.write_table("accepted", pa.Table.from_pandas(table, schema=ACCEPTED, preserve_index=False), ACCEPTED)
+
+
+@stage("score fold", SCORE_VERSION)
+def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: Artifact, store: Store) -> FoldResult:
+    """The answers for the fold's test part: the network's own probabilities, and the baselines beside it."""
+    from heartdata import baselines
+    from heartdata.predictor import Predictor, probabilities_of
+    from heartdata.scores import prediction_rows
+
+    table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
+    predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
+    hop_s = predictor.config.spectrogram.hop_s
+    test = table[table["part"] == "test"].reset_index(drop=True)
+    found = {
+        "resnet34": probabilities_of(predictor, test, store),
+        "simple features": baselines.classical_baseline(table, classes, hop_s, store, fold.seed),
+        "metadata only": baselines.metadata_baseline(table, classes, fold.seed),
+        "majority class": baselines.majority_baseline(table, classes),
+    }
+    told = test[["recording_id", "subject", "collection"]]
+    noisy = _noisy(store.read_frame(recordings, RECORDINGS))
+    rows = [
+        prediction_rows(test, probabilities, classes).merge(told, on="recording_id").assign(model=name)
+        for name, probabilities in found.items()
+    ]
+    answered = pd.concat(rows, ignore_index=True).assign(arm=fold.arm, seed=fold.seed, fold=fold.name)
+    answered["noisy"] = answered["recording_id"].map(noisy)
+    schema = study_schema(classes)
+    content = pa.Table.from_pandas(answered[schema.names], schema=schema, preserve_index=False)
+    return FoldResult(
+        fold=fold, manifest=manifest, model=model, predictions=store.write_table("folds", content, schema)
+    )
+
+
+def _noisy(recordings: pd.DataFrame) -> dict[str, bool]:
+    """Whether a recording is of poor quality by its source's own word (``sqi`` of 0, or ``noisy``)."""
+    extras = [json.loads(extra) if isinstance(extra, str) else {} for extra in recordings["extra"]]
+    poor = [str(extra.get("sqi")) == "0" or extra.get("noisy") == "true" for extra in extras]
+    return dict(zip(recordings["recording_id"], poor, strict=True))
+
+
+@task(name="study results", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
+def results(
+    study: Study, folds: list[FoldResult], answers: AnswersConfig, evaluation: EvaluationConfig, store: Store
+) -> StudyResult:
+    """All folds together: calibrated answers, figures with intervals, pictures."""
+    from heartdata.study_scores import study_figures, with_calibrated
+
+    with track("results") as advance:
+        classes = sorted({name for fold in folds for name in fold.model.classes})
+        rows = pd.concat(
+            [store.read_table(f.predictions, study_schema(list(f.model.classes))).to_pandas() for f in folds],
+            ignore_index=True,
+        )
+        rows[[f"p_{c}" for c in classes]] = rows[[f"p_{c}" for c in classes]].fillna(0.0)
+        rows = with_calibrated(rows, classes, answers, study.scoring)
+        figures = study_figures(rows, study, classes, evaluation.bootstrap, evaluation.seed)
+        schema = study_schema(classes)
+        advance(1, 1, f"{len(folds)} folds")
+        return StudyResult(
+            study=study,
+            classes=tuple(classes),
+            predictions=store.write_table(
+                "studies", pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False), schema
+            ),
+            figures=store.write_table(
+                "studies",
+                pa.Table.from_pandas(figures, schema=STUDY_FIGURES, preserve_index=False),
+                STUDY_FIGURES,
+            ),
+            pictures=_pictures(study, rows, figures, classes, store),
+        )
+
+
+def _pictures(
+    study: Study, rows: pd.DataFrame, figures: pd.DataFrame, classes: list[str], store: Store
+) -> dict[str, Artifact]:
+    from heartdata import plots, study_plots
+    from heartdata.calibration import coverage_risk, expected_calibration_error, reliability
+    from heartdata.study_scores import AT_POINT, NETWORK
+
+    last = rows[rows["arm"] == study.arms[-1]]
+    network, at_point = (last[last["model"] == name] for name in (NETWORK, AT_POINT))
+    sure = network[[f"p_{c}" for c in classes]].to_numpy(float).max(axis=1).clip(0, 1)
+    right = (network["label"] == network["answer"]).to_numpy()
+    pictures = {
+        "reliability": study_plots.reliability_picture(
+            reliability(sure, right), expected_calibration_error(sure, right), study.title
+        ),
+        "coverage_risk": study_plots.coverage_risk_picture(coverage_risk(sure, right), None, study.title),
+        "confusion": plots.confusion_picture(at_point, classes, f"{study.title}, all seeds"),
+    }
+    for number, arm in enumerate(study.arms):
+        name = "comparison" if len(study.arms) == 1 else f"comparison_{number + 1}"
+        shown = figures[figures["arm"] == arm]
+        pictures[name] = study_plots.comparison_picture(
+            shown, study.metric, study.beat, "95 % interval, bootstrap over subjects", f"{study.title}\n{arm}"
+        )
+    return {name: store.write_bytes("pictures", ".png", content) for name, content in pictures.items()}

@@ -1,0 +1,97 @@
+"""A study in MLflow: a parent run with its figures, tables and pictures, and a child run for each fold."""
+
+from typing import Any
+
+import pandas as pd
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from heartdata.config import StudyConfig
+from heartdata.schemas import HISTORY, STUDY_FIGURES, study_schema
+from heartdata.store import Store, atomic_write
+from heartdata.study_page import study_page
+from tasks.progress import track
+from tasks.register import KEY_TAG, experiment_of, finite, flat
+from tasks.registry import connect
+from tasks.stage import is_transient
+from tasks.study import FoldResult, StudyResult
+
+PARENT_TAG = "mlflow.parentRunId"
+
+
+@task(name="record study", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
+def record(result: StudyResult, folds: list[FoldResult], config: StudyConfig, store: Store) -> str:
+    """Write the study's files to ``latest/``, its runs to MLflow (once for the same figures); returns the run's id."""
+    with track("record") as advance:
+        _publish(result, config, store)
+        page = study_page(result.study, config.run, store.read_frame(result.figures, STUDY_FIGURES))
+        create_markdown_artifact(page, key=f"study-{result.study.name}", description=result.study.title)
+        client = connect(config.run.registry, store)
+        experiment = experiment_of(client, config.run.registry, store)
+        key = f"{config.digest()}-{result.figures.digest}"
+        before = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'FINISHED'")
+        run_id = before[0].info.run_id if before else _log(client, experiment, key, result, folds, config, store)
+        advance(1, 1, f"study {result.study.name}, MLflow run {run_id}")
+        return run_id
+
+
+def _publish(result: StudyResult, config: StudyConfig, store: Store) -> None:
+    """Copies under plain names, for people: the page, the answers, the figures and the pictures."""
+    folder = f"latest/study-{result.study.name}"
+    figures = store.read_frame(result.figures, STUDY_FIGURES)
+    files = {"predictions.parquet": result.predictions, "figures.parquet": result.figures}
+    files |= {f"{name}.png": picture for name, picture in result.pictures.items()}
+    contents = {name: store.local(artifact.name).read_bytes() for name, artifact in files.items()}
+    contents["README.md"] = study_page(result.study, config.run, figures, list(result.pictures)).encode()
+    for name, content in contents.items():
+        with atomic_write(store.workpath(f"{folder}/{name}")) as file:
+            file.write(content)
+
+
+def _log(
+    client: Any, experiment: str, key: str, result: StudyResult, folds: list[FoldResult], config: StudyConfig,
+    store: Store,
+) -> str:  # fmt: skip
+    """One parent run and a child run for each fold."""
+    import mlflow
+
+    figures = store.read_frame(result.figures, STUDY_FIGURES)
+    name = f"study {result.study.name}"
+    with mlflow.start_run(experiment_id=experiment, run_name=name, description=result.study.title) as parent:
+        mlflow.log_params(flat(config.model_dump(mode="json")))
+        mlflow.log_dict(config.model_dump(mode="json"), "config.json")
+        for row in figures.itertuples():
+            metric = f"{row.arm}.{row.model}.{row.metric}".translate(str.maketrans(",()", "   "))
+            mlflow.log_metrics(finite({metric: row.value}))
+        mlflow.log_artifacts(str(store.workpath(f"latest/study-{result.study.name}")), "results")
+        for fold in folds:
+            _log_fold(client, experiment, parent.info.run_id, fold, config, store)
+        mlflow.set_tag(KEY_TAG, key)
+    return parent.info.run_id
+
+
+def _log_fold(client: Any, experiment: str, parent: str, done: FoldResult, config: StudyConfig, store: Store) -> None:
+    fold, classes = done.fold, list(done.model.classes)
+    tags = {PARENT_TAG: parent, "dataset_version": done.manifest.digest, "weights_sha256": done.model.weights.digest}
+    run = client.create_run(experiment, tags=tags, run_name=f"{fold.arm}, seed {fold.seed}, fold {fold.name}")
+    run_id = run.info.run_id
+    told = {"arm": fold.arm, "seed": fold.seed, "fold": fold.name, "training": config.run.training.digest()[:12]}
+    for name, value in {**told, "init": done.model.init}.items():
+        client.log_param(run_id, name, value)
+    rows = store.read_frame(done.predictions, study_schema(classes))
+    for model, of_model in rows.groupby("model"):
+        for metric, value in _plain(of_model).items():
+            client.log_metric(run_id, f"{str(model).replace(' ', '_')}.{metric}", value)
+    for row in store.read_frame(done.model.history, HISTORY).to_dict("records"):
+        for metric in ("train_loss", "valid_balanced_loss", "valid_macro_f1"):
+            client.log_metric(run_id, metric, row[metric], step=int(row["epoch"]))
+    client.set_terminated(run_id)
+
+
+def _plain(rows: pd.DataFrame) -> dict[str, float]:
+    return {
+        "macro_f1": float(f1_score(rows["label"], rows["answer"], average="macro", zero_division=0.0)),
+        "balanced_accuracy": float(balanced_accuracy_score(rows["label"], rows["answer"])),
+    }

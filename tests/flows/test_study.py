@@ -1,0 +1,108 @@
+"""Whole studies, small, on made recordings in the official layout of CirCor and on the demo's backbone."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from helpers import beats, registry, tiny, write_wav
+
+from flows.pipeline import heartbeat
+from flows.study import study
+from heartdata.config import StudyConfig, study_config
+from heartdata.errors import DataRefused
+from heartdata.schemas import STUDY_FIGURES, study_schema
+from heartdata.store import Store
+from heartdata.study_scores import AT_POINT, NETWORK
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+SMALL = {
+    "training.init": "random", "training.epochs": 1, "training.width": 32, "training.batch": 4,
+    "evaluation.bootstrap": 20, "validation.max_quarantined_fraction": 0.9, "validation.near_duplicates": False,
+}  # fmt: skip
+
+
+def circor(root: Path, patients_of_each: int = 6) -> Path:
+    """A made set in CirCor's layout: as many patients of each murmur label, two recordings each."""
+    lines = ["Patient ID,Recording locations:,Age,Sex,Murmur,Murmur locations,Outcome,Campaign,Additional ID"]
+    for number in range(3 * patients_of_each):
+        murmur, outcome = ("Present", "Absent", "Unknown")[number % 3], ("Abnormal", "Normal")[number % 2]
+        lines.append(f"{1000 + number},AV+MV,Child,Female,{murmur},nan,{outcome},CC2015,nan")
+        for site in ("AV", "MV"):
+            sound = beats(60 + 2 * number, 2.0, seed=2 * number + (site == "MV"))
+            write_wav(root / "training_data" / f"{1000 + number}_{site}.wav", sound)
+    (root / "training_data.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def config_of(name: str, data: Path, store: Path, **study: Any) -> StudyConfig:
+    config = study_config(name, str(data), None, {**SMALL, "store": str(store)}, seeds=1)
+    return config.model_copy(update={"study": config.study.model_copy(update=study)})
+
+
+def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path):
+    config = config_of("circor2022", circor(tmp_path / "circor"), tmp_path / "out", folds=3)
+    came = study(config)
+    store = Store(tmp_path / "out")
+    rows = store.read_table(came.predictions, study_schema(list(came.classes))).to_pandas()
+    assert set(rows["model"]) == {NETWORK, AT_POINT, "simple features", "metadata only", "majority class"}
+    for _, of_model in rows.groupby("model"):
+        assert of_model["recording_id"].is_unique
+        assert len(of_model) == 36
+    assert rows.groupby("subject")["fold"].nunique().max() == 1
+    figures = store.read_frame(came.figures, STUDY_FIGURES)
+    assert {"weighted_accuracy", "macro_f1", "auroc", "brier", "ece_10_bins"} <= set(figures["metric"])
+    assert figures.loc[figures["metric"] == "weighted_accuracy", "value"].between(0, 1).all()
+    client = registry(tmp_path / "out")
+    experiment = client.get_experiment_by_name("heartbeat").experiment_id
+    runs = client.search_runs([experiment])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    assert {r.data.tags.get("mlflow.parentRunId") for r in runs} - {None} == {parents[0].info.run_id}
+    assert len(runs) == 1 + 3
+    folder = store.workpath("latest/study-circor2022")
+    assert {p.name for p in folder.iterdir()} >= {"README.md", "comparison.png", "reliability.png", "figures.parquet"}
+    study(config)  # again: nothing is trained, nothing recorded twice
+    assert len(client.search_runs([experiment])) == 4
+
+
+def test_what_the_official_outcome_score_costs_is_among_the_figures(tmp_path: Path):
+    config = config_of("circor2022-outcome", circor(tmp_path / "circor"), tmp_path / "out", folds=2)
+    came = study(config)
+    figures = Store(tmp_path / "out").read_frame(came.figures, STUDY_FIGURES)
+    cost = figures[(figures["metric"] == "cost_per_patient") & (figures["model"] == "majority class")]["value"].item()
+    assert cost > 35  # what it costs to look at nobody
+
+
+def test_weights_that_heard_a_test_recording_are_refused(tmp_path: Path):
+    store = tmp_path / "out"
+    summary = heartbeat(tiny(store, source__plant_faults=False, registry__aliases=["champion"]))
+    assert summary.model == "heartbeat-demo"
+    told = mlflow.artifacts.list_artifacts(run_id=summary.run_id, artifact_path="heard")
+    assert len(told) == 1
+    init = "models:/heartbeat-demo@champion"
+    again = tiny(store, source__plant_faults=False, training__init=init, training__frozen_epochs=0)
+    assert heartbeat(again).model_version == 2  # the same split: the test part was not heard
+    with pytest.raises(DataRefused, match="were trained on .* recordings of the test part"):
+        heartbeat(tiny(store, source__plant_faults=False, training__init=init, split__seed=7))
+
+
+def test_the_article_arm_leaks_and_the_other_does_not(tmp_path: Path):
+    data = tmp_path / "pascal"
+    labels = ("normal", "murmur", "extrastole")
+    rows = []
+    for subject in range(24):
+        for take in range(2):
+            name = f"{labels[subject % 3]}__{subject}_{1306258113431 + 10 * subject + take}_A.wav"
+            write_wav(data / "set_b" / name, beats(60 + 2 * subject, 2.0, seed=2 * subject + take))
+            rows.append(f"b,set_b/{name},{labels[subject % 3]},,")
+    (data / "set_b.csv").write_text("dataset,fname,label,sublabel,\n" + "\n".join(rows) + "\n")
+    changes = {**SMALL, "store": str(tmp_path / "out"), "source.sets": ["set_b"], "split.collections": ["set_b"]}
+    config = study_config("article", str(data), None, changes)
+    came = study(config.model_copy(update={"study": config.study.model_copy(update={"folds": 3})}))
+    rows = Store(tmp_path / "out").read_table(came.predictions, study_schema(list(came.classes))).to_pandas()
+    folds = pd.crosstab([rows["arm"], rows["subject"]], rows["fold"]).gt(0).sum(axis=1)
+    assert folds["by subject"].max() == 1
+    assert folds["random split (leaks)"].max() == 2

@@ -1,0 +1,57 @@
+"""No recording that weights were trained on is used to test them."""
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from helpers import beats
+
+from heartdata.audio import resample
+from heartdata.duplicates import RATE_HZ, fingerprint
+from heartdata.errors import DataRefused
+from heartdata.heard import heard_by, refuse_heard
+
+
+def sounds(**seeds: int) -> pd.DataFrame:
+    """Facts of made recordings: names to seeds."""
+    rows = []
+    for name, seed in seeds.items():
+        samples = resample(beats(60 + 3 * seed, 12.0, seed=seed), 4000, RATE_HZ)
+        rows.append({"sha256": name, "samples_sha256": f"samples {seed}", "fingerprint": fingerprint(samples)})
+    return pd.DataFrame(rows)
+
+
+def manifest(**parts: str) -> pd.DataFrame:
+    rows = [{"recording_id": f"{name}.wav", "sha256": name, "part": part} for name, part in parts.items()]
+    return pd.DataFrame(rows)
+
+
+def test_what_was_trained_and_validated_on_is_heard_and_what_its_weights_came_from():
+    before = heard_by(manifest(old="train"), sounds(old=9), None)
+    table = heard_by(manifest(a="train", b="valid", c="test"), sounds(a=1, b=2, c=3), before)
+    assert table["sha256"].to_pylist() == ["a", "b", "old"]
+
+
+def test_a_test_recording_that_was_heard_is_refused():
+    facts = sounds(a=1, b=2)
+    before = heard_by(manifest(a="train", b="test"), facts, None)
+    refuse_heard(manifest(a="train", b="test"), facts, before, "models:/x@champion", 0.98)
+    with pytest.raises(DataRefused, match=r"models:/x@champion were trained on 1 of the 1 recordings .* 'a.wav'"):
+        refuse_heard(manifest(a="test", b="train"), facts, before, "models:/x@champion", 0.98)
+
+
+def test_another_coding_or_cut_of_a_heard_sound_is_refused():
+    samples = resample(beats(72, 14.0, seed=5), 4000, RATE_HZ)
+    heard = pd.DataFrame([{"sha256": "whole", "samples_sha256": "s", "fingerprint": fingerprint(samples)}])
+    cut = pd.DataFrame([{"sha256": "cut", "samples_sha256": "t", "fingerprint": fingerprint(0.5 * samples[3000:])}])
+    before = heard_by(manifest(whole="train"), heard, None)
+    with pytest.raises(DataRefused, match=r"'cut.wav'"):
+        refuse_heard(manifest(cut="test"), cut, before, "models:/x@champion", 0.98)
+    same = cut.assign(samples_sha256="s", fingerprint=None)
+    with pytest.raises(DataRefused, match=r"'cut.wav'"):
+        refuse_heard(manifest(cut="test"), same, before, "models:/x@champion", 0.98)
+
+
+def test_nothing_heard_before_refuses_nothing():
+    facts = sounds(a=1)
+    refuse_heard(manifest(a="test"), facts, heard_by(manifest(a="test"), facts, None), "x", 0.98)
+    assert isinstance(heard_by(manifest(a="test"), facts, None), pa.Table)

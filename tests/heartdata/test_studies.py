@@ -1,0 +1,134 @@
+"""Protocols: which folds there are, what is fitted to what, and figures with known answers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from heartdata.config import AnswersConfig, study_config
+from heartdata.errors import ConfigError, DataRefused
+from heartdata.splits import SplitConfig
+from heartdata.studies import LEAKY, STUDIES, folds_of, study_named
+from heartdata.study_page import study_page
+from heartdata.study_scores import AT_POINT, NETWORK, OR_UNSURE, study_figures, with_calibrated
+
+CLASSES = ["abnormal", "normal"]
+
+
+def accepted(collections: str = "ab", labels: tuple[str, ...] = ("normal", "abnormal")) -> pd.DataFrame:
+    rows = [{"collection": c, "label": label} for c in collections for label in labels for _ in range(5)]
+    return pd.DataFrame(rows)
+
+
+def answered(scores: dict[str, list[float]], labels: list[str], **columns: object) -> pd.DataFrame:
+    """Rows of schema study_schema: fold name to the probability of abnormal of each of its recordings."""
+    rows = []
+    for fold, of_fold in scores.items():
+        for i, (score, label) in enumerate(zip(of_fold, labels, strict=True)):
+            rows.append({
+                "arm": "by subject", "seed": 0, "fold": fold, "model": NETWORK, "recording_id": f"{fold}{i}",
+                "sha256": f"{fold}{i}", "group": f"{fold}{i}", "subject": None, "collection": fold, "noisy": False,
+                "label": label, "answer": "abnormal" if score >= 0.5 else "normal", "p_abnormal": score,
+                "p_normal": 1 - score, **columns,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_every_seed_and_fold_is_planned_once():
+    study = study_named("pascal-b")
+    folds = folds_of(study, accepted(), SplitConfig(collections=("set_b",)))
+    assert len(folds) == 15 == len({(f.seed, f.name) for f in folds})
+    assert {(f.split.strategy, f.split.seed, f.split.fold) for f in folds} == {
+        ("k_fold", seed, fold) for seed in range(3) for fold in range(5)
+    }
+    assert all(f.split.collections == ("set_b",) for f in folds)
+
+
+def test_each_database_that_is_there_is_held_out():
+    table = pd.concat([accepted("abe"), accepted("x", ("normal",))])
+    folds = folds_of(study_named("cinc2016-lodo"), table, SplitConfig())
+    assert {f.split.held_out for f in folds} == {"a", "b", "e"}  # x has one label only: nothing can be scored on it
+    with pytest.raises(DataRefused, match="needs two or more"):
+        folds_of(study_named("cinc2016-lodo"), accepted("a"), SplitConfig())
+
+
+def test_the_article_has_an_arm_that_leaks_and_one_that_does_not():
+    folds = folds_of(study_named("article"), accepted(), SplitConfig())
+    assert {f.arm: f.subjects_apart for f in folds} == {LEAKY: False, "by subject": True}
+
+
+def test_settings_of_a_study_are_laid_over_the_sources_and_under_what_is_typed(tmp_path):
+    config = study_config("pascal-a", str(tmp_path), None, {"training.epochs": 3}, seeds=2)
+    assert config.study.seeds == (0, 1)
+    assert config.run.split.collections == ("set_a",)
+    assert config.run.training.epochs == 3
+    with pytest.raises(ConfigError, match="there is no study 'pascal-c': choose one of pascal-b"):
+        study_config("pascal-c")
+    with pytest.raises(ConfigError, match="is of the source pascal, not of demo"):
+        study_config("pascal-b", None, None, {"source.name": "demo"})
+
+
+def test_every_study_is_a_valid_configuration(tmp_path):
+    for name in STUDIES:
+        assert study_config(name, str(tmp_path)).study.name == name
+
+
+def test_an_operating_point_is_fitted_to_the_other_folds_alone():
+    labels = ["normal"] * 30 + ["abnormal"] * 30
+    low = [0.1] * 30 + [0.4] * 30  # a threshold of a quarter would part them, a half finds nothing
+    config = AnswersConfig(temperature=False, operating_point="balanced_accuracy")
+    rows = with_calibrated(answered({"a": low, "b": low}, labels), CLASSES, config, "classes")
+    at_point = rows[rows["model"] == AT_POINT]
+    assert (at_point["answer"] == at_point["label"]).all()
+    assert (rows.loc[rows["model"] == NETWORK, "answer"] == "normal").all()
+    # turn the labels of fold a: its own operating point must not notice, that of fold b must
+    turned = answered({"a": low, "b": low}, labels)
+    of_a = turned["fold"] == "a"
+    turned.loc[of_a, "label"] = turned.loc[of_a, "label"].map({"normal": "abnormal", "abnormal": "normal"})
+    again = with_calibrated(turned, CLASSES, config, "classes")
+    answers_of = [t[(t["model"] == AT_POINT) & (t["fold"] == "a")]["answer"].tolist() for t in (rows, again)]
+    assert answers_of[0] == answers_of[1]
+
+
+def test_figures_are_means_over_databases_and_name_each():
+    study = study_named("cinc2016-lodo").model_copy(update={"seeds": (0,)})
+    labels = ["normal", "normal", "abnormal", "abnormal"]
+    rows = answered({"a": [0.1, 0.2, 0.8, 0.9], "b": [0.9, 0.8, 0.2, 0.1]}, labels)
+    figures = study_figures(rows, study, CLASSES, 50, 0).set_index("metric")["value"]
+    assert figures["macc"] == pytest.approx(0.5)
+    assert figures["macc a"] == pytest.approx(1.0)
+    assert figures["macc b"] == pytest.approx(0.0)
+    assert figures["auroc b"] == pytest.approx(0.0)
+
+
+def test_the_spread_is_over_seeds_and_the_interval_over_subjects():
+    study = study_named("cinc2016").model_copy(update={"seeds": (0, 1)})
+    labels = ["normal", "abnormal"] * 10
+    right = [0.1, 0.9] * 10
+    half = [0.1, 0.1] * 10
+    rows = pd.concat([answered({"a": right}, labels), answered({"a": half}, labels, seed=1)])
+    row = study_figures(rows, study, CLASSES, 200, 0).set_index("metric").loc["macc"]
+    assert row["value"] == pytest.approx(0.75)
+    assert row["sd"] == pytest.approx(np.std([1.0, 0.5], ddof=1))
+    assert row["low"] <= 0.75 <= row["high"]
+
+
+def test_unsure_answers_are_given_where_the_challenge_knows_them():
+    labels = ["normal", "abnormal"] * 20
+    scores = [0.05, 0.95] * 15 + [0.55, 0.45] * 5  # the unsure ones are wrong
+    config = AnswersConfig(temperature=False, operating_point="none", max_risk=0.05, min_coverage=0.5)
+    rows = with_calibrated(answered({"a": scores, "b": scores}, labels), CLASSES, config, "cinc2016")
+    unsure = rows[rows["model"] == OR_UNSURE]
+    assert (unsure.loc[unsure["p_abnormal"].between(0.4, 0.6), "answer"] == "unsure").all()
+    assert (unsure["answer"] == "unsure").sum() == 20
+    figures = study_figures(unsure, study_named("cinc2016"), CLASSES, 20, 0)
+    assert set(figures["metric"]) == {"sensitivity", "specificity", "macc"}
+
+
+def test_the_page_shows_each_model_and_the_prior_best():
+    study = study_named("cinc2016-lodo").model_copy(update={"seeds": (0,)})
+    rows = answered({"a": [0.1, 0.9], "b": [0.2, 0.8]}, ["normal", "abnormal"])
+    figures = study_figures(rows, study, CLASSES, 20, 0)
+    page = study_page(study, study_config("cinc2016-lodo", ".").run, figures, ["comparison"])
+    assert "Prior best under such a protocol: MAcc 0.519" in page
+    assert "| resnet34 | 1.000" in page
+    assert "![comparison](comparison.png)" in page
