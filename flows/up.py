@@ -55,6 +55,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
 
         deployment = nightly_deployment(config)
         console.print(f"Prefect UI   http://{HOST}:{prefect_port}")
+        console.print(f"Prefect API  {os.environ['PREFECT_API_URL']}")
         console.print(f"MLflow UI    http://{HOST}:{mlflow_port}")
         console.print(f"Deployment   heartbeat/{deployment.name}, {_when(deployment)}; run it now from another shell:")
         api = "" if prefect_port == 4200 else f"PREFECT_API_URL={os.environ['PREFECT_API_URL']} "

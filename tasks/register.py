@@ -273,11 +273,12 @@ def _check_served(uri: str, model: TrainedModel, evaluation: Evaluation, recordi
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings to dotted parameter names."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
 
 
 def finite(metrics: dict[str, float]) -> dict[str, float]:
+    """Those that are numbers: MLflow keeps no others."""
     return {name: float(value) for name, value in metrics.items() if value == value}
