@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Protocol
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".opus")
+READ = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".opus", ".caf", ".w64")
+UNREAD = (".m4a", ".aac", ".wma", ".amr", ".3gp")  # listed all the same: quarantine says of each what to do
+AUDIO_SUFFIXES = READ + UNREAD
 
 
 @dataclass(frozen=True)

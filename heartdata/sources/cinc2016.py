@@ -26,6 +26,7 @@ Database = Literal[
 DATABASES = (*(f"training-{letter}" for letter in "abcdef"), "validation")
 REFERENCE = "REFERENCE.csv"
 QUALITY = ("REFERENCE-SQI.csv", "REFERENCE_withSQI.csv")
+RECORDS = "RECORDS"  # what a database without any table of labels is known by
 LABELS = {"-1": "normal", "1": "abnormal", "0": None, "": None}
 
 
@@ -70,7 +71,7 @@ class Cinc2016Source(ArchiveSource):
                     f"{folder} has no {name}, which source.databases names: download it, or choose among "
                     f"{', '.join(found)}"
                 )
-            if not _has_table(found[name]):
+            if not _has_table(found[name]) and not _header_labels(found[name]):
                 raise SourceError(f"{found[name]} holds no {REFERENCE}: complete the download of {name}")
         return {name: found[name] for name in wanted}
 
@@ -79,9 +80,17 @@ def _has_table(folder: Path) -> bool:
     return any((folder / name).exists() for name in (REFERENCE, *QUALITY))
 
 
+def _header_labels(folder: Path) -> dict[str, str]:
+    """Recording name to label of the .hea files in ``folder`` that tell one; empty unless RECORDS lies beside them."""
+    if not (folder / RECORDS).is_file():
+        return {}
+    told = ((f.name.removesuffix(".hea"), _comment(f).casefold()) for f in folder.iterdir() if f.name.endswith(".hea"))
+    return {name: label for name, label in sorted(told) if label in ("normal", "abnormal")}
+
+
 def _databases(folder: Path) -> dict[str, Path]:
     """Name to folder of every database up to two levels down; raises `SourceError` when there is none."""
-    if _has_table(folder):
+    if _has_table(folder) or _header_labels(folder):
         return {_name_of(folder): folder}
     found: dict[str, Path] = {}
     level = [folder]
@@ -92,9 +101,9 @@ def _databases(folder: Path) -> dict[str, Path]:
             if sub.name in DATABASES and found.setdefault(sub.name, sub) is not sub:
                 raise SourceError(f"{folder} holds {sub.name} twice, {found[sub.name]} and {sub}: give one of them")
     if not found:
-        raise SourceError(
-            f"{folder} holds none of {', '.join(DATABASES)}, nor a {REFERENCE}: give the {WHAT} with --data"
-        )
+        zips = ", ".join(sorted(f.name for f in folder.iterdir() if f.name.lower().endswith(".zip")))
+        remedy = f"unpack {zips} there" if zips else f"give the {WHAT} with --data"
+        raise SourceError(f"{folder} holds none of {', '.join(DATABASES)}, nor a {REFERENCE}: {remedy}")
     return dict(sorted(found.items()))
 
 
@@ -102,7 +111,7 @@ def _name_of(folder: Path) -> str:
     """The database that a folder, perhaps under another name, is: told from its recordings' first letters."""
     if folder.name in DATABASES:
         return folder.name
-    letters = {name[:1] for name in _reference(folder)[0]}
+    letters = {name[:1] for name in (_reference(folder)[0] or _header_labels(folder))}
     if not letters <= set("abcdef"):
         raise SourceError(f"{folder}: which database is it? Name the folder one of {', '.join(DATABASES)}")
     return f"training-{letters.pop()}" if len(letters) == 1 else "validation"
@@ -141,6 +150,13 @@ def _reference(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     return rows, notes
 
 
+def _reference_of_headers(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """As `_reference`, where there is no table."""
+    codes = {"normal": "-1", "abnormal": "1"}
+    rows = {name: {"challenge_label": codes[label]} for name, label in _header_labels(folder).items()}
+    return rows, [f"{folder} holds no {REFERENCE}: the labels of {len(rows)} recordings are those of the .hea files"]
+
+
 def _lines(table: Path) -> Iterator[tuple[int, list[str]]]:
     """Number, from 1, and cells of each line that is not empty."""
     try:
@@ -154,7 +170,7 @@ def _lines(table: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _read_database(database: str, folder: Path) -> tuple[list[Listed], list[str]]:
     """The recordings of one database and remarks on them."""
-    reference, notes = _reference(folder)
+    reference, notes = _reference(folder) if _has_table(folder) else _reference_of_headers(folder)
     subjects = {} if database == "validation" else read_subjects(folder.parent / "annotations")
     files = wav_files(folder)
     unnamed = sorted(files.keys() - reference.keys())

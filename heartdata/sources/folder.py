@@ -7,7 +7,13 @@ from pathlib import Path, PurePosixPath
 from heartdata.errors import SourceError
 from heartdata.sources.base import audio_files
 from heartdata.sources.tables import ROLES, SUFFIXES, Entry
+from heartdata.split_strategies import SYNONYMS
 
+PUBLIC = {
+    "cinc2016": {f"training-{letter}" for letter in "abcdef"},
+    "pascal": {"set_a", "set_b"},
+    "circor2022": {"training_data"},
+}
 EXAMPLE = "--set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for normal_01.wav"
 
 
@@ -57,10 +63,28 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
         found, notes = read_names(pattern, names)
         return [Entry.of(name, told) for name, told in zip(names, found, strict=True)], notes
     classes = {name: name.partition("/")[0] for name in names if "/" in name}
+    _refuse_other_layouts(root, names, set(classes.values()))
     if len(set(classes.values())) < 2:
         raise SourceError(f"{root} is a folder without one sub-folder of recordings for each class: {_ways(root)}")
     entries = [Entry.of(name, {"label": classes[name]} if name in classes else {}) for name in names]
     return entries, list(_notes(root, classes.values(), [name for name in names if name not in classes]))
+
+
+def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> None:
+    """Raise `SourceError` for ``folders`` that are no classes: a public set's, parts of a split, one around all."""
+    told = ", ".join(sorted(folders))
+    for source, others in PUBLIC.items():
+        if folders - {"validation"} and folders - {"validation"} <= others:
+            raise SourceError(f"{root} holds {told}, as the data set {source} does: use --source {source}")
+    if len(folders) > 1 and {name.casefold() for name in folders} <= SYNONYMS.keys():
+        raise SourceError(
+            f"the sub-folders of {root} are parts, no classes: {told}. Say where the labels stand, such as "
+            "--set 'source.pattern=(?P<part>[^/]+)/(?P<label>[^/]+)/.*', and, to keep these parts, --set "
+            "split.strategy=column --set split.column=part"
+        )
+    below = {name.split("/")[1] for name in names if name.count("/") > 1}
+    if len(folders) == 1 and len(below) > 1 and all(name.count("/") > 1 for name in names):
+        raise SourceError(f"{root} holds one folder, {told}: give that with --data {root / told}, or a table of labels")
 
 
 def _without_suffix(name: str) -> str:

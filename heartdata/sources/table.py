@@ -4,7 +4,7 @@ import posixpath
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, ClassVar, Literal
 
 import pandas as pd
@@ -14,6 +14,7 @@ from heartdata.errors import SourceError
 from heartdata.remote import is_remote, names_a_password
 from heartdata.sources.base import FolderSource, Listed, Listing, audio_files, with_unique_ids
 from heartdata.sources.folder import checked_pattern, groups, read_folder, read_names
+from heartdata.sources.named import NamedFiles
 from heartdata.sources.tables import SUFFIXES, Columns, Entry, read_table, rival_labels, zero_one_columns
 
 MANY_LABELS = 50  # more than these are no classes when they are numbers or stand in one row each, more or less
@@ -54,13 +55,15 @@ class TableSource(FolderSource):
     def listing(self, workdir: Path) -> Listing:
         """One recording a row, or a file of the folder. A row whose file is not there is listed as missing."""
         root, entries, notes = self._read()
+        files = [] if self._data().is_dir() else audio_files(root)
+        named = NamedFiles(root, files)
         labels = _spellings(self._values("label", entries))
         subjects = _spellings(self._values("subject", entries))
-        rows = [self._listed(root, labels, subjects, entry) for entry in entries]
+        rows = [self._listed(named, labels, subjects, entry) for entry in entries]
         notes = [*_respelled("Labels", labels), *_respelled("Subjects", subjects), *notes]
-        notes += [*_zeros(set(subjects.values())), *self._absent(entries)]
-        named = {row.path.resolve() for row in rows if isinstance(row.path, Path)}
-        beside = [] if self._data().is_dir() else [p for p in audio_files(root) if p.resolve() not in named]
+        notes += [*_zeros(set(subjects.values())), *self._absent(entries), *_otherwise(root, entries, rows)]
+        listed = {row.path.resolve() for row in rows if isinstance(row.path, Path)}
+        beside = [path for path in files if path.resolve() not in listed]
         if beside:
             notes.append(
                 f"{len(beside)} audio files below {root} stand in no row of the table and were left out: {beside[0].name}, ..."
@@ -160,8 +163,8 @@ class TableSource(FolderSource):
         absent = sorted((cell, count) for cell, count in cells.items() if cell and self._value(cell) is None)
         return [f"{count} labels {cell!r} were taken as absent (source.missing_values)" for cell, count in absent]
 
-    def _listed(self, root: Path, labels: dict[str, str], subjects: dict[str, str], entry: Entry) -> Listed:
-        path, missing = _file(root, entry.name)
+    def _listed(self, named: NamedFiles, labels: dict[str, str], subjects: dict[str, str], entry: Entry) -> Listed:
+        path, missing = _file(named, entry.name)
         label = self._value(entry.roles.get("label"))
         subject = self._value(entry.roles.get("subject"))
         return Listed(
@@ -227,8 +230,8 @@ def _recording_id(name: str) -> str:
     return name if is_remote(name) else posixpath.normpath(name.replace("\\", "/"))
 
 
-def _file(root: Path, name: str) -> tuple[Path | str | None, str | None]:
-    """The file that ``name`` means below ``root``, or why there is none; a URI is left as it is.
+def _file(named: NamedFiles, name: str) -> tuple[Path | str | None, str | None]:
+    """The file that ``name`` means below the root of ``named``, or why there is none; a URI is left as it is.
 
     A backslash may stand for a slash. Raises `SourceError` for a URI with a password.
     """
@@ -240,13 +243,34 @@ def _file(root: Path, name: str) -> tuple[Path | str | None, str | None]:
         )
     if is_remote(name):
         return name, None
+    slashed = name.replace("\\", "/")
     try:
-        for path in (root / name, root / name.replace("\\", "/")):
+        for path in (named.root / name, named.root / slashed):
             if path.is_file():
                 return path, None
     except OSError as error:  # a name too long for the file system, a folder that is closed to us
         return None, f"the path cannot be read: {error}"
-    return None, f"there is no file {root / name}"
+    meant = named.meant(slashed)
+    if len(meant) > 1:
+        first, second, *_ = (path.relative_to(named.root) for path in meant)
+        return None, f"{name} may mean {len(meant)} files, such as {first} and {second}"
+    if meant:
+        return meant[0], None
+    if PureWindowsPath(name).is_absolute() and not name.startswith("/"):
+        return None, f"{name} is a place on a Windows computer, while paths should begin at {named.root}"
+    return None, f"there is no file {named.root / name}"
+
+
+def _otherwise(root: Path, entries: list[Entry], rows: list[Listed]) -> list[str]:
+    """A note on the files that the table calls otherwise than they are called on the disk."""
+    pairs = ((e.name, r.path) for e, r in zip(entries, rows, strict=True) if isinstance(r.path, Path))
+    others = [(name, path) for name, path in pairs if path not in (root / name, root / name.replace("\\", "/"))]
+    if not others:
+        return []
+    name, path = others[0]
+    return [
+        f"{len(others)} files were found under another name than the table's: {name} as {path.relative_to(root)}, ..."
+    ]
 
 
 def _spellings(labels: Iterable[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Reading a table of recordings as text, and telling which column plays which role."""
 
+import codecs
 import csv
 import io
 import re
@@ -21,26 +22,35 @@ USUAL_NAMES = {
         "path",
         "file",
         "filename",
-        "file_name",
         "filepath",
-        "file_path",
         "fname",
         "wav",
+        "wavfile",
+        "wavpath",
         "audio",
-        "audio_file",
-        "audio_path",
+        "audiofile",
+        "audiopath",
         "recording",
+        "recordingname",
+        "recordingid",
+        "record",
+        "recordname",
+        "recordid",
     ),
-    "label": ("label", "class", "diagnosis", "target", "category"),
+    "label": ("label", "labels", "class", "diagnosis", "target", "category"),
     "subject": (
         "subject",
-        "subject_id",
+        "subjectid",
+        "subjectno",
+        "subjectnumber",
         "patient",
-        "patient_id",
+        "patientid",
+        "patientno",
+        "patientnumber",
         "participant",
-        "participant_id",
+        "participantid",
     ),
-    "site": ("site", "location", "position", "auscultation_site"),
+    "site": ("site", "location", "position", "auscultationsite"),
     "collection": ("collection", "database", "dataset", "device"),
 }
 
@@ -48,6 +58,7 @@ ROLES = ("label", "subject", "site", "collection")  # what is known of a recordi
 PARQUET = (".parquet", ".pq")
 EXCEL = (".xlsx", ".xlsm")
 OTHER_BOOKS = (".xls", ".xlsb", ".ods")  # not read: a damaged one may hang the reader or end the whole process
+ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar")
 SUFFIXES = (".csv", ".tsv", *EXCEL, *PARQUET)
 ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # what holds a workbook that has a password
 
@@ -55,7 +66,7 @@ MAX_UNPACKED_MB = 500  # of a workbook
 MAX_ROWS = 20_000_000  # of Parquet
 
 # What may stand between cells, in the order of trial, and what to call it.
-SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 
 
 @dataclass(frozen=True)
@@ -96,8 +107,8 @@ class Columns(Settings):
 
 
 def normal_name(name: str) -> str:
-    """A column's name for comparison: ``Patient ID`` and ``patient-id`` are both ``patient_id``."""
-    return re.sub(r"\W+", "_", name.strip().lower()).strip("_")
+    """A column's name for comparison: ``Patient ID``, ``patient_id`` and ``PatientID`` are all ``patientid``."""
+    return re.sub(r"[\W_]+", "", name.lower())
 
 
 def rival_labels(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
@@ -117,13 +128,18 @@ def zero_one_columns(table: pd.DataFrame) -> list[str]:
 def read_table(path: Path, columns: Columns, sheet: str | None, needed: Collection[str]) -> pd.DataFrame:
     """All columns of a CSV, Excel or Parquet file as text, absent values as empty strings, without wholly empty rows.
 
-    A CSV is separated by the first of comma, semicolon and tab that yields the ``columns`` of the ``needed`` roles, or
+    A CSV is separated by the first of comma, semicolon, tab and bar that yields the ``columns`` of the ``needed`` roles, or
     by what a first line such as ``sep=;`` says. Of a workbook, ``sheet`` is read, or the first, or else the only one
     with those columns. Raises `SourceError` naming the file, and the line that has too many cells.
     """
     suffix = path.suffix.lower()
     if suffix in OTHER_BOOKS:
         raise SourceError(f"{path} is a workbook of another kind: save it as an Excel workbook (.xlsx)")
+    if suffix in ARCHIVES:
+        raise SourceError(
+            f"{path} is an archive, which the source table does not read: unpack it and give the table or folder in it "
+            "with --data; of PASCAL, CinC 2016 and CirCor, name the source with --source pascal, cinc2016 or circor2022"
+        )
     if sheet is not None and suffix not in EXCEL:
         raise SourceError(f"{path} has no sheets: leave out source.sheet={sheet}")
     try:
@@ -196,7 +212,9 @@ def _excel_text(cell: object) -> str:
 
 def _csv(path: Path, columns: Columns, needed: Collection[str]) -> pd.DataFrame:
     """Short rows are filled with empty cells. Not `pd.read_csv`: it cuts a first row that is too long."""
-    text = path.read_text(encoding="utf-8-sig")
+    with path.open("rb") as file:
+        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    text = path.read_text(encoding="utf-16" if marked else "utf-8-sig")
     told = re.match(r'"?sep=(.)"?(?=\n)', text, re.IGNORECASE)
     text = text[told.end() :] if told else text
     separator = told[1] if told else _separator(text, columns, needed)
