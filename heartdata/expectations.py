@@ -66,7 +66,10 @@ class Suites:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(self, name: str, frame: pd.DataFrame, checks: list[Check]) -> list[Result]:
-        """Run the checks over ``frame`` (its column recording_id names the failing rows)."""
+        """Run the checks over ``frame``; its column recording_id, unique, names the failing rows.
+
+        It is made the index: what Great Expectations looks up of each failing row by a column, it copies many times.
+        """
         import great_expectations as gx
         import great_expectations.expectations as gxe
 
@@ -83,12 +86,13 @@ class Suites:
         checkpoint = gx.Checkpoint(
             name=name,
             validation_definitions=[self.context.validation_definitions.add_or_update(definition)],
-            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["recording_id"]},
+            result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
         )
-        outcome = self.context.checkpoints.add_or_update(checkpoint).run(batch_parameters={"dataframe": frame})
+        named = frame.set_index("recording_id", drop=False).rename_axis(None)
+        outcome = self.context.checkpoints.add_or_update(checkpoint).run(batch_parameters={"dataframe": named})
         (validated,) = outcome.run_results.values()
         by_name = {r.expectation_config.meta["check"]: r for r in validated.results}
-        index_of = pd.Series(frame.index, index=frame["recording_id"])
+        index_of = dict(zip(frame["recording_id"], frame.index, strict=True))
         return [_result(c, by_name[c.name], index_of) for c in checks]
 
     def publish(
@@ -100,10 +104,10 @@ class Suites:
         publish(site, docs, checks, quarantine, counts, pictures)
 
 
-def _result(check: Check, result: Any, index_of: pd.Series) -> Result:
+def _result(check: Check, result: Any, index_of: Mapping[str, Any]) -> Result:
     if result.exception_info.get("raised_exception"):
         raise RuntimeError(f"check {check.name} could not be run: {result.exception_info['exception_message']}")
-    failing = [index_of[str(row["recording_id"])] for row in result.result.get("unexpected_index_list") or []]
+    failing = [index_of[name] for name in result.result.get("unexpected_index_list") or []]
     observed = result.result.get("observed_value", "")
     told = f"{observed:.4g}" if isinstance(observed, (int, float)) else "" if observed is None else str(observed)
     return Result(check, bool(result.success), failing, told)

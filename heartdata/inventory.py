@@ -13,6 +13,8 @@ from heartdata.seen import Seen, marks, sha256_of
 from heartdata.sources.base import Listed, Source
 from heartdata.store import table_from_rows
 
+BATCHES = 200  # that threads take: handing over each recording would cost more than looking whether a file is known
+
 
 def take_inventory(
     source: Source,
@@ -36,10 +38,12 @@ def take_inventory(
     if twice:
         raise SourceError(f"two recordings are called {twice[0]!r}: ids must be unique")
     rows = []
+    batches = [listed[start::BATCHES] for start in range(min(BATCHES, len(listed)))]
     with ThreadPoolExecutor() as pool:
-        for done, row in enumerate(pool.map(lambda r: _row(r.source or source.name, r, seen), listed), 1):
-            rows.append(row)
-            progress(done, len(listed))
+        for batch in pool.map(lambda some: [_row(r.source or source.name, r, seen) for r in some], batches):
+            rows += batch
+            progress(len(rows), len(listed))
+    rows.sort(key=lambda row: str(row["recording_id"]))
     return table_from_rows(rows, RECORDINGS), list(listing.notes)
 
 

@@ -13,7 +13,7 @@ from heartdata.quality import RATE_HZ, frame_rms, periodicity, quality
 from heartdata.schemas import FACTS
 from heartdata.settings import Settings
 from heartdata.shards import Shard
-from heartdata.store import Artifact, Store, conform, read_parquet, table_from_rows
+from heartdata.store import Artifact, Store, conform, content_digest, read_parquet, table_from_rows
 
 VERSION = "2"  # raise when a fact is computed in another way: stale rows are then measured again
 
@@ -40,24 +40,43 @@ def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, obje
 
 def measure_recordings(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
     """`measure_file` of each recording, as a table of schema FACTS; those that earlier tables hold are taken from them."""
-    folder = f"facts/v{VERSION}-{config.digest()[:12]}"
-    missing = {sha256 for sha256, _ in shard.recordings}
-    known: dict[str, dict[str, object]] = {}
-    for name in shard.earlier_files(folder, ".parquet", store):
-        known |= {row["sha256"]: row for row in _facts_in(name, store) if row["sha256"] in missing}
-        missing -= known.keys()
-        if not missing:
-            break
+    folder, known = folder_of(config), known_facts(shard, config, store)
     rows = [known.get(sha256) or measure_file(uri, sha256, config) for sha256, uri in shard.recordings]
     return store.write_table_as(shard.file(folder, ".parquet"), table_from_rows(rows, FACTS), FACTS)
 
 
-def _facts_in(name: str, store: Store) -> list[dict[str, object]]:
-    """The rows of an earlier table; none when it is damaged, since all of it can be measured again."""
+def folder_of(config: MeasureConfig) -> str:
+    """Where the facts of one configuration lie."""
+    return f"facts/v{VERSION}-{config.digest()[:12]}"
+
+
+def standing(shard: Shard, config: MeasureConfig, store: Store) -> Artifact | None:
+    """The shard's facts if they lie undamaged in the store, else None."""
+    name = shard.file(folder_of(config), ".parquet")
+    table = _facts_in(name, store)
+    if table.column("sha256").to_pylist() != [sha256 for sha256, _ in shard.recordings]:
+        return None
+    return Artifact(name=name, digest=content_digest(table), rows=table.num_rows)
+
+
+def known_facts(shard: Shard, config: MeasureConfig, store: Store) -> dict[str, dict[str, object]]:
+    """Facts of the shard's recordings that earlier tables hold (rows of schema FACTS), by sha256."""
+    missing = {sha256 for sha256, _ in shard.recordings}
+    known: dict[str, dict[str, object]] = {}
+    for name in shard.earlier_files(folder_of(config), ".parquet", store):
+        known |= {row["sha256"]: row for row in _facts_in(name, store).to_pylist() if row["sha256"] in missing}
+        missing -= known.keys()
+        if not missing:
+            break
+    return known
+
+
+def _facts_in(name: str, store: Store) -> pa.Table:
+    """An earlier table (schema FACTS); an empty one when it is damaged, since all of it can be measured again."""
     try:
-        return conform(read_parquet(store.local(name)), FACTS, name).to_pylist()
+        return conform(read_parquet(store.local(name)), FACTS, name)
     except (OSError, pa.ArrowException, StoreError):
-        return []
+        return FACTS.empty_table()
 
 
 def facts(audio: Audio, config: MeasureConfig) -> dict[str, object]:

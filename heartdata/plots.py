@@ -8,9 +8,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
-from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
-from heartdata.dataset import Shards
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.store import Store
 
@@ -53,6 +51,8 @@ def training_curves(history: pd.DataFrame, best_epoch: int, note: str = "") -> b
 @_plain_text
 def confusion_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
     """Counts of test recordings, coloured by the share of the true class."""
+    from sklearn.metrics import confusion_matrix
+
     counts = confusion_matrix(predictions["label"], predictions["answer"], labels=classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.6 + 0.75 * len(classes)
@@ -80,6 +80,8 @@ def confusion_picture(predictions: pd.DataFrame, classes: list[str], note: str =
 @_plain_text
 def roc_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
     """One curve a class against the rest."""
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     figure = Figure(figsize=(5, 4.6), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#9aa5b1", linestyle="--", linewidth=1)
@@ -103,6 +105,8 @@ def spectrogram_sheet(
 ) -> bytes:
     """``each`` training examples a class, as the network sees them."""
     import librosa
+
+    from heartdata.dataset import Shards  # brings torch, which the picture of change must not wait for
 
     centres_hz = librosa.mel_frequencies(config.mel_bands + 2, fmin=config.low_hz, fmax=config.high_hz)[1:-1]
     told_hz = [hz for hz in OCTAVES_HZ if centres_hz[0] <= hz <= centres_hz[-1]]

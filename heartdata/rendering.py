@@ -42,9 +42,9 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rende
     OSError when reading fails (worth a retry), `SourceError` when a recording is gone or another one, `BadAudio`.
     """
     name = shard.file(folder_of(config), ".npy")
-    there = _whole(name, config, store)
+    there = standing(shard, config, store)
     if there is not None:
-        return RenderedShard(name, there, 0, 0.0)
+        return there
     wanted = dict(sorted(shard.recordings))
     earlier = _earlier(shard, config, store)
     rows, rendered, audio_s, start = [], 0, 0.0, 0
@@ -63,6 +63,24 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rende
     with store.writing(index_of(name)) as file:
         pq.write_table(index, file, write_page_checksum=True)
     return RenderedShard(name, index, rendered, audio_s)
+
+
+def standing(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard | None:
+    """The shard if it lies whole and undamaged in the store, else None. Raises OSError when it cannot be looked at."""
+    name = shard.file(folder_of(config), ".npy")
+    index = _whole(name, config, store)
+    return None if index is None else RenderedShard(name, index, 0, 0.0)
+
+
+def unrendered(shard: Shard, config: SpectrogramConfig, store: Store) -> int:
+    """How many of the shard's recordings no index of an earlier shard names: about so many are to be rendered."""
+    missing = {sha256 for sha256, _ in shard.recordings}
+    for name in shard.earlier_files(folder_of(config), ".npy", store):
+        index = _index(name, store)
+        missing -= set(index.column("sha256").to_pylist()) if index is not None else set()
+        if not missing:
+            break
+    return len(missing)
 
 
 def open_shard(name: str, sha256: str, mel_bands: int | None, store: Store) -> np.ndarray:

@@ -29,7 +29,7 @@ def stratified(rows: pd.DataFrame, fractions: Sequence[float], seed: int, attemp
     """
     counts = pd.crosstab(rows["group"], rows["label"])
     held, wanted = counts.to_numpy(), np.array(fractions)
-    trials = [_iterative(held, wanted, seed + 1000 * i) for i in range(attempts)]
+    trials = _iterative(held, wanted, [seed + 1000 * i for i in range(attempts)])
     best = min(trials, key=lambda part_of: _unevenness(held, part_of, wanted))
     return rows["group"].map(dict(zip(counts.index, best, strict=True)))
 
@@ -156,25 +156,30 @@ def _uniform(seed: int, name: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}\n{name}".encode()).digest()[:6], "big") / 2**48
 
 
-def _iterative(held: np.ndarray, fractions: np.ndarray, seed: int) -> np.ndarray:
-    """Number of the part of each group, by iterative stratification; ``held``: recordings, groups x classes.
+def _iterative(held: np.ndarray, fractions: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+    """Number of the part of each group, shape (seeds, groups), by iterative stratification.
 
-    Groups of the class that fewest have come first, large ones before small ones; each goes to the part that has the
-    least of the share of that class that it should get. So a class with three groups stands in all of three parts.
-    After Sechidis, Tsoumakas and Vlahavas 2011, On the stratification of multi-label data, ECML PKDD.
+    ``held``: recordings, groups x classes. Groups of the class that fewest have come first, large ones before small
+    ones; each goes to the part that has the least of the share of that class that it should get. So a class with three
+    groups stands in all of three parts. The trials are independent and go side by side, a step a group. After
+    Sechidis, Tsoumakas and Vlahavas 2011, On the stratification of multi-label data, ECML PKDD.
     """
     having = (held > 0).sum(axis=0)
     rarest = np.where(held > 0, having, len(held) + 1).argmin(axis=1)
-    rng = np.random.default_rng(seed)
-    order = np.lexsort((rng.random(len(held)), -held.sum(axis=1), having[rarest]))
+    draws = [np.random.default_rng(seed) for seed in seeds]
+    ties = [rng.random(len(held)) for rng in draws]
+    order = np.stack([np.lexsort((tie, -held.sum(axis=1), having[rarest])) for tie in ties], axis=1)
+    lots = np.stack([rng.random((len(held), len(fractions))) for rng in draws])
     wanted = np.outer(fractions, held.sum(axis=0))
-    placed, part_of = np.zeros_like(wanted), np.empty(len(held), dtype=int)
-    lots = rng.random((len(held), len(fractions)))
-    for group in order:
-        filled = placed[:, rarest[group]] / wanted[:, rarest[group]]
-        room = (wanted - placed).sum(axis=1)
-        part_of[group] = np.lexsort((lots[group], -room, filled))[0]
-        placed[part_of[group]] += held[group]
+    trial = np.arange(len(seeds))
+    placed, part_of = np.zeros((len(seeds), *wanted.shape)), np.empty((len(seeds), len(held)), dtype=int)
+    for groups in order:
+        classes = rarest[groups]
+        filled = placed[trial, :, classes] / wanted[:, classes].T
+        room = (wanted - placed).sum(axis=2)
+        parts = np.lexsort((lots[trial, groups], -room, filled), axis=1)[:, 0]
+        part_of[trial, groups] = parts
+        placed[trial, parts] += held[groups]
     return part_of
 
 

@@ -9,6 +9,7 @@ from joblib import cpu_count
 from prefect import Task
 from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
 
 from heartdata.config import EngineConfig
 from heartdata.errors import ConfigError
@@ -21,7 +22,7 @@ FEW = 500  # recordings that threads have done before processes have started
 
 @dataclass(frozen=True)
 class FannedOut:
-    """The results in the order of the shards, and those of them that were not taken from the cache."""
+    """The results in the order of the shards, and those of them that were made now."""
 
     results: list[Any]
     fresh: list[Any]
@@ -44,16 +45,22 @@ def task_runner(engine: EngineConfig) -> TaskRunner:
     return DaskTaskRunner(cluster_class="distributed.LocalCluster", cluster_kwargs=local)
 
 
-def fan_out(task: Task, shards: Sequence[Shard], stage: str, engine: EngineConfig, **inputs: Any) -> FannedOut:
-    """Submit ``task`` once a shard to the flow's task runner.
+def fan_out(
+    task: Task, shards: Sequence[Shard], there: Sequence[Any], stage: str, engine: EngineConfig, **inputs: Any
+) -> FannedOut:
+    """Submit ``task`` once a shard to the flow's task runner, but for those whose result is ``there`` (else None).
 
-    Raises what the first failed task raised, once all have ended: finished shards stay cached for the next run.
+    So what Prefect costs grows with what is new. Raises what the first failed task raised, once all have ended:
+    finished shards are there for the next run.
     """
-    total = sum(len(s.recordings) for s in shards)
-    with track(stage, total, "recordings") as advance, computing_in(engine, total):
-        futures = [task.submit(shard=shard, **inputs) for shard in shards]
-        sizes = {f.task_run_id: len(s.recordings) for f, s in zip(futures, shards, strict=True)}
-        done, fresh = 0, set()
+    missing = [shard for shard, found in zip(shards, there, strict=True) if found is None]
+    total, to_do = (sum(len(s.recordings) for s in some) for some in (shards, missing))
+    with track(stage, total, "recordings") as advance, computing_in(engine, to_do):
+        # quote: else Prefect looks for futures in every pair of every shard, several times
+        futures = [task.submit(shard=quote(shard), **inputs) for shard in missing]
+        sizes = {f.task_run_id: len(s.recordings) for f, s in zip(futures, missing, strict=True)}
+        done, fresh = total - to_do, set()
+        advance(done, detail=f"{done} recordings; nothing new")
         for future in as_completed(futures):
             future.wait()  # else the state is the server's last word, which may lag
             done += sizes[future.task_run_id]
@@ -61,8 +68,10 @@ def fan_out(task: Task, shards: Sequence[Shard], stage: str, engine: EngineConfi
                 fresh.add(future.task_run_id)
             news = f"{len(fresh)} of {len(shards)} shards were new" if fresh else "nothing new"
             advance(done, detail=f"{done} recordings; {news}")
-        results = [future.result() for future in futures]
-        return FannedOut(results, [r for r, f in zip(results, futures, strict=True) if f.task_run_id in fresh])
+        made = [future.result() for future in futures]
+        in_order = iter(made)
+        results = [next(in_order) if found is None else found for found in there]
+        return FannedOut(results, [r for r, f in zip(made, futures, strict=True) if f.task_run_id in fresh])
 
 
 def computing_in(engine: EngineConfig, recordings: int) -> AbstractContextManager[Workers | None]:
@@ -70,9 +79,12 @@ def computing_in(engine: EngineConfig, recordings: int) -> AbstractContextManage
     return Workers() if engine.name == "processes" and recordings > FEW else nullcontext()
 
 
-def compute(function: Callable[..., Any], *args: Any) -> Any:
-    """Call ``function`` in a worker process, or here when the engine's threads (or Dask's workers) compute."""
-    if Workers.open is not None:
-        return Workers.open.call(function, *args)
+def compute(new: int, function: Callable[..., Any], shard: Shard, *args: Any) -> Any:
+    """Call ``function`` for a shard, ``new`` recordings of which are work, in a worker process.
+
+    Here where these are few, the shard's part of FEW, or when the engine's threads (or Dask's workers) compute.
+    """
+    if Workers.open is not None and new > FEW // shard.of:
+        return Workers.open.call(function, shard, *args)
     one_blas_thread()
-    return function(*args)
+    return function(shard, *args)

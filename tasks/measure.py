@@ -1,22 +1,27 @@
 """Stage 2: decode every file once and take its facts, in parallel over shards."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow as pa
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.utilities.annotations import quote
 
 from heartdata.config import EngineConfig
-from heartdata.measure import VERSION, MeasureConfig, measure_recordings
+from heartdata.measure import VERSION, MeasureConfig, known_facts, measure_recordings, standing
 from heartdata.schemas import FACTS, RECORDINGS
 from heartdata.shards import Shard, into_shards
 from heartdata.store import Artifact, Store
 from tasks.fanout import compute, fan_out, task_runner
-from tasks.stage import stage
+from tasks.stage import is_transient, stage
 
 
 @stage("measure shard", VERSION, timeout_s=None)
 def measure_shard(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
     """The facts (schema FACTS) of one shard's files; a file that cannot be decoded becomes a row with its error."""
-    return compute(measure_recordings, shard, config, store)
+    new = len(shard.recordings) - len(known_facts(shard, config, store))
+    return compute(new, measure_recordings, shard, config, store)
 
 
 def file_shards(recordings: Artifact, store: Store, wanted: set[str] | None = None) -> list[Shard]:
@@ -26,8 +31,15 @@ def file_shards(recordings: Artifact, store: Store, wanted: set[str] | None = No
     return into_shards(p for p in pairs if wanted is None or p[0] in wanted)
 
 
+@task(name="find facts", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
+def find_facts(shards: Sequence[Shard], config: MeasureConfig, store: Store) -> list[Artifact | None]:
+    """What lies in the store already: the facts of each shard, or None where they are to be taken."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda shard: standing(shard, config, store), shards))
+
+
 @task(name="gather facts", cache_policy=NO_CACHE, retries=2)
-def gather_facts(parts: list[Artifact], store: Store) -> Artifact:
+def gather_facts(parts: Sequence[Artifact], store: Store) -> Artifact:
     """All shards' facts as one table."""
     tables = [store.read_table(part, FACTS) for part in parts]
     return store.write_table("facts", pa.concat_tables([FACTS.empty_table(), *tables]).sort_by("sha256"), FACTS)
@@ -41,5 +53,6 @@ def measure(recordings: Artifact, config: MeasureConfig, engine: EngineConfig, s
 @flow(name="measure", validate_parameters=False, flow_run_name="measure")
 def _measure(recordings: Artifact, config: MeasureConfig, engine: EngineConfig, store: Store) -> Artifact:
     shards = file_shards(recordings, store)
-    parts = fan_out(measure_shard, shards, "measure", engine, config=config, store=store)
-    return gather_facts(parts.results, store)
+    there = find_facts(quote(shards), config, store)
+    parts = fan_out(measure_shard, shards, there, "measure", engine, config=config, store=store)
+    return gather_facts(quote(parts.results), store)

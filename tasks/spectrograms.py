@@ -1,22 +1,24 @@
 """Stage 5: log-mel spectrograms of the recordings that the split uses, in parallel over shards."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import pyarrow as pa
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.utilities.annotations import quote
 from pydantic import BaseModel, ConfigDict
 
 from heartdata.config import EngineConfig
-from heartdata.rendering import index_of, render_shard
+from heartdata.rendering import RenderedShard, index_of, render_shard, standing, unrendered
 from heartdata.schemas import SPECTROGRAMS, SPLITS
 from heartdata.shards import Shard
 from heartdata.spectrograms import VERSION, SpectrogramConfig
 from heartdata.store import Artifact, Store, content_digest
 from tasks.fanout import compute, fan_out, task_runner
 from tasks.measure import file_shards
-from tasks.stage import stage
+from tasks.stage import is_transient, stage
 
 
 class Rendered(BaseModel):
@@ -33,7 +35,10 @@ class Rendered(BaseModel):
 @stage("spectrogram shard", VERSION, timeout_s=None)
 def spectrogram_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rendered:
     """Render one shard (schema SPECTROGRAMS, and a ``.npy`` file)."""
-    made = compute(render_shard, shard, config, store)
+    return _rendered(compute(unrendered(shard, config, store), render_shard, shard, config, store))
+
+
+def _rendered(made: RenderedShard) -> Rendered:
     rows, sha256 = made.index.num_rows, made.index["shard_sha256"][0].as_py()
     return Rendered(
         index=Artifact(name=index_of(made.name), digest=content_digest(made.index), rows=rows),
@@ -41,6 +46,18 @@ def spectrogram_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> 
         rendered=made.rendered,
         audio_s=made.audio_s,
     )
+
+
+@task(name="find spectrograms", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
+def find_spectrograms(shards: Sequence[Shard], config: SpectrogramConfig, store: Store) -> list[Rendered | None]:
+    """What lies whole and undamaged in the store already, a checksum each; None where a shard is to be rendered."""
+
+    def found(shard: Shard) -> Rendered | None:
+        there = standing(shard, config, store)
+        return None if there is None else _rendered(there)
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(found, shards))
 
 
 @task(name="gather spectrograms", cache_policy=NO_CACHE, retries=2)
@@ -68,5 +85,6 @@ def _spectrograms(
     wanted = set(store.read_table(splits, SPLITS).column("sha256").to_pylist())
     shards = file_shards(recordings, store, wanted)
     started_s = monotonic()
-    parts = fan_out(spectrogram_shard, shards, "spectrograms", engine, config=config, store=store)
-    return gather_spectrograms(parts.results, parts.fresh, monotonic() - started_s, store)
+    there = find_spectrograms(quote(shards), config, store)
+    parts = fan_out(spectrogram_shard, shards, there, "spectrograms", engine, config=config, store=store)
+    return gather_spectrograms(quote(parts.results), quote(parts.fresh), monotonic() - started_s, store)

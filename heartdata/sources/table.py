@@ -4,6 +4,7 @@ import posixpath
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from pathlib import Path, PureWindowsPath
 from typing import Any, ClassVar, Literal
 
@@ -150,8 +151,7 @@ class TableSource(FolderSource):
     def _value(self, cell: str | None) -> str | None:
         """The cell without blanks around it; None when it is empty or one of ``missing_values``."""
         value = (cell or "").strip()
-        missing = {text.strip().casefold() for text in self.missing_values}
-        return None if not value or value.casefold() in missing else value
+        return None if not value or value.casefold() in _folded(self.missing_values) else value
 
     def _values(self, role: str, entries: list[Entry]) -> list[str]:
         """The label, subject or site of each recording that has one."""
@@ -177,6 +177,11 @@ class TableSource(FolderSource):
             missing=missing,
             extra=dict(entry.extra),
         )
+
+
+@lru_cache(maxsize=8)
+def _folded(texts: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(text.strip().casefold() for text in texts)
 
 
 def _entry(columns: dict[str, str], row: dict[str, str], by_name: dict[str, str]) -> Entry:

@@ -11,7 +11,7 @@ from helpers import beats, write_wav
 from heartdata import rendering
 from heartdata.dataset import Shards
 from heartdata.errors import SourceError, StoreError
-from heartdata.rendering import render_shard
+from heartdata.rendering import render_shard, standing, unrendered
 from heartdata.shards import Shard, into_shards
 from heartdata.spectrograms import SpectrogramConfig, log_mel
 from heartdata.store import Store, sha256_file
@@ -57,6 +57,16 @@ def test_new_recordings_alone_are_rendered_and_the_bytes_are_the_same(store: Sto
     assert render_shard(shard_of(recordings[1:]), CONFIG, store).rendered == 0
 
 
+def test_what_stands_and_what_is_new_is_told_without_rendering(store: Store, tmp_path: Path):
+    recordings = files(tmp_path, range(5))
+    shard, grown = shard_of(recordings[:3]), shard_of(recordings)
+    assert (standing(shard, CONFIG, store), unrendered(shard, CONFIG, store)) == (None, 3)
+    made = render_shard(shard, CONFIG, store)
+    there = standing(shard, CONFIG, store)
+    assert (there.name, there.index, there.rendered) == (made.name, made.index, 0)
+    assert (standing(grown, CONFIG, store), unrendered(grown, CONFIG, store)) == (None, 2)
+
+
 def test_more_buckets_take_over_from_fewer(store: Store, tmp_path: Path):
     recordings = files(tmp_path, range(12))
     for shard in into_shards(recordings, 16):
@@ -88,6 +98,7 @@ def test_damage_is_not_taken_over_but_rendered_anew(store: Store, tmp_path: Path
         path.with_suffix(".parquet").unlink()
     else:
         path.with_suffix(".parquet").write_bytes(b"PAR1 nothing")
+    assert standing(shard_of(recordings), CONFIG, store) is None
     grown = render_shard(shard_of(recordings + files(tmp_path, range(3, 4))), CONFIG, store)
     assert grown.rendered == 4
     assert render_shard(shard_of(recordings), CONFIG, store).rendered == 0  # taken over from the grown one

@@ -11,7 +11,7 @@ import pytest
 from heartdata.errors import DataRefused
 from heartdata.manifest import build_manifest
 from heartdata.schemas import ACCEPTED, RECORDINGS, SPECTROGRAMS
-from heartdata.split_strategies import by_hash, natural_key
+from heartdata.split_strategies import _iterative, by_hash, natural_key
 from heartdata.splits import BELONGS, COMPLETE, NEEDED, SplitConfig, Strategy, assign_parts, groups, units
 from heartdata.store import table_from_rows
 
@@ -298,3 +298,11 @@ def test_no_strategy_leaks(strategy: str):
         assert set(found.loc[found["part"] == "train", "label"]) == {"a", "b", "c"}
         assert set(found["part"]) == {"train", "valid", "test"}
     assert parted >= 5
+
+
+def test_trials_side_by_side_are_the_trials_alone():
+    held = np.random.default_rng(0).poisson(0.6, (60, 3)) + np.eye(3, dtype=int)[np.arange(60) % 3]
+    fractions = np.array([0.6, 0.2, 0.2])
+    seeds = [0, 1000, 2000]
+    together = _iterative(held, fractions, seeds)
+    assert np.array_equal(together, np.concatenate([_iterative(held, fractions, [seed]) for seed in seeds]))

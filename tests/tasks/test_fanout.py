@@ -1,0 +1,19 @@
+"""Where a shard's work is done: processes for much, this one for little."""
+
+import os
+
+from heartdata.shards import Shard
+from heartdata.workers import Workers
+from tasks.fanout import FEW, compute
+
+
+def where(shard: Shard) -> int:
+    return os.getpid()
+
+
+def test_a_shard_with_few_new_recordings_starts_no_process():
+    shard = Shard(3, (), of=32)
+    with Workers():
+        assert compute(0, where, shard) == compute(FEW // 32, where, shard) == os.getpid()
+        assert compute(FEW // 32 + 1, where, shard) != os.getpid()
+    assert compute(10 * FEW, where, shard) == os.getpid()  # the engine's threads compute
