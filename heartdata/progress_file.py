@@ -1,6 +1,7 @@
 """A training's progress after its last whole epoch, as one safetensors file, so that a killed run can go on from it."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
-
-from heartdata.store import atomic_write
 
 
 @dataclass
@@ -26,14 +25,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class ProgressFile:
-    """``path`` holds one training's progress; it appears whole after each epoch."""
+    """``path`` holds one training's progress after its last whole epoch."""
 
     path: Path
 
     def write(self, progress: Progress, net: nn.Module, optimiser: Any) -> None:
         """Keep ``progress`` with the net's weights and what ``optimiser`` (a torch optimiser) remembers."""
         tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
+        if progress.best_epoch != len(progress.rows) - 1:  # else these are the net's
+            tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
         for number, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
         told = {
@@ -45,8 +45,9 @@ class ProgressFile:
             metadata={"progress": json.dumps(told)},
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.path) as file:
-            file.write(content)
+        unfinished = self.path.with_suffix(f".{os.getpid()}")
+        unfinished.write_bytes(content)  # not synced: a lost one costs epochs, waiting for the disk costs each of them
+        unfinished.replace(self.path)
 
     def read(self, net: nn.Module) -> tuple[Progress, dict[int, dict[str, torch.Tensor]]]:
         """What was written, its weights copied into ``net``, and the optimiser's state; empty where there is none."""
@@ -61,8 +62,8 @@ class ProgressFile:
         for name, tensor in _below(tensors, "optimiser.").items():
             number, _, key = name.partition(".")
             state.setdefault(int(number), {})[key] = tensor
-        progress = Progress(**{**told, "best_merit": tuple(told["best_merit"])}, best=_below(tensors, "best."))
-        return progress, state
+        best = _below(tensors, "best.") or _below(tensors, "net.")
+        return Progress(**{**told, "best_merit": tuple(told["best_merit"])}, best=best), state
 
     def remove(self) -> None:
         """Forget it: the training has ended."""

@@ -62,7 +62,8 @@ BAD_INPUT = [
     (["--source", "nowhere"], "there is no source 'nowhere': choose one of demo"),
     (["--data", "{r}"], "the source demo makes its recordings"),
     (["--set", "training.epoch=3"], "unknown configuration key 'training.epoch'"),
-    (["--set", "training.epochs=0"], "training.epochs = 0: Input should be greater than or equal to 1"),
+    (["--set", "training.epochs=-1"], "training.epochs = -1: Input should be greater than or equal to 0"),
+    (["--set", "training.epochs=0", "--set", "training.frozen_epochs=0"], "epochs = 0 needs frozen_epochs above 0"),
     (["--set", "spectrogram.high_hz=1500"], "low_hz < high_hz <= rate_hz / 2 must hold"),
     (["--set", "nonsense"], "is not of the form key=value"),
     (["--config", "{r}/absent.yaml"], "absent.yaml cannot be read"),
@@ -195,3 +196,16 @@ def test_help_names_the_commands(heartbeat):
 def test_command_line_loads_nothing_heavy():
     code = "import sys, flows.cli; print([m for m in ('torch', 'prefect', 'mlflow', 'pandas', 'numpy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_studies_are_listed_and_an_unknown_one_is_refused(heartbeat, tmp_path: Path):
+    code, _, out = heartbeat("study", "list")
+    assert code == 0
+    assert "pascal-b" in out
+    assert "cinc2016-lodo" in out
+    code, err, _ = heartbeat("study", "pascal-c", "--data", tmp_path, "--store", tmp_path / "out")
+    assert code == 2
+    assert "there is no study 'pascal-c': choose one of pascal-b" in err
+    code, err, _ = heartbeat("study", "pascal-b", "--store", tmp_path / "out")
+    assert code == 2
+    assert "source.data is needed: give it with --data" in err

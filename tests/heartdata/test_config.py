@@ -15,7 +15,7 @@ from heartdata.sources import DemoSource
      ({"training.zzz": 3}, "unknown configuration key 'training.zzz'; there are: init, epochs,"),
      ({"source.subjects_per_clas": 3}, "did you mean subjects_per_class?"),
      ({"nonsense": 1}, "unknown configuration key 'nonsense'"),
-     ({"training.epochs": 0}, "training.epochs = 0: Input should be greater than or equal to 1"),
+     ({"training.epochs": -1}, "training.epochs = -1: Input should be greater than or equal to 0"),
      ({"split.test_fraction": 0.9}, "split.test_fraction = 0.9"),
      ({"validation.min_peak": "loud"}, "validation.min_peak = 'loud'"),
      ({"source.seed": "x"}, "source.seed = 'x'"),
