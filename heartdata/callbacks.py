@@ -28,7 +28,7 @@ class SeedEpochs(Callback):
     def before_epoch(self) -> None:
         drawn = int(np.random.SeedSequence([self.seed, self.first + self.epoch]).generate_state(1)[0])
         set_seed(drawn, reproducible=True)
-        self.dls.train.rng = random.Random(drawn)
+        self.dls.train.rng, self.dls.train.seed = random.Random(drawn), drawn
 
 
 class Augment(Callback):
@@ -114,12 +114,15 @@ class KeepBest(Callback):
         self.fault: str | None = None
 
     def before_train(self) -> None:
-        self.started = perf_counter()
+        self.started, self.losses = perf_counter(), []
 
     def after_batch(self) -> None:
-        if self.training and not torch.isfinite(self.loss):
+        if not self.training:
+            return
+        self.losses.append(float(self.loss.detach()))
+        if not np.isfinite(self.losses[-1]):
             self.fault = (
-                f"the training loss became {self.loss.item()} in epoch {len(self.progress.rows)}: "
+                f"the training loss became {self.losses[-1]} in epoch {len(self.progress.rows)}: "
                 "lower training.learning_rate and run again"
             )
             raise CancelFitException  # fastai would wrap another exception's words in its own
@@ -138,7 +141,7 @@ class KeepBest(Callback):
         balanced = balanced_loss(probabilities, self.labels)
         row: dict[str, Any] = {
             "epoch": epoch,
-            "train_loss": float(self.recorder.smooth_loss.value),
+            "train_loss": float(np.mean(self.losses)),
             "valid_loss": float(-np.log(chosen(probabilities, self.labels)).mean()),
             "valid_balanced_loss": balanced,
             "valid_macro_f1": macro_f1,

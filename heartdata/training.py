@@ -1,6 +1,6 @@
 """Fine-tuning resnet34 with fastai: balanced sampling, augmentation, one-cycle, early stop on validation subjects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,8 +117,9 @@ def _fit(
     if learner.opt is None:
         learner.create_opt()
     learner.freeze() if phase.frozen else learner.unfreeze()
-    if remembered:
-        learner.opt.load_state_dict({**learner.opt.state_dict(), "state": remembered})
+    if remembered and done > 0:  # freezing and unfreezing make the optimiser forget
+        learner.opt.load_state_dict({**learner.opt.state_dict(), "state": dict(remembered)})
+    remembered.clear()
     rates = slice(rate * config.backbone_rate, rate) if from_weights and not phase.frozen else rate
     learner.fit_one_cycle(
         phase.epochs,
@@ -165,7 +166,7 @@ def dataloaders(
 ) -> DataLoaders:
     """Random windows, drawn so that every class is seen equally often, and all windows of the validation part."""
     width, batch = config.width, min(config.batch, len(train_rows))
-    return DataLoaders(
+    data = DataLoaders(
         Batches(
             Windows(train_rows, classes, store, width, random=True, view=config.view),
             bs=batch, wgts=sampling_weights(train_rows, config.balance), shuffle=True, drop_last=True, num_workers=0,
@@ -176,6 +177,8 @@ def dataloaders(
         ),
         device=default_device(),
     )  # fmt: skip
+    _ = data.train.n_inp  # fastai looks at an item to tell: now, not in the first epoch, which may be any one
+    return data
 
 
 def sampling_weights(rows: pd.DataFrame, balance: str) -> np.ndarray:
@@ -189,7 +192,17 @@ def sampling_weights(rows: pd.DataFrame, balance: str) -> np.ndarray:
 
 
 class Batches(WeightedDL):
-    """Takes a whole batch from `Windows` at once, instead of collating items."""
+    """Takes a whole batch from `Windows` at once, instead of collating items.
+
+    ``seed``: of the random windows of the next epoch (torch's loader draws from its generator when it is first used).
+    """
+
+    seed: int | None = None
+
+    def create_batches(self, samples: Iterator[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        if self.seed is not None:
+            torch.manual_seed(self.seed)
+        yield from super().create_batches(samples)
 
     def create_item(self, index: int | None) -> int:
         return index or 0

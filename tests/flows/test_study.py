@@ -93,7 +93,7 @@ def test_the_article_arm_leaks_and_the_other_does_not(tmp_path: Path):
     data = tmp_path / "pascal"
     labels = ("normal", "murmur", "extrastole")
     rows = []
-    for subject in range(24):
+    for subject in range(15):
         for take in range(2):
             name = f"{labels[subject % 3]}__{subject}_{1306258113431 + 10 * subject + take}_A.wav"
             write_wav(data / "set_b" / name, beats(60 + 2 * subject, 2.0, seed=2 * subject + take))
@@ -101,8 +101,9 @@ def test_the_article_arm_leaks_and_the_other_does_not(tmp_path: Path):
     (data / "set_b.csv").write_text("dataset,fname,label,sublabel,\n" + "\n".join(rows) + "\n")
     changes = {**SMALL, "store": str(tmp_path / "out"), "source.sets": ["set_b"], "split.collections": ["set_b"]}
     config = study_config("article", str(data), None, changes)
-    came = study(config.model_copy(update={"study": config.study.model_copy(update={"folds": 3})}))
+    came = study(config.model_copy(update={"study": config.study.model_copy(update={"folds": 2})}))
     rows = Store(tmp_path / "out").read_table(came.predictions, study_schema(list(came.classes))).to_pandas()
-    folds = pd.crosstab([rows["arm"], rows["subject"]], rows["fold"]).gt(0).sum(axis=1)
+    subject = rows["recording_id"].str.extract(r"__(\d+)_")[0]  # the arm that leaks knows of none
+    folds = pd.crosstab([rows["arm"], subject], rows["fold"]).gt(0).sum(axis=1)
     assert folds["by subject"].max() == 1
     assert folds["random split (leaks)"].max() == 2

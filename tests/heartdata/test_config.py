@@ -47,7 +47,7 @@ def test_what_is_wrong_is_named(changes: dict, said: str):
 
 def test_every_fault_is_told_at_once():
     with pytest.raises(ConfigError, match="training.epochs.*training.batch"):
-        build_config("demo", changes={"training.epochs": 0, "training.batch": 0})
+        build_config("demo", changes={"training.epochs": -1, "training.batch": 0})
 
 
 def test_preset_is_applied_however_the_object_is_made():

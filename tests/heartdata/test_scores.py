@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
-from heartdata import plots, scores
+from heartdata import baselines, plots, scores
 
 CLASSES = ["a", "b", "c"]
 
@@ -69,24 +69,28 @@ def manifest() -> pd.DataFrame:
     )  # fmt: skip
 
 
+def held_out(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["part"] == "test"]
+
+
 def test_metadata_baseline_reads_the_site_and_nothing_else():
-    told = scores.prediction_rows(manifest(), scores.metadata_baseline(manifest(), ["a", "b"]), ["a", "b"])
+    told = scores.prediction_rows(held_out(manifest()), baselines.metadata_baseline(manifest(), ["a", "b"]), ["a", "b"])
     assert (told["label"] == told["answer"]).all()
     blind = manifest().assign(site="AV")
-    guessed = scores.prediction_rows(blind, scores.metadata_baseline(blind, ["a", "b"]), ["a", "b"])
+    guessed = scores.prediction_rows(held_out(blind), baselines.metadata_baseline(blind, ["a", "b"]), ["a", "b"])
     assert 0.3 < (guessed["label"] == guessed["answer"]).mean() < 0.7
 
 
 def test_metadata_baseline_sees_in_small_sets_too():
     rows = manifest().groupby("part").head(30)
-    told = scores.prediction_rows(rows, scores.metadata_baseline(rows, ["a", "b"]), ["a", "b"])
+    told = scores.prediction_rows(held_out(rows), baselines.metadata_baseline(rows, ["a", "b"]), ["a", "b"])
     assert (told["label"] == told["answer"]).all()
 
 
 def test_majority_baseline_answers_the_commonest_training_class():
     rows = manifest()
     rows.loc[:120, "label"] = "b"
-    told = scores.prediction_rows(rows, scores.majority_baseline(rows, ["a", "b"]), ["a", "b"])
+    told = scores.prediction_rows(held_out(rows), baselines.majority_baseline(rows, ["a", "b"]), ["a", "b"])
     assert set(told["answer"]) == {"b"}
 
 

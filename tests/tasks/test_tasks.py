@@ -64,8 +64,8 @@ def test_spectrogram_shard_is_the_same_bytes_whatever_the_order(store: Store, tm
     two = spectrogram_shard.fn(turned, SpectrogramConfig(), store)
     assert store.local(two.array.name).read_bytes() == content
     index = store.read_frame(one.index, SPECTROGRAMS)
-    assert index["frames"].tolist() == [188] * 3  # 3 s x 2000 Hz / 32 + 1
-    assert index["start"].tolist() == [0, 188, 376]
+    assert index["frames"].tolist() == [94] * 3  # 3 s x 2000 Hz / 64 + 1
+    assert index["start"].tolist() == [0, 94, 188]
 
 
 def test_bad_audio_in_a_shard_is_no_os_error(store: Store, tmp_path: Path):
