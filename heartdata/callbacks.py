@@ -114,7 +114,8 @@ class KeepBest(Callback):
         self.fault: str | None = None
 
     def before_train(self) -> None:
-        self.started, self.losses = perf_counter(), []
+        self.started = perf_counter()
+        self.losses: list[float] = []
 
     def after_batch(self) -> None:
         if not self.training:

@@ -45,7 +45,7 @@ def study_page(study: Study, run: RunConfig, figures: pd.DataFrame, pictures: Se
 
 def _typed(study: Study, run: RunConfig) -> str:
     seeds = f" --seeds {len(study.seeds)}"
-    return f"{seeds} --set training.init={run.training.init}"
+    return f" --data FOLDER{seeds} --set training.init={run.training.init}"
 
 
 def _word(metric: str) -> str:
