@@ -56,8 +56,9 @@ def fan_out(
     missing = [shard for shard, found in zip(shards, there, strict=True) if found is None]
     total, to_do = (sum(len(s.recordings) for s in some) for some in (shards, missing))
     with track(stage, total, "recordings") as advance, computing_in(engine, to_do):
-        # quote: else Prefect looks for futures in every pair of every shard, several times
-        futures = [task.submit(shard=quote(shard), **inputs) for shard in missing]
+        # quote: else Prefect looks for futures in every pair of every shard, several times (Dask's workers get it as it is)
+        wrap = quote if engine.name != "dask" else lambda shard: shard
+        futures = [task.submit(shard=wrap(shard), **inputs) for shard in missing]
         sizes = {f.task_run_id: len(s.recordings) for f, s in zip(futures, missing, strict=True)}
         done, fresh = total - to_do, set()
         advance(done, detail=f"{done} recordings; nothing new")

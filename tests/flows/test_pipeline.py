@@ -97,7 +97,7 @@ def test_registry_holds_the_run_whole(first, root: Path):
     assert run.data.tags["prefect.flow_run_id"]
     assert len(found.get_metric_history(version.run_id, "train_loss")) == 1
     assert {s["metric"] for s in first.scores} == {"macro_f1", "balanced_accuracy", "accuracy", "auroc"}
-    assert {"test_brier", "test_ece_10_bins", "test_coverage", "test_risk"} <= set(run.data.metrics)
+    assert {"test_brier", "test_ece_10_bins", "test_coverage"} <= set(run.data.metrics)
     assert run.data.metrics["test_macro_f1"] == pytest.approx(first.scores[0]["value"])
     assert run.info.status == "FINISHED"
     assert run.data.tags["data_docs"] == first.data_docs
