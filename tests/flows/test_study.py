@@ -68,6 +68,7 @@ def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path)
     assert len(client.search_runs([experiment])) == 4
 
 
+@pytest.mark.slow
 def test_what_the_official_outcome_score_costs_is_among_the_figures(tmp_path: Path):
     config = config_of("circor2022-outcome", circor(tmp_path / "circor"), tmp_path / "out", folds=2)
     came = study(config)
@@ -89,6 +90,7 @@ def test_weights_that_heard_a_test_recording_are_refused(tmp_path: Path):
         heartbeat(tiny(store, source__plant_faults=False, training__init=init, split__seed=7))
 
 
+@pytest.mark.slow
 def test_the_article_arm_leaks_and_the_other_does_not(tmp_path: Path):
     data = tmp_path / "pascal"
     labels = ("normal", "murmur", "extrastole")
