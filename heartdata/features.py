@@ -1,6 +1,7 @@
 """Simple features of a spectrogram, for the classical baseline: what can be heard without a network."""
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from scipy import signal, stats
@@ -21,9 +22,7 @@ def spectrogram_features(spectrogram: np.ndarray, hop_s: float) -> np.ndarray:
     if len(power_db) < 3:
         power_db = np.resize(power_db, (3, power_db.shape[1]))
     bands = [power_db.std(axis=0), *(np.percentile(power_db, [10, 50, 90], axis=0) - power_db.mean(axis=0))]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of silent bands, whose moments become 0 below
-        bands += [stats.skew(power_db, axis=0), stats.kurtosis(power_db, axis=0)]
+    bands += [_quietly(stats.skew, power_db), _quietly(stats.kurtosis, power_db)]
     groups = np.stack([part.mean(axis=1) for part in np.array_split(power_db, GROUPS, axis=1)])
     loudness = power_db.mean(axis=1) - power_db.mean()
     pieces = [*bands, *(_modulation(group - group.mean(), hop_s) for group in groups), _together(groups)]
@@ -62,4 +61,13 @@ def _gaps(loudness: np.ndarray, hop_s: float) -> np.ndarray:
     rate_hz = len(peaks) / (len(loudness) * hop_s)
     if not len(gaps_s):
         return np.array([0.0] * 6 + [rate_hz])
-    return np.array([gaps_s.mean(), gaps_s.std(), stats.skew(gaps_s), *np.percentile(gaps_s, [10, 50, 90]), rate_hz])
+    return np.array(
+        [gaps_s.mean(), gaps_s.std(), _quietly(stats.skew, gaps_s), *np.percentile(gaps_s, [10, 50, 90]), rate_hz]
+    )
+
+
+def _quietly(moment: Callable[..., np.ndarray], values: np.ndarray) -> np.ndarray:
+    """A moment along the first axis; of values that are all the same it is no number, which is 0 in the end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return moment(values, axis=0)
