@@ -185,17 +185,21 @@ def calibrated(probabilities: np.ndarray, rows: pd.DataFrame, classes: list[str]
 
     ``probabilities`` are the network's own, shape (n, classes).
     """
-    labels = _numbers(rows["label"], classes)
     known = np.log(np.maximum(probabilities, LEAST_PROBABILITY))
-    temperature = fit_temperature(known, labels) if config.temperature else 1.0
+    temperature = fit_temperature(known, _numbers(rows["label"], classes)) if config.temperature else 1.0
     scaled = apply_temperature(probabilities, temperature)
     weights = np.ones(len(classes))
     if config.operating_point != "none":
         weights = fit_operating_point(scaled, rows["label"], classes, config.operating_point, rows["group"])
-    given = (scaled * weights).argmax(axis=1)
-    sure = np.clip(scaled[np.arange(len(given)), given], 0, 1)
-    bound = unsure_threshold(sure, given == labels, config.max_risk, config.min_coverage)
+    given = answers(scaled, classes, weights)
+    right = given == rows["label"].to_numpy(object)
+    bound = unsure_threshold(confidence_of(given, scaled, classes), right, config.max_risk, config.min_coverage)
     return Calibration(temperature=temperature, class_weights=tuple(weights.tolist()), unsure_below=bound)
+
+
+def confidence_of(given: ArrayLike, probabilities: np.ndarray, classes: list[str]) -> np.ndarray:
+    """The probability of each answer in ``given`` (names, shape (n,)): from 0 to 1, whatever rounding did."""
+    return np.clip(probabilities[np.arange(len(probabilities)), _numbers(given, classes)], 0, 1)
 
 
 def coverage_risk(confidence: ArrayLike, correct: ArrayLike) -> pd.DataFrame:

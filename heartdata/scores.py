@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
-from heartdata.calibration import answers, brier, expected_calibration_error
+from heartdata.calibration import answers, brier, confidence_of, expected_calibration_error
 
 METRICS = ("macro_f1", "balanced_accuracy", "accuracy", "auroc")
 INTERVAL = (2.5, 97.5)
@@ -92,12 +92,11 @@ def prediction_rows(
 def confidence_figures(predictions: pd.DataFrame, classes: list[str], unsure_below: float) -> dict[str, float]:
     """How far the probabilities of the answers can be believed, and what is left when those below are unsure."""
     probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy(float)
-    number = {name: i for i, name in enumerate(classes)}
-    sure = probabilities[np.arange(len(predictions)), predictions["answer"].map(number)]
+    sure = confidence_of(predictions["answer"], probabilities, classes)
     right = (predictions["label"] == predictions["answer"]).to_numpy()
     kept = sure >= unsure_below
     return {
-        "ece_10_bins": expected_calibration_error(np.clip(sure, 0, 1), right, 10),
+        "ece_10_bins": expected_calibration_error(sure, right, 10),
         "brier": brier(probabilities, predictions["label"], classes),
         "coverage": float(kept.mean()),
         "risk": float(1 - right[kept].mean()) if kept.any() else float("nan"),

@@ -7,10 +7,9 @@ from heartdata.calibration import (
     answers,
     apply_temperature,
     brier,
+    calibrated,
+    confidence_of,
     expected_calibration_error,
-    fit_operating_point,
-    fit_temperature,
-    unsure_threshold,
 )
 from heartdata.challenge import (
     cinc2016_score,
@@ -47,34 +46,18 @@ def _calibrated(
     here: pd.DataFrame, others: pd.DataFrame, classes: list[str], config: AnswersConfig, scoring: Scoring
 ) -> list[pd.DataFrame]:
     names = [f"p_{c}" for c in classes]
-    number = {name: i for i, name in enumerate(classes)}
-    known, labels = others[names].to_numpy(float), others["label"].map(number).to_numpy()
-    temperature = fit_temperature(np.log(np.maximum(known, 1e-12)), labels) if config.temperature else 1.0
-    known, scaled = (apply_temperature(part, temperature) for part in (known, here[names].to_numpy(float)))
-    weights = np.ones(len(classes))
-    if config.operating_point != "none":
-        rates = scoring.startswith(("cinc2016", "circor2022"))  # scored by sensitivity and specificity, not precision
-        metric = "balanced_accuracy" if rates else config.operating_point
-        weights = fit_operating_point(known, others["label"], classes, metric, others["group"])
+    if scoring.startswith(("cinc2016", "circor2022")) and config.operating_point != "none":
+        # these are scored by sensitivity and specificity, not by precision
+        config = config.model_copy(update={"operating_point": "balanced_accuracy"})
+    found = calibrated(others[names].to_numpy(float), others, classes, config)
+    scaled = apply_temperature(here[names].to_numpy(float), found.temperature)
+    given = answers(scaled, classes, np.array(found.class_weights))
     plain = here.assign(**dict(zip(names, scaled.T, strict=True)))
-    at_point = plain.assign(model=AT_POINT, answer=answers(scaled, classes, weights))
+    at_point = plain.assign(model=AT_POINT, answer=given)
     if scoring != "cinc2016":
         return [plain, at_point]
-    told = answers(known, classes, weights)
-    bound = unsure_threshold(
-        _confidence(known, told, classes),
-        told == others["label"].to_numpy(object),
-        config.max_risk,
-        config.min_coverage,
-    )
-    given = at_point["answer"].to_numpy(object)
-    unsure = np.where(_confidence(scaled, given, classes) < bound, UNSURE, given)
+    unsure = np.where(confidence_of(given, scaled, classes) < found.unsure_below, UNSURE, given)
     return [plain, at_point, at_point.assign(model=OR_UNSURE, answer=unsure)]
-
-
-def _confidence(probabilities: np.ndarray, given: np.ndarray, classes: list[str]) -> np.ndarray:
-    number = {name: i for i, name in enumerate(classes)}
-    return np.clip(probabilities[np.arange(len(given)), [number[x] for x in given]], 0, 1)
 
 
 def study_figures(rows: pd.DataFrame, study: Study, classes: list[str], resamples: int, seed: int) -> pd.DataFrame:
@@ -136,7 +119,7 @@ def _believed(
 ) -> pd.DataFrame:
     """How far probabilities can be believed: without intervals, so the resamples are no numbers."""
     sums = np.maximum(probabilities.sum(axis=1, keepdims=True), 1e-12)
-    sure, right = _confidence(probabilities, given, classes), labels == given
+    sure, right = confidence_of(given, probabilities, classes), labels == given
     values = {
         "brier": brier(probabilities / sums, labels, classes),
         "ece_10_bins": expected_calibration_error(sure, right),
