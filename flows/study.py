@@ -22,22 +22,21 @@ def study(config: StudyConfig) -> StudyResult:
     found = found_in(store, run)
     initial = initial_weights(run.training.init, run.registry, store)
     folds = plan(config.study, found.accepted, run.split, store)
-    parts = [
-        split(subjects_of(found.accepted, f.subjects_apart, store), f.split, store, found.recordings) for f in folds
-    ]
+    arms = {fold.arm: fold.subjects_apart for fold in folds}
+    accepted = {arm: subjects_of(found.accepted, known, store) for arm, known in arms.items()}
+    parts = [split(accepted[f.arm], f.split, store, found.recordings) for f in folds]
     rendered = spectrograms(found.recordings, parts[0], run.spectrogram, run.engine, store)  # every fold has them all
-    done = [_scored(fold, part, rendered, found, initial, run, store) for fold, part in zip(folds, parts, strict=True)]
+    datasets = [manifest(accepted[f.arm], part, rendered, store) for f, part in zip(folds, parts, strict=True)]
+    done = [_scored(fold, data, found, initial, run, store) for fold, data in zip(folds, datasets, strict=True)]
     came = results(config.study, done, run.answers, run.evaluation, store)
     record(came, done, config, store)
     return came
 
 
 def _scored(
-    fold: Fold, parts: Artifact, rendered: Artifact, found: Found, initial: InitialWeights, run: RunConfig, store: Store
+    fold: Fold, dataset: Artifact, found: Found, initial: InitialWeights, run: RunConfig, store: Store
 ) -> FoldResult:
     """One fold inside the flow."""
-    accepted = subjects_of(found.accepted, fold.subjects_apart, store)
-    dataset = manifest(accepted, parts, rendered, store)
     heard(dataset, found.facts, initial, run.validation.near_duplicate_similarity, store)
     training = run.training.model_copy(update={"seed": run.training.seed + fold.seed})
     model = train(dataset, initial, training, run.spectrogram, store)

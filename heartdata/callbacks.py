@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastai.callback.core import Callback
-from fastai.learner import CancelFitException, Recorder
+from fastai.learner import CancelFitException
 from fastai.torch_core import set_seed
 from sklearn.metrics import f1_score
 
@@ -97,8 +97,6 @@ class KeepBest(Callback):
     A recording's probabilities are the means over its windows, as in the final scores. The best epoch has the highest
     macro-F1; of equals, the lowest loss averaged within each class first. ``progress``: where to go on from.
     """
-
-    order = Recorder.order + 1  # reads its values
 
     def __init__(
         self,

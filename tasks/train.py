@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
+from heartdata import heard as heard_sounds
 from heartdata.config import AnswersConfig, ModelConfig, RegistryConfig, SpectrogramConfig, TrainingConfig
 from heartdata.errors import ConfigError
 from heartdata.pretraining import BACKBONE
@@ -19,7 +20,6 @@ from tasks.stage import NOT_DIGESTED, fingerprint, stage
 
 VERSION = "3"  # raise when the same inputs train another network
 CALIBRATE_VERSION = "1"
-HEARD_VERSION = "1"
 HEARD_FOLDER = "heard"  # of a run in MLflow
 
 
@@ -118,16 +118,14 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
         return weights, read_parquet(Path(path))
 
 
-@stage("heard", HEARD_VERSION)
+@stage("heard", heard_sounds.VERSION)
 def heard(manifest: Artifact, facts: Artifact, initial: InitialWeights, threshold: float, store: Store) -> Artifact:
     """The sounds that a model trained on ``manifest`` from ``initial`` hears; refused where a test sound is one."""
-    from heartdata.heard import heard_by, refuse_heard
-
     rows, measured = store.read_frame(manifest, MANIFEST), store.read_frame(facts, FACTS)
     before = store.read_table(initial.heard, HEARD) if initial.heard else None
     if before is not None:
-        refuse_heard(rows, measured, before, initial.kind, threshold)
-    return store.write_table("heard", heard_by(rows, measured, before), HEARD)
+        heard_sounds.refuse_heard(rows, measured, before, initial.kind, threshold)
+    return store.write_table("heard", heard_sounds.heard_by(rows, measured, before), HEARD)
 
 
 @stage("train", VERSION, timeout_s=24 * 3600)

@@ -102,9 +102,8 @@ class DemoSource(Settings):
         self, folder: Path, kinds: tuple[str, ...], subject: tuple[int, int]
     ) -> tuple[list[dict[str, str]], dict[str, dict[str, list[float]]]]:
         """Write the recordings of one subject (numbers of class and subject); returns their rows and beat times."""
-        kind, name = kinds[subject[0]], f"{kinds[subject[0]][0].upper()}{subject[1]:03d}"
-        if kind == EXTRA_SOUND:
-            name = f"S{subject[1]:03d}"
+        kind = kinds[subject[0]]
+        name = f"{'S' if kind == EXTRA_SOUND else kind[0].upper()}{subject[1]:03d}"
         rng = np.random.default_rng([self.seed, *subject])
         heart = Heart.draw(kind, rng)
         heart = varied(heart, rng) if self.varied else heart
