@@ -36,17 +36,12 @@ def run_study(
     ran = run_flow(load, config.model_copy(update={"run": run}), run, verbose)
     from flows.console import table
     from heartdata.schemas import STUDY_FIGURES
+    from heartdata.study_page import figure_rows, first_metrics
 
     figures = store.read_frame(ran.result.figures, STUDY_FIGURES)
-    of_interest = [config.study.metric, "macro_f1", "balanced_accuracy", "auroc"]
     for arm in config.study.arms:
-        rows: dict[str, dict[str, str]] = {}
-        for row in figures[figures["arm"] == arm].itertuples():
-            if row.metric in of_interest:
-                spread = "" if row.sd != row.sd else f" ± {row.sd:.3f}"
-                told = rows.setdefault(row.model, {"model": row.model, **dict.fromkeys(of_interest, "")})
-                told[row.metric] = f"{row.value:.3f}{spread} ({row.low:.3f}-{row.high:.3f})"
-        ran.console.print(table(f"{config.study.title}: {arm} (95 % interval)", list(rows.values())))
+        rows = figure_rows(figures[figures["arm"] == arm], first_metrics(config.study))
+        ran.console.print(table(f"{config.study.title}: {arm} (95 % interval)", rows))
     if config.study.beat is not None:
         ran.console.print(f"Prior best  {config.study.metric} {config.study.beat:.3f}")
     folder = store.workpath(f"latest/study-{config.study.name}")

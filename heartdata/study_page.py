@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from heartdata.config import RunConfig
+from heartdata.markdown import table
 from heartdata.studies import Study
 
 FIRST = ("macro_f1", "balanced_accuracy", "auroc")
@@ -36,9 +37,10 @@ def study_page(study: Study, run: RunConfig, figures: pd.DataFrame, pictures: Se
         shown = figures[figures["arm"] == arm]
         if len(study.arms) > 1:
             sections.append(f"## {arm[0].upper()}{arm[1:]}")
-        sections.append(_table(shown, list(dict.fromkeys([study.metric, *FIRST]))))
-        rest = [m for m in dict.fromkeys(shown["metric"]) if m not in (study.metric, *FIRST)]
-        sections.append("<details><summary>All metrics</summary>\n\n" + _table(shown, rest) + "\n\n</details>")
+        first = first_metrics(study)
+        sections.append(table(figure_rows(shown, first)))
+        rest = figure_rows(shown, [m for m in dict.fromkeys(shown["metric"]) if m not in first])
+        sections.append("<details><summary>All metrics</summary>\n\n" + table(rest) + "\n\n</details>")
     sections += [f"![{name.replace('_', ' ')}]({name}.png)" for name in pictures]
     return "\n\n".join(sections) + "\n"
 
@@ -53,13 +55,16 @@ def _word(metric: str) -> str:
     return f"{WORDS.get(name, name.replace('_', ' '))} {of}".strip()
 
 
-def _table(figures: pd.DataFrame, metrics: Sequence[str]) -> str:
-    """Models down, metrics across."""
+def first_metrics(study: Study) -> list[str]:
+    """The metrics that a reader looks for first."""
+    return list(dict.fromkeys([study.metric, *FIRST]))
+
+
+def figure_rows(figures: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, str]]:
+    """One row a model, one column a metric, of rows of schema STUDY_FIGURES of one arm."""
     cells = {(row.model, row.metric): _cell(row) for row in figures.itertuples()}
-    lines = ["| model | " + " | ".join(map(_word, metrics)) + " |", "|" + " --- |" * (len(metrics) + 1)]
-    for model in dict.fromkeys(figures["model"]):
-        lines.append(f"| {model} | " + " | ".join(cells.get((model, m), "") for m in metrics) + " |")
-    return "\n".join(lines)
+    models = dict.fromkeys(figures["model"])
+    return [{"model": model, **{_word(m): cells.get((model, m), "") for m in metrics}} for model in models]
 
 
 def _cell(row) -> str:  # type: ignore[no-untyped-def]

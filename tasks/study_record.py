@@ -62,9 +62,8 @@ def _log(
     with mlflow.start_run(experiment_id=experiment, run_name=name, description=result.study.title) as parent:
         mlflow.log_params(flat(config.model_dump(mode="json")))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
-        for row in figures.itertuples():
-            metric = f"{row.arm}.{row.model}.{row.metric}".translate(str.maketrans(",()", "   "))
-            mlflow.log_metrics(finite({metric: row.value}))
+        names = figures["arm"] + "." + figures["model"] + "." + figures["metric"].str.replace("[,()]", " ", regex=True)
+        mlflow.log_metrics(finite(dict(zip(names, figures["value"], strict=True))))
         mlflow.log_artifacts(str(store.workpath(f"latest/study-{result.study.name}")), "results")
         for fold in folds:
             _log_fold(client, experiment, parent.info.run_id, fold, config, store)

@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from heartdata.config import RunConfig
+from heartdata.markdown import plain, table
 from heartdata.schemas import ACCEPTED, FIGURES, MANIFEST, QUARANTINE, RECORDINGS
 from heartdata.splits import PARTS
 from heartdata.store import Artifact, Store, atomic_write
@@ -200,35 +201,22 @@ def markdown(summary: Summary, config: RunConfig) -> str:
         f"# {config.source.name}: {summary.model} version {summary.model_version}",
         f"[Open the model in MLflow]({summary.model_url}) · run `{summary.run_id}` · "
         f"data set version `{summary.dataset_version[:12]}`",
-        *[f"> {_cell(note)}" for note in summary.notes],
+        *[f"> {plain(note)}" for note in summary.notes],
         "## Recordings",
-        _table(summary.recordings),
+        table(summary.recordings),
         "## Subjects and recordings of each part",
-        _table(summary.subjects),
+        table(summary.subjects),
         "## Scores on held-out subjects (95 % interval, bootstrap over subjects)",
-        _table(summary.score_rows()),
+        table(summary.score_rows()),
         "## Each class (resnet34, held-out subjects)",
-        _table(summary.per_class),
+        table(summary.per_class),
     ]
     if summary.quarantine:
-        sections += [f"## Quarantined ({len(summary.quarantine)})", _table(summary.quarantine[:50])]
+        sections += [f"## Quarantined ({len(summary.quarantine)})", table(summary.quarantine[:50])]
     sections += [
         "## Seconds",
-        _table([{"stage": k, "seconds": f"{v:.1f}"} for k, v in summary.seconds.items()]),
+        table([{"stage": k, "seconds": f"{v:.1f}"} for k, v in summary.seconds.items()]),
         f"Data Docs: `{summary.data_docs}`. Files: `{summary.latest}`.",
         "Research use only; not a medical device.",
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    if not rows:
-        return "(none)"
-    names = list(rows[0])
-    lines = ["| " + " | ".join(map(_cell, names)) + " |", "|" + " --- |" * len(names)]
-    return "\n".join(lines + ["| " + " | ".join(_cell(row[n]) for n in names) + " |" for row in rows])
-
-
-def _cell(text: Any) -> str:
-    """Text that cannot break a table or become markup."""
-    return str(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
