@@ -177,6 +177,7 @@ def study_schema(classes: list[str]) -> pa.Schema:
         ("sha256", S),
         ("group", S),
         ("subject", S),
+        ("patient", S),  # who is scored: the subject, or the number he had then, where he has two
         ("collection", S),
         ("noisy", B),  # of poor signal quality, where the source says so
         ("label", S),

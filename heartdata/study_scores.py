@@ -95,7 +95,7 @@ def _figures_of(rows: pd.DataFrame, study: Study, classes: list[str], weight_of:
 def _metrics(rows: pd.DataFrame, scoring: Scoring, classes: list[str], weight_of: pd.DataFrame) -> pd.DataFrame:
     """The scoring's own metrics, and those of every study where no answer is unsure."""
     if scoring.startswith("circor2022"):
-        rows = patient_answers(rows, "murmur" if scoring == "circor2022_murmur" else "outcome")
+        rows = patient_answers(rows, "murmur" if scoring == "circor2022_murmur" else "outcome", by="patient")
     labels, given = rows["label"].to_numpy(object), rows["answer"].to_numpy(object)
     weights = weight_of.loc[rows["group"]].to_numpy(float).T
     probabilities = rows[[f"p_{c}" for c in classes]].to_numpy(float)

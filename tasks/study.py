@@ -17,7 +17,7 @@ from tasks.progress import track
 from tasks.stage import is_transient, stage
 from tasks.train import TrainedModel
 
-SCORE_VERSION = "1"  # raise when the same fold gets other answers
+SCORE_VERSION = "2"  # raise when the same fold gets other answers
 
 
 class FoldResult(BaseModel):
@@ -76,13 +76,13 @@ def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: 
         "majority class": baselines.majority_baseline(table, classes),
     }
     told = test[["recording_id", "subject", "collection"]]
-    noisy = _noisy(store.read_frame(recordings, RECORDINGS))
+    known = _told_by_source(store.read_frame(recordings, RECORDINGS))
     rows = [
         prediction_rows(test, probabilities, classes).merge(told, on="recording_id").assign(model=name)
         for name, probabilities in found.items()
     ]
     answered = pd.concat(rows, ignore_index=True).assign(arm=fold.arm, seed=fold.seed, fold=fold.name)
-    answered["noisy"] = answered["recording_id"].map(noisy)
+    answered = answered.join(known, on="recording_id")
     schema = study_schema(classes)
     content = pa.Table.from_pandas(answered[schema.names], schema=schema, preserve_index=False)
     return FoldResult(
@@ -90,11 +90,13 @@ def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: 
     )
 
 
-def _noisy(recordings: pd.DataFrame) -> dict[str, bool]:
-    """Whether a recording is of poor quality by its source's own word (``sqi`` of 0, or ``noisy``)."""
+def _told_by_source(recordings: pd.DataFrame) -> pd.DataFrame:
+    """By recording: whether it is of poor quality (``sqi`` of 0, or ``noisy``), and the patient (else the subject)."""
     extras = [json.loads(extra) if isinstance(extra, str) else {} for extra in recordings["extra"]]
     poor = [str(extra.get("sqi")) == "0" or extra.get("noisy") == "true" for extra in extras]
-    return dict(zip(recordings["recording_id"], poor, strict=True))
+    patients = [extra.get("patient") or None for extra in extras]
+    told = pd.DataFrame({"noisy": poor, "patient": patients}, index=recordings["recording_id"])
+    return told.assign(patient=told["patient"].fillna(recordings.set_index("recording_id")["subject"]))
 
 
 @task(name="study results", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)

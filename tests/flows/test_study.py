@@ -25,11 +25,15 @@ SMALL = {
 
 
 def circor(root: Path, patients_of_each: int = 6) -> Path:
-    """A made set in CirCor's layout: as many patients of each murmur label, two recordings each."""
+    """A made set in CirCor's layout: as many patients of each murmur label, two recordings each.
+
+    The second patient is the first one at another time, and has another murmur then.
+    """
     lines = ["Patient ID,Recording locations:,Age,Sex,Murmur,Murmur locations,Outcome,Campaign,Additional ID"]
     for number in range(3 * patients_of_each):
         murmur, outcome = ("Present", "Absent", "Unknown")[number % 3], ("Abnormal", "Normal")[number % 2]
-        lines.append(f"{1000 + number},AV+MV,Child,Female,{murmur},nan,{outcome},CC2015,nan")
+        earlier = 1000 if number == 1 else "nan"
+        lines.append(f"{1000 + number},AV+MV,Child,Female,{murmur},nan,{outcome},CC2015,{earlier}")
         for site in ("AV", "MV"):
             sound = beats(60 + 2 * number, 2.0, seed=2 * number + (site == "MV"))
             write_wav(root / "training_data" / f"{1000 + number}_{site}.wav", sound)
@@ -52,6 +56,7 @@ def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path)
         assert of_model["recording_id"].is_unique
         assert len(of_model) == 36
     assert rows.groupby("subject")["fold"].nunique().max() == 1
+    assert (rows["patient"].nunique(), rows["subject"].nunique()) == (18, 17)
     figures = store.read_frame(came.figures, STUDY_FIGURES)
     assert {"weighted_accuracy", "macro_f1", "auroc", "brier", "ece_10_bins"} <= set(figures["metric"])
     assert figures.loc[figures["metric"] == "weighted_accuracy", "value"].between(0, 1).all()
