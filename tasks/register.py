@@ -175,12 +175,17 @@ def _log_run(
 
 
 def _of_each_class(evaluation: Evaluation) -> dict[str, float]:
-    """Metrics such as ``test_f1.murmur``; what MLflow allows in no name becomes an underscore."""
+    """Metrics such as ``test_f1.murmur``."""
     return {
-        re.sub(r"[^\w.: /-]", "_", f"test_{metric}.{name}"): value
+        metric_name(f"test_{metric}.{name}"): value
         for name, figures in evaluation.per_class.items()
         for metric, value in figures.items()
     }
+
+
+def metric_name(text: str) -> str:
+    """``text`` with underscores for what MLflow allows in no name."""
+    return re.sub(r"[^\w.: /-]", "_", text)
 
 
 def note_on(config: RunConfig) -> str:

@@ -1,19 +1,20 @@
 """A study in MLflow: a parent run with its figures, tables and pictures, and a child run for each fold."""
 
+from time import time
 from typing import Any
 
-import pandas as pd
+import numpy as np
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from heartdata.config import StudyConfig
 from heartdata.schemas import HISTORY, STUDY_FIGURES, study_schema
+from heartdata.scores import figures
 from heartdata.store import Store, atomic_write
 from heartdata.study_page import study_page
 from tasks.progress import track
-from tasks.register import KEY_TAG, experiment_of, finite, flat
+from tasks.register import KEY_TAG, experiment_of, finite, flat, metric_name
 from tasks.registry import connect
 from tasks.stage import is_transient
 from tasks.study import FoldResult, StudyResult
@@ -40,11 +41,11 @@ def record(result: StudyResult, folds: list[FoldResult], config: StudyConfig, st
 def _publish(result: StudyResult, config: StudyConfig, store: Store) -> None:
     """Copies under plain names, for people: the page, the answers, the figures and the pictures."""
     folder = f"latest/study-{result.study.name}"
-    figures = store.read_frame(result.figures, STUDY_FIGURES)
+    reached = store.read_frame(result.figures, STUDY_FIGURES)
     files = {"predictions.parquet": result.predictions, "figures.parquet": result.figures}
     files |= {f"{name}.png": picture for name, picture in result.pictures.items()}
     contents = {name: store.local(artifact.name).read_bytes() for name, artifact in files.items()}
-    contents["README.md"] = study_page(result.study, config.run, figures, list(result.pictures)).encode()
+    contents["README.md"] = study_page(result.study, config.run, reached, list(result.pictures)).encode()
     for name, content in contents.items():
         with atomic_write(store.workpath(f"{folder}/{name}")) as file:
             file.write(content)
@@ -57,13 +58,13 @@ def _log(
     """One parent run and a child run for each fold."""
     import mlflow
 
-    figures = store.read_frame(result.figures, STUDY_FIGURES)
+    reached = store.read_frame(result.figures, STUDY_FIGURES)
     name = f"study {result.study.name}"
     with mlflow.start_run(experiment_id=experiment, run_name=name, description=result.study.title) as parent:
         mlflow.log_params(flat(config.model_dump(mode="json")))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
-        names = figures["arm"] + "." + figures["model"] + "." + figures["metric"].str.replace("[,()]", " ", regex=True)
-        mlflow.log_metrics(finite(dict(zip(names, figures["value"], strict=True))))
+        values = {metric_name(f"{row.arm}.{row.model}.{row.metric}"): row.value for row in reached.itertuples()}
+        mlflow.log_metrics(finite(values))
         mlflow.log_artifacts(str(store.workpath(f"latest/study-{result.study.name}")), "results")
         for fold in folds:
             _log_fold(client, experiment, parent.info.run_id, fold, config, store)
@@ -72,25 +73,29 @@ def _log(
 
 
 def _log_fold(client: Any, experiment: str, parent: str, done: FoldResult, config: StudyConfig, store: Store) -> None:
-    fold, classes = done.fold, list(done.model.classes)
+    from mlflow.entities import Metric, Param
+
+    fold, now_ms = done.fold, int(time() * 1000)
     tags = {PARENT_TAG: parent, "dataset_version": done.manifest.digest, "weights_sha256": done.model.weights.digest}
     run = client.create_run(experiment, tags=tags, run_name=f"{fold.arm}, seed {fold.seed}, fold {fold.name}")
-    run_id = run.info.run_id
     told = {"arm": fold.arm, "seed": fold.seed, "fold": fold.name, "training": config.run.training.digest()[:12]}
-    for name, value in {**told, "init": done.model.init}.items():
-        client.log_param(run_id, name, value)
-    rows = store.read_frame(done.predictions, study_schema(classes))
-    for model, of_model in rows.groupby("model"):
-        for metric, value in _plain(of_model).items():
-            client.log_metric(run_id, f"{str(model).replace(' ', '_')}.{metric}", value)
+    params = [Param(name, str(value)) for name, value in {**told, "init": done.model.init}.items()]
+    metrics = [Metric(name, value, now_ms, 0) for name, value in _scores(done, store).items()]
     for row in store.read_frame(done.model.history, HISTORY).to_dict("records"):
-        for metric in ("train_loss", "valid_balanced_loss", "valid_macro_f1"):
-            client.log_metric(run_id, metric, row[metric], step=int(row["epoch"]))
-    client.set_terminated(run_id)
+        shown = ("train_loss", "valid_balanced_loss", "valid_macro_f1")
+        metrics += [Metric(name, row[name], now_ms, int(row["epoch"])) for name in shown]
+    client.log_batch(run.info.run_id, metrics=metrics, params=params)
+    client.set_terminated(run.info.run_id)
 
 
-def _plain(rows: pd.DataFrame) -> dict[str, float]:
-    return {
-        "macro_f1": float(f1_score(rows["label"], rows["answer"], average="macro", zero_division=0.0)),
-        "balanced_accuracy": float(balanced_accuracy_score(rows["label"], rows["answer"])),
-    }
+def _scores(done: FoldResult, store: Store) -> dict[str, float]:
+    """What each model reached in one fold, by the figures of all runs."""
+    classes = list(done.model.classes)
+    rows = store.read_frame(done.predictions, study_schema(classes))
+    found: dict[str, float] = {}
+    for model, of_model in rows.groupby("model"):
+        columns = (of_model["label"].to_numpy(object), of_model["answer"].to_numpy(object))
+        probabilities = of_model[[f"p_{c}" for c in classes]].to_numpy(float)
+        values = figures(*columns, probabilities, classes, np.ones((1, len(of_model)))).iloc[0]
+        found |= {metric_name(f"{model}.{metric}"): value for metric, value in values.items()}
+    return finite(found)
