@@ -156,7 +156,7 @@ class KeepBest(Callback):
         self.on_epoch(row)
         if self.file is not None:
             self.file.write(progress, self.learn.model, self.opt)
-        if epoch - progress.best_epoch >= self.patience:
+        if progress.exhausted(self.patience):
             raise CancelFitException
 
     def seen(self) -> int:

@@ -14,10 +14,10 @@ from heartdata.store import Store
 
 OCTAVES_HZ = (50, 100, 200, 400, 800, 1600, 3200)
 DRIFT_BARS = 12  # the commonest of many names are drawn
-_plain_text = rc_context({"text.parse_math": False})  # a dollar in a name is a dollar
+plain_text = rc_context({"text.parse_math": False})  # a dollar in a name is a dollar
 
 
-def _png(figure: Figure, note: str) -> bytes:
+def as_png(figure: Figure, note: str) -> bytes:
     if note:
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#52606d")
     buffer = io.BytesIO()
@@ -25,7 +25,7 @@ def _png(figure: Figure, note: str) -> bytes:
     return buffer.getvalue()
 
 
-@_plain_text
+@plain_text
 def training_curves(history: pd.DataFrame, best_epoch: int, note: str = "") -> bytes:
     """Losses and validation macro-F1 over epochs, the kept epoch marked."""
     figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
@@ -33,7 +33,7 @@ def training_curves(history: pd.DataFrame, best_epoch: int, note: str = "") -> b
     epoch = history["epoch"] + 1  # people count from one
     loss.plot(epoch, history["train_loss"], label="training")
     loss.plot(epoch, history["valid_balanced_loss"], label="validation, classes balanced")
-    score.plot(epoch, history["valid_macro_f1"], color="#13795b", label="validation macro-F1 (windows)")
+    score.plot(epoch, history["valid_macro_f1"], color="#13795b", label="validation macro-F1 (recordings)")
     score.set_ylim(0, 1.02)
     loss.set_yscale("log")  # early epochs from random weights may be off by powers of ten
     loss.yaxis.set_major_formatter("{x:g}")
@@ -45,10 +45,10 @@ def training_curves(history: pd.DataFrame, best_epoch: int, note: str = "") -> b
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    return _png(figure, note)
+    return as_png(figure, note)
 
 
-@_plain_text
+@plain_text
 def confusion_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
     """Counts of test recordings, coloured by the share of the true class."""
     from sklearn.metrics import confusion_matrix
@@ -74,10 +74,10 @@ def confusion_picture(predictions: pd.DataFrame, classes: list[str], note: str =
     axes.set_ylabel("true")
     axes.set_title("Test recordings")
     figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
-    return _png(figure, note)
+    return as_png(figure, note)
 
 
-@_plain_text
+@plain_text
 def roc_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
     """One curve a class against the rest."""
     from sklearn.metrics import roc_auc_score, roc_curve
@@ -96,10 +96,10 @@ def roc_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -
     axes.set_title("ROC on test recordings (AUROC)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
-    return _png(figure, note)
+    return as_png(figure, note)
 
 
-@_plain_text
+@plain_text
 def spectrogram_sheet(
     manifest: pd.DataFrame, store: Store, config: SpectrogramConfig, note: str = "", each: int = 3
 ) -> bytes:
@@ -133,10 +133,10 @@ def spectrogram_sheet(
         axes_row[0].set_ylabel(f"{name}\nHz (mel)", fontsize=8)
     for axes in grid[-1]:
         axes.set_xlabel("s", fontsize=8)
-    return _png(figure, note)
+    return as_png(figure, note)
 
 
-@_plain_text
+@plain_text
 def drift_picture(changes: pd.DataFrame, drifted: float, note: str = "") -> bytes:
     """Shares of each quantity then and now (rows of `heartdata.drift.changes`); red where the index is above ``drifted``."""
     columns = min(3, max(1, len(changes)))
@@ -161,4 +161,4 @@ def drift_picture(changes: pd.DataFrame, drifted: float, note: str = "") -> byte
         axes.set_axis_off()
     if len(changes):
         grid[0].legend(fontsize=7)
-    return _png(figure, note)
+    return as_png(figure, note)

@@ -22,6 +22,10 @@ class Progress:
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     learning_rate: float | None = None  # as found, where it was asked for
 
+    def exhausted(self, patience: int) -> bool:
+        """Whether the last ``patience`` epochs were none better than the best."""
+        return self.best_epoch is not None and len(self.rows) - 1 - self.best_epoch >= patience
+
 
 @dataclass(frozen=True)
 class ProgressFile:

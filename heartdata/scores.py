@@ -10,6 +10,7 @@ from heartdata.calibration import answers, brier, confidence_of, expected_calibr
 
 METRICS = ("macro_f1", "balanced_accuracy", "accuracy", "auroc")
 INTERVAL = (2.5, 97.5)
+WORDS = {"macro_f1": "macro-F1", "auroc": "AUROC", "macc": "MAcc", "brier": "Brier", "ece_10_bins": "ECE (10 bins)"}
 
 
 def figures(
@@ -101,3 +102,9 @@ def confidence_figures(predictions: pd.DataFrame, classes: list[str], unsure_bel
         "coverage": float(kept.mean()),
         "risk": float(1 - right[kept].mean()) if kept.any() else float("nan"),
     }
+
+
+def in_words(metric: str) -> str:
+    """What a metric is called; behind a blank may stand what it is of, such as ``macc training-a``."""
+    name, _, of = metric.partition(" ")
+    return f"{WORDS.get(name, name.replace('_', ' '))} {of}".strip()

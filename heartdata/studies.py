@@ -6,15 +6,16 @@ import pandas as pd
 from pydantic import Field
 
 from heartdata.errors import ConfigError, DataRefused
+from heartdata.pretraining import BACKBONE
 from heartdata.settings import Settings
 from heartdata.splits import SplitConfig
 
 Scoring = Literal["classes", "pascal_a", "pascal_b", "cinc2016", "circor2022_murmur", "circor2022_outcome"]
-BACKBONE = {"training.init": "models:/heartbeat-backbone@champion"}  # from `heartbeat pretrain`
+FROM_BACKBONE = {"training.init": f"models:/{BACKBONE}@champion"}  # of `heartbeat pretrain`
 # The device is the first thing that a net learns: what has heard no device but made ones stays as it is, and the last
 # layer alone is trained, with every database and class drawn equally often.
 ANY_DEVICE = {
-    **BACKBONE, "training.frozen_epochs": 8, "training.epochs": 0, "training.learning_rate": 0.003,
+    **FROM_BACKBONE, "training.frozen_epochs": 8, "training.epochs": 0, "training.learning_rate": 0.003,
     "training.balance": "class_and_collection",
 }  # fmt: skip
 FEW_RECORDINGS = {"split.valid_fraction": 0.15, "training.frozen_epochs": 1}
@@ -58,7 +59,7 @@ _STUDIES = (
         title="PASCAL set B: normal, murmur, extrastole; 5 folds by subject",
         source="pascal",
         settings={
-            **BACKBONE,
+            **FROM_BACKBONE,
             "split.collections": ["set_b"],
             **FEW_RECORDINGS,
             "training.epochs": 8,
@@ -72,7 +73,7 @@ _STUDIES = (
         title="PASCAL set A: normal, murmur, extrahls, artifact; 5 folds, near-duplicates together",
         source="pascal",
         settings={
-            **BACKBONE,
+            **FROM_BACKBONE,
             "split.collections": ["set_a"],
             **FEW_RECORDINGS,
             "training.epochs": 25,

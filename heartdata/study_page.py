@@ -7,16 +7,10 @@ import pandas as pd
 
 from heartdata.config import RunConfig
 from heartdata.markdown import table
+from heartdata.scores import in_words
 from heartdata.studies import Study
 
 FIRST = ("macro_f1", "balanced_accuracy", "auroc")
-WORDS = {
-    "macc": "MAcc",
-    "macro_f1": "macro-F1",
-    "auroc": "AUROC",
-    "ece_10_bins": "ECE (10 bins)",
-    "brier": "Brier",
-}
 
 
 def study_page(study: Study, run: RunConfig, figures: pd.DataFrame, pictures: Sequence[str] = ()) -> str:
@@ -30,7 +24,7 @@ def study_page(study: Study, run: RunConfig, figures: pd.DataFrame, pictures: Se
         "operating point and the bound of unsure answers are fitted to the answers in the other folds."
     )
     if study.beat is not None:
-        sections.append(f"Prior best under such a protocol: {_word(study.metric)} {study.beat:.3f}.")
+        sections.append(f"Prior best under such a protocol: {in_words(study.metric)} {study.beat:.3f}.")
     if study.note:
         sections.append(study.note)
     for arm in study.arms:
@@ -50,11 +44,6 @@ def _typed(study: Study, run: RunConfig) -> str:
     return f" --data FOLDER{seeds} --set training.init={run.training.init}"
 
 
-def _word(metric: str) -> str:
-    name, _, of = metric.partition(" ")
-    return f"{WORDS.get(name, name.replace('_', ' '))} {of}".strip()
-
-
 def first_metrics(study: Study) -> list[str]:
     """The metrics that a reader looks for first."""
     return list(dict.fromkeys([study.metric, *FIRST]))
@@ -64,7 +53,7 @@ def figure_rows(figures: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str,
     """One row a model, one column a metric, of rows of schema STUDY_FIGURES of one arm."""
     cells = {(row.model, row.metric): _cell(row) for row in figures.itertuples()}
     models = dict.fromkeys(figures["model"])
-    return [{"model": model, **{_word(m): cells.get((model, m), "") for m in metrics}} for model in models]
+    return [{"model": model, **{in_words(m): cells.get((model, m), "") for m in metrics}} for model in models]
 
 
 def _cell(row) -> str:  # type: ignore[no-untyped-def]

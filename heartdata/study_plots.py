@@ -5,14 +5,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from heartdata.plots import _plain_text, _png
+from heartdata.plots import as_png, plain_text
+from heartdata.scores import in_words
 
 GREY, BLUE, RED = "#9aa5b1", "#1f77b4", "#c0392b"
-NAMES = {"macro_f1": "macro-F1", "auroc": "AUROC", "macc": "MAcc"}  # of metrics, where they have one
 LONGEST_NAME = 40  # of a model as drawn
 
 
-@_plain_text
+@plain_text
 def reliability_picture(bins: pd.DataFrame, error: float | None = None, note: str = "") -> bytes:
     """Accuracy against confidence, below it how many answers each bin holds.
 
@@ -40,10 +40,10 @@ def reliability_picture(bins: pd.DataFrame, error: float | None = None, note: st
     for axes in (above, below):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    return _png(figure, note)
+    return as_png(figure, note)
 
 
-@_plain_text
+@plain_text
 def coverage_risk_picture(curve: pd.DataFrame, threshold: float | None = None, note: str = "") -> bytes:
     """Share wrong among the answers that stand, against the share that stands; the point at ``threshold`` is marked.
 
@@ -68,10 +68,10 @@ def coverage_risk_picture(curve: pd.DataFrame, threshold: float | None = None, n
     axes.set_title("Unsure answers")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper left")
-    return _png(figure, note)
+    return as_png(figure, note)
 
 
-@_plain_text
+@plain_text
 def comparison_picture(
     figures: pd.DataFrame, metric: str, beat: float | None = None, note: str = "", title: str = ""
 ) -> bytes:
@@ -102,12 +102,12 @@ def comparison_picture(
     axes.set_yticks(y, [_short(name) for name in rows["model"]], fontsize=8)
     axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.margins(x=0.08)
-    name = NAMES.get(metric, metric.replace("_", " "))
+    name = in_words(metric)
     axes.set_xlabel(f"{name}, 95 % interval")
     axes.set_title(title or f"Models by {name}", fontsize=10, pad=16 if beat is not None else None)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
-    return _png(figure, note)
+    return as_png(figure, note)
 
 
 def _short(name: object) -> str:

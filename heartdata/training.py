@@ -108,11 +108,8 @@ def _fit(
     remembered: dict[int, dict[str, torch.Tensor]],
 ) -> None:  # fmt: skip
     """Train through ``phase``, or what is left of it; nothing where it, or the patience of ``keep``, is at its end."""
-    progress = keep.progress
-    done = len(progress.rows) - phase.first
-    if done >= phase.epochs or (
-        progress.rows and len(progress.rows) - 1 - int(progress.best_epoch or 0) >= keep.patience
-    ):
+    done = len(keep.progress.rows) - phase.first
+    if done >= phase.epochs or keep.progress.exhausted(keep.patience):
         return
     if learner.opt is None:
         learner.create_opt()

@@ -5,15 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from heartdata.errors import SourceError
+from heartdata.sources import circor2022
 from heartdata.sources.base import audio_files
+from heartdata.sources.cinc2016 import DATABASES
 from heartdata.sources.tables import ROLES, SUFFIXES, Entry
 from heartdata.split_strategies import SYNONYMS
 
-PUBLIC = {
-    "cinc2016": {f"training-{letter}" for letter in "abcdef"},
-    "pascal": {"set_a", "set_b"},
-    "circor2022": {"training_data"},
-}
+PUBLIC = {"cinc2016": set(DATABASES), "pascal": {"set_a", "set_b"}, "circor2022": {circor2022.FOLDER}}
 EXAMPLE = "--set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for normal_01.wav"
 
 
