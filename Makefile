@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS = $(if $(SOURCE),--source "$(SOURCE)") $(if $(DATA),--data "$(DATA)") $(if $(STORE),--store "$(STORE)") $(if $(CONFIG),--config "$(CONFIG)")
+TWO = -n 2 --dist loadfile --no-loadscope-reorder # two processes, each with its own Prefect server
 
-.PHONY: run up test check clean
+.PHONY: run up test test-slow check clean
 .DELETE_ON_ERROR:
 
 run: .venv/ready
@@ -13,7 +14,10 @@ up: .venv/ready
 	@$(BIN)/heartbeat up $(ARGS)
 
 test: .venv/ready
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(TWO)
+
+test-slow: .venv/ready
+	@$(BIN)/python -m pytest $(TWO) -m slow
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -31,15 +31,19 @@ def figures(
         recall = np.where(support > 0, hits / support, np.nan)
         f1 = np.where(support > 0, 2 * hits / (support + given), np.nan)
         areas = np.stack([_auroc(true == i, probabilities[:, i], weights) for i in range(len(classes))], axis=1)
-        exists = np.isfinite(areas)
-        auroc = np.where(exists, areas, 0).sum(axis=1) / exists.sum(axis=1)
         columns = (
-            np.nanmean(f1, axis=1),
-            np.nanmean(recall, axis=1),
+            _mean(f1),
+            _mean(recall),
             hits.sum(axis=1) / counts.sum(axis=(1, 2)),
-            auroc,
+            _mean(areas),
         )
     return pd.DataFrame(dict(zip(METRICS, columns, strict=True)))
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Over the classes for which there is a value; NaN where there is none at all, as in a draw without recordings."""
+    exists = np.isfinite(values)
+    return np.where(exists, values, 0).sum(axis=1) / exists.sum(axis=1)
 
 
 def _auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:

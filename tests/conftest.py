@@ -19,6 +19,8 @@ for name, value in {
     "TQDM_DISABLE": "1",
 }.items():
     os.environ.setdefault(name, value)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core each
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # each test's registry lies in its own store
 
 

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from unittest.mock import patch
 import pytest
 from helpers import tiny
 from test_survival import contents
+from zygote import Zygote, has_ended, wait
 
 import heartdata.rendering
 import tasks.fanout
@@ -31,35 +31,10 @@ from heartdata.store import Store
 ENDS_S = 120
 
 
-class Zygote:
-    """Starts runs of flow `prepare` in processes that have everything imported."""
-
-    def __init__(self, log: Path) -> None:
-        from prefect.settings import PREFECT_API_URL
-
-        self.log = log
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("ab"), text=True,
-            env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()},
-        )  # fmt: skip
-
-    def start(self, config: RunConfig) -> int:
-        """The process id of a new run."""
-        self._process.stdin.write(config.model_dump_json() + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def stop(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
-
-
 @pytest.fixture(scope="module")
 def zygote(prefect_server, tmp_path_factory) -> Iterator[Zygote]:
-    made = Zygote(tmp_path_factory.mktemp("zygote") / "log.txt")
-    yield made
-    made.stop()
+    with Zygote(tmp_path_factory.mktemp("zygote") / "log.txt") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +45,8 @@ def undisturbed(prefect_server, tmp_path_factory) -> dict[str, str]:
     return contents(store)
 
 
-def has_ended(pid: int) -> bool:
-    """Whether a run is over; its parent does not wait for it, so it stays as a zombie."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-
-
-def wait(pid: int, seconds: float) -> bool:
-    ends = time.monotonic() + seconds
-    while not has_ended(pid):
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.01)
-    return True
+def count(store: Path) -> int:
+    return sum(len(names) for *_, names in os.walk(store))
 
 
 def finished(store: Path) -> dict[Path, int]:
@@ -91,23 +56,24 @@ def finished(store: Path) -> dict[Path, int]:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_it_ends_as_if_undisturbed(zygote: Zygote, undisturbed, tmp_path: Path, kills: int):
-    """Each round: killed somewhere within what a run takes, once; then run to its end in the same store."""
-    draw, took_s, killed_at_work = random.Random(0), 0.0, 0
+    """Each round: killed once, when the store holds a drawn number of files; then run to its end in the same store."""
+    draw, full, killed_at_work = random.Random(0), 0, 0
     for number in range(kills + 1):
-        config = tiny(tmp_path / str(number))
+        store = tmp_path / str(number)
+        config = tiny(store)
         if number:
-            pid = zygote.start(config)
-            if not wait(pid, draw.uniform(0, took_s)):
-                killed_at_work += 1
+            pid, files = zygote.start(config), draw.randrange(full)
+            while not has_ended(pid) and count(store) < files:
+                time.sleep(0.002)
+            killed_at_work += not wait(pid, draw.uniform(0, 0.1))
             os.kill(pid, signal.SIGKILL)
             assert wait(pid, ENDS_S)
-        before, started_s = finished(tmp_path / str(number)), time.monotonic()
+        before = finished(store)
         assert wait(zygote.start(config), ENDS_S)
-        took_s = took_s or time.monotonic() - started_s
-        left = contents(tmp_path / str(number))
-        assert left == undisturbed, zygote.log.read_text()[-2000:]
+        full = full or count(store)
+        assert contents(store) == undisturbed, zygote.log.read_text()[-2000:]
         assert {p: p.stat().st_mtime_ns for p in before} == before
-    assert killed_at_work > kills / 2
+    assert killed_at_work >= kills / 2
 
 
 def test_two_runs_at_once_over_one_store(zygote: Zygote, undisturbed, tmp_path: Path):
@@ -151,6 +117,7 @@ def test_dask_makes_the_same_bytes(prefect_server, undisturbed, tmp_path: Path, 
     assert contents(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.slow
 def test_a_local_dask_cluster_leaves_training_its_threads(prefect_server, undisturbed, tmp_path: Path, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -82,6 +82,7 @@ def test_what_the_official_outcome_score_costs_is_among_the_figures(tmp_path: Pa
     assert cost > 35  # what it costs to look at nobody
 
 
+@pytest.mark.slow
 def test_weights_that_heard_a_test_recording_are_refused(tmp_path: Path):
     store = tmp_path / "out"
     summary = heartbeat(tiny(store, source__plant_faults=False, registry__aliases=["champion"]))

@@ -7,20 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-from helpers import TINY, registry, tiny
+import pytest
+from helpers import registry, tiny
+from zygote import Zygote, has_ended, wait
 
 from flows.pipeline import heartbeat
 from heartdata.store import content_digest, read_parquet, sha256_file
 
-# A file that appears while, or just after, a stage is at work.
-MOMENTS = [
-    "facts/v*/*.parquet",
-    "accepted/*.parquet",
-    "spectrograms/*/*.npy",
-    "manifest/*.parquet",
-    "models/*.safetensors",
-    "mlflow-artifacts/**/MLmodel",
-]
+# A file that appears while, or just after, a stage is at work; test_preparation.py kills between all those before.
+MOMENTS = ["facts/v*/*.parquet", "spectrograms/*/*.npy", "models/*.safetensors", "mlflow-artifacts/**/MLmodel"]
 START_TIMEOUT_S = 180
 
 
@@ -34,32 +29,22 @@ def contents(store: Path) -> dict[str, str]:
     }
 
 
-def start(store: Path) -> subprocess.Popen:
-    from prefect.settings import PREFECT_API_URL
-
-    settings = [f"--set={key}={value}" for key, value in TINY.items()]
-    log = (store.parent / "run.log").open("ab")
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", "--store", str(store), *settings],
-        stdout=log, stderr=log, env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()},
-    )  # fmt: skip
-
-
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_killed_at_every_stage_ends_as_if_undisturbed(prefect_server, tmp_path: Path):
     store = tmp_path / "killed"
-    for moment in MOMENTS:
-        run = start(store)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not any(store.glob(moment)):
-            assert run.poll() is None, f"the run ended before {moment}: {(tmp_path / 'run.log').read_text()[-2000:]}"
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-    finished = {p: p.stat().st_mtime_ns for p in (*store.glob("spectrograms/*/*.npy"), *store.glob("facts/v*/*"))}
-    assert len(finished) > 10
-    run = start(store)
-    assert run.wait(START_TIMEOUT_S) == 0, (tmp_path / "run.log").read_text()[-2000:]
+    with Zygote(tmp_path / "run.log") as zygote:
+        for moment in MOMENTS:
+            run = zygote.start(tiny(store), flow="heartbeat")
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while not any(store.glob(moment)):
+                assert not has_ended(run), f"the run ended before {moment}: {zygote.log.read_text()[-2000:]}"
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            os.kill(run, signal.SIGKILL)
+            assert wait(run, START_TIMEOUT_S)
+        finished = {p: p.stat().st_mtime_ns for p in (*store.glob("spectrograms/*/*.npy"), *store.glob("facts/v*/*"))}
+        assert len(finished) > 10
+        assert wait(zygote.start(tiny(store), flow="heartbeat"), START_TIMEOUT_S)
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
     undisturbed = heartbeat(tiny(tmp_path / "undisturbed"))
     assert undisturbed.model_version == 1

@@ -1,23 +1,81 @@
-"""Forks a process a line of its input, everything imported, which runs flow `prepare` on that configuration (JSON)."""
+"""Runs of a flow in processes of their own that have everything imported: started in an instant, killed at will."""
 
+import json
 import os
+import subprocess
 import sys
+import time
 import traceback
+from pathlib import Path
+from typing import Any
 
-import great_expectations  # noqa: F401
-import sklearn.model_selection  # noqa: F401
-
-from flows.pipeline import prepare
 from heartdata.config import RunConfig
 
-for line in sys.stdin:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            prepare(RunConfig.model_validate_json(line))
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    sys.stdout.write(f"{pid}\n")
-    sys.stdout.flush()
+
+class Zygote:
+    """Starts runs of a flow of ``flows.pipeline``; what they show goes to ``log``."""
+
+    def __init__(self, log: Path) -> None:
+        from prefect.settings import PREFECT_API_URL
+
+        self.log = log
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("ab"), text=True,
+            env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()},
+        )  # fmt: skip
+
+    def start(self, config: RunConfig, flow: str = "prepare") -> int:
+        """The process id of a new run."""
+        self._process.stdin.write(json.dumps({"flow": flow, "config": config.model_dump(mode="json")}) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def __enter__(self) -> "Zygote":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a run is over; its parent does not wait for it, so it stays as a zombie."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def wait(pid: int, seconds: float) -> bool:
+    """Whether a run ends within that time."""
+    ends = time.monotonic() + seconds
+    while not has_ended(pid):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def main() -> None:
+    """Fork a process a line of the input, which runs the flow named there on its configuration."""
+    import fastai.vision.all  # noqa: F401
+    import great_expectations  # noqa: F401
+    import mlflow  # noqa: F401
+    import sklearn.model_selection  # noqa: F401
+
+    import flows.pipeline
+
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                asked = json.loads(line)
+                getattr(flows.pipeline, asked["flow"])(RunConfig.model_validate(asked["config"]))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
