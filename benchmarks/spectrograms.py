@@ -226,7 +226,7 @@ def nightly(number: int, scratch: Path) -> list[dict[str, object]]:
     from prefect.testing.utilities import prefect_test_harness
 
     from flows.pipeline import prepare
-    from heartdata.config import build_config
+    from heartdata.config import TrainingConfig, build_config
     from heartdata.dataset import Windows
     from heartdata.schemas import MANIFEST
     from heartdata.store import Store
@@ -248,7 +248,7 @@ def nightly(number: int, scratch: Path) -> list[dict[str, object]]:
 
     store = Store(config.store)
     table = store.read_frame(dataset, MANIFEST)
-    windows = Windows(table, sorted(table["label"].unique()), store, 256, random=True)
+    windows = Windows(table, sorted(table["label"].unique()), store, TrainingConfig().width, random=True)
     draw = np.random.default_rng(0)
     batches = sorted(timed(windows.batch, draw.integers(0, len(windows), 64))[0] for _ in range(300))
     rows.append({"what": "batch of 64 random crops, median", "seconds": f"{batches[150]:.4f}", "of the first": ""})

@@ -9,7 +9,7 @@ from heartdata.store import Store, sha256_json
 
 EARLIER = 8
 _PLACE = re.compile(r"(\d{4})of(\d{4})-\w+\.\w+")
-TIERS = ((4_000, 16), (20_000, 32), (200_000, 128))  # up to so many recordings, so many shards
+TIERS = ((20_000, 16), (200_000, 32), (2_000_000, 128))  # up to so many recordings, so many shards
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from heartdata.sources.tables import ROLES, SUFFIXES, Entry
 from heartdata.split_strategies import SYNONYMS
 
 PUBLIC = {"cinc2016": set(DATABASES), "pascal": {"set_a", "set_b"}, "circor2022": {circor2022.FOLDER}}
+SUBJECTS = 10  # so many folders, with the same few names inside, are hardly classes
 EXAMPLE = "--set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for normal_01.wav"
 
 
@@ -81,6 +82,13 @@ def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> No
             "split.strategy=column --set split.column=part"
         )
     below = {name.split("/")[1] for name in names if name.count("/") > 1}
+    if len(folders) >= SUBJECTS and 2 <= len(below) <= len(folders) / 2 and not below <= SYNONYMS.keys():
+        raise SourceError(
+            f"the {len(folders)} sub-folders of {root} hold folders of the same few names, {', '.join(sorted(below))}. If "
+            "those are subjects and these are classes, say so with --set "
+            "'source.pattern=(?P<subject>[^/]+)/(?P<label>[^/]+)/.*'; if the outer ones are classes, with --set "
+            "'source.pattern=(?P<label>[^/]+)/.*'"
+        )
     if len(folders) == 1 and len(below) > 1 and all(name.count("/") > 1 for name in names):
         raise SourceError(f"{root} holds one folder, {told}: give that with --data {root / told}, or a table of labels")
 

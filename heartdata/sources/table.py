@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from heartdata.errors import SourceError
 from heartdata.remote import is_remote, names_a_password
+from heartdata.sources import circor2022_patients
 from heartdata.sources.base import FolderSource, Listed, Listing, audio_files, with_unique_ids
 from heartdata.sources.folder import checked_pattern, groups, read_folder, read_names
 from heartdata.sources.named import NamedFiles
@@ -131,6 +132,10 @@ class TableSource(FolderSource):
     def _columns(self, path: Path, table: pd.DataFrame, needed: Collection[str]) -> dict[str, str]:
         """Role to column name; raises `SourceError` when a needed or a configured column is not there."""
         present = list(table.columns)
+        if {circor2022_patients.ID, circor2022_patients.LOCATIONS} <= set(present):
+            raise SourceError(
+                f"{path} is the table of patients of the data set circor2022: use --source circor2022 --data {path.parent}"
+            )
         found = self.columns.found(present)
         for role, wanted in self.columns:
             if wanted is not None and role not in found:

@@ -12,7 +12,7 @@ from heartdata.config import build_config
 from heartdata.errors import ConfigError, SourceError
 from heartdata.inventory import take_inventory
 from heartdata.schemas import FACTS
-from heartdata.sources import Cinc2016Source, Circor2022Source, DemoSource, MixSource, PascalSource
+from heartdata.sources import Cinc2016Source, Circor2022Source, DemoSource, MixSource, PascalSource, TableSource
 from heartdata.sources.circor2022_patients import Patient
 from heartdata.store import sha256_file, table_from_rows
 from heartdata.suite import ValidationConfig
@@ -211,6 +211,13 @@ def circor(tmp_path: Path) -> Path:
         "#Murmur: Absent\n#Outcome: Abnormal\n#Additional ID: nan\n",
     )
     return root
+
+
+def test_the_table_of_circor_is_no_table_of_recordings(circor: Path):
+    with pytest.raises(
+        SourceError, match="table of patients of the data set circor2022: use --source circor2022 --data"
+    ):
+        TableSource(data=circor / "training_data.csv").check()
 
 
 def test_circor_labels_subjects_sites_and_missing_rows(circor: Path, tmp_path: Path):

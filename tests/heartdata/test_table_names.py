@@ -81,6 +81,10 @@ def test_recordings_of_kinds_that_cannot_be_read_are_rows_with_an_error(tmp_path
         (["Train/normal/1.wav", "test/normal/1.wav"], "are parts, no classes: Train, test. Say where the labels stand"),
         (["training-a/1.wav", "validation/1.wav"], "as the data set cinc2016 does: use --source cinc2016"),
         (["set_a/1.wav", "set_b/1.wav"], "use --source pascal"),
+        (
+            [f"P{i}/{label}/{i}.wav" for i in range(12) for label in ("normal", "murmur")],
+            "the 12 sub-folders of .* the same few names, murmur, normal. If those are subjects",
+        ),
         (["training_data/1.wav"], "use --source circor2022"),
         (["all/normal/1.wav", "all/murmur/1.wav"], "holds one folder, all: give that with --data .*/all, or a table"),
     ],
