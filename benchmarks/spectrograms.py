@@ -12,6 +12,7 @@ anywhere. Heavy libraries are imported inside: worker processes import this modu
 """
 
 import argparse
+import os
 import shutil
 import tempfile
 import time
@@ -19,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
 TUTORIAL_FILES = 60
 JOBS = 2
 
