@@ -1,4 +1,4 @@
-"""What training adds to fastai's Learner: augmentation, precision, the best epoch, and going on after an interruption."""
+"""What training adds to fastai's Learner: augmentation, precision, the epoch kept, and going on after an interruption."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from sklearn.metrics import f1_score
 from heartdata.memory import peak_memory_mb
 from heartdata.model import copied
 from heartdata.progress_file import Progress, ProgressFile
+from heartdata.scores import figures
 
 
 class SeedEpochs(Callback):
@@ -92,10 +93,10 @@ def gains_from_bfloat16(device: torch.device) -> bool:
 
 
 class KeepBest(Callback):
-    """Scores each epoch on the validation recordings, keeps the weights of the best, and stops when none gets better.
+    """Scores each epoch on the validation recordings, keeps one epoch's weights, and stops when none gets as good.
 
-    A recording's probabilities are the means over its windows, as in the final scores. The best epoch has the highest
-    macro-F1; of equals, the lowest loss averaged within each class first. ``progress``: where to go on from.
+    A recording's probabilities are the means over its windows, as in the final scores. Kept is the last epoch that is
+    `as_good_as_the_best`. ``progress``: where to go on from.
     """
 
     def __init__(
@@ -137,22 +138,21 @@ class KeepBest(Callback):
         progress, epoch = self.progress, len(self.progress.rows)
         probabilities = by_recording(torch.cat(self.answers).numpy(), self.recordings)
         macro_f1 = float(f1_score(self.labels, probabilities.argmax(1), average="macro"))
-        balanced = balanced_loss(probabilities, self.labels)
         row: dict[str, Any] = {
             "epoch": epoch,
             "train_loss": float(np.mean(self.losses)),
             "valid_loss": float(-np.log(chosen(probabilities, self.labels)).mean()),
-            "valid_balanced_loss": balanced,
+            "valid_balanced_loss": balanced_loss(probabilities, self.labels),
             "valid_macro_f1": macro_f1,
+            "valid_macro_f1_se": standard_error(probabilities, self.labels),
             "learning_rate": float(self.opt.hypers[-1]["lr"]),
             "windows_seen": (progress.rows[-1]["windows_seen"] if progress.rows else 0) + self.seen(),
             "seconds": perf_counter() - self.started,
             "peak_memory_mb": peak_memory_mb(),
         }
         progress.rows.append(row)
-        if progress.best_epoch is None or (macro_f1, -balanced) > progress.best_merit:
-            progress.best_epoch, progress.best_merit = epoch, (macro_f1, -balanced)
-            progress.best = copied(self.learn.model)
+        if as_good_as_the_best(progress.rows):
+            progress.best_epoch, progress.best = epoch, copied(self.learn.model)
         self.on_epoch(row)
         if self.file is not None:
             self.file.write(progress, self.learn.model, self.opt)
@@ -162,6 +162,24 @@ class KeepBest(Callback):
     def seen(self) -> int:
         """Windows that this epoch trained on."""
         return len(self.dls.train) * self.dls.train.bs
+
+
+def as_good_as_the_best(rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether the last epoch's macro-F1 is within one standard error of the highest one's so far.
+
+    The rule of one standard error (Breiman et al. 1984), for epochs: the highest of many scores on a few recordings is
+    mostly the luckiest, and of epochs that cannot be told apart the last has learned at the lowest rate.
+    """
+    best = max(rows, key=lambda row: row["valid_macro_f1"])
+    return bool(rows[-1]["valid_macro_f1"] >= best["valid_macro_f1"] - best["valid_macro_f1_se"])
+
+
+def standard_error(probabilities: np.ndarray, labels: np.ndarray, draws: int = 200) -> float:
+    """Of the macro-F1, by bootstrap over recordings (always the same draws)."""
+    count, classes = probabilities.shape
+    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), draws)
+    drawn = figures(labels, probabilities.argmax(1), probabilities, list(range(classes)), weights)
+    return float(drawn["macro_f1"].std())
 
 
 def by_recording(probabilities: np.ndarray, recordings: np.ndarray) -> np.ndarray:

@@ -65,7 +65,9 @@ class TrainingConfig(Settings):
     frozen_epochs: int = Field(
         default=1, ge=0, le=1000, description="of the last layer alone, before; not from random weights"
     )
-    patience: int = Field(default=10, ge=1, le=1000, description="epochs without a better one until training stops")
+    patience: int = Field(
+        default=10, ge=1, le=1000, description="epochs in a row not as good as the best, until training stops"
+    )
     batch: int = Field(default=16, ge=2, le=4096)
     width: int = Field(default=128, ge=32, le=65536, description="spectrogram columns in a window")
     view: View = Field(default="windows", description="whole: a recording as one picture, squeezed to the width")

@@ -14,16 +14,15 @@ from torch import nn
 
 @dataclass
 class Progress:
-    """Rows of schema HISTORY so far, and the best epoch's number, merit and weights (none before the first)."""
+    """Rows of schema HISTORY so far, and the number and weights of the epoch that is kept (none before the first)."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int | None = None
-    best_merit: tuple[float, float] = (-1.0, 0.0)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     learning_rate: float | None = None  # as found, where it was asked for
 
     def exhausted(self, patience: int) -> bool:
-        """Whether the last ``patience`` epochs were none better than the best."""
+        """Whether each of the last ``patience`` epochs was too bad to be kept."""
         return self.best_epoch is not None and len(self.rows) - 1 - self.best_epoch >= patience
 
 
@@ -40,10 +39,7 @@ class ProgressFile:
             tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
         for number, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        told = {
-            "rows": progress.rows, "best_epoch": progress.best_epoch, "best_merit": progress.best_merit,
-            "learning_rate": progress.learning_rate,
-        }  # fmt: skip
+        told = {"rows": progress.rows, "best_epoch": progress.best_epoch, "learning_rate": progress.learning_rate}
         content = save(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
             metadata={"progress": json.dumps(told)},
@@ -67,7 +63,7 @@ class ProgressFile:
             number, _, key = name.partition(".")
             state.setdefault(int(number), {})[key] = tensor
         best = _below(tensors, "best.") or _below(tensors, "net.")
-        return Progress(**{**told, "best_merit": tuple(told["best_merit"])}, best=best), state
+        return Progress(**told, best=best), state
 
     def remove(self) -> None:
         """Forget it: the training has ended."""

@@ -144,7 +144,8 @@ HISTORY = _schema(
     ("train_loss", F),
     ("valid_loss", F),
     ("valid_balanced_loss", F),  # averaged within each class first
-    ("valid_macro_f1", F),  # what the best epoch is chosen by
+    ("valid_macro_f1", F),  # what the epoch to keep is chosen by
+    ("valid_macro_f1_se", F),  # standard error, by bootstrap over the validation recordings
     ("learning_rate", F),
     ("windows_seen", N),  # since the beginning
     _not_digested("seconds", F),

@@ -1,6 +1,7 @@
 """Scores at recording level, with intervals by bootstrap over groups (subjects)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ WORDS = {"macro_f1": "macro-F1", "auroc": "AUROC", "macc": "MAcc", "brier": "Bri
 
 
 def figures(
-    labels: np.ndarray, answers: np.ndarray, probabilities: np.ndarray, classes: list[str], weights: np.ndarray
+    labels: np.ndarray, answers: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any], weights: np.ndarray
 ) -> pd.DataFrame:
     """The METRICS of one set of answers under several weightings, one row a weighting.
 

@@ -33,7 +33,7 @@ from heartdata.store import Store, table_from_rows
 
 @dataclass(frozen=True)
 class Trained:
-    """The network of the best epoch (by validation macro-F1) and what each epoch gave (schema HISTORY)."""
+    """The network of the epoch that was kept (by validation macro-F1) and what each epoch gave (schema HISTORY)."""
 
     net: nn.Module
     classes: tuple[str, ...]

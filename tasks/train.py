@@ -18,7 +18,7 @@ from tasks.progress import track
 from tasks.registry import connect
 from tasks.stage import NOT_DIGESTED, fingerprint, stage
 
-VERSION = "3"  # raise when the same inputs train another network
+VERSION = "4"  # raise when the same inputs train another network
 CALIBRATE_VERSION = "1"
 HEARD_FOLDER = "heard"  # of a run in MLflow
 
@@ -158,7 +158,7 @@ def train(
             dataset_version=manifest.digest,
             init=initial.kind,
         )
-        advance(total, total, f"best epoch {trained.best_epoch + 1} of {trained.history.num_rows}")
+        advance(total, total, f"kept epoch {trained.best_epoch + 1} of {trained.history.num_rows}")
         result = TrainedModel(
             weights=store.write_bytes("models", ".safetensors", weights_bytes(trained.net)),
             config=_keep_config(model, store),

@@ -9,6 +9,7 @@ import torch
 from helpers import beats, tone
 
 from heartdata import callbacks, training
+from heartdata.callbacks import as_good_as_the_best, standard_error
 from heartdata.config import ModelConfig, TrainingConfig
 from heartdata.errors import BadAudio, ConfigError, HeartbeatError
 from heartdata.model import build_net, load_net, read_weights, start_from, weights_bytes
@@ -77,18 +78,36 @@ def test_given_weights_are_started_from_and_frozen_first(data):
     assert trained.net.fc.out_features == 2
 
 
-def test_the_best_epoch_is_kept(data):
+def test_the_last_epoch_as_good_as_the_best_is_kept(data):
     manifest, store = data
     trained = training.train(manifest, None, CONFIG.model_copy(update={"epochs": 3}), store)
     rows = trained.history.to_pylist()
-    merits = [(row["valid_macro_f1"], -row["valid_balanced_loss"]) for row in rows]
-    assert trained.best_epoch == merits.index(max(merits))
+    best = max(rows, key=lambda row: row["valid_macro_f1"])
+    good = [r["epoch"] for r in rows if r["valid_macro_f1"] >= best["valid_macro_f1"] - best["valid_macro_f1_se"]]
+    assert trained.best_epoch == good[-1]
 
 
-def test_training_stops_when_nothing_gets_better(data):
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [([0.5, 0.41], True), ([0.5, 0.39], False), ([0.5, 0.7, 0.61], True), ([0.7, 0.5, 0.59], False), ([0.5], True)],
+)
+def test_as_good_as_the_best_is_within_one_standard_error(scores: list[float], kept: bool):
+    assert as_good_as_the_best([{"valid_macro_f1": s, "valid_macro_f1_se": 0.1} for s in scores]) is kept
+
+
+def test_the_standard_error_falls_with_the_root_of_the_recordings():
+    few = standard_error(np.tile([[0.9, 0.1], [0.1, 0.9]], (20, 1)), np.tile([0, 1, 1, 1], 10))
+    many = standard_error(np.tile([[0.9, 0.1], [0.1, 0.9]], (320, 1)), np.tile([0, 1, 1, 1], 160))
+    assert few / many == pytest.approx(4, rel=0.2)
+    assert standard_error(np.eye(2), np.array([0, 1])) == 0  # all right, however drawn
+
+
+def test_training_stops_when_it_gets_worse(data):
     manifest, store = data
-    hopeless = CONFIG.model_copy(update={"epochs": 8, "patience": 1, "learning_rate": 1e-9, "weight_decay": 0.0})
-    assert training.train(manifest, None, hopeless, store).history.num_rows < 8
+    other = manifest["label"].map({"high": "low", "low": "high"})
+    wrong = manifest.assign(label=manifest["label"].where(manifest["part"] != "valid", other))
+    short = CONFIG.model_copy(update={"epochs": 12, "patience": 1})
+    assert training.train(wrong, None, short, store).history.num_rows < 12
 
 
 def test_a_loss_that_is_no_number_stops_with_a_sentence(data):
