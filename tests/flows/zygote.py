@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -40,8 +41,8 @@ class Zygote:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a run is over; its parent does not wait for it, so it stays as a zombie."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    """Whether a run is over; nothing is left of one that is."""
+    return not Path(f"/proc/{pid}").exists()
 
 
 def wait(pid: int, seconds: float) -> bool:
@@ -63,9 +64,11 @@ def main() -> None:
 
     import flows.pipeline
 
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who has ended is gone, as if nobody had started it
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             try:
                 asked = json.loads(line)
                 getattr(flows.pipeline, asked["flow"])(RunConfig.model_validate(asked["config"]))
