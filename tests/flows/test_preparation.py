@@ -65,15 +65,16 @@ def test_killed_at_random_moments_it_ends_as_if_undisturbed(zygote: Zygote, undi
             pid, files = zygote.start(config), draw.randrange(full)
             while not has_ended(pid) and count(store) < files:
                 time.sleep(0.002)
-            killed_at_work += not wait(pid, draw.uniform(0, 0.1))
-            os.kill(pid, signal.SIGKILL)
-            assert wait(pid, ENDS_S)
+            if not wait(pid, draw.uniform(0, 0.1)):
+                killed_at_work += 1
+                os.kill(pid, signal.SIGKILL)
+                assert wait(pid, ENDS_S)
         before = finished(store)
         assert wait(zygote.start(config), ENDS_S)
         full = full or count(store)
         assert contents(store) == undisturbed, zygote.log.read_text()[-2000:]
         assert {p: p.stat().st_mtime_ns for p in before} == before
-    assert killed_at_work >= kills / 2
+    assert killed_at_work > kills / 2
 
 
 def test_two_runs_at_once_over_one_store(zygote: Zygote, undisturbed, tmp_path: Path):
