@@ -54,6 +54,10 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         from prefect import serve
 
         deployment = nightly_deployment(config)
+        if ended := end_interrupted(deployment.name):
+            console.print(
+                f"Runs that were interrupted when `heartbeat up` last stopped, now marked as crashed: {ended}"
+            )
         console.print(f"Prefect UI   http://{HOST}:{prefect_port}")
         console.print(f"Prefect API  {os.environ['PREFECT_API_URL']}")
         console.print(f"MLflow UI    http://{HOST}:{mlflow_port}")
@@ -63,6 +67,29 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         console.print("Ctrl-C stops all.")
         serve(deployment, pause_on_shutdown=False, print_starting_message=False, limit=1)
     console.print("Stopped.")
+
+
+def end_interrupted(name: str) -> int:
+    """Mark runs of a served deployment that are still called running as crashed; returns how many there were.
+
+    To be called before anything is served: whoever ran them has ended. Else they would hold the deployment's only slot
+    for ever (the server forgets its leases when it ends), and every later run would be cancelled.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Crashed
+
+    unfinished = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": unfinished}}}),
+            deployment_filter=DeploymentFilter.model_validate({"name": {"any_": [name]}}),
+        )
+        served = [run for run in runs if run.work_pool_name is None]  # workers of a pool live on without us
+        for run in served:
+            client.set_flow_run_state(run.id, Crashed(message="heartbeat up was stopped during this run"))
+    return len(served)
 
 
 def with_links_to(ui_url: str, config: RunConfig) -> RunConfig:

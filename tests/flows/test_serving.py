@@ -1,5 +1,6 @@
 """`heartbeat up`: servers answer, the nightly run stands on the server, Ctrl-C stops all; and the work-pool way."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -31,18 +32,17 @@ def wait_until(condition, what: str):
 
 def scheduled_runs(api: str) -> list[dict]:
     wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-    return httpx.post(f"{api}/flow_runs/filter", json=wanted).json()
+    return httpx.post(f"{api}/flow_runs/filter", json=wanted, timeout=TIMEOUT_S).json()
 
 
 def deployment(api: str) -> dict | None:
-    found = httpx.get(f"{api}/deployments/name/heartbeat/full-pipeline")
+    found = httpx.get(f"{api}/deployments/name/heartbeat/full-pipeline", timeout=TIMEOUT_S)
     return found.json() if found.status_code == 200 else None
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
+@contextlib.contextmanager
+def serving(store: Path):
     """`heartbeat up` on free ports; gives the process, the API's address, MLflow's address and the environment."""
-    store = tmp_path_factory.mktemp("served")
     prefect_port, mlflow_port = free_port(), free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     log = (store / "up.log").open("ab")
@@ -62,6 +62,12 @@ def served(tmp_path_factory):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("served")) as up_and_running:
+        yield up_and_running
 
 
 def test_nightly_runs_stand_on_the_server(served):
@@ -141,3 +147,26 @@ def test_ctrl_c_stops_all(served):
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
     assert all(port_is_free(int(url.split(":")[2].split("/")[0])) for url in (api, mlflow))
+
+
+@pytest.mark.slow
+def test_a_run_that_was_interrupted_does_not_block_the_next(tmp_path: Path):
+    def state_of(api: str, run: str, state: str) -> str:
+        url, asked = f"{api}/flow_runs/{run}/set_state", {"state": {"type": state}}
+        return httpx.post(url, json=asked, timeout=TIMEOUT_S).json()["state"]["type"]
+
+    def new_run(api: str) -> str:
+        later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2999-01-01T00:00:00Z"}}
+        url = f"{api}/deployments/{deployment(api)['id']}/create_flow_run"
+        return httpx.post(url, json={"state": later}, timeout=TIMEOUT_S).json()["id"]
+
+    def now(api: str, run: str) -> str:
+        return httpx.get(f"{api}/flow_runs/{run}", timeout=TIMEOUT_S).json()["state"]["type"]
+
+    with serving(tmp_path) as (_, api, _, _):
+        interrupted = new_run(api)
+        assert state_of(api, interrupted, "PENDING") == "PENDING"  # from here on a run has its slot
+        assert state_of(api, new_run(api), "PENDING") == "CANCELLED"  # one at a time
+    with serving(tmp_path) as (_, api, _, _):
+        wait_until(lambda: now(api, interrupted) == "CRASHED", "the end of the run that was interrupted")
+        assert state_of(api, new_run(api), "PENDING") == "PENDING"
