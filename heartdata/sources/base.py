@@ -90,9 +90,13 @@ def audio_files(folder: Path) -> list[Path]:
                     continue
                 seen.add(real)
                 links += [path for name in folders if (path := Path(here, name)).is_symlink()]
-                found += [Path(here, name) for name in names if not name.startswith(".")]
+                found += [Path(here, name) for name in names if _is_audio(name)]
         starts = sorted(links)
-    return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES)
+    return sorted(found)
+
+
+def _is_audio(name: str) -> bool:
+    return name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
 
 
 def with_unique_ids(rows: Sequence[Listed]) -> list[Listed]:
@@ -102,6 +106,8 @@ def with_unique_ids(rows: Sequence[Listed]) -> list[Listed]:
         same[row.recording_id].append(i)
     unique = list(rows)
     for recording_id, places in same.items():
+        if len(places) == 1:
+            continue
         places.sort(key=lambda i: _content(rows[i]))
         for number, i in enumerate(places[1:], 2):
             unique[i] = replace(rows[i], recording_id=f"{recording_id}#{number}")

@@ -54,8 +54,9 @@ def read_names(pattern: str, names: list[str]) -> tuple[list[dict[str, str]], li
 
 def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]]:
     """Every recording below ``root`` with what its path tells, and remarks. Raises `SourceError` when that is nothing."""
-    paths = [path.relative_to(root) for path in audio_files(root)]
-    names = [path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)]
+    above = f"{root.as_posix().rstrip('/')}/"
+    below = [path.as_posix().removeprefix(above) for path in audio_files(root)]
+    names = [name for name in below if "/." not in f"/{name}"]
     if not names:
         raise SourceError(f"{root} is a folder that holds no recordings: {_ways(root)}")
     if pattern is not None:

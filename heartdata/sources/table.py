@@ -64,9 +64,8 @@ class TableSource(FolderSource):
         rows = [self._listed(named, labels, subjects, entry) for entry in entries]
         notes = [*_respelled("Labels", labels), *_respelled("Subjects", subjects), *notes]
         notes += [*_zeros(set(subjects.values())), *self._absent(entries), *_otherwise(root, entries, rows)]
-        listed = {row.path.resolve() for row in rows if isinstance(row.path, Path)}
-        beside = [path for path in files if path.resolve() not in listed]
-        if beside:
+        listed = {row.path.resolve() for row in rows if isinstance(row.path, Path)} if files else set()
+        if beside := [path for path in files if path.resolve() not in listed]:
             notes.append(
                 f"{len(beside)} audio files below {root} stand in no row of the table and were left out: {beside[0].name}, ..."
             )
@@ -255,8 +254,8 @@ def _file(named: NamedFiles, name: str) -> tuple[Path | str | None, str | None]:
         return name, None
     slashed = name.replace("\\", "/")
     try:
-        for path in (named.root / name, named.root / slashed):
-            if path.is_file():
+        for spelled in dict.fromkeys((name, slashed)):
+            if (path := named.root / spelled).is_file():
                 return path, None
     except OSError as error:  # a name too long for the file system, a folder that is closed to us
         return None, f"the path cannot be read: {error}"
@@ -274,6 +273,7 @@ def _file(named: NamedFiles, name: str) -> tuple[Path | str | None, str | None]:
 def _otherwise(root: Path, entries: list[Entry], rows: list[Listed]) -> list[str]:
     """A note on the files that the table calls otherwise than they are called on the disk."""
     pairs = ((e.name, r.path) for e, r in zip(entries, rows, strict=True) if isinstance(r.path, Path))
+    pairs = ((name, path) for name, path in pairs if str(path) != f"{root}/{name}")  # the quick look
     others = [(name, path) for name, path in pairs if path not in (root / name, root / name.replace("\\", "/"))]
     if not others:
         return []
