@@ -72,8 +72,9 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
 def end_interrupted(name: str) -> int:
     """Mark runs of a served deployment that are still called running as crashed; returns how many there were.
 
-    To be called before anything is served: whoever ran them has ended. Else they would hold the deployment's only slot
-    for ever (the server forgets its leases when it ends), and every later run would be cancelled.
+    To be called before anything is served: who ran them has ended, or was orphaned by a kill (two runs over one store do
+    each other no harm). Else they would hold the deployment's only slot for ever, as the server forgets its leases when
+    it ends, and every later run would be cancelled.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter

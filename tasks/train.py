@@ -121,11 +121,14 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
 @stage("heard", heard_sounds.VERSION)
 def heard(manifest: Artifact, facts: Artifact, initial: InitialWeights, threshold: float, store: Store) -> Artifact:
     """The sounds that a model trained on ``manifest`` from ``initial`` hears; refused where a test sound is one."""
-    rows, measured = store.read_frame(manifest, MANIFEST), store.read_frame(facts, FACTS)
-    before = store.read_table(initial.heard, HEARD) if initial.heard else None
-    if before is not None:
-        heard_sounds.refuse_heard(rows, measured, before, initial.kind, threshold)
-    return store.write_table("heard", heard_sounds.heard_by(rows, measured, before), HEARD)
+    with track("heard") as advance:
+        rows, measured = store.read_frame(manifest, MANIFEST), store.read_frame(facts, FACTS)
+        before = store.read_table(initial.heard, HEARD) if initial.heard else None
+        if before is not None:
+            heard_sounds.refuse_heard(rows, measured, before, initial.kind, threshold)
+        sounds = heard_sounds.heard_by(rows, measured, before)
+        advance(1, 1, f"{sounds.num_rows} sounds that no later test may hold")
+        return store.write_table("heard", sounds, HEARD)
 
 
 @stage("train", VERSION, timeout_s=24 * 3600)
@@ -188,6 +191,7 @@ def calibrate(manifest: Artifact, model: TrainedModel, config: AnswersConfig, st
         rows = table[table["part"] == "valid"].reset_index(drop=True)
         predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
         found = calibrated(probabilities_of(predictor, rows, store), rows, list(model.classes), config)
-        advance(1, 1, f"temperature {found.temperature:.2f}, unsure below {found.unsure_below:.2f}")
+        unsure = f"unsure below {found.unsure_below:.2f}" if found.unsure_below else "no answer is unsure"
+        advance(1, 1, f"temperature {found.temperature:.2f}, {unsure}")
         kept = _keep_config(predictor.config.model_copy(update={"calibration": found}), store)
         return model.model_copy(update={"config": kept})
