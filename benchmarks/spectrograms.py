@@ -174,6 +174,23 @@ def ways(data: Path | None, scratch: Path) -> list[dict[str, object]]:
     return [*rows, {"way": f"workers' start: {started_s:.1f} s once", "ms a recording": "", "times ours": ""}]
 
 
+def without_prefect(recordings: Any, splits: Any, store: Any) -> None:
+    """What the stage does, by the same functions in as many threads: the look for what stands, the shards, the table."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from heartdata.schemas import SPLITS
+    from heartdata.spectrograms import SpectrogramConfig
+    from tasks.measure import file_shards
+    from tasks.spectrograms import find_spectrograms, gather_spectrograms, spectrogram_shard
+
+    config = SpectrogramConfig()
+    shards = file_shards(recordings, store, set(store.read_table(splits, SPLITS).column("sha256").to_pylist()))
+    assert not any(find_spectrograms.fn(shards, config, store))
+    with ThreadPoolExecutor(JOBS) as threads:
+        made = list(threads.map(lambda shard: spectrogram_shard.fn(shard, config, store), shards))
+    gather_spectrograms.fn(made, made, 1.0, store)
+
+
 def through_prefect(recordings: list[int], scratch: Path) -> list[dict[str, object]]:
     """The stage as a flow on a running server, and the same work without Prefect."""
     import resource
@@ -183,6 +200,7 @@ def through_prefect(recordings: list[int], scratch: Path) -> list[dict[str, obje
 
     from heartdata.config import EngineConfig
     from heartdata.schemas import RECORDINGS, SPLITS
+    from heartdata.shards import shard_count
     from heartdata.spectrograms import SpectrogramConfig
     from heartdata.store import Store, sha256_file, table_from_rows
     from heartdata.workers import Workers
@@ -205,17 +223,18 @@ def through_prefect(recordings: list[int], scratch: Path) -> list[dict[str, obje
         few = Store(scratch / "s0").open()
         stage(*listed(make_recordings(scratch / "few", range(600)), few), few)
         for number in recordings:
-            files, store = make_recordings(scratch / str(number), range(number)), Store(scratch / f"p{number}").open()
-            shards, tables = sharded(files), listed(files, store)
-            with Workers() as workers:
-                render(shards, scratch / f"w{number}", workers)
-                shutil.rmtree(scratch / f"w{number}")
-                direct_s = timed(render, shards, scratch / f"d{number}", workers)[0]
-            shutil.rmtree(scratch / f"d{number}")
-            flow_s = stage(*tables, store)
+            files = make_recordings(scratch / str(number), range(number))
+            direct_s = []
+            for name in ("warm", "direct"):
+                store = Store(scratch / name).open()
+                with Workers():
+                    direct_s.append(timed(without_prefect, *listed(files, store), store)[0])
+                shutil.rmtree(scratch / name)
+            store = Store(scratch / f"p{number}").open()
+            flow_s = stage(*listed(files, store), store)
             rows.append({
-                "recordings": number, "tasks": len(shards), "without Prefect s": f"{direct_s:.1f}",
-                "stage s": f"{flow_s:.1f}", "Prefect's share": f"{flow_s / direct_s - 1:+.0%}",
+                "recordings": number, "tasks": shard_count(number), "without Prefect s": f"{direct_s[-1]:.1f}",
+                "stage s": f"{flow_s:.1f}", "Prefect's share": f"{flow_s / direct_s[-1] - 1:+.0%}",
                 "recordings a second": f"{number / flow_s:.0f}",
                 "parent's peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             })  # fmt: skip
