@@ -147,15 +147,22 @@ def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[F
     """Every fold of every seed and arm; ``accepted`` (schema ACCEPTED) says which collections there are."""
     if study.protocol == "leave_one_out":
         in_use = accepted[accepted["label"].notna()]
+        if split.collections is not None:
+            in_use = in_use[in_use["collection"].isin(split.collections)]
         held_out = [name for name in sorted(in_use["collection"].unique()) if _scorable(in_use, name)]
         if len(held_out) < 2:
             raise DataRefused(f"the study {study.name} holds out one database after another: it needs two or more")
         ways = {name: {"strategy": "leave_one_source_out", "held_out": name} for name in held_out}
     else:
         ways = {str(i): {"strategy": "k_fold", "folds": study.folds, "fold": i} for i in range(study.folds)}
-    common = {"collections": split.collections, "valid_fraction": split.valid_fraction}
+    common = split.model_dump(include={"collections", "valid_fraction", "attempts"})
     return [
-        Fold(arm=arm, seed=seed, name=name, split=SplitConfig.model_validate({**common, **way, "seed": seed}))
+        Fold(
+            arm=arm,
+            seed=seed,
+            name=name,
+            split=SplitConfig.model_validate({**common, **way, "seed": split.seed + seed}),
+        )
         for arm in study.arms
         for seed in study.seeds
         for name, way in ways.items()

@@ -1,28 +1,40 @@
 """What came of a study, as one page of Markdown for people and for `docs/results/`."""
 
+import json
 import math
+import shlex
 from collections.abc import Sequence
 
 import pandas as pd
 
-from heartdata.config import RunConfig
+from heartdata.config import RunConfig, study_config
 from heartdata.markdown import table
 from heartdata.scores import in_words
+from heartdata.settings import flat
 from heartdata.studies import Study
 
 FIRST = ("macro_f1", "balanced_accuracy", "auroc")
+NOT_TYPED = {"store", "engine", "registry"}  # change no figure
 
 
-def study_page(study: Study, run: RunConfig, figures: pd.DataFrame, pictures: Sequence[str] = ()) -> str:
-    """``figures``: rows of schema STUDY_FIGURES; ``pictures``: names of PNGs that lie beside the page."""
+def study_page(
+    study: Study, run: RunConfig, figures: pd.DataFrame, pictures: Sequence[str] = (), warning: str = ""
+) -> str:
+    """``figures``: rows of schema STUDY_FIGURES; ``pictures``: names of PNGs that lie beside the page; ``warning``: of
+    what the weights started from.
+    """
     sections = [f"# {study.title}", f"Made by `heartbeat study {study.name}{_typed(study, run)}`."]
     repeated = len(study.seeds)
-    held = "each database held out in turn" if study.protocol == "leave_one_out" else f"{study.folds} folds"
+    held_out = study.protocol == "leave_one_out"
+    held = "each database held out in turn" if held_out else f"{study.folds} folds"
+    fitted_to = "for the validation part of the same fold" if held_out else "in the other folds"
     sections.append(
         f"{held.capitalize()}, {repeated} seed{'s' * (repeated > 1)}. Values are means over seeds ± their deviation; in "
         "brackets 95 % intervals by bootstrap over subjects (recordings where no subject is known). Temperature, "
-        "operating point and the bound of unsure answers are fitted to the answers in the other folds."
+        f"operating point and the bound of unsure answers are fitted to the answers {fitted_to}."
     )
+    if warning:
+        sections.append(f"**{warning}.**")
     if study.beat is not None:
         sections.append(f"Prior best under such a protocol: {in_words(study.metric)} {study.beat:.3f}.")
     if study.note:
@@ -40,8 +52,12 @@ def study_page(study: Study, run: RunConfig, figures: pd.DataFrame, pictures: Se
 
 
 def _typed(study: Study, run: RunConfig) -> str:
-    seeds = f" --seeds {len(study.seeds)}"
-    return f" --data FOLDER{seeds} --set training.init={run.training.init}"
+    """The options that give these figures: the seeds, and every setting that is not the study's own."""
+    ours = flat(run.model_dump(mode="json", exclude=NOT_TYPED))
+    usual = flat(study_config(study.name, ours["source.data"]).run.model_dump(mode="json", exclude=NOT_TYPED))
+    changed = {key: value for key, value in ours.items() if key not in usual or usual[key] != value}
+    told = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changed.items()]
+    return f" --data FOLDER --seeds {len(study.seeds)}" + "".join(f" --set {shlex.quote(text)}" for text in told)
 
 
 def first_metrics(study: Study) -> list[str]:

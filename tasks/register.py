@@ -18,6 +18,7 @@ from heartdata.audio import read_bytes
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.schemas import FIGURES, HISTORY, MANIFEST, RECORDINGS, predictions_schema
+from heartdata.settings import flat
 from heartdata.store import Artifact, Store, sha256_json
 from tasks.evaluate import Evaluation
 from tasks.progress import track
@@ -72,7 +73,7 @@ def register(
         version = _finished_version(client, name, key)
         if version is None:
             experiment = experiment_of(client, config.registry, store)
-            _end_killed_runs(client, experiment, key)
+            end_killed_runs(client, experiment, key)
             version = _log_run(client, experiment, key, recordings, manifest, heard, model, evaluation, config, store)
         for alias in {ALIAS, *config.registry.aliases}:
             client.set_registered_model_alias(name, alias, version.version)
@@ -91,12 +92,17 @@ def _finished_version(client: Any, name: str, key: str) -> Any | None:
     return next((v for v in found if v.tags.get(KEY_TAG) == key), None)
 
 
-def _end_killed_runs(client: Any, experiment: str, key: str) -> None:
-    """Mark the runs of this model that a killed process of this machine left open, so that nobody waits for them."""
+def end_killed_runs(client: Any, experiment: str, key: str) -> None:
+    """Mark the runs for ``key`` that a killed process of this machine left open, so that nobody waits for them."""
     for run in client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'RUNNING'"):
         host, _, process = run.data.tags.get(PROCESS_TAG, "").rpartition(":")
         if host == gethostname() and (int(process) == os.getpid() or not _alive(int(process))):
             client.set_terminated(run.info.run_id, "KILLED")
+
+
+def process_tag() -> dict[str, str]:
+    """Which process a run is of, for `end_killed_runs`."""
+    return {PROCESS_TAG: f"{gethostname()}:{os.getpid()}"}
 
 
 def _alive(process: int) -> bool:
@@ -206,7 +212,7 @@ def _tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dict[st
         "init": model.init,
         "precision": model.precision,
         "source": config.source.name,
-        PROCESS_TAG: f"{gethostname()}:{os.getpid()}",
+        **process_tag(),
         "heartbeat_version": installed("heartbeat"),
     }
     context = FlowRunContext.get()
@@ -274,14 +280,6 @@ def _check_served(uri: str, model: TrainedModel, evaluation: Evaluation, recordi
                 f"the logged model answers {served[name]:.4f} for {name} of {first['recording_id']}, "
                 f"evaluation had {first[name]:.4f}: it was not registered"
             )
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings to dotted parameter names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
 
 
 def finite(metrics: dict[str, float]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from prefect import task
@@ -17,11 +18,13 @@ from tasks.progress import track
 from tasks.stage import is_transient, stage
 from tasks.train import TrainedModel
 
-SCORE_VERSION = "2"  # raise when the same fold gets other answers
+SCORE_VERSION = "3"  # raise when the same fold gets other answers
 
 
 class FoldResult(BaseModel):
-    """What one fold gave: the answers of the network and of the baselines (schema `study_schema`)."""
+    """What one fold gave (schema `study_schema`): the answers of the network and of the baselines for the test part,
+    and ``validation``, those of the network for the validation part.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,10 +32,11 @@ class FoldResult(BaseModel):
     manifest: Artifact
     model: TrainedModel
     predictions: Artifact
+    validation: Artifact
 
 
 class StudyResult(BaseModel):
-    """All answers (`study_schema`), figures (STUDY_FIGURES), and PNGs by name."""
+    """All answers (`study_schema`), figures (STUDY_FIGURES), PNGs by name, and a warning of the weights started from."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,6 +45,7 @@ class StudyResult(BaseModel):
     predictions: Artifact
     figures: Artifact
     pictures: dict[str, Artifact]
+    warning: str = ""
 
 
 @task(name="folds", cache_policy=NO_CACHE)
@@ -63,31 +68,45 @@ def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: 
     """The answers for the fold's test part: the network's own probabilities, and the baselines beside it."""
     from heartdata import baselines
     from heartdata.predictor import Predictor, probabilities_of
-    from heartdata.scores import prediction_rows
 
     table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
     predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
     hop_s = predictor.config.spectrogram.hop_s
-    test = table[table["part"] == "test"].reset_index(drop=True)
+    valid, test = (table[table["part"] == part].reset_index(drop=True) for part in ("valid", "test"))
     found = {
         "resnet34": probabilities_of(predictor, test, store),
         "simple features": baselines.classical_baseline(table, classes, hop_s, store, fold.seed),
         "metadata only": baselines.metadata_baseline(table, classes, fold.seed),
         "majority class": baselines.majority_baseline(table, classes),
     }
-    told = test[["recording_id", "subject", "collection"]]
     known = _told_by_source(store.read_frame(recordings, RECORDINGS))
+    return FoldResult(
+        fold=fold,
+        manifest=manifest,
+        model=model,
+        predictions=_answers(fold, test, found, classes, known, store),
+        validation=_answers(
+            fold, valid, {"resnet34": probabilities_of(predictor, valid, store)}, classes, known, store
+        ),
+    )
+
+
+def _answers(
+    fold: Fold, of: pd.DataFrame, found: dict[str, np.ndarray], classes: list[str], known: pd.DataFrame, store: Store
+) -> Artifact:
+    """Schema `study_schema`: what each model of ``found`` says of the manifest's rows ``of``."""
+    from heartdata.scores import prediction_rows
+
+    told = of[["recording_id", "subject", "collection"]]
     rows = [
-        prediction_rows(test, probabilities, classes).merge(told, on="recording_id").assign(model=name)
+        prediction_rows(of, probabilities, classes).merge(told, on="recording_id").assign(model=name)
         for name, probabilities in found.items()
     ]
     answered = pd.concat(rows, ignore_index=True).assign(arm=fold.arm, seed=fold.seed, fold=fold.name)
     answered = answered.join(known, on="recording_id")
     schema = study_schema(classes)
     content = pa.Table.from_pandas(answered[schema.names], schema=schema, preserve_index=False)
-    return FoldResult(
-        fold=fold, manifest=manifest, model=model, predictions=store.write_table("folds", content, schema)
-    )
+    return store.write_table("folds", content, schema)
 
 
 def _told_by_source(recordings: pd.DataFrame) -> pd.DataFrame:
@@ -108,12 +127,8 @@ def results(
 
     with track("results") as advance:
         classes = sorted({name for fold in folds for name in fold.model.classes})
-        rows = pd.concat(
-            [store.read_table(f.predictions, study_schema(list(f.model.classes))).to_pandas() for f in folds],
-            ignore_index=True,
-        )
-        rows[[f"p_{c}" for c in classes]] = rows[[f"p_{c}" for c in classes]].fillna(0.0)
-        rows = with_calibrated(rows, classes, answers, study.scoring)
+        test, valid = (_together(folds, part, classes, store) for part in ("predictions", "validation"))
+        rows = with_calibrated(test, valid, classes, answers, study)
         figures = study_figures(rows, study, classes, evaluation.bootstrap, evaluation.seed)
         schema = study_schema(classes)
         advance(1, 1, f"{len(folds)} folds")
@@ -129,7 +144,15 @@ def results(
                 STUDY_FIGURES,
             ),
             pictures=_pictures(study, rows, figures, classes, store),
+            warning=folds[0].model.note,
         )
+
+
+def _together(folds: list[FoldResult], part: str, classes: list[str], store: Store) -> pd.DataFrame:
+    """One of the tables of all folds; a class that a fold's network has never met gets the probability 0."""
+    tables = [store.read_table(getattr(f, part), study_schema(list(f.model.classes))).to_pandas() for f in folds]
+    rows, names = pd.concat(tables, ignore_index=True), [f"p_{c}" for c in classes]
+    return rows.assign(**rows.reindex(columns=names).fillna(0.0))
 
 
 def _pictures(

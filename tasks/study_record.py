@@ -11,10 +11,11 @@ from prefect.cache_policies import NO_CACHE
 from heartdata.config import StudyConfig
 from heartdata.schemas import HISTORY, STUDY_FIGURES, study_schema
 from heartdata.scores import figures
+from heartdata.settings import flat
 from heartdata.store import Store, atomic_write
 from heartdata.study_page import study_page
 from tasks.progress import track
-from tasks.register import KEY_TAG, experiment_of, finite, flat, metric_name
+from tasks.register import KEY_TAG, end_killed_runs, experiment_of, finite, metric_name, process_tag
 from tasks.registry import connect
 from tasks.stage import is_transient
 from tasks.study import FoldResult, StudyResult
@@ -27,7 +28,9 @@ def record(result: StudyResult, folds: list[FoldResult], config: StudyConfig, st
     """Write the study's files to ``latest/``, its runs to MLflow (once for the same figures); returns the run's id."""
     with track("record") as advance:
         _publish(result, config, store)
-        page = study_page(result.study, config.run, store.read_frame(result.figures, STUDY_FIGURES))
+        page = study_page(
+            result.study, config.run, store.read_frame(result.figures, STUDY_FIGURES), warning=result.warning
+        )
         create_markdown_artifact(page, key=f"study-{result.study.name}", description=result.study.title)
         client = connect(config.run.registry, store)
         experiment = experiment_of(client, config.run.registry, store)
@@ -45,7 +48,8 @@ def _publish(result: StudyResult, config: StudyConfig, store: Store) -> None:
     files = {"predictions.parquet": result.predictions, "figures.parquet": result.figures}
     files |= {f"{name}.png": picture for name, picture in result.pictures.items()}
     contents = {name: store.local(artifact.name).read_bytes() for name, artifact in files.items()}
-    contents["README.md"] = study_page(result.study, config.run, reached, list(result.pictures)).encode()
+    page = study_page(result.study, config.run, reached, list(result.pictures), result.warning)
+    contents["README.md"] = page.encode()
     for name, content in contents.items():
         with atomic_write(store.workpath(f"{folder}/{name}")) as file:
             file.write(content)
@@ -59,8 +63,10 @@ def _log(
     import mlflow
 
     reached = store.read_frame(result.figures, STUDY_FIGURES)
-    name = f"study {result.study.name}"
-    with mlflow.start_run(experiment_id=experiment, run_name=name, description=result.study.title) as parent:
+    end_killed_runs(client, experiment, key)
+    name, tags = f"study {result.study.name}", {KEY_TAG: key, **process_tag(), "warning": result.warning or "none"}
+    about = result.study.title
+    with mlflow.start_run(experiment_id=experiment, run_name=name, description=about, tags=tags) as parent:
         mlflow.log_params(flat(config.model_dump(mode="json")))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         values = {metric_name(f"{row.arm}.{row.model}.{row.metric}"): row.value for row in reached.itertuples()}
@@ -68,7 +74,6 @@ def _log(
         mlflow.log_artifacts(str(store.workpath(f"latest/study-{result.study.name}")), "results")
         for fold in folds:
             _log_fold(client, experiment, parent.info.run_id, fold, config, store)
-        mlflow.set_tag(KEY_TAG, key)
     return parent.info.run_id
 
 

@@ -21,6 +21,7 @@ from tasks.stage import NOT_DIGESTED, fingerprint, stage
 VERSION = "4"  # raise when the same inputs train another network
 CALIBRATE_VERSION = "1"
 HEARD_FOLDER = "heard"  # of a run in MLflow
+UNKNOWN_PAST = "{} does not say what it was trained on: recordings of the test part may be among them"
 
 
 class InitialWeights(BaseModel):
@@ -81,9 +82,10 @@ def _resolved(init: str, registry: RegistryConfig, store: Store) -> InitialWeigh
         connect(registry, store)
         weights, heard = _from_registry(init)
         sounds = store.write_table("heard", heard, HEARD) if heard is not None else None
-        note = "" if heard is not None else f"{init} does not say what it was trained on: its test part may be in it"
+        note = "" if heard is not None else UNKNOWN_PAST.format(init)
         return InitialWeights(kind=init, weights=_keep(weights, store), heard=sounds, note=note)
-    return InitialWeights(kind=init, weights=_keep(read_weights(Path(init).expanduser()), store))
+    weights = read_weights(Path(init).expanduser())
+    return InitialWeights(kind=init, weights=_keep(weights, store), note=UNKNOWN_PAST.format(init))
 
 
 def _keep(weights: dict, store: Store) -> Artifact:

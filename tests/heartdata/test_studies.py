@@ -12,6 +12,8 @@ from heartdata.study_page import study_page
 from heartdata.study_scores import AT_POINT, NETWORK, OR_UNSURE, study_figures, with_calibrated
 
 CLASSES = ["abnormal", "normal"]
+FOLDS = study_named("pascal-b")  # any protocol of folds that is scored by classes
+LODO = study_named("cinc2016-lodo").model_copy(update={"seeds": (0,)})
 
 
 def accepted(collections: str = "ab", labels: tuple[str, ...] = ("normal", "abnormal")) -> pd.DataFrame:
@@ -26,8 +28,8 @@ def answered(scores: dict[str, list[float]], labels: list[str], **columns: objec
         for i, (score, label) in enumerate(zip(of_fold, labels, strict=True)):
             rows.append({
                 "arm": "by subject", "seed": 0, "fold": fold, "model": NETWORK, "recording_id": f"{fold}{i}",
-                "sha256": f"{fold}{i}", "group": f"{fold}{i}", "subject": None, "collection": fold, "noisy": False,
-                "label": label, "answer": "abnormal" if score >= 0.5 else "normal", "p_abnormal": score,
+                "sha256": f"{fold}{i}", "group": f"{fold}{i}", "subject": None, "patient": f"{fold}{i}",
+                "collection": fold, "noisy": False, "label": label, "answer": "abnormal" if score >= 0.5 else "normal", "p_abnormal": score,
                 "p_normal": 1 - score, **columns,
             })  # fmt: skip
     return pd.DataFrame(rows)
@@ -47,6 +49,9 @@ def test_each_database_that_is_there_is_held_out():
     table = pd.concat([accepted("abe"), accepted("x", ("normal",))])
     folds = folds_of(study_named("cinc2016-lodo"), table, SplitConfig())
     assert {f.split.held_out for f in folds} == {"a", "b", "e"}  # x has one label only: nothing can be scored on it
+    chosen = folds_of(study_named("cinc2016-lodo"), table, SplitConfig(collections=("a", "b"), attempts=3, seed=7))
+    assert {f.split.held_out for f in chosen} == {"a", "b"}
+    assert {(f.split.attempts, f.split.seed) for f in chosen} == {(3, 7), (3, 8), (3, 9)}
     with pytest.raises(DataRefused, match="needs two or more"):
         folds_of(study_named("cinc2016-lodo"), accepted("a"), SplitConfig())
 
@@ -76,7 +81,9 @@ def test_an_operating_point_is_fitted_to_the_other_folds_alone():
     labels = ["normal"] * 30 + ["abnormal"] * 30
     low = [0.1] * 30 + [0.4] * 30  # a threshold of a quarter would part them, a half finds nothing
     config = AnswersConfig(temperature=False, operating_point="balanced_accuracy")
-    rows = with_calibrated(answered({"a": low, "b": low}, labels), CLASSES, config, "classes")
+    both = answered({"a": low, "b": low}, labels)
+    of_classes = FOLDS.model_copy(update={"scoring": "classes"})
+    rows = with_calibrated(both, both[:0], CLASSES, config, of_classes)
     at_point = rows[rows["model"] == AT_POINT]
     assert (at_point["answer"] == at_point["label"]).all()
     assert (rows.loc[rows["model"] == NETWORK, "answer"] == "normal").all()
@@ -84,9 +91,52 @@ def test_an_operating_point_is_fitted_to_the_other_folds_alone():
     turned = answered({"a": low, "b": low}, labels)
     of_a = turned["fold"] == "a"
     turned.loc[of_a, "label"] = turned.loc[of_a, "label"].map({"normal": "abnormal", "abnormal": "normal"})
-    again = with_calibrated(turned, CLASSES, config, "classes")
-    answers_of = [t[(t["model"] == AT_POINT) & (t["fold"] == "a")]["answer"].tolist() for t in (rows, again)]
-    assert answers_of[0] == answers_of[1]
+    again = with_calibrated(turned, both[:0], CLASSES, config, of_classes)
+    answers_of = {
+        fold: [t[(t["model"] == AT_POINT) & (t["fold"] == fold)]["answer"].tolist() for t in (rows, again)]
+        for fold in "ab"
+    }
+    assert answers_of["a"][0] == answers_of["a"][1]
+    assert answers_of["b"][0] != answers_of["b"][1]
+
+
+def test_where_a_database_is_held_out_answers_are_fitted_to_the_validation_part_of_its_fold():
+    labels = ["normal"] * 30 + ["abnormal"] * 30
+    low, high = [0.1] * 30 + [0.4] * 30, [0.6] * 30 + [0.9] * 30
+    valid = answered({"a": low, "b": high}, labels)
+    config = AnswersConfig(temperature=False)
+    rows = with_calibrated(answered({"a": low, "b": high}, labels), valid, CLASSES, config, LODO)
+    at_point = rows[rows["model"] == AT_POINT]
+    assert (at_point["answer"] == at_point["label"]).all()  # the other fold's point would answer one class alone
+    turned = with_calibrated(answered({"a": low, "b": high}, labels[::-1]), valid, CLASSES, config, LODO)
+    assert turned[turned["model"] == AT_POINT]["answer"].tolist() == at_point["answer"].tolist()
+
+
+def test_an_operating_point_that_is_asked_for_is_taken():
+    labels = ["normal"] * 400 + ["abnormal"] * 40
+    scores = [0.1] * 300 + [0.32] * 116 + [0.45] * 24
+    both = answered({"a": scores, "b": scores}, labels)
+    study = study_named("cinc2016")
+    told = [
+        with_calibrated(both, both[:0], CLASSES, AnswersConfig(temperature=False, **asked), study)
+        for asked in ({}, {"operating_point": "macro_f1"})
+    ]
+    found = [(t[t["model"] == AT_POINT]["answer"] == "abnormal").sum() for t in told]
+    assert found == [280, 48]  # as many as sensitivity and specificity want; fewer where precision counts
+
+
+def test_the_outcome_of_a_patient_is_answered_at_the_operating_point():
+    labels = ["Normal"] * 30 + ["Abnormal"] * 30
+    low = [0.1] * 30 + [0.4] * 30
+    rows = answered({"a": low, "b": low}, labels).rename(columns={"p_abnormal": "p_Abnormal", "p_normal": "p_Normal"})
+    rows["answer"] = rows["answer"].str.capitalize()
+    twice = pd.concat([rows, rows.assign(recording_id=rows["recording_id"] + "-2")], ignore_index=True)
+    study = study_named("circor2022-outcome").model_copy(update={"seeds": (0,)})
+    told = with_calibrated(twice, twice[:0], ["Abnormal", "Normal"], AnswersConfig(temperature=False), study)
+    figures = study_figures(told, study, ["Abnormal", "Normal"], 20, 0).set_index(["model", "metric"])["value"]
+    assert figures[NETWORK, "balanced_accuracy"] == pytest.approx(0.5)
+    assert figures[AT_POINT, "balanced_accuracy"] == pytest.approx(1.0)
+    assert figures[AT_POINT, "cost_per_patient"] < figures[NETWORK, "cost_per_patient"]
 
 
 def test_figures_are_means_over_databases_and_name_each():
@@ -116,12 +166,48 @@ def test_unsure_answers_are_given_where_the_challenge_knows_them():
     labels = ["normal", "abnormal"] * 20
     scores = [0.05, 0.95] * 15 + [0.55, 0.45] * 5  # the unsure ones are wrong
     config = AnswersConfig(temperature=False, operating_point="none", max_risk=0.05, min_coverage=0.5)
-    rows = with_calibrated(answered({"a": scores, "b": scores}, labels), CLASSES, config, "cinc2016")
+    both = answered({"a": scores, "b": scores}, labels)
+    rows = with_calibrated(both, both[:0], CLASSES, config, study_named("cinc2016"))
     unsure = rows[rows["model"] == OR_UNSURE]
     assert (unsure.loc[unsure["p_abnormal"].between(0.4, 0.6), "answer"] == "unsure").all()
     assert (unsure["answer"] == "unsure").sum() == 20
     figures = study_figures(unsure, study_named("cinc2016"), CLASSES, 20, 0)
     assert set(figures["metric"]) == {"sensitivity", "specificity", "macc"}
+
+
+def test_figures_keep_their_names_whichever_database_has_unsure_answers():
+    labels = ["normal", "normal", "abnormal", "abnormal"]
+    rows = answered({"a": [0.1, 0.2, 0.8, 0.9], "b": [0.9, 0.8, 0.2, 0.1]}, labels)
+    seeds = pd.concat([rows, rows.assign(seed=1)], ignore_index=True).assign(model=OR_UNSURE)
+    seeds.loc[[0, len(rows) + 4], "answer"] = "unsure"  # one of database a, and one of b with the other seed
+    two = LODO.model_copy(update={"seeds": (0, 1)})
+    assert set(study_figures(seeds, two, CLASSES, 20, 0)["metric"]) == {"sensitivity", "specificity", "macc"}
+    ours = seeds.assign(model=NETWORK, answer=np.where(seeds["p_abnormal"] >= 0.5, "abnormal", "normal"))
+    figures = study_figures(ours, two, CLASSES, 20, 0).set_index("metric")["value"]
+    assert (figures["macc a"], figures["macc b"]) == (1.0, 0.0)
+
+
+def test_an_auroc_is_of_each_fold_by_itself():
+    labels = ["normal", "normal", "abnormal", "abnormal"]
+    rows = answered(
+        {"a": [0.1, 0.2, 0.3, 0.4], "b": [0.5, 0.6, 0.7, 0.8]}, labels
+    )  # each parts its own, not the other's
+    study = FOLDS.model_copy(update={"scoring": "classes"})
+    assert study_figures(rows, study, CLASSES, 20, 0).set_index("metric").loc["auroc", "value"] == 1.0
+
+
+def test_an_interval_may_have_no_end():
+    labels = ["normal"] * 30 + ["murmur"] * 10
+    rows = answered({"a": [0.1] * 30 + [0.9] * 9 + [0.1]}, labels)  # many a draw is without the one mistake
+    rows = rows.rename(columns={"p_abnormal": "p_murmur"}).assign(
+        answer=lambda t: np.where(t["p_murmur"] > 0.5, "murmur", "normal")
+    )
+    rows.loc[0, "answer"] = "murmur"
+    study = FOLDS.model_copy(update={"seeds": (0,)})
+    row = study_figures(rows, study, ["murmur", "normal"], 200, 0).set_index("metric")
+    power = row.loc["heart_problem_discriminant_power"]
+    assert np.isfinite(power["value"])
+    assert power["high"] == np.inf
 
 
 def test_the_page_shows_each_model_and_the_prior_best():
@@ -132,3 +218,16 @@ def test_the_page_shows_each_model_and_the_prior_best():
     assert "Prior best under such a protocol: MAcc 0.519" in page
     assert "| resnet34 | 1.000" in page
     assert "![comparison](comparison.png)" in page
+
+
+def test_the_page_names_the_command_with_every_setting_that_differs():
+    run = study_config("pascal-b", "x", None, {"training.flip": False, "split.collections": ["set_a", "set_b"]}).run
+    empty = pd.DataFrame(columns=["arm", "model", "metric", "value", "sd", "low", "high"])
+    page = study_page(study_named("pascal-b"), run, empty, warning="nobody knows")
+    assert (
+        '`heartbeat study pascal-b --data FOLDER --seeds 3 --set \'split.collections=["set_a", "set_b"]\' '
+        "--set training.flip=false`"
+    ) in page
+    assert "**nobody knows.**" in page
+    usual = study_page(study_named("pascal-b"), study_config("pascal-b", "x").run, empty)
+    assert "`heartbeat study pascal-b --data FOLDER --seeds 3`" in usual

@@ -76,6 +76,9 @@ def test_given_weights_are_started_from_and_frozen_first(data):
     trained = training.train(manifest, initial, CONFIG, store, rows.append)
     assert [row["epoch"] for row in rows] == [0, 1, 2]  # one frozen, two after
     assert trained.net.fc.out_features == 2
+    frozen = training.train(manifest, initial, CONFIG.model_copy(update={"epochs": 0}), store).net.state_dict()
+    assert all(torch.equal(frozen[k], initial[k]) for k in frozen if not k.startswith("fc."))
+    assert any(not torch.equal(frozen[k], v) for k, v in trained.net.state_dict().items() if not k.startswith("fc."))
 
 
 def test_the_last_epoch_as_good_as_the_best_is_kept(data):
