@@ -10,7 +10,6 @@ import torch
 from fastai.callback.core import Callback
 from fastai.learner import CancelFitException
 from fastai.torch_core import set_seed
-from sklearn.metrics import f1_score
 
 from heartdata.memory import peak_memory_mb
 from heartdata.model import copied
@@ -137,14 +136,14 @@ class KeepBest(Callback):
     def after_validate(self) -> None:
         progress, epoch = self.progress, len(self.progress.rows)
         probabilities = by_recording(torch.cat(self.answers).numpy(), self.recordings)
-        macro_f1 = float(f1_score(self.labels, probabilities.argmax(1), average="macro"))
+        macro_f1, error = macro_f1_of(probabilities, self.labels)
         row: dict[str, Any] = {
             "epoch": epoch,
             "train_loss": float(np.mean(self.losses)),
             "valid_loss": float(-np.log(chosen(probabilities, self.labels)).mean()),
             "valid_balanced_loss": balanced_loss(probabilities, self.labels),
             "valid_macro_f1": macro_f1,
-            "valid_macro_f1_se": standard_error(probabilities, self.labels),
+            "valid_macro_f1_se": error,
             "learning_rate": float(self.opt.hypers[-1]["lr"]),
             "windows_seen": (progress.rows[-1]["windows_seen"] if progress.rows else 0) + self.seen(),
             "seconds": perf_counter() - self.started,
@@ -174,12 +173,13 @@ def as_good_as_the_best(rows: Sequence[dict[str, Any]]) -> bool:
     return bool(rows[-1]["valid_macro_f1"] >= best["valid_macro_f1"] - best["valid_macro_f1_se"])
 
 
-def standard_error(probabilities: np.ndarray, labels: np.ndarray, draws: int = 200) -> float:
-    """Of the macro-F1, by bootstrap over recordings (always the same draws)."""
+def macro_f1_of(probabilities: np.ndarray, labels: np.ndarray, draws: int = 200) -> tuple[float, float]:
+    """Macro-F1 over the classes that occur, and its standard error by bootstrap over recordings (always the same draws)."""
     count, classes = probabilities.shape
-    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), draws)
-    drawn = figures(labels, probabilities.argmax(1), probabilities, list(range(classes)), weights)
-    return float(drawn["macro_f1"].std())
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), draws)
+    weights = np.vstack([np.ones(count), drawn])
+    values = figures(labels, probabilities.argmax(1), probabilities, list(range(classes)), weights)["macro_f1"]
+    return float(values[0]), float(values[1:].std())
 
 
 def by_recording(probabilities: np.ndarray, recordings: np.ndarray) -> np.ndarray:

@@ -7,13 +7,12 @@ from heartdata.duplicates import near_duplicates
 from heartdata.errors import DataRefused
 from heartdata.schemas import HEARD
 
-VERSION = "1"
+VERSION = "2"
 
 
 def heard_by(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table | None) -> pa.Table:
     """The distinct sounds of parts train and valid (schema HEARD), and those ``before``: what its weights came from."""
-    rows = manifest[manifest["part"] != "test"]
-    sounds = facts.loc[facts["sha256"].isin(rows["sha256"]), HEARD.names]
+    sounds = _sounds(manifest[manifest["part"] != "test"], facts)
     table = pa.Table.from_pandas(sounds, schema=HEARD, preserve_index=False)
     together = pa.concat_tables([table, before] if before is not None else [table]).to_pandas()
     unique = together.drop_duplicates("sha256").sort_values("sha256")
@@ -21,13 +20,13 @@ def heard_by(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table | Non
 
 
 def refuse_heard(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, init: str, threshold: float) -> None:
-    """Raise `DataRefused` when a test recording, a copy or a near-duplicate of it is among ``before`` (schema HEARD).
+    """Raise `DataRefused` when a test recording, a copy or a near-duplicate of it, or any other recording of its
+    subject is among ``before`` (schema HEARD).
 
     ``threshold``: as of `near_duplicates`.
     """
     tested = manifest[manifest["part"] == "test"]
-    sounds = facts.loc[facts["sha256"].isin(tested["sha256"]), HEARD.names]
-    earlier = before.to_pandas()
+    sounds, earlier = _sounds(tested, facts), before.to_pandas()
     same = set(sounds.loc[sounds["samples_sha256"].isin(earlier["samples_sha256"].dropna()), "sha256"])
     same |= set(sounds["sha256"]) & set(earlier["sha256"])
     pairs = near_duplicates(pd.concat([sounds, earlier], ignore_index=True), threshold)
@@ -35,10 +34,28 @@ def refuse_heard(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, 
         ours = {one, other} & set(sounds["sha256"])
         if {one, other} & set(earlier["sha256"]):
             same |= ours
+    same |= set(sounds.loc[sounds["subject"].isin(earlier["subject"].dropna()), "sha256"])
     if same:
         first = tested.loc[tested["sha256"].isin(same), "recording_id"].iloc[0]
         raise DataRefused(
             f"the weights {init} were trained on {len(same)} of the {tested['sha256'].nunique()} recordings of the test "
-            f"part, or on near-duplicates of them, the first being {first!r}: scores would be too high. Use "
+            f"part, or on near-duplicates or other recordings of their subjects, the first being {first!r}: scores would be too high. Use "
             "training.init=random, weights that were trained on other recordings, or split.strategy=hash from the first run on"
         )
+
+
+def of_any_version(table: pa.Table) -> pa.Table:
+    """A table that a model was registered with, in schema HEARD: earlier ones named no subjects."""
+    if "subject" in table.column_names:
+        return table
+    return table.append_column(HEARD.field("subject"), pa.nulls(table.num_rows, pa.string()))
+
+
+def _sounds(rows: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
+    """The distinct sounds of ``rows`` of the manifest, with columns as in schema HEARD. Made subjects are but names."""
+    subject_of = {
+        row.sha256: f"{row.source}/{row.subject}" if isinstance(row.subject, str) and row.source != "demo" else None
+        for row in rows.itertuples()
+    }
+    sounds = facts[facts["sha256"].isin(rows["sha256"])]
+    return sounds.assign(subject=[subject_of[sha256] for sha256 in sounds["sha256"]])[HEARD.names]

@@ -137,7 +137,12 @@ MANIFEST = _schema(
 )
 
 # One row a distinct sound that the weights of a model were trained on, see heartdata.heard.
-HEARD = _schema(("sha256", S), ("samples_sha256", S), ("fingerprint", pa.binary()))
+HEARD = _schema(
+    ("sha256", S),
+    ("samples_sha256", S),
+    ("fingerprint", pa.binary()),
+    ("subject", S),  # source/subject, where one is known
+)
 
 HISTORY = _schema(
     ("epoch", N),

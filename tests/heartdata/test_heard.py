@@ -8,7 +8,7 @@ from helpers import beats
 from heartdata.audio import resample
 from heartdata.duplicates import RATE_HZ, fingerprint
 from heartdata.errors import DataRefused
-from heartdata.heard import heard_by, refuse_heard
+from heartdata.heard import heard_by, of_any_version, refuse_heard
 
 
 def sounds(**seeds: int) -> pd.DataFrame:
@@ -20,8 +20,9 @@ def sounds(**seeds: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def manifest(**parts: str) -> pd.DataFrame:
-    rows = [{"recording_id": f"{name}.wav", "sha256": name, "part": part} for name, part in parts.items()]
+def manifest(subject: str | None = None, source: str = "table", **parts: str) -> pd.DataFrame:
+    common = {"subject": subject, "source": source}
+    rows = [{"recording_id": f"{name}.wav", "sha256": name, "part": part, **common} for name, part in parts.items()]
     return pd.DataFrame(rows)
 
 
@@ -55,3 +56,22 @@ def test_nothing_heard_before_refuses_nothing():
     facts = sounds(a=1)
     refuse_heard(manifest(a="test"), facts, heard_by(manifest(a="test"), facts, None), "x", 0.98)
     assert isinstance(heard_by(manifest(a="test"), facts, None), pa.Table)
+
+
+def test_another_recording_of_a_heard_subject_is_refused():
+    facts = sounds(a=1, b=2)
+    before = heard_by(manifest(subject="7", a="train"), facts, None)
+    assert before["subject"].to_pylist() == ["table/7"]
+    with pytest.raises(DataRefused, match=r"or other recordings of their subjects, the first being 'b.wav'"):
+        refuse_heard(manifest(subject="7", b="test"), facts, before, "x", 0.98)
+    refuse_heard(manifest(subject="8", b="test"), facts, before, "x", 0.98)
+    refuse_heard(manifest(subject="7", source="other", b="test"), facts, before, "x", 0.98)
+    refuse_heard(manifest(b="test"), facts, heard_by(manifest(a="train"), facts, None), "x", 0.98)  # nobody is known
+    made = heard_by(manifest(subject="7", source="demo", a="train"), facts, None)
+    refuse_heard(manifest(subject="7", source="demo", b="test"), facts, made, "x", 0.98)
+
+
+def test_what_an_earlier_version_registered_can_be_read():
+    table = heard_by(manifest(a="train"), sounds(a=1), None)
+    assert of_any_version(table.drop_columns("subject")).equals(table)
+    assert of_any_version(table) is table

@@ -9,7 +9,7 @@ import torch
 from helpers import beats, tone
 
 from heartdata import callbacks, training
-from heartdata.callbacks import as_good_as_the_best, standard_error
+from heartdata.callbacks import as_good_as_the_best, macro_f1_of
 from heartdata.config import ModelConfig, TrainingConfig
 from heartdata.errors import BadAudio, ConfigError, HeartbeatError
 from heartdata.model import build_net, load_net, read_weights, start_from, weights_bytes
@@ -99,10 +99,16 @@ def test_as_good_as_the_best_is_within_one_standard_error(scores: list[float], k
 
 
 def test_the_standard_error_falls_with_the_root_of_the_recordings():
-    few = standard_error(np.tile([[0.9, 0.1], [0.1, 0.9]], (20, 1)), np.tile([0, 1, 1, 1], 10))
-    many = standard_error(np.tile([[0.9, 0.1], [0.1, 0.9]], (320, 1)), np.tile([0, 1, 1, 1], 160))
+    _, few = macro_f1_of(np.tile([[0.9, 0.1], [0.1, 0.9]], (20, 1)), np.tile([0, 1, 1, 1], 10))
+    _, many = macro_f1_of(np.tile([[0.9, 0.1], [0.1, 0.9]], (320, 1)), np.tile([0, 1, 1, 1], 160))
     assert few / many == pytest.approx(4, rel=0.2)
-    assert standard_error(np.eye(2), np.array([0, 1])) == 0  # all right, however drawn
+    assert macro_f1_of(np.eye(2), np.array([0, 1])) == (1, 0)  # all right, however drawn
+
+
+def test_an_answer_of_a_class_that_is_not_in_the_validation_part_is_one_mistake():
+    value, error = macro_f1_of(np.tile([[0.9, 0.1]], (10, 1)) - np.eye(10, 2)[::-1] * 0.85, np.zeros(10, int))
+    assert value == pytest.approx(2 * 9 / (10 + 9))
+    assert 0 < error < 0.1
 
 
 def test_training_stops_when_it_gets_worse(data):
