@@ -69,26 +69,28 @@ def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: 
     from heartdata import baselines
     from heartdata.predictor import Predictor, probabilities_of
 
-    table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
-    predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
-    hop_s = predictor.config.spectrogram.hop_s
-    valid, test = (table[table["part"] == part].reset_index(drop=True) for part in ("valid", "test"))
-    found = {
-        "resnet34": probabilities_of(predictor, test, store),
-        "simple features": baselines.classical_baseline(table, classes, hop_s, store, fold.seed),
-        "metadata only": baselines.metadata_baseline(table, classes, fold.seed),
-        "majority class": baselines.majority_baseline(table, classes),
-    }
-    known = _told_by_source(store.read_frame(recordings, RECORDINGS))
-    return FoldResult(
-        fold=fold,
-        manifest=manifest,
-        model=model,
-        predictions=_answers(fold, test, found, classes, known, store),
-        validation=_answers(
-            fold, valid, {"resnet34": probabilities_of(predictor, valid, store)}, classes, known, store
-        ),
-    )
+    with track("score fold") as advance:
+        table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
+        predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
+        hop_s = predictor.config.spectrogram.hop_s
+        valid, test = (table[table["part"] == part].reset_index(drop=True) for part in ("valid", "test"))
+        found = {
+            "resnet34": probabilities_of(predictor, test, store),
+            "simple features": baselines.classical_baseline(table, classes, hop_s, store, fold.seed),
+            "metadata only": baselines.metadata_baseline(table, classes, fold.seed),
+            "majority class": baselines.majority_baseline(table, classes),
+        }
+        known = _told_by_source(store.read_frame(recordings, RECORDINGS))
+        advance(1, 1, f"{len(test)} recordings, {', '.join(found)}")
+        return FoldResult(
+            fold=fold,
+            manifest=manifest,
+            model=model,
+            predictions=_answers(fold, test, found, classes, known, store),
+            validation=_answers(
+                fold, valid, {"resnet34": probabilities_of(predictor, valid, store)}, classes, known, store
+            ),
+        )
 
 
 def _answers(
