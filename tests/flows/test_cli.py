@@ -209,3 +209,12 @@ def test_studies_are_listed_and_an_unknown_one_is_refused(heartbeat, tmp_path: P
     code, err, _ = heartbeat("study", "pascal-b", "--store", tmp_path / "out")
     assert code == 2
     assert "source.data is needed: give it with --data" in err
+
+
+def test_pretraining_on_recordings_looks_for_near_duplicates_and_on_made_sounds_not(heartbeat, recordings, monkeypatch):
+    asked = []
+    monkeypatch.setattr("flows.run.run_pipeline", lambda config, verbose: asked.append(config))
+    assert heartbeat("pretrain")[0] == 0
+    assert heartbeat("pretrain", "--source", "table", "--data", recordings / "good.csv")[0] == 0
+    assert [config.validation.near_duplicates for config in asked] == [False, True]
+    assert {config.registry.model_name for config in asked} == {"heartbeat-backbone"}

@@ -14,7 +14,7 @@ from heartdata.config import RegistryConfig
 from heartdata.errors import BadAudio, ConfigError, DataRefused
 from heartdata.manifest import build_manifest
 from heartdata.measure import MeasureConfig
-from heartdata.model import read_weights
+from heartdata.model import build_net, read_weights, weights_bytes
 from heartdata.schemas import ACCEPTED, FACTS, MANIFEST, RECORDINGS, SPECTROGRAMS, SPLITS
 from heartdata.shards import Shard
 from heartdata.sources import DemoSource, TableSource
@@ -129,6 +129,15 @@ def test_initial_weights_random_and_missing_file(store: Store, tmp_path: Path):
     assert initial_weights.fn("random", RegistryConfig(), store).weights is None
     with pytest.raises(ConfigError, match="does not exist"):
         initial_weights.fn(str(tmp_path / "absent.safetensors"), RegistryConfig(), store)
+
+
+def test_weights_of_unknown_past_are_taken_with_a_warning(store: Store, tmp_path: Path):
+    (tmp_path / "x.safetensors").write_bytes(weights_bytes(build_net(2)))
+    found = initial_weights.fn(str(tmp_path / "x.safetensors"), RegistryConfig(), store)
+    assert (
+        found.note
+        == f"{tmp_path}/x.safetensors does not say what it was trained on: recordings of the test part may be among them"
+    )
 
 
 def test_auto_takes_imagenet_weights_where_they_can_be_had(store: Store, monkeypatch):
