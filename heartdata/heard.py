@@ -39,8 +39,9 @@ def refuse_heard(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, 
         first = tested.loc[tested["sha256"].isin(same), "recording_id"].iloc[0]
         raise DataRefused(
             f"the weights {init} were trained on {len(same)} of the {tested['sha256'].nunique()} recordings of the test "
-            f"part, or on near-duplicates or other recordings of their subjects, the first being {first!r}: scores would be too high. Use "
-            "training.init=random, weights that were trained on other recordings, or split.strategy=hash from the first run on"
+            f"part, or on near-duplicates or other recordings of their subjects, the first being {first!r}: scores would be "
+            "too high. Use training.init=random, weights that were trained on other recordings, or split.strategy=hash from "
+            "the first run on"
         )
 
 

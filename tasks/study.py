@@ -36,7 +36,7 @@ class FoldResult(BaseModel):
 
 
 class StudyResult(BaseModel):
-    """All answers (`study_schema`), figures (STUDY_FIGURES), PNGs by name, and a warning of the weights started from."""
+    """All answers (`study_schema`), figures (STUDY_FIGURES), and PNGs by name."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,7 +45,6 @@ class StudyResult(BaseModel):
     predictions: Artifact
     figures: Artifact
     pictures: dict[str, Artifact]
-    warning: str = ""
 
 
 @task(name="folds", cache_policy=NO_CACHE)
@@ -68,6 +67,7 @@ def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: 
     """The answers for the fold's test part: the network's own probabilities, and the baselines beside it."""
     from heartdata import baselines
     from heartdata.predictor import Predictor, probabilities_of
+    from heartdata.study_scores import NETWORK
 
     with track("score fold") as advance:
         table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
@@ -75,11 +75,12 @@ def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: 
         hop_s = predictor.config.spectrogram.hop_s
         valid, test = (table[table["part"] == part].reset_index(drop=True) for part in ("valid", "test"))
         found = {
-            "resnet34": probabilities_of(predictor, test, store),
+            NETWORK: probabilities_of(predictor, test, store),
             "simple features": baselines.classical_baseline(table, classes, hop_s, store, fold.seed),
             "metadata only": baselines.metadata_baseline(table, classes, fold.seed),
             "majority class": baselines.majority_baseline(table, classes),
         }
+        held_back = {NETWORK: probabilities_of(predictor, valid, store)}
         known = _told_by_source(store.read_frame(recordings, RECORDINGS))
         advance(1, 1, f"{len(test)} recordings, {', '.join(found)}")
         return FoldResult(
@@ -87,9 +88,7 @@ def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: 
             manifest=manifest,
             model=model,
             predictions=_answers(fold, test, found, classes, known, store),
-            validation=_answers(
-                fold, valid, {"resnet34": probabilities_of(predictor, valid, store)}, classes, known, store
-            ),
+            validation=_answers(fold, valid, held_back, classes, known, store),
         )
 
 
@@ -146,7 +145,6 @@ def results(
                 STUDY_FIGURES,
             ),
             pictures=_pictures(study, rows, figures, classes, store),
-            warning=folds[0].model.note,
         )
 
 

@@ -4,6 +4,7 @@ from time import time
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -27,28 +28,25 @@ PARENT_TAG = "mlflow.parentRunId"
 def record(result: StudyResult, folds: list[FoldResult], config: StudyConfig, store: Store) -> str:
     """Write the study's files to ``latest/``, its runs to MLflow (once for the same figures); returns the run's id."""
     with track("record") as advance:
-        _publish(result, config, store)
-        page = study_page(
-            result.study, config.run, store.read_frame(result.figures, STUDY_FIGURES), warning=result.warning
-        )
+        reached, warning = store.read_frame(result.figures, STUDY_FIGURES), folds[0].model.note
+        _publish(result, study_page(result.study, config.run, reached, list(result.pictures), warning), store)
+        page = study_page(result.study, config.run, reached, warning=warning)
         create_markdown_artifact(page, key=f"study-{result.study.name}", description=result.study.title)
         client = connect(config.run.registry, store)
         experiment = experiment_of(client, config.run.registry, store)
         key = f"{config.digest()}-{result.figures.digest}"
         before = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'FINISHED'")
-        run_id = before[0].info.run_id if before else _log(client, experiment, key, result, folds, config, store)
+        run_id = before[0].info.run_id if before else _log(client, experiment, key, reached, folds, config, store)
         advance(1, 1, f"study {result.study.name}, MLflow run {run_id}")
         return run_id
 
 
-def _publish(result: StudyResult, config: StudyConfig, store: Store) -> None:
+def _publish(result: StudyResult, page: str, store: Store) -> None:
     """Copies under plain names, for people: the page, the answers, the figures and the pictures."""
     folder = f"latest/study-{result.study.name}"
-    reached = store.read_frame(result.figures, STUDY_FIGURES)
     files = {"predictions.parquet": result.predictions, "figures.parquet": result.figures}
     files |= {f"{name}.png": picture for name, picture in result.pictures.items()}
     contents = {name: store.local(artifact.name).read_bytes() for name, artifact in files.items()}
-    page = study_page(result.study, config.run, reached, list(result.pictures), result.warning)
     contents["README.md"] = page.encode()
     for name, content in contents.items():
         with atomic_write(store.workpath(f"{folder}/{name}")) as file:
@@ -56,22 +54,24 @@ def _publish(result: StudyResult, config: StudyConfig, store: Store) -> None:
 
 
 def _log(
-    client: Any, experiment: str, key: str, result: StudyResult, folds: list[FoldResult], config: StudyConfig,
+    client: Any, experiment: str, key: str, reached: pd.DataFrame, folds: list[FoldResult], config: StudyConfig,
     store: Store,
 ) -> str:  # fmt: skip
-    """One parent run and a child run for each fold."""
+    """One parent run with the figures ``reached`` and a child run for each fold."""
     import mlflow
 
-    reached = store.read_frame(result.figures, STUDY_FIGURES)
     end_killed_runs(client, experiment, key)
-    name, tags = f"study {result.study.name}", {KEY_TAG: key, **process_tag(), "warning": result.warning or "none"}
-    about = result.study.title
-    with mlflow.start_run(experiment_id=experiment, run_name=name, description=about, tags=tags) as parent:
+    study, tags = config.study, {KEY_TAG: key, **process_tag()}
+    if warning := folds[0].model.note:
+        tags["warning"] = warning
+    with mlflow.start_run(
+        experiment_id=experiment, run_name=f"study {study.name}", description=study.title, tags=tags
+    ) as parent:
         mlflow.log_params(flat(config.model_dump(mode="json")))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         values = {metric_name(f"{row.arm}.{row.model}.{row.metric}"): row.value for row in reached.itertuples()}
         mlflow.log_metrics(finite(values))
-        mlflow.log_artifacts(str(store.workpath(f"latest/study-{result.study.name}")), "results")
+        mlflow.log_artifacts(str(store.workpath(f"latest/study-{study.name}")), "results")
         for fold in folds:
             _log_fold(client, experiment, parent.info.run_id, fold, config, store)
     return parent.info.run_id

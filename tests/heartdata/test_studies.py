@@ -29,8 +29,8 @@ def answered(scores: dict[str, list[float]], labels: list[str], **columns: objec
             rows.append({
                 "arm": "by subject", "seed": 0, "fold": fold, "model": NETWORK, "recording_id": f"{fold}{i}",
                 "sha256": f"{fold}{i}", "group": f"{fold}{i}", "subject": None, "patient": f"{fold}{i}",
-                "collection": fold, "noisy": False, "label": label, "answer": "abnormal" if score >= 0.5 else "normal", "p_abnormal": score,
-                "p_normal": 1 - score, **columns,
+                "collection": fold, "noisy": False, "label": label, "answer": "abnormal" if score >= 0.5 else "normal",
+                "p_abnormal": score, "p_normal": 1 - score, **columns,
             })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -189,9 +189,7 @@ def test_figures_keep_their_names_whichever_database_has_unsure_answers():
 
 def test_an_auroc_is_of_each_fold_by_itself():
     labels = ["normal", "normal", "abnormal", "abnormal"]
-    rows = answered(
-        {"a": [0.1, 0.2, 0.3, 0.4], "b": [0.5, 0.6, 0.7, 0.8]}, labels
-    )  # each parts its own, not the other's
+    rows = answered({"a": [0.1, 0.2, 0.3, 0.4], "b": [0.5, 0.6, 0.7, 0.8]}, labels)  # on two scales
     study = FOLDS.model_copy(update={"scoring": "classes"})
     assert study_figures(rows, study, CLASSES, 20, 0).set_index("metric").loc["auroc", "value"] == 1.0
 
