@@ -1,5 +1,6 @@
 """Fine-tuning resnet34 with fastai: balanced sampling, augmentation, one-cycle, early stop on validation subjects."""
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from fastai.optimizer import OptimWrapper
 from fastai.torch_core import default_device, set_seed
 from torch import nn
 
-from heartdata.callbacks import Augment, HalfPrecision, KeepBest, SeedEpochs, gains_from_bfloat16
+from heartdata.callbacks import Augment, Average, HalfPrecision, KeepBest, SeedEpochs, gains_from_bfloat16
 from heartdata.config import TrainingConfig
 from heartdata.dataset import Windows
 from heartdata.errors import HeartbeatError
@@ -66,6 +67,16 @@ def train(
     and ends as if it had never stopped. The same manifest, configuration and machine give the same weights. Raises
     `HeartbeatError` when the loss stops being a number.
     """
+    try:
+        return _trained(manifest, initial, config, store, on_epoch, progress_path)
+    finally:
+        gc.collect()  # a Learner and its callbacks name each other: their tensors would stay until Python looks for such
+
+
+def _trained(
+    manifest: pd.DataFrame, initial: dict[str, torch.Tensor] | None, config: TrainingConfig, store: Store,
+    on_epoch: Callable[[dict[str, float]], None], progress_path: Path | None,
+) -> Trained:  # fmt: skip
     train_rows, valid_rows = (manifest[manifest["part"] == part].reset_index(drop=True) for part in ("train", "valid"))
     classes = tuple(sorted(train_rows["label"].unique()))
     set_seed(config.seed, reproducible=True)
@@ -81,6 +92,8 @@ def train(
     with learner.no_bar(), learner.no_logging():
         rate = progress.learning_rate or (found_rate(learner) if config.find_learning_rate else config.learning_rate)
         progress.learning_rate = rate
+        if config.average:
+            learner.add_cb(Average(net.to(learner.dls.device), config.average, progress))
         for phase in phases(config, initial is not None):
             _fit(learner, phase, rate, initial is not None, config, keep, remembered)
             if keep.fault:
