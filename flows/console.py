@@ -89,7 +89,7 @@ def table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     )
     for name in rows[0] if rows else ():
         number = isinstance(rows[0][name], int) and not isinstance(rows[0][name], bool)
-        table.add_column(escape(name), justify="right" if number else "left", no_wrap=number)
+        table.add_column(escape(name), justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in rows:
         table.add_row(*("yes" if v is True else "NO" if v is False else escape(str(v)) for v in row.values()))
     return table

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from heartdata.catalogue import DATA_SETS, PHYSIONET_URL, SUMS, DataSet
 from heartdata.errors import HeartbeatError
+from heartdata.sources.base import check_source
 
 if TYPE_CHECKING:
     from heartdata.config import RunConfig
@@ -159,7 +160,7 @@ def _unpacked(known: DataSet, archive: Path, folder: Path, unfinished: Path) -> 
 
 def inspect_source(config: "RunConfig", out: Path, each: int, seed: int) -> None:
     """Measure the recordings of a source, show what each class holds, and draw a few. Raises `HeartbeatError`."""
-    config.source.check()
+    check_source(config.source)
     console = _console()
     with console.status("loading"):
         from heartdata.inspect import HINTS, by_class, examples, measured

@@ -17,6 +17,7 @@ from flows.environment import prepare
 from flows.servers import HOST, answers, prefect_api
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
+from heartdata.sources.base import check_source
 from heartdata.store import Store
 
 logger = logging.getLogger("heartbeat")
@@ -52,7 +53,7 @@ def run_flow(load: Callable[[], Any], config: Any, run: RunConfig, verbose: bool
 
     ``run`` names the source and the store. Raises `HeartbeatError`; anything unforeseen becomes one, logged in full.
     """
-    run.source.check()
+    check_source(run.source)
     store = Store(run.store).open()
     log = prepare(store, verbose)
     console = Console(highlight=False, soft_wrap=True)

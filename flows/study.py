@@ -19,8 +19,8 @@ def study(config: StudyConfig) -> StudyResult:
     """Train and score each fold of ``config.study``; finished folds are not done again."""
     run = config.run
     store = Store(run.store).open()
+    initial = initial_weights(run.training.init, run.registry, store)  # first: a long look at recordings would be vain
     found = found_in(store, run)
-    initial = initial_weights(run.training.init, run.registry, store)
     folds = plan(config.study, found.accepted, run.split, store)
     arms = {fold.arm: fold.subjects_apart for fold in folds}
     accepted = {arm: subjects_of(found.accepted, known, store) for arm, known in arms.items()}

@@ -14,6 +14,7 @@ from flows.run import program
 from flows.servers import HOST, mlflow_server, port_is_free, prefect_server
 from heartdata.config import RunConfig
 from heartdata.errors import ConfigError, HeartbeatError
+from heartdata.sources.base import check_source
 from heartdata.store import Store
 
 PROJECT = Path(__file__).parents[1]
@@ -22,7 +23,7 @@ PROJECT = Path(__file__).parents[1]
 def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises `HeartbeatError` when a port is taken or a server does not start."""
     config = with_links_to(f"http://{HOST}:{mlflow_port}", config)
-    config.source.check()
+    check_source(config.source)
     store = Store(config.store).open()
     if prefect_port == mlflow_port:
         raise HeartbeatError(f"--prefect-port and --mlflow-port are both {prefect_port}: choose two")

@@ -91,7 +91,15 @@ def decode(content: bytes) -> Audio:
             return Audio(samples, file.samplerate, form, max(declared, len(samples)))
     except (soundfile.LibsndfileError, RuntimeError) as error:
         detail = str(error).split(": ", 1)[-1].strip().rstrip(".")
-        raise BadAudio(f"cannot be decoded as audio ({detail})") from error
+        raise BadAudio(f"cannot be decoded as audio ({_what_it_is(content) or detail})") from error
+
+
+def _what_it_is(content: bytes) -> str:
+    """What stands in the place of a recording that was not downloaded itself; empty where that is not known."""
+    begin = content[:200].lstrip().lower()
+    if begin.startswith(b"version https://git-lfs"):
+        return "it is a pointer of git-lfs: `git lfs pull` fetches the recording"
+    return "it is a web page" if begin.startswith((b"<!doctype", b"<html", b"<?xml")) else ""
 
 
 def _decode_plain(content: bytes) -> Audio | None:

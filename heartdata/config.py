@@ -221,11 +221,7 @@ def build_config(
     Raises `ConfigError` naming the key.
     """
     typed: dict[str, Any] = {"source": {k: v for k, v in (("name", source), ("data", data)) if v is not None}}
-    for key, value in (changes or {}).items():
-        nested = value
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        typed = _merged(typed, nested)
+    typed = _merged(typed, _nested(changes or {}))
     values: dict[str, Any] = {}
     for layer in (base or {}, _read_yaml(file) if file else {}, typed):
         values = _laid_over(values, _source_named(layer))
@@ -272,6 +268,16 @@ def _source_named(values: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"there is no source {name!r}: choose one of {choices}")
     engine = values.get("engine")
     return {**values, "source": section} | ({"engine": {"name": engine}} if isinstance(engine, str) else {})
+
+
+def _nested(changes: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested mappings."""
+    nested: dict[str, Any] = {}
+    for key, value in changes.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        nested = _merged(nested, value)
+    return nested
 
 
 def _laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -338,7 +344,14 @@ def study_config(
     study = study_named(name)
     if seeds is not None:
         study = study.model_copy(update={"seeds": tuple(range(seeds))})
-    run = build_config(study.source, data, file, {**study.settings, **(changes or {})})
+    base = _merged({"source": {"name": study.source}}, _nested(study.settings))
+    run = build_config(None, data, file, changes, base)
     if run.source.name != study.source:
         raise ConfigError(f"the study {name} is of the source {study.source}, not of {run.source.name}")
+    for key, value in study.settings.items():
+        section, _, setting = key.partition(".")
+        if section == "source" and getattr(run.source, setting) != value:
+            raise ConfigError(
+                f"the study {name} is scored for {key} = {value}: leave that as it is, or take another study"
+            )
     return StudyConfig(study=study, run=run)

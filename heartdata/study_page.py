@@ -75,6 +75,7 @@ def figure_rows(figures: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str,
 def _cell(row) -> str:  # type: ignore[no-untyped-def]
     if math.isnan(row.value):
         return ""
-    spread = "" if row.sd is None or math.isnan(row.sd) else f" ± {row.sd:.3f}"
-    interval = "" if math.isnan(row.low) else f" ({row.low:.3f}-{row.high:.3f})"
-    return f"{row.value:.3f}{spread}{interval}"
+    form = ",.0f" if row.value >= 1000 else ".3f"  # a cost, or a share
+    spread = "" if row.sd is None or math.isnan(row.sd) else f" ± {row.sd:{form}}"
+    interval = "" if math.isnan(row.low) else f" ({row.low:{form}}-{row.high:{form}})"
+    return f"{row.value:{form}}{spread}{interval}"

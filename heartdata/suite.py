@@ -112,7 +112,7 @@ def recording_checks(c: RecordingBounds, classes: Sequence[str] | None = None) -
 
     checks = [
         Check("file_missing", "critical", null, {"column": "missing"}, "{missing}: correct the path or bring the file"),
-        Check("undecodable", "critical", null, {"column": "error"}, "{error}: export the recording again"),
+        Check("undecodable", "critical", null, {"column": "error"}, "{error}: export or download the recording again"),
         Check("truncated", "critical", between, bound("missing_fraction", high=c.max_missing_fraction),
               "the file ends early: {missing_fraction:.0%} of the sound its header declares is not there; copy it again"),
         Check("not_finite", "critical", true, {"column": "finite", "value_set": [True]},
@@ -167,8 +167,8 @@ def table_checks(c: ValidationConfig, classes: list[str]) -> list[Check]:
     return [
         Check("unjoined", "critical", "ExpectColumnMeanToBeBetween",
               {"column": "has_file", "min_value": 1 - c.max_unjoined_fraction},
-              "{unjoined} of {found} rows name a file that is not there, the first being {first_unjoined} ({first_missing}): "
-              "correct the paths, or say with source.folder where they begin, or allow a share of them with validation.max_unjoined_fraction"),
+              "{unjoined} of {found} recordings have no file, the first being {first_unjoined} ({first_missing}): "
+              "correct that, or say with source.folder where the paths of a table begin, or allow a share of them with validation.max_unjoined_fraction"),
         Check("too_many_quarantined", "critical", "ExpectColumnMeanToBeBetween",
               {"column": "kept", "min_value": 1 - c.max_quarantined_fraction},
               "{quarantined} of {found} recordings were quarantined, more than validation.max_quarantined_fraction = "

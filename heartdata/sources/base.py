@@ -13,6 +13,7 @@ from heartdata.settings import Settings
 READ = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".opus", ".caf", ".w64")
 UNREAD = (".m4a", ".aac", ".wma", ".amr", ".3gp")  # listed all the same: quarantine says of each what to do
 AUDIO_SUFFIXES = READ + UNREAD
+SYSTEM_FOLDERS = ("lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX")  # of disks, not of data sets
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,39 @@ class FolderSource(Settings):
         return path
 
 
+def check_source(source: Source) -> None:
+    """`Source.check`, with a sentence for a file or folder that may not be read, too. Raises `SourceError`."""
+    try:
+        source.check()
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> SourceError:
+    return SourceError(
+        f"{error.filename} cannot be read ({error.strerror}), so what it holds would be lost: change its permissions, or "
+        "move it elsewhere, and run again"
+    )
+
+
 def audio_files(folder: Path) -> list[Path]:
     """Every audio file below ``folder``, sorted; hidden files and macOS's ``._`` twins are no recordings.
 
     Linked folders are entered, too, but each folder only once: under its own name, if it lies below ``folder`` itself.
+    Raises `SourceError` for a folder that may not be read.
     """
+
+    def refuse(error: OSError) -> None:
+        raise _unreadable(error) from error
+
     found: list[Path] = []
     seen: set[Path] = set()
     starts = [folder]
     while starts:
         links: list[Path] = []
         for start in starts:
-            for here, folders, names in os.walk(start):
+            for here, folders, names in os.walk(start, onerror=refuse):
+                folders[:] = [name for name in folders if name not in SYSTEM_FOLDERS]
                 if (real := Path(here).resolve()) in seen:
                     folders.clear()
                     continue

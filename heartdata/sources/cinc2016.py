@@ -89,9 +89,10 @@ def _header_labels(folder: Path) -> dict[str, str]:
 
 
 def _databases(folder: Path) -> dict[str, Path]:
-    """Name to folder of every database up to two levels down; raises `SourceError` when there is none."""
-    if _has_table(folder) or _header_labels(folder):
-        return {_name_of(folder): folder}
+    """Name to folder of every database up to two levels down, else the one that ``folder`` itself is.
+
+    Raises `SourceError` when there is none.
+    """
     found: dict[str, Path] = {}
     level = [folder]
     for _ in range(2):
@@ -100,6 +101,8 @@ def _databases(folder: Path) -> dict[str, Path]:
         for sub in level:
             if sub.name in DATABASES and found.setdefault(sub.name, sub) is not sub:
                 raise SourceError(f"{folder} holds {sub.name} twice, {found[sub.name]} and {sub}: give one of them")
+    if not found and (_has_table(folder) or _header_labels(folder)):
+        return {_name_of(folder): folder}
     if not found:
         zips = ", ".join(sorted(f.name for f in folder.iterdir() if f.name.lower().endswith(".zip")))
         remedy = f"unpack {zips} there" if zips else f"give the {WHAT} with --data"

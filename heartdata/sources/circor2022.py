@@ -83,7 +83,8 @@ class Circor2022Source(ArchiveSource):
         root = holding(folder, lambda f: (f / TABLE).exists())
         for needed in (root / TABLE, root / FOLDER):
             if not needed.exists():
-                raise SourceError(f"{needed} is not there: --data must be the {WHAT} and {FOLDER}/")
+                above = f", that is {root.parent}" if root.name == FOLDER else ""
+                raise SourceError(f"{needed} is not there: --data must be the {WHAT} and {FOLDER}/{above}")
         read_columns(root / TABLE)
         return root
 

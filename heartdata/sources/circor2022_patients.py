@@ -37,7 +37,9 @@ class Patient:
 def read_columns(table: Path) -> list[dict[str, str]]:
     """The rows of the table, each with its filled cells; raises `SourceError` when it is not the data set's table."""
     try:
-        reader = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig")))
+        text = table.read_text(encoding="utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)  # a spreadsheet may have saved it anew
+        reader = csv.DictReader(io.StringIO(text), delimiter=separator)
         columns = {name.strip() for name in reader.fieldnames or []}
         rows = [_filled(row.items()) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:

@@ -8,7 +8,7 @@ from heartdata.errors import SourceError
 from heartdata.sources import circor2022
 from heartdata.sources.base import audio_files
 from heartdata.sources.cinc2016 import DATABASES
-from heartdata.sources.tables import ROLES, SUFFIXES, Entry
+from heartdata.sources.tables import ROLES, SUFFIXES, Columns, Entry, folded, plain, read_table
 from heartdata.split_strategies import SYNONYMS
 
 PUBLIC = {"cinc2016": set(DATABASES), "pascal": {"set_a", "set_b"}, "circor2022": {circor2022.FOLDER}}
@@ -64,10 +64,29 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
         return [Entry.of(name, told) for name, told in zip(names, found, strict=True)], notes
     classes = {name: name.partition("/")[0] for name in names if "/" in name}
     _refuse_other_layouts(root, names, set(classes.values()))
-    if len(set(classes.values())) < 2:
+    labels = {name: label for name, label in classes.items() if "unlabel" not in label.casefold()}
+    if len(set(labels.values())) < 2:
         raise SourceError(f"{root} is a folder without one sub-folder of recordings for each class: {_ways(root)}")
-    entries = [Entry.of(name, {"label": classes[name]} if name in classes else {}) for name in names]
-    return entries, list(_notes(root, classes.values(), [name for name in names if name not in classes]))
+    _refuse_ignored_table(root, names)
+    entries = [Entry.of(name, {"label": labels[name]} if name in labels else {}) for name in names]
+    return entries, list(_notes(root, labels.values(), [name for name in names if name not in labels]))
+
+
+def subjects_hint(names: list[str]) -> str:
+    """Where in the paths ``names`` the subjects may stand, as far as it can be told."""
+    inner = [name.rsplit("/", 1)[0] for name in names if name.count("/") > 1]
+    numbered = [re.fullmatch(r".*?\d+", _without_suffix(name)) for name in names]
+    if 2 * len(inner) > len(names) and len(set(inner)) <= len(inner) / 2:
+        return (
+            "If the innermost folders are subjects, say --set "
+            "'source.pattern=(?P<label>[^/]+)/(.*/)?(?P<subject>[^/]+)/[^/]+'"
+        )
+    if all(numbered):
+        return (
+            "Say where they stand with the group subject of source.pattern; if numbers that follow each other may be of one "
+            "person, --set split.strategy=blocks keeps neighbours together"
+        )
+    return "Say where they stand with the group subject of source.pattern"
 
 
 def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> None:
@@ -94,6 +113,25 @@ def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> No
         raise SourceError(f"{root} holds one folder, {told}: give that with --data {root / told}, or a table of labels")
 
 
+def _refuse_ignored_table(root: Path, names: list[str]) -> None:
+    """Raise `SourceError` when a table in ``root`` has a column of labels, and one of paths that are mostly of ``names``."""
+    known = {folded(form) for name in names for form in (PurePosixPath(name).name, PurePosixPath(name).stem)}
+    for path in _tables(root):
+        try:
+            table = read_table(path, Columns(), None, {"path", "label"})
+        except SourceError:
+            continue
+        columns = Columns().found(list(table.columns))
+        if {"path", "label"} <= columns.keys():
+            meant = table[columns["path"]].map(lambda cell: folded(plain(re.split(r"[/\\]", cell)[-1])) in known)
+            if 2 * meant.sum() > len(names):
+                raise SourceError(
+                    f"the sub-folders of {root} would be the labels, but {path.name} names {meant.sum()} of its "
+                    f"{len(names)} recordings, with labels in the column {columns['label']!r}: give it with --data {path}; "
+                    "or, if the folders are the classes, say so with --set 'source.pattern=(?P<label>[^/]+)/.*'"
+                )
+
+
 def _without_suffix(name: str) -> str:
     path = PurePosixPath(name.strip().replace("\\", "/"))
     return str(path).removesuffix(path.suffix)
@@ -118,4 +156,4 @@ def _notes(root: Path, classes: Iterable[str], beside: list[str]) -> Iterable[st
     if tables := _tables(root):
         yield f"{tables[0]} was not read: if it holds the labels, give it with --data"
     if beside:
-        yield f"{len(beside)} recordings lie in no sub-folder of {root} and are unlabelled: {beside[0]}, ..."
+        yield f"{len(beside)} recordings lie in no sub-folder that names a class, and are unlabelled: {beside[0]}, ..."

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from heartdata.errors import SourceError
-from heartdata.sources.base import audio_files
+from heartdata.sources.base import SYSTEM_FOLDERS, audio_files
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in ``folder``, sorted, without hidden ones and those that macOS adds."""
-    inside = [f for f in folder.iterdir() if f.is_dir() and not f.name.startswith((".", "__MACOSX"))]
+    """The folders in ``folder``, sorted, without hidden ones and those of the system."""
+    inside = [f for f in folder.iterdir() if f.is_dir() and f.name not in SYSTEM_FOLDERS and f.name[:1] != "."]
     return sorted(inside, key=lambda f: f.name)
 
 

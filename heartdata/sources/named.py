@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from heartdata.sources.tables import folded
+
 
 class NamedFiles:
     """The audio files ``paths`` below ``root`` by every name that a table may give them."""
@@ -14,7 +16,7 @@ class NamedFiles:
 
     def meant(self, name: str) -> list[Path]:
         """The files that ``name`` (with slashes) may stand for: whole as a path, or a bare name in whatever folder."""
-        return self._by_name.get(str(PurePosixPath(name)).casefold(), [])
+        return self._by_name.get(folded(str(PurePosixPath(name))), [])
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
@@ -26,4 +28,4 @@ class NamedFiles:
 
 
 def _names(path: PurePosixPath) -> set[str]:
-    return {str(p).casefold() for p in (path, path.with_suffix(""), PurePosixPath(path.name), PurePosixPath(path.stem))}
+    return {folded(str(p)) for p in (path, path.with_suffix(""), PurePosixPath(path.name), PurePosixPath(path.stem))}

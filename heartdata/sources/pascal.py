@@ -67,7 +67,10 @@ def _parts_of(root: Path, name: str) -> tuple[Path, Path]:
     csv, folder = root / f"{name}.csv", root / name
     for needed in (csv, folder):
         if not needed.exists():
-            raise SourceError(f"{needed} is not there: --data must be the folder that holds {name}.csv and {name}/")
+            above = f", that is {root.parent}" if root.name == name else ""
+            raise SourceError(
+                f"{needed} is not there: --data must be the folder that holds {name}.csv and {name}/{above}"
+            )
     return csv, folder
 
 
@@ -88,11 +91,11 @@ def _read_set(root: Path, name: str) -> tuple[list[Listed], list[str]]:
         if len(found) == 1:
             rows.append(_listed(root, name, found[0], row))
         else:
-            unjoined.append(f"{row['fname']} ({len(found)} files)")
+            unjoined.append(f"{row['fname']} ({', '.join(path.name for path in found) or 'no file'})")
     if unjoined:
         raise SourceError(
             f"{csv}: {len(unjoined)} of {len(table)} rows do not join to exactly one file, the first being "
-            f"{'; '.join(unjoined[:5])}: complete the download of {name}/"
+            f"{'; '.join(unjoined[:5])}: complete the download of {name}/, or leave one file of each name there"
         )
     rest = sorted(path for paths in files.values() for path in paths)
     rows += [_listed(root, name, path, {"label": "", "sublabel": ""}) for path in rest]

@@ -1,7 +1,9 @@
 """Anybody's recordings: a spreadsheet that names audio files and their labels, or a folder whose names do."""
 
+import json
 import posixpath
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from functools import lru_cache
@@ -15,9 +17,18 @@ from heartdata.errors import SourceError
 from heartdata.remote import is_remote, names_a_password
 from heartdata.sources import circor2022_patients
 from heartdata.sources.base import FolderSource, Listed, Listing, audio_files, with_unique_ids
-from heartdata.sources.folder import checked_pattern, groups, read_folder, read_names
+from heartdata.sources.folder import checked_pattern, groups, read_folder, read_names, subjects_hint
 from heartdata.sources.named import NamedFiles
-from heartdata.sources.tables import SUFFIXES, Columns, Entry, read_table, rival_labels, zero_one_columns
+from heartdata.sources.tables import (
+    SUFFIXES,
+    Columns,
+    Entry,
+    plain,
+    read_table,
+    recurring_columns,
+    rival_labels,
+    zero_one_columns,
+)
 
 MANY_LABELS = 50  # more than these are no classes when they are numbers or stand in one row each, more or less
 NAME_LABEL = (
@@ -84,10 +95,11 @@ class TableSource(FolderSource):
         root, entries, notes = self._read_folder(data) if data.is_dir() else self._read_table(data)
         count = sum(entry.roles.get("label", "").strip().casefold() == AMBIGUOUS for entry in entries)
         if "missing_values" not in self.model_fields_set and count > MANY_ABSENT * len(entries):
+            others = [value for value in self.missing_values if value != AMBIGUOUS]
             raise SourceError(
                 f"{count} of {len(entries)} recordings have the label {AMBIGUOUS!r}, which may be a class or mean that "
-                "there is no label. Decide: --set 'source.missing_values=[nan, na]' makes it a class, "
-                f"--set 'source.missing_values=[nan, na, {AMBIGUOUS}]' leaves these recordings unlabelled"
+                f"there is no label. Decide: --set 'source.missing_values={json.dumps(others)}' makes it a class, --set "
+                f"'source.missing_values={json.dumps([AMBIGUOUS, *others])}' leaves these recordings unlabelled"
             )
         return root, entries, notes
 
@@ -102,8 +114,7 @@ class TableSource(FolderSource):
         refuse_labels(place, self._values("label", entries), "mend it, or give a table")
         if "subject" not in groups(self.pattern):
             notes.append(
-                f"The names of the recordings tell no subjects: {ALONE}. Say where they stand with the group subject of "
-                "source.pattern"
+                f"The names of the recordings tell no subjects: {ALONE}. {subjects_hint([e.name for e in entries])}"
             )
         return root, entries, notes
 
@@ -123,8 +134,10 @@ class TableSource(FolderSource):
         place = f"the column {columns['label']!r} of {path}" if "label" in columns else PATTERN_LABEL
         refuse_labels(place, self._values("label", entries), NAME_LABEL)
         if "subject" not in columns.keys() | groups(self.pattern):
+            recurring = ", ".join(map(repr, recurring_columns(columns, table)))
             notes.append(
                 f"The table has no subject column: {ALONE}. Name the column with --set source.columns.subject=COLUMN"
+                + (f" (values recur in {recurring})" if recurring else "")
             )
         return self.folder.expanduser().resolve() if self.folder else path.parent, entries, notes
 
@@ -153,8 +166,8 @@ class TableSource(FolderSource):
         return found
 
     def _value(self, cell: str | None) -> str | None:
-        """The cell without blanks around it; None when it is empty or one of ``missing_values``."""
-        value = (cell or "").strip()
+        """The cell as `plain` writes it; None when it is empty or one of ``missing_values``."""
+        value = plain(cell or "")
         return None if not value or value.casefold() in _folded(self.missing_values) else value
 
     def _values(self, role: str, entries: list[Entry]) -> list[str]:
@@ -177,7 +190,7 @@ class TableSource(FolderSource):
             label=labels[label] if label else None,
             subject=subjects[subject] if subject else None,
             site=self._value(entry.roles.get("site")),
-            collection=entry.roles.get("collection", "").strip(),
+            collection=plain(entry.roles.get("collection", "")),
             missing=missing,
             extra=dict(entry.extra),
         )
@@ -236,7 +249,7 @@ def joined_labels(labels: Collection[str]) -> set[str]:
 def _recording_id(name: str) -> str:
     if not name:
         return "(no path)"
-    return name if is_remote(name) else posixpath.normpath(name.replace("\\", "/"))
+    return name if is_remote(name) else posixpath.normpath(unicodedata.normalize("NFC", name.replace("\\", "/")))
 
 
 def _file(named: NamedFiles, name: str) -> tuple[Path | str | None, str | None]:
@@ -260,20 +273,21 @@ def _file(named: NamedFiles, name: str) -> tuple[Path | str | None, str | None]:
     except OSError as error:  # a name too long for the file system, a folder that is closed to us
         return None, f"the path cannot be read: {error}"
     meant = named.meant(slashed)
-    if len(meant) > 1:
-        first, second, *_ = (path.relative_to(named.root) for path in meant)
-        return None, f"{name} may mean {len(meant)} files, such as {first} and {second}"
     if meant:
-        return meant[0], None
+        first, *others = meant
+        told = " and ".join(str(path.relative_to(named.root)) for path in meant[:2])
+        return (None, f"{name} may mean {len(meant)} files, such as {told}") if others else (first, None)
     if PureWindowsPath(name).is_absolute() and not name.startswith("/"):
         return None, f"{name} is a place on a Windows computer, while paths should begin at {named.root}"
-    return None, f"there is no file {named.root / name}"
+    link = (named.root / slashed).is_symlink()
+    return None, f"{named.root / name} is a link to nothing" if link else f"there is no file {named.root / name}"
 
 
 def _otherwise(root: Path, entries: list[Entry], rows: list[Listed]) -> list[str]:
     """A note on the files that the table calls otherwise than they are called on the disk."""
     pairs = ((e.name, r.path) for e, r in zip(entries, rows, strict=True) if isinstance(r.path, Path))
     pairs = ((name, path) for name, path in pairs if str(path) != f"{root}/{name}")  # the quick look
+    pairs = ((name, path) for name, path in pairs if plain(str(path)) != plain(f"{root}/{name}"))
     others = [(name, path) for name, path in pairs if path not in (root / name, root / name.replace("\\", "/"))]
     if not others:
         return []
@@ -284,18 +298,25 @@ def _otherwise(root: Path, entries: list[Entry], rows: list[Listed]) -> list[str
 
 
 def _spellings(labels: Iterable[str]) -> dict[str, str]:
-    """Each label to the most frequent spelling, or the first sorted, of those that differ in case alone."""
+    """Each label to the most frequent spelling, or the first sorted, of those that differ in case or ``.0`` alone."""
     counts = Counter(labels)
     best: dict[str, str] = {}
     for label in sorted(counts, key=lambda label: (-counts[label], label)):
-        best.setdefault(label.casefold(), label)
-    return {label: best[label.casefold()] for label in counts}
+        best.setdefault(_alike(label), label)
+    return {label: best[_alike(label)] for label in counts}
+
+
+def _alike(label: str) -> str:
+    """What spellings of one label have in common: a spreadsheet may write 1 as 1.0."""
+    return re.sub(r"^([-+]?\d+)\.0+$", r"\1", label.casefold())
 
 
 def _respelled(what: str, spellings: dict[str, str]) -> list[str]:
     """A note on the spellings that gave way to another."""
     changed = ", ".join(f"{value!r} as {best!r}" for value, best in sorted(spellings.items()) if value != best)
-    return [f"{what} that differ only in upper and lower case were taken as one: {changed}"] if changed else []
+    return (
+        [f"{what} that differ only in upper and lower case, or in .0, were taken as one: {changed}"] if changed else []
+    )
 
 
 def _zeros(subjects: Collection[str]) -> list[str]:

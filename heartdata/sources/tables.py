@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import re
+import unicodedata
 import zipfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -47,8 +48,20 @@ USUAL_NAMES = {
         "patientid",
         "patientno",
         "patientnumber",
+        "patientcode",
+        "patid",
+        "pid",
+        "mrn",
+        "case",
+        "caseid",
+        "caseno",
+        "child",
+        "childid",
         "participant",
         "participantid",
+        "participantcode",
+        "volunteer",
+        "volunteerid",
     ),
     "site": ("site", "location", "position", "auscultationsite"),
     "collection": ("collection", "database", "dataset", "device"),
@@ -108,7 +121,17 @@ class Columns(Settings):
 
 def normal_name(name: str) -> str:
     """A column's name for comparison: ``Patient ID``, ``patient_id`` and ``PatientID`` are all ``patientid``."""
-    return re.sub(r"[\W_]+", "", name.lower())
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", name).lower())
+
+
+def plain(cell: str) -> str:
+    """A cell in one form: accents composed (Unicode NFC), single blanks, none around it."""
+    return " ".join(unicodedata.normalize("NFC", cell).split())
+
+
+def folded(text: str) -> str:
+    """What upper and lower case, and composed and decomposed accents, have in common."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def rival_labels(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
@@ -117,6 +140,16 @@ def rival_labels(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
     rivals = ", ".join(repr(name) for name in usual if name not in columns.values())
     note = "The label was taken from the column {!r}; if {} holds it, say so with --set source.columns.label=COLUMN"
     return [note.format(columns["label"], rivals)] if rivals and "label" in columns else []
+
+
+def recurring_columns(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
+    """The columns without a role of which most values stand in two to ten rows: they may say who was recorded."""
+    told = []
+    for name in table.columns:
+        cells = table[name][table[name].str.strip() != ""]
+        if name not in columns.values() and 2 <= len(cells) / max(cells.nunique(), 1) <= 10 and cells.nunique() > 10:
+            told.append(name)
+    return told
 
 
 def zero_one_columns(table: pd.DataFrame) -> list[str]:

@@ -67,5 +67,5 @@ def test_failed_run_says_why_in_one_sentence(prefect_server, tmp_path: Path):
         env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()},
     )  # fmt: skip
     assert result.returncode == 2
-    assert "2 of 2 rows name a file that is not there, the first being absent one.wav" in result.stderr
+    assert "2 of 2 recordings have no file, the first being absent one.wav" in result.stderr
     assert "Traceback" not in result.stderr + result.stdout

@@ -44,3 +44,16 @@ def test_folder_of_zips_is_to_be_unpacked(tmp_path: Path):
     for data in (tmp_path / "all", packed(tmp_path / "all", tmp_path / "all.zip")):
         with pytest.raises(SourceError, match="nor a REFERENCE.csv: unpack training.zip, validation.zip there"):
             Cinc2016Source(data=data).check()
+
+
+def test_databases_are_found_beside_a_table_in_their_root(tmp_path: Path):
+    for database, name in (("training-a", "a0001"), ("training-e", "e00001"), ("validation", "a0001")):
+        written(tmp_path / database / f"{name}.wav")
+        written(tmp_path / database / "REFERENCE.csv", f"{name},1\n")
+    written(tmp_path / "REFERENCE-SQI.csv", "a0001,1,1\ne00001,1,1\n")
+    listing = Cinc2016Source(data=tmp_path).listing(tmp_path / "made")
+    assert {row.recording_id: row.collection for row in listing.recordings} == {
+        "training-a/a0001.wav": "training-a",
+        "training-e/e00001.wav": "training-e",
+        "validation/a0001.wav": "validation",
+    }

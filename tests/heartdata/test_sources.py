@@ -167,7 +167,7 @@ def test_table_labels_of_several_spellings_are_one(folder: Path):
     listing = listed(folder, text)
     assert [r.label for r in listing.recordings] == ["normal"] * 3 + ["Murmur"] * 2 + ["other"]
     assert listing.notes[0] == (
-        "Labels that differ only in upper and lower case were taken as one: 'Normal' as 'normal', 'murmur' as 'Murmur'"
+        "Labels that differ only in upper and lower case, or in .0, were taken as one: 'Normal' as 'normal', 'murmur' as 'Murmur'"
     )
     assert not any("taken as one" in note for note in listed(folder, "path,label\n1,a\n2, a \n3,b\n").notes)
 

@@ -1,5 +1,7 @@
 """Protocols: which folds there are, what is fitted to what, and figures with known answers."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -229,3 +231,15 @@ def test_the_page_names_the_command_with_every_setting_that_differs():
     assert "**nobody knows.**" in page
     usual = study_page(study_named("pascal-b"), study_config("pascal-b", "x").run, empty)
     assert "`heartbeat study pascal-b --data FOLDER --seeds 3`" in usual
+
+
+def test_a_file_of_settings_counts_more_than_the_study_and_less_than_what_is_typed(tmp_path: Path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("training: {init: random, epochs: 1}\n")
+    told = study_config("pascal-b", "x", file, {"training.epochs": 2}).run.training
+    assert (told.init, told.epochs, told.batch) == ("random", 2, 32)  # the file's, what was typed, the study's
+    file.write_text("source: {name: table}\n")
+    with pytest.raises(ConfigError, match="the study pascal-b is of the source pascal, not of table"):
+        study_config("pascal-b", "x", file)
+    with pytest.raises(ConfigError, match=r"the study circor2022 is scored for source.target = murmur"):
+        study_config("circor2022", "x", None, {"source.target": "outcome"})

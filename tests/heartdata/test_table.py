@@ -127,16 +127,19 @@ def test_folder_of_a_sub_folder_per_class(classes: Path):
         "Murmur x/b-1.wav": "Murmur x", "normal/a_1.wav": "normal", "normal/deep/a_2.wav": "normal",
         "unlabelled/c_1.wav": None,
     }  # fmt: skip
-    by_folder = f"Labels are the names of the sub-folders of {classes}: Murmur x, normal, unlabelled"
+    by_folder = f"Labels are the names of the sub-folders of {classes}: Murmur x, normal"
     found, notes = told()
     assert (found, notes[0]) == (labels, by_folder)
-    assert notes[1].startswith("The names of the recordings tell no subjects: every recording counts as a subject")
+    assert (
+        notes[1] == "1 recordings lie in no sub-folder that names a class, and are unlabelled: unlabelled/c_1.wav, ..."
+    )
+    assert notes[2].startswith("The names of the recordings tell no subjects: every recording counts as a subject")
     for name in ("e.wav", "ages.csv"):
         (classes / name).write_bytes(b"")
     found, notes = told()
     assert found == {**labels, "e.wav": None}
     assert notes[1] == f"{classes}/ages.csv was not read: if it holds the labels, give it with --data"
-    assert notes[2] == f"1 recordings lie in no sub-folder of {classes} and are unlabelled: e.wav, ..."
+    assert notes[2] == "2 recordings lie in no sub-folder that names a class, and are unlabelled: e.wav, ..."
 
 
 def test_folder_that_tells_no_labels(folder: Path):

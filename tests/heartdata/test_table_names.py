@@ -1,5 +1,7 @@
 """Tables that write names in another way than the disk, and folders whose sub-folders are no classes."""
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,8 @@ from helpers import beats, write_wav
 from heartdata.errors import SourceError
 from heartdata.inventory import take_inventory
 from heartdata.measure import MeasureConfig, measure_file
-from heartdata.sources import TableSource
-from heartdata.sources.base import Listing
+from heartdata.sources import Cinc2016Source, TableSource
+from heartdata.sources.base import Listing, check_source
 
 
 @pytest.fixture
@@ -102,3 +104,73 @@ def test_archives_are_to_be_unpacked(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"PK\3\4")
     with pytest.raises(SourceError, match="is an archive, .*: unpack it and give the table or folder in it"):
         TableSource(data=tmp_path / name).check()
+
+
+def test_folders_of_recording_sets_are_no_classes_where_a_table_has_the_labels(tmp_path: Path):
+    for name in ("clean/a1.wav", "clean/a2.wav", "noisy/b1.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    table = tmp_path / "Details.csv"
+    table.write_text("fileName;age;diagnosis\na1;3;VSD\na2.wav;4;ASD\nb1;5;VSD\n")
+    with pytest.raises(SourceError, match=f"Details.csv names 3 of its 3 recordings, .* give it with --data {table}"):
+        TableSource(data=tmp_path).check()
+    rows = TableSource(data=tmp_path, pattern="(?P<label>[^/]+)/.*").listing(tmp_path).recordings
+    assert [row.label for row in rows] == ["clean", "clean", "noisy"]
+    table.write_text("fileName;age;diagnosis\nx1;3;VSD\n")  # names none of them
+    assert [row.label for row in TableSource(data=tmp_path).listing(tmp_path).recordings] == ["clean", "clean", "noisy"]
+
+
+def test_folders_of_unlabelled_recordings_are_no_class(tmp_path: Path):
+    for name in ("normal/1.wav", "murmur/2.wav", "Bunlabelledtest/3.wav"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"")
+    rows = TableSource(data=tmp_path).listing(tmp_path).recordings
+    assert {row.recording_id: row.label for row in rows} == {
+        "normal/1.wav": "normal", "murmur/2.wav": "murmur", "Bunlabelledtest/3.wav": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (("normal/ann/1.wav", "normal/ann/2.wav", "murmur/bob/1.wav", "murmur/bob/2.wav"), "(?P<subject>[^/]+)/[^/]+'"),
+        (("normal/N_001.wav", "normal/N_002.wav", "murmur/M_001.wav"), "split.strategy=blocks"),
+        (("normal/ann.wav", "murmur/bob.wav"), "the group subject of source.pattern"),
+    ],
+)
+def test_where_the_subjects_may_stand_is_told(tmp_path: Path, names: tuple[str, ...], hint: str):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (note,) = [n for n in TableSource(data=tmp_path).listing(tmp_path).notes if "tell no subjects" in n]
+    assert hint in note
+    if found := re.search("source.pattern=([^']+)'", note):  # the advice is good
+        source = TableSource(data=tmp_path, pattern=found[1])
+        assert {row.subject for row in source.listing(tmp_path).recordings} == {"ann", "bob"}
+
+
+def test_a_folder_that_may_not_be_read_is_named_and_not_passed_over(tmp_path: Path, monkeypatch):
+    for name in ("normal/1.wav", "murmur/2.wav", "lost+found/3.wav"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"")
+    for name, look in (("scandir", os.scandir), ("listdir", os.listdir)):
+
+        def closed(path, look=look):  # as root may read everything, permissions cannot be tried
+            if Path(path).name in ("murmur", "lost+found"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return look(path)
+
+        monkeypatch.setattr(os, name, closed)
+    with pytest.raises(SourceError, match="murmur cannot be read .Permission denied., so what it holds would be lost"):
+        TableSource(data=tmp_path).listing(tmp_path)
+    with pytest.raises(SourceError, match="murmur cannot be read"):
+        check_source(Cinc2016Source(data=tmp_path / "murmur"))
+
+
+def test_a_link_to_nothing_is_called_so(tmp_path: Path):
+    for name in ("normal/1.wav", "murmur/2.wav"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "normal" / "3.wav").symlink_to(tmp_path / "gone.wav")
+    missing = [row.missing for row in TableSource(data=tmp_path).listing(tmp_path).recordings if row.missing]
+    assert missing == [f"{tmp_path}/normal/3.wav is a link to nothing"]
