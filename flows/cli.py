@@ -1,5 +1,6 @@
 """The command `heartbeat`. Heavy libraries load inside the commands, so `--help` answers at once."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -128,6 +129,24 @@ def up(
     from flows.up import nightly_settings, serve_all
 
     serve_all(run_config(source, data, config, changes, store, nightly_settings()), prefect_port, mlflow_port)
+
+
+@app.command()
+def settings(
+    section: Annotated[str, typer.Argument(help="only those that begin so, such as training")] = "",
+    source: SourceOption = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+) -> None:
+    """Show every setting as it is typed after --set, with its value for this source, and what it means."""
+    from heartdata.settings import described
+
+    asked = run_config(source, data or (None if source in (None, "demo", "mix") else "."), config, changes)
+    for name, value, meaning in described(asked):
+        if name.startswith(section):
+            typed = f"{name}={json.dumps(value, default=str)}"
+            typer.echo(f"{typed:<60}  # {meaning}" if meaning else typed)
 
 
 @datasets.command("list")

@@ -48,9 +48,9 @@ class Terminal:
 
     def advanced(self, stage: str, done: int, total: int, detail: str) -> None:
         self.progress.update(self.bars[stage], completed=done, total=total, detail=escape(detail))
-        if not self.console.is_terminal and monotonic() - self.told_s > LINE_EVERY_S:
+        if not self.console.is_terminal and done < total and monotonic() - self.told_s > LINE_EVERY_S:
             self.told_s = monotonic()
-            self.say(f"    {stage} {done}/{total}  {escape(detail)}")
+            self.say(f"    {stage} {done}/{total}  {escape(detail)}".rstrip())
 
     def finished(self, stage: str, seconds: float | None, detail: str) -> None:
         if stage in self.bars:

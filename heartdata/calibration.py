@@ -193,8 +193,15 @@ def calibrated(probabilities: np.ndarray, rows: pd.DataFrame, classes: list[str]
         weights = fit_operating_point(scaled, rows["label"], classes, config.operating_point, rows["group"])
     given = answers(scaled, classes, weights)
     right = given == rows["label"].to_numpy(object)
-    bound = unsure_threshold(confidence_of(given, scaled, classes), right, config.max_risk, config.min_coverage)
-    return Calibration(temperature=temperature, class_weights=tuple(weights.tolist()), unsure_below=bound)
+    sure = confidence_of(given, scaled, classes)
+    bound = unsure_threshold(sure, right, config.max_risk, config.min_coverage)
+    return Calibration(
+        temperature=temperature,
+        class_weights=tuple(weights.tolist()),
+        unsure_below=bound,
+        coverage=float(np.mean(sure >= bound)),
+        risk=float(np.mean(~right[sure >= bound])),
+    )
 
 
 def confidence_of(given: ArrayLike, probabilities: np.ndarray, classes: list[str]) -> np.ndarray:

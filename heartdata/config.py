@@ -17,7 +17,7 @@ from heartdata.sources import SOURCES, AnySource, DemoSource
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.splits import SplitConfig
 from heartdata.studies import Study, study_named
-from heartdata.suite import ValidationConfig
+from heartdata.suite import RecordingBounds, ValidationConfig
 
 
 def _plain(name: str) -> str:
@@ -141,6 +141,8 @@ class Calibration(Settings):
         default=None, description="multiply the probabilities before the highest is the answer; null: all 1"
     )
     unsure_below: float = Field(default=0.0, ge=0, le=1, description="answers of lower probability are unsure")
+    coverage: float = Field(default=1.0, ge=0, le=1, description="share of the validation answers that is not unsure")
+    risk: float = Field(default=0.0, ge=0, le=1, description="share of those that is wrong")
 
 
 class ModelConfig(Settings):
@@ -151,6 +153,8 @@ class ModelConfig(Settings):
     view: View = "windows"
     spectrogram: SpectrogramConfig
     calibration: Calibration = Calibration()
+    measure: MeasureConfig = MeasureConfig()
+    accepts: RecordingBounds = Field(default=RecordingBounds(), description="what else is no recording to answer for")
     dataset_version: str
     init: str
 

@@ -50,7 +50,6 @@ def _marks(copies: pd.DataFrame, near: Likeness) -> dict[Hashable, dict[str, str
     """MARKS by row label for recordings of one sound, the one to keep first."""
     labels = sorted(copies["label"].dropna().unique())
     of_file = {sha256: list(rows.itertuples()) for sha256, rows in copies.groupby("sha256")}
-    labels_of = copies.groupby("samples_sha256")["label"].agg(lambda names: set(names.dropna()))
     kept, *_ = rows = list(copies.itertuples())
     marks: dict[Hashable, dict[str, str]] = {}
     for row in rows if len(labels) > 1 else rows[1:]:
@@ -60,10 +59,11 @@ def _marks(copies: pd.DataFrame, near: Likeness) -> dict[Hashable, dict[str, str
         like.sort(key=lambda entry: entry[:2])
         if len(labels) > 1:
             others = [name for name in labels if name != row.label]
-            exact = bool(labels_of[row.samples_sha256] - {row.label})
+            twins = copies.index[copies["samples_sha256"] == row.samples_sha256]
+            named = copies.loc[twins][copies.loc[twins, "label"].isin(others)]["recording_id"]
             marks[row.Index] = {
                 "other_labels": ", ".join(others),
-                "same_sound": "the same sound" if exact else _where(row, like),
+                "same_sound": f"the same sound ({min(named)})" if len(named) else _where(row, like),
             }
         elif row.samples_sha256 == kept.samples_sha256:
             marks[row.Index] = {"duplicate_of": kept.recording_id}

@@ -14,9 +14,11 @@ from heartdata.calibration import answers, apply_temperature
 from heartdata.config import ModelConfig
 from heartdata.dataset import Shards, as_images, views_of
 from heartdata.errors import BadAudio
+from heartdata.measure import facts
 from heartdata.model import load_net
 from heartdata.spectrograms import log_mel
 from heartdata.store import Store
+from heartdata.suite import fault_of
 
 WINDOWS_AT_ONCE = 32
 
@@ -60,10 +62,13 @@ class Predictor:
         return torch.cat(found).mean(0).numpy().astype(float)
 
     def answer_bytes(self, content: bytes) -> Answer:
-        """The answer for the bytes of an audio file. Raises `BadAudio` when they are none."""
+        """The answer for the bytes of an audio file.
+
+        Raises `BadAudio` when they are none, or a recording that validation would send to quarantine by itself.
+        """
         audio = decode(content)
-        if not np.isfinite(audio.samples).all():
-            raise BadAudio("holds samples that are not numbers (NaN or infinite)")
+        if fault := fault_of(facts(audio, self.config.measure), self.config.accepts):
+            raise BadAudio(fault)
         return self.answer_spectrogram(log_mel(audio.mono, audio.rate_hz, self.config.spectrogram))
 
 

@@ -1,5 +1,6 @@
 """The base of every configuration object: frozen, typed, refusing unknown keys, with a digest."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +16,16 @@ class Settings(BaseModel):
     def digest(self) -> str:
         """Hex sha256 of the values, for cache keys and the run record."""
         return sha256_json(self.model_dump(mode="json"))
+
+
+def described(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Dotted name, value and meaning of every setting."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            yield from described(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value, field.description or ""
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,7 +5,7 @@ critical check on recordings sends them to quarantine; on the table it stops the
 recording. Bounds are configuration (`ValidationConfig`); the reasons are filled from the failing row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -118,7 +118,7 @@ def recording_checks(c: RecordingBounds, classes: Sequence[str] | None = None) -
         Check("not_finite", "critical", true, {"column": "finite", "value_set": [True]},
               "holds samples that are not numbers (NaN or infinite): export the recording again"),
         Check("rate_too_low", "critical", between, bound("rate_hz", low=c.min_rate_hz),
-              "sampled at {rate_hz} Hz: heart sounds above {rate_hz} / 2 Hz are lost; record at 2,000 Hz or more"),
+              "sampled at {rate_hz:.0f} Hz: heart sounds above {rate_hz:.0f} / 2 Hz are lost; record at 2,000 Hz or more"),
         Check("too_short", "critical", between, bound("duration_s", low=c.min_duration_s),
               "only {duration_s:.2f} s long: too short to hold a whole heart cycle"),
         Check("too_long", "critical", between, bound("duration_s", high=c.max_duration_s),
@@ -147,6 +147,29 @@ def recording_checks(c: RecordingBounds, classes: Sequence[str] | None = None) -
                   "its label {label!r} is none of validation.classes")
         )  # fmt: skip
     return checks
+
+
+def fault_of(facts: Mapping[str, Any], bounds: RecordingBounds) -> str | None:
+    """Why one recording with these facts (`heartdata.measure.facts`) would go to quarantine; None where it would not."""
+    known = dict(facts)
+    if "rms" in facts:  # as `heartdata.validation.join_facts` has it
+        known["deviation"] = max(0.0, facts["rms"] ** 2 - facts["dc_offset"] ** 2) ** 0.5
+    for check in recording_checks(bounds):
+        if check.severity == "critical" and not _holds(check, known.get(check.bounds["column"])):
+            return check.reason.format_map(known)
+    return None
+
+
+def _holds(check: Check, value: Any) -> bool:
+    """Whether ``value`` meets one of the expectations of `recording_checks`, as Great Expectations has it."""
+    if check.expectation == "ExpectColumnValuesToBeNull":
+        return value is None
+    if value is None:
+        return True
+    if check.expectation == "ExpectColumnValuesToBeInSet":
+        return value in check.bounds["value_set"]
+    low, high = check.bounds["min_value"], check.bounds["max_value"]
+    return (low is None or value >= low) and (high is None or value <= high)
 
 
 def copy_checks() -> list[Check]:

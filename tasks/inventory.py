@@ -28,7 +28,7 @@ def inventory(source: Source, store: Store) -> Artifact:
         seen.save()
         subjects = table.column("subject").drop_null().unique()
         counts: dict[str, int | float | str] = {"found": table.num_rows, "subjects": len(subjects)}
-        detail = f"{table.num_rows} recordings, {len(subjects)} subjects; {seen.hashed} files were new or changed"
+        detail = f"{table.num_rows} recordings, {len(subjects)} subjects; {seen.hashed} files read, the others are as they were"
         advance(table.num_rows, table.num_rows, detail)
         counts |= {f"note_{number}": note for number, note in enumerate(notes)}
         return store.write_table("recordings", table, RECORDINGS, counts)

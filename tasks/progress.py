@@ -13,6 +13,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 
 ARTIFACT_EVERY_S = 3.0
+LOG_EVERY_S = 20.0  # in Prefect's log, which `heartbeat up` shows
 
 
 class Display(Protocol):
@@ -49,7 +50,7 @@ class Tracker:
 
     def __init__(self, stage: str, total: int, unit: str) -> None:
         self.stage, self.total, self.unit, self.done, self.detail = stage, total, unit, 0, ""
-        self._artifact, self._told_s = None, monotonic()
+        self._artifact, self._told_s, self._logged_s = None, monotonic(), monotonic()
         if _Run.display:
             _Run.display.started(stage, total, unit)
 
@@ -60,10 +61,12 @@ class Tracker:
         if monotonic() - self._told_s > ARTIFACT_EVERY_S and (FlowRunContext.get() or TaskRunContext.get()):
             self._told_s = monotonic()
             percent = 100 * self.done / max(self.total, 1)
+            if monotonic() - self._logged_s > LOG_EVERY_S:
+                self._logged_s = monotonic()
+                get_run_logger().info("%s %d/%d %s", self.stage, self.done, self.total, self.detail)
             if self._artifact is None:
-                self._artifact = create_progress_artifact(
-                    percent, key=self.stage.replace(" ", "-"), description=f"{self.stage}: {self.total} {self.unit}"
-                )
+                told = f"{self.stage}: {self.total} {self.unit}" if self.total > 1 else self.stage
+                self._artifact = create_progress_artifact(percent, key=self.stage.replace(" ", "-"), description=told)
             else:
                 update_progress_artifact(self._artifact, percent)
 

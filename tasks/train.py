@@ -9,17 +9,19 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
 from heartdata import heard as heard_sounds
-from heartdata.config import AnswersConfig, ModelConfig, RegistryConfig, SpectrogramConfig, TrainingConfig
+from heartdata.config import AnswersConfig, Calibration, ModelConfig, RegistryConfig, SpectrogramConfig, TrainingConfig
 from heartdata.errors import ConfigError
+from heartdata.measure import MeasureConfig
 from heartdata.pretraining import BACKBONE
 from heartdata.schemas import FACTS, HEARD, HISTORY, MANIFEST
 from heartdata.store import Artifact, Store, sha256_json
+from heartdata.suite import RecordingBounds
 from tasks.progress import track
 from tasks.registry import connect
 from tasks.stage import NOT_DIGESTED, fingerprint, stage
 
 VERSION = "6"  # raise when the same inputs train another network
-CALIBRATE_VERSION = "1"
+CALIBRATE_VERSION = "2"
 HEARD_FOLDER = "heard"  # of a run in MLflow
 UNKNOWN_PAST = "{} does not say what it was trained on: recordings of the test part may be among them"
 
@@ -129,7 +131,7 @@ def heard(manifest: Artifact, facts: Artifact, initial: InitialWeights, threshol
         if before is not None:
             heard_sounds.refuse_heard(rows, measured, before, initial.kind, threshold)
         sounds = heard_sounds.heard_by(rows, measured, before)
-        advance(1, 1, f"{sounds.num_rows} sounds that no later test may hold")
+        advance(1, 1, f"{sounds.num_rows} sounds noted down: a test of what starts from these weights may hold none")
         return store.write_table("heard", sounds, HEARD)
 
 
@@ -183,8 +185,14 @@ def _keep_config(model: ModelConfig, store: Store) -> Artifact:
 
 
 @stage("calibrate", CALIBRATE_VERSION)
-def calibrate(manifest: Artifact, model: TrainedModel, config: AnswersConfig, store: Store) -> TrainedModel:
-    """The model with a temperature, an operating point and a bound of confidence, fitted to its validation part."""
+def calibrate(
+    manifest: Artifact, model: TrainedModel, config: AnswersConfig, measure: MeasureConfig, accepts: RecordingBounds,
+    store: Store,
+) -> TrainedModel:  # fmt: skip
+    """The model with a temperature, an operating point and a bound of confidence, fitted to its validation part.
+
+    It answers for no recording that is outside the bounds ``accepts`` when measured by ``measure``.
+    """
     from heartdata.calibration import calibrated
     from heartdata.predictor import Predictor, probabilities_of
 
@@ -195,5 +203,17 @@ def calibrate(manifest: Artifact, model: TrainedModel, config: AnswersConfig, st
         found = calibrated(probabilities_of(predictor, rows, store), rows, list(model.classes), config)
         unsure = f"unsure below {found.unsure_below:.2f}" if found.unsure_below else "no answer is unsure"
         advance(1, 1, f"temperature {found.temperature:.2f}, {unsure}")
-        kept = _keep_config(predictor.config.model_copy(update={"calibration": found}), store)
-        return model.model_copy(update={"config": kept})
+        answering = {"calibration": found, "measure": measure, "accepts": accepts}
+        kept = _keep_config(predictor.config.model_copy(update=answering), store)
+        note = "; ".join(filter(None, [model.note, _doubt(found, config)]))
+        return model.model_copy(update={"config": kept, "note": note})
+
+
+def _doubt(found: Calibration, config: AnswersConfig) -> str:
+    """A warning where the share of wrong answers that was asked for cannot be had."""
+    if found.risk <= config.max_risk:
+        return ""
+    return (
+        f"Even of the surest {found.coverage:.0%} of the validation answers {found.risk:.0%} are wrong, more than "
+        f"answers.max_risk = {config.max_risk:.0%}: an answer that is not unsure is no more to be relied on than that"
+    )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from heartdata.sources.tables import USUAL_NAMES
+
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {"heartdata": {"prefect", "mlflow", "tasks", "flows"}, "tasks": {"flows"}}
 
@@ -40,3 +42,9 @@ def test_no_file_is_too_long():
         p for d in ("heartdata", "tasks", "flows", "mlflow", "tests", "benchmarks") for p in (ROOT / d).rglob("*.py")
     ]
     assert {p.name: n for p in files if (n := len(p.read_text().splitlines())) > 400} == {}
+
+
+def test_the_usual_column_names_stand_in_the_docs():
+    page = (ROOT / "docs" / "sources.md").read_text()
+    for role, usual in USUAL_NAMES.items():
+        assert f"| {role} | {', '.join(f'`{name}`' for name in usual)} |" in page

@@ -39,6 +39,7 @@ AMBIGUOUS = "none"  # of the default missing values, the one that is also a word
 MANY_ABSENT = 0.05  # when it is the label of more of the recordings than these, it may be the name of a class
 OF_NAMES = (",", "/", "&", r"\sand\s", r"[,/&]|\sand\s")  # part labels, but may belong to the name of one
 LIST = re.compile(r"""\[.*\]|[({].*['",].*[)}]""", re.DOTALL)  # a cell that a program wrote several values into
+NAMED = 10  # of the files that are left out
 ALONE = "every recording counts as a subject of its own, so if somebody was recorded twice, scores are too high"
 
 
@@ -77,8 +78,11 @@ class TableSource(FolderSource):
         notes += [*_zeros(set(subjects.values())), *self._absent(entries), *_otherwise(root, entries, rows)]
         listed = {row.path.resolve() for row in rows if isinstance(row.path, Path)} if files else set()
         if beside := [path for path in files if path.resolve() not in listed]:
+            names = ", ".join(str(path.relative_to(root)) for path in beside[:NAMED])
+            more = f" and {len(beside) - NAMED} more" if len(beside) > NAMED else ""
             notes.append(
-                f"{len(beside)} audio files below {root} stand in no row of the table and were left out: {beside[0].name}, ..."
+                f"Left out, as they stand in no row of the table: {len(beside)} of {len(files)} audio files below {root}: "
+                f"{names}{more}"
             )
         return Listing(with_unique_ids(rows), notes)
 

@@ -193,6 +193,14 @@ def test_help_names_the_commands(heartbeat):
     assert "up" in shown
 
 
+def test_settings_are_shown_as_they_are_typed(heartbeat):
+    status, _, shown = heartbeat("settings", "training.ep", "--source", "pascal", "--set", "training.epochs=7")
+    assert status == 0
+    assert shown.startswith("training.epochs=7 ")
+    assert shown.count("\n") == 1
+    assert "# of all layers" in shown
+
+
 def test_command_line_loads_nothing_heavy():
     code = "import sys, flows.cli; print([m for m in ('torch', 'prefect', 'mlflow', 'pandas', 'numpy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

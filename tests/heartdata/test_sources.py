@@ -100,7 +100,7 @@ def test_table_with_usual_names(folder: Path):
     assert (one.label, one.subject, one.extra) == ("normal", "7", {"age": "40"})
     assert (two.label, two.subject, two.missing) == (None, "8", None)
     assert listing.notes == [
-        "1 audio files below " + str(folder) + " stand in no row of the table and were left out: three.wav, ..."
+        f"Left out, as they stand in no row of the table: 1 of 3 audio files below {folder}: audio/three.wav"
     ]
 
 

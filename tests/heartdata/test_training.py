@@ -312,5 +312,9 @@ def test_predictor_answers_bytes_and_refuses_what_is_none(tmp_path: Path):
     assert answer.label == "ab"[int(np.argmax(answer.probabilities))]
     with pytest.raises(BadAudio):
         predictor.answer_bytes(b"no audio")
+    with pytest.raises(BadAudio, match=r"only 0.50 s long: too short"):
+        predictor.answer_bytes(write_wav(tmp_path / "s.wav", beats(duration_s=0.5)).read_bytes())
+    with pytest.raises(BadAudio, match="silent .* check the microphone"):
+        predictor.answer_bytes(write_wav(tmp_path / "z.wav", np.zeros(8000, np.float32)).read_bytes())
     with pytest.raises(BadAudio, match="not numbers"):
         predictor.answer_bytes(write_wav(tmp_path / "n.wav", np.full(8000, np.nan), subtype="FLOAT").read_bytes())

@@ -15,7 +15,7 @@ from heartdata.measure import MeasureConfig, measure_file
 from heartdata.schemas import FACTS
 from heartdata.sources import TableSource
 from heartdata.store import table_from_rows
-from heartdata.suite import ValidationConfig
+from heartdata.suite import ValidationConfig, fault_of
 from heartdata.synth import Heart, make_sound
 from heartdata.validation import Validation, join_facts, validate
 
@@ -29,9 +29,13 @@ def judge(folder: Path, rows: list[dict[str, Any]], collections: list[str] | Non
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory) -> Validation:
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("faults")
+
+
+@pytest.fixture(scope="module")
+def judged(folder: Path) -> Validation:
     """Twelve good recordings and one of each fault."""
-    folder = tmp_path_factory.mktemp("faults")
     rows = [{"path": f"good{i}.wav", "label": "ab"[i % 2]} for i in range(12)]
     for i in range(12):
         write_wav(folder / f"good{i}.wav", beats(60 + 2 * i, 4.0, seed=i))
@@ -74,6 +78,14 @@ def test_each_fault_is_caught_for_its_own_reason(judged: Validation, fault: str)
     assert len(rows.loc[f"{fault}.wav", "reason"]) > 20
 
 
+def test_one_file_alone_is_judged_as_the_suite_judges_it(folder: Path, judged: Validation):
+    refused = judged.quarantine.to_pandas().set_index("recording_id")
+    refused = refused[refused["check"].isin(FAULTS)]["reason"]
+    for path in sorted(folder.glob("*.wav")):
+        fault = fault_of(measure_file(str(path), None, MeasureConfig()), ValidationConfig())
+        assert fault == (refused[path.name].partition(" (also:")[0] if path.name in refused else None), path.name
+
+
 def test_everybody_is_either_accepted_or_quarantined(judged: Validation):
     accepted, refused = judged.accepted["recording_id"].to_pylist(), judged.quarantine["recording_id"].to_pylist()
     assert not set(accepted) & set(refused)
@@ -83,7 +95,7 @@ def test_everybody_is_either_accepted_or_quarantined(judged: Validation):
 
 def test_one_sound_under_two_labels_is_refused_twice(judged: Validation):
     rows = judged.quarantine.to_pandas().set_index("recording_id")
-    assert rows.loc["twin1.wav", "reason"] == "the same sound is also labelled b: find out which is right"
+    assert rows.loc["twin1.wav", "reason"] == "the same sound (twin2.wav) is also labelled b: find out which is right"
     assert rows.loc["twin2.wav", "check"] == "label_conflict"
 
 
