@@ -10,15 +10,11 @@ import torch
 from fastai.callback.core import Callback
 from fastai.learner import CancelFitException
 from fastai.torch_core import set_seed
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from heartdata.memory import peak_memory_mb
 from heartdata.model import copied
 from heartdata.progress_file import Progress, ProgressFile
 from heartdata.scores import figures
-
-Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 
 class SeedEpochs(Callback):
@@ -95,38 +91,6 @@ def gains_from_bfloat16(device: torch.device) -> bool:
     return False
 
 
-class Average(Callback):
-    """A moving average of the weights and of batch norm's statistics, which is what is validated and kept.
-
-    Each step leaves the share ``decay`` of what it was, fewer of the first steps (Polyak & Juditsky 1992; the beginning
-    as in Tan & Le 2019, EfficientNet). ``net`` lies where it is trained; ``progress``: where to go on from, and where the
-    average is to be found.
-    """
-
-    order = -5  # after fastai's own, before `KeepBest`
-
-    def __init__(self, net: nn.Module, decay: float, progress: Progress) -> None:
-        self.decay = decay
-        self.averaged = AveragedModel(net, multi_avg_fn=self.moved, use_buffers=True).eval()
-        if progress.average:
-            self.averaged.load_state_dict(progress.average)
-        progress.average = self.averaged.state_dict()
-
-    def moved(self, averaged: Tensors, current: Tensors, steps: torch.Tensor | int) -> None:
-        decay = min(self.decay, (1 + int(steps)) / (10 + int(steps)))
-        get_ema_multi_avg_fn(decay)(averaged, current, steps)
-
-    def after_batch(self) -> None:
-        if self.training:
-            self.averaged.update_parameters(self.learn.model)
-
-    def before_validate(self) -> None:
-        self.trained, self.learn.model = self.learn.model, self.averaged.module
-
-    def after_validate(self) -> None:
-        self.learn.model = self.trained
-
-
 class KeepBest(Callback):
     """Scores each epoch on the validation recordings, keeps one epoch's weights, and stops when none gets as good.
 
@@ -187,7 +151,7 @@ class KeepBest(Callback):
         }
         progress.rows.append(row)
         if as_good_as_the_best(progress.rows):
-            progress.best_epoch, progress.best = epoch, copied(progress.scored(self.learn.model))
+            progress.best_epoch, progress.best = epoch, copied(self.learn.model)
         self.on_epoch(row)
         if self.file is not None:
             self.file.write(progress, self.learn.model, self.opt)

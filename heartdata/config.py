@@ -77,9 +77,6 @@ class TrainingConfig(Settings):
         default=0.3, gt=0, le=1, description="of all layers but the last, as a share of learning_rate; given weights"
     )
     weight_decay: float = Field(default=0.01, ge=0)
-    average: float = Field(
-        default=0.0, ge=0, lt=1, description="of the weights: the share that a step leaves of their average; 0: none"
-    )
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
     balance: Literal["class", "class_and_collection"] = Field(
         default="class", description="what is drawn equally often; see docs/training.md"

@@ -75,9 +75,9 @@ def start_from(net: nn.Module, weights: dict[str, torch.Tensor], named: str) -> 
         raise ConfigError(f"the weights {named} do not fit resnet34 on one channel")
 
 
-def copied(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """``weights`` as they are now, on the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+def copied(net: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights as they are now, on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
 
 
 def weights_bytes(net: nn.Module) -> bytes:

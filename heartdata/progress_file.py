@@ -11,29 +11,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from heartdata.model import copied
-
 
 @dataclass
 class Progress:
-    """Rows of schema HISTORY so far, and the number and weights of the epoch that is kept (none before the first).
-
-    ``average``: the state of the averaged network (torch's ``AveragedModel``), where there is one.
-    """
+    """Rows of schema HISTORY so far, and the number and weights of the epoch that is kept (none before the first)."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int | None = None
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     learning_rate: float | None = None  # as found, where it was asked for
-    average: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def exhausted(self, patience: int) -> bool:
         """Whether each of the last ``patience`` epochs was too bad to be kept."""
         return self.best_epoch is not None and len(self.rows) - 1 - self.best_epoch >= patience
-
-    def scored(self, net: nn.Module) -> dict[str, torch.Tensor]:
-        """The weights that an epoch is validated with: the averaged ones, else those of ``net``."""
-        return _below(self.average, "module.") or net.state_dict()
 
 
 @dataclass(frozen=True)
@@ -45,8 +35,7 @@ class ProgressFile:
     def write(self, progress: Progress, net: nn.Module, optimiser: Any) -> None:
         """Keep ``progress`` with the net's weights and what ``optimiser`` (a torch optimiser) remembers."""
         tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-        tensors |= {f"average.{name}": tensor for name, tensor in progress.average.items()}
-        if progress.best_epoch != len(progress.rows) - 1:  # else they are those just scored
+        if progress.best_epoch != len(progress.rows) - 1:  # else these are the net's
             tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
         for number, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -73,9 +62,8 @@ class ProgressFile:
         for name, tensor in _below(tensors, "optimiser.").items():
             number, _, key = name.partition(".")
             state.setdefault(int(number), {})[key] = tensor
-        progress = Progress(**told, best=_below(tensors, "best."), average=_below(tensors, "average."))
-        progress.best = progress.best or copied(progress.scored(net))
-        return progress, state
+        best = _below(tensors, "best.") or _below(tensors, "net.")
+        return Progress(**told, best=best), state
 
     def remove(self) -> None:
         """Forget it: the training has ended."""

@@ -22,7 +22,7 @@ from fastai.optimizer import OptimWrapper
 from fastai.torch_core import default_device, set_seed
 from torch import nn
 
-from heartdata.callbacks import Augment, Average, HalfPrecision, KeepBest, SeedEpochs, gains_from_bfloat16
+from heartdata.callbacks import Augment, HalfPrecision, KeepBest, SeedEpochs, gains_from_bfloat16
 from heartdata.config import TrainingConfig
 from heartdata.dataset import Windows
 from heartdata.errors import HeartbeatError
@@ -92,8 +92,6 @@ def _trained(
     with learner.no_bar(), learner.no_logging():
         rate = progress.learning_rate or (found_rate(learner) if config.find_learning_rate else config.learning_rate)
         progress.learning_rate = rate
-        if config.average:
-            learner.add_cb(Average(net.to(learner.dls.device), config.average, progress))
         for phase in phases(config, initial is not None):
             _fit(learner, phase, rate, initial is not None, config, keep, remembered)
             if keep.fault:

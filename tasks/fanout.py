@@ -37,7 +37,7 @@ def task_runner(engine: EngineConfig) -> TaskRunner:
         import dask
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
-        raise ConfigError("engine.name = 'dask' needs Dask: pip install 'heartbeat[dask]'") from error
+        raise ConfigError("engine.name = 'dask' needs Dask: pip install -e '.[dask]' in heartbeat's folder") from error
     if engine.address:
         return DaskTaskRunner(address=engine.address)
     dask.config.set({"distributed.nanny.pre-spawn-environ": {}})  # else this process, which trains, is left one thread

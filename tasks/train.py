@@ -20,7 +20,7 @@ from tasks.progress import track
 from tasks.registry import connect
 from tasks.stage import NOT_DIGESTED, fingerprint, stage
 
-VERSION = "6"  # raise when the same inputs train another network
+VERSION = "5"  # raise when the same inputs train another network
 CALIBRATE_VERSION = "2"
 HEARD_FOLDER = "heard"  # of a run in MLflow
 UNKNOWN_PAST = "{} does not say what it was trained on: recordings of the test part may be among them"

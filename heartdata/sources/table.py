@@ -163,8 +163,10 @@ class TableSource(FolderSource):
                         f"{path} has no label column but several of zeros and ones: {', '.join(targets)}. Name one as "
                         f"the target with --set source.columns.label=COLUMN: its 0 and 1 are then the labels"
                     )
+                unnamed = sum(bool(re.fullmatch(r"column\.\d+", name)) for name in present)
+                title = " (the first row that is not empty must be the header)" if 2 * unnamed >= len(present) else ""
                 raise SourceError(
-                    f"{path} has no {role} column that can be told from its name; it has: {', '.join(present)}. "
+                    f"{path} has no {role} column that can be told from its name; it has: {', '.join(present)}{title}. "
                     f"Name it with --set source.columns.{role}=COLUMN"
                 )
         return found

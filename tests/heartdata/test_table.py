@@ -245,6 +245,13 @@ def test_labels_that_are_no_classes(folder: Path):
         assert len(listed(folder, table(labels)).recordings) == len(labels)
 
 
+def test_a_title_above_the_header_is_told(folder: Path):
+    with pytest.raises(
+        SourceError, match=r"Clinic export, column.2, column.3 \(the first row that is not empty must be"
+    ):
+        listed(folder, "Clinic export,,\npath,label,age\none.wav,a,3\n")
+
+
 def test_table_of_several_columns_that_may_be_the_label(folder: Path):
     text = "path,AS,MR,age,sex\naudio/one.wav,1,0.0,40,\naudio/three.wav,0,1.0,1,\n"
     with pytest.raises(SourceError, match="no label column but several of zeros and ones: AS, MR. Name one .*=COLUMN"):

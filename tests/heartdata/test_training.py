@@ -15,7 +15,6 @@ from heartdata.config import ModelConfig, TrainingConfig
 from heartdata.errors import BadAudio, ConfigError, HeartbeatError
 from heartdata.model import build_net, load_net, read_weights, start_from, weights_bytes
 from heartdata.predictor import Predictor
-from heartdata.progress_file import Progress
 from heartdata.spectrograms import SpectrogramConfig, log_mel
 from heartdata.store import Store
 
@@ -156,36 +155,6 @@ def test_a_recordings_probabilities_are_the_means_of_its_windows():
     assert callbacks.by_recording(windows, np.array([0, 0, 1])).tolist() == [[0.5, 0.5], [0.2, 0.8]]
 
 
-def test_the_average_follows_the_weights_fast_at_first_and_then_by_its_decay():
-    net = torch.nn.Linear(1, 1, bias=False)
-    average = callbacks.Average(net, 0.15, Progress())
-    found = []
-    for weight in (1.0, 2.0, 3.0, 4.0):
-        net.weight.data.fill_(weight)
-        average.averaged.update_parameters(net)
-        found.append(average.averaged.module.weight.item())
-    expected = [1.0]  # the first step copies
-    for steps, weight in ((1, 2.0), (2, 3.0), (3, 4.0)):
-        decay = min(0.15, (1 + steps) / (10 + steps))
-        expected.append(decay * expected[-1] + (1 - decay) * weight)
-    assert found == pytest.approx(expected)
-    assert found[2:] == pytest.approx([0.15 * found[1] + 0.85 * 3, 0.15 * found[2] + 0.85 * 4])
-
-
-def test_the_averaged_weights_are_those_that_are_validated_and_kept(data):
-    manifest, store = data
-    plain, averaged, stiff = (
-        training.train(manifest, None, CONFIG.model_copy(update={"average": share}), store)
-        for share in (0.0, 1e-9, 0.97)
-    )
-    assert torch.allclose(averaged.net.fc.weight, plain.net.fc.weight, atol=1e-6)  # an average of the last step alone
-    assert not torch.allclose(stiff.net.fc.weight, plain.net.fc.weight, atol=1e-6)
-    losses = [trained.history["valid_loss"].to_pylist() for trained in (plain, averaged, stiff)]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    assert losses[2] != pytest.approx(losses[0], rel=1e-4)
-    assert stiff.history["train_loss"].to_pylist() == plain.history["train_loss"].to_pylist()  # steps are the same
-
-
 def test_a_training_leaves_nothing_in_memory_but_its_network(data):
     manifest, store = data
 
@@ -197,9 +166,7 @@ def test_a_training_leaves_nothing_in_memory_but_its_network(data):
     before = held()
     trained = training.train(manifest, None, CONFIG, store)
     own = sum(tensor.numel() for tensor in trained.net.state_dict().values())
-    assert (
-        held() - before < 1.5 * own
-    )  # optimiser, gradients and average are gone; without care they are three times that
+    assert held() - before < 1.5 * own  # optimiser and gradients are gone; without care they are three times that
 
 
 class Killed(Exception):
@@ -211,7 +178,7 @@ def test_interrupted_training_ends_with_the_weights_of_an_undisturbed_one(data, 
     manifest, store = data
     torch.manual_seed(5)
     initial = build_net(7).state_dict() if init == "given" else None
-    config = CONFIG.model_copy(update={"epochs": 3, "mixup": 0.4, "average": 0.9})
+    config = CONFIG.model_copy(update={"epochs": 3, "mixup": 0.4})
     undisturbed = training.train(manifest, initial, config, store)
     seen = []
 
