@@ -59,8 +59,8 @@ def _marks(copies: pd.DataFrame, near: Likeness) -> dict[Hashable, dict[str, str
         like.sort(key=lambda entry: entry[:2])
         if len(labels) > 1:
             others = [name for name in labels if name != row.label]
-            twins = copies.index[copies["samples_sha256"] == row.samples_sha256]
-            named = copies.loc[twins][copies.loc[twins, "label"].isin(others)]["recording_id"]
+            same = (copies["samples_sha256"] == row.samples_sha256) & copies["label"].isin(others)
+            named = copies["recording_id"][same]
             marks[row.Index] = {
                 "other_labels": ", ".join(others),
                 "same_sound": f"the same sound ({min(named)})" if len(named) else _where(row, like),

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from heartdata.settings import Settings
 
-VERSION = "5"  # raise when a check changes
+VERSION = "6"  # raise when a check changes
 
 
 class RecordingBounds(Settings):

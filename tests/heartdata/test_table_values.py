@@ -67,7 +67,9 @@ def test_table_ids_whatever_way_of_writing_a_path_and_order_of_rows(folder: Path
             "audio/one.wav": ("a", "7"), "audio/one.wav#2": ("a", "8"), "audio/one.wav#3": ("b", "7"),
             "audio/three.wav": ("a", "7"),
         }  # fmt: skip
-    assert [note for note in listing.notes if "in no row" in note][0].startswith("1 audio files below")
+    assert [note for note in listing.notes if "in no row" in note][0].endswith(
+        f"1 of 3 audio files below {folder}: audio/süß two.wav"
+    )
 
 
 def test_linked_folders_are_entered_once(folder: Path, tmp_path_factory: pytest.TempPathFactory):
