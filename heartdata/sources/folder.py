@@ -8,7 +8,8 @@ from heartdata.errors import SourceError
 from heartdata.sources import circor2022
 from heartdata.sources.base import audio_files
 from heartdata.sources.cinc2016 import DATABASES
-from heartdata.sources.tables import ROLES, SUFFIXES, Columns, Entry, folded, plain, read_table
+from heartdata.sources.named import NamedFiles
+from heartdata.sources.tables import ROLES, SUFFIXES, Columns, Entry, plain, read_table
 from heartdata.split_strategies import SYNONYMS
 
 PUBLIC = {"cinc2016": set(DATABASES), "pascal": {"set_a", "set_b"}, "circor2022": {circor2022.FOLDER}}
@@ -115,7 +116,7 @@ def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> No
 
 def _refuse_ignored_table(root: Path, names: list[str]) -> None:
     """Raise `SourceError` when a table in ``root`` has a column of labels, and one of paths that are mostly of ``names``."""
-    known = {folded(form) for name in names for form in (PurePosixPath(name).name, PurePosixPath(name).stem)}
+    named = NamedFiles(root, [root / name for name in names])
     for path in _tables(root):
         try:
             table = read_table(path, Columns(), None, {"path", "label"})
@@ -123,10 +124,10 @@ def _refuse_ignored_table(root: Path, names: list[str]) -> None:
             continue
         columns = Columns().found(list(table.columns))
         if {"path", "label"} <= columns.keys():
-            meant = table[columns["path"]].map(lambda cell: folded(plain(re.split(r"[/\\]", cell)[-1])) in known)
-            if 2 * meant.sum() > len(names):
+            count = sum(bool(named.meant(plain(re.split(r"[/\\]", cell)[-1]))) for cell in table[columns["path"]])
+            if 2 * count > len(names):
                 raise SourceError(
-                    f"the sub-folders of {root} would be the labels, but {path.name} names {meant.sum()} of its "
+                    f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its "
                     f"{len(names)} recordings, with labels in the column {columns['label']!r}: give it with --data {path}; "
                     "or, if the folders are the classes, say so with --set 'source.pattern=(?P<label>[^/]+)/.*'"
                 )
