@@ -28,7 +28,6 @@ class Stoppable(TyperGroup):
 app = typer.Typer(
     cls=Stoppable,
     name="heartbeat",
-    help="From raw heart-sound recordings to a classifier a researcher can trust. Research use; not a medical device.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -56,6 +55,24 @@ BaseOption = Annotated[
 ]
 PrefectPort = Annotated[int, typer.Option(min=1, max=65535, help="port of the Prefect server and UI")]
 MlflowPort = Annotated[int, typer.Option(min=1, max=65535, help="port of the MLflow UI")]
+
+
+def told_version(wanted: bool) -> None:
+    """Say the version and end."""
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"heartbeat {version('heartbeat')}")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=told_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """From raw heart-sound recordings to a classifier a researcher can trust. Research use; not a medical device."""
 
 
 @app.command()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,12 @@ def test_help_names_the_commands(heartbeat):
     assert status == 0
     assert "run" in shown
     assert "up" in shown
+
+
+def test_version_is_that_of_the_project(heartbeat):
+    status, _, shown = heartbeat("--version")
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert (status, shown.strip()) == (0, f"heartbeat {project['version']}")
 
 
 def test_settings_are_shown_as_they_are_typed(heartbeat):
