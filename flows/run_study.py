@@ -41,7 +41,7 @@ def run_study(
     figures = store.read_frame(ran.result.figures, STUDY_FIGURES)
     for arm in config.study.arms:
         rows = figure_rows(figures[figures["arm"] == arm], first_metrics(config.study))
-        ran.console.print(table(f"{config.study.title}: {arm} (95 % interval)", rows))
+        ran.console.print(table(f"{config.study.titled(arm)} (95 % interval)", rows))
     if config.study.beat is not None:
         ran.console.print(f"Prior best  {config.study.metric} {config.study.beat:.3f}")
     folder = store.workpath(f"latest/study-{config.study.name}")

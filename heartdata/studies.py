@@ -42,6 +42,10 @@ class Study(Settings):
     arms: tuple[str, ...] = (GROUPED,)
     note: str = ""
 
+    def titled(self, arm: str) -> str:
+        """The title of the figures of one arm, which is named where there are several."""
+        return self.title if len(self.arms) == 1 else f"{self.title}\n{arm}"
+
 
 class Fold(Settings):
     """One training and one test of a study."""

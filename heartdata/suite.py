@@ -128,7 +128,7 @@ def recording_checks(c: RecordingBounds, classes: Sequence[str] | None = None) -
         Check("flat", "critical", between, bound("deviation", low=c.min_deviation),
               "silent but for a constant offset (deviation {deviation:.1g} of full scale): check the microphone"),
         Check("mostly_silent", "critical", between, bound("silent_fraction", high=c.max_silent_fraction),
-              "{silent_fraction:.0%} of it is silence: cut the silent part or record again"),
+              "{silent_fraction:.0%} of it is silence, all channels averaged: cut that part, keep one channel, or record again"),
         Check("clipped", "critical", between, bound("clipped_fraction", high=c.max_clipped_fraction),
               "{clipped_fraction:.0%} of the samples stand at the peak: recorded too loud, the sound's shape is lost"),
         Check("short", "warning", between, bound("duration_s", low=c.short_duration_s), "{duration_s:.1f} s long"),

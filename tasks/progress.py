@@ -77,8 +77,9 @@ def track(stage: str, total: int = 1, unit: str = "") -> Iterator[Tracker]:
     started_s = monotonic()
     tracker = Tracker(stage, total, unit)
     yield tracker
-    _Run.seconds[stage] = monotonic() - started_s
+    took_s = monotonic() - started_s
+    _Run.seconds[stage] = _Run.seconds.get(stage, 0.0) + took_s  # several folds or networks are one stage
     if FlowRunContext.get() or TaskRunContext.get():
         get_run_logger().info("%s: %s", stage, tracker.detail or "done")
     if _Run.display:
-        _Run.display.finished(stage, _Run.seconds[stage], tracker.detail)
+        _Run.display.finished(stage, took_s, tracker.detail)

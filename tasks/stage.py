@@ -11,6 +11,7 @@ from prefect.cache_policies import CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.results import get_result_store
+from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
 
@@ -19,6 +20,7 @@ from heartdata.shards import Shard
 from heartdata.store import Artifact, Store, sha256_json
 from tasks import progress
 
+LONG_S = 24 * 3600.0  # of stages that ask the network about every recording
 LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # until somebody mends it
 NOT_DIGESTED = {"digested": "no"}  # on a field of a stage's result: words for people, which change no work
 
@@ -94,6 +96,8 @@ def is_transient(task: Task, task_run: TaskRun, state: State) -> bool:
     """Retry what may pass by itself (reading or writing failed), never a full disk or wrong data or settings."""
     try:
         state.result()
+    except TaskRunTimeoutError:  # an OSError, too, but the same would take as long again
+        return False
     except OSError as error:
         return error.errno not in LASTING
     except Exception:

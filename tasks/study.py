@@ -15,7 +15,7 @@ from heartdata.splits import SplitConfig
 from heartdata.store import Artifact, Store
 from heartdata.studies import Fold, Study, folds_of
 from tasks.progress import track
-from tasks.stage import is_transient, stage
+from tasks.stage import LONG_S, is_transient, stage
 from tasks.train import TrainedModel
 
 SCORE_VERSION = "3"  # raise when the same fold gets other answers
@@ -62,7 +62,7 @@ def subjects_of(accepted: Artifact, known: bool, store: Store) -> Artifact:
     return store.write_table("accepted", pa.Table.from_pandas(table, schema=ACCEPTED, preserve_index=False), ACCEPTED)
 
 
-@stage("score fold", SCORE_VERSION)
+@stage("score fold", SCORE_VERSION, timeout_s=LONG_S)
 def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: Artifact, store: Store) -> FoldResult:
     """The answers for the fold's test part: the network's own probabilities, and the baselines beside it."""
     from heartdata import baselines
@@ -177,6 +177,6 @@ def _pictures(
         name = "comparison" if len(study.arms) == 1 else f"comparison_{number + 1}"
         shown = figures[figures["arm"] == arm]
         pictures[name] = study_plots.comparison_picture(
-            shown, study.metric, study.beat, "95 % interval, bootstrap over subjects", f"{study.title}\n{arm}"
+            shown, study.metric, study.beat, "95 % interval, bootstrap over subjects", study.titled(arm)
         )
     return {name: store.write_bytes("pictures", ".png", content) for name, content in pictures.items()}

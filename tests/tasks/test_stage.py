@@ -1,15 +1,19 @@
 """What all stages share, without a server: keys see content and settings, never paths; retries; results verified."""
 
+import errno
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from prefect.states import Failed
+from prefect.task_engine import TaskRunTimeoutError
 
 from heartdata.config import build_config
+from heartdata.errors import DataRefused
 from heartdata.measure import MeasureConfig
 from heartdata.shards import Shard
 from heartdata.store import Artifact, Store
-from tasks.stage import artifacts_in, files_intact, fingerprint
+from tasks.stage import artifacts_in, files_intact, fingerprint, is_transient
 from tasks.train import InitialWeights
 from tasks.validate import Checked
 
@@ -28,6 +32,20 @@ def test_key_sees_every_setting():
 def test_key_ignores_words_for_people():
     offline, refused = (InitialWeights(kind="random", note=note) for note in ("no route", "HTTP 503"))
     assert fingerprint(offline) == fingerprint(refused) != fingerprint(InitialWeights(kind="imagenet"))
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (OSError(errno.EIO, "the disk stutters"), True),
+        (TimeoutError("the storage does not answer"), True),
+        (OSError(errno.ENOSPC, "no space left"), False),
+        (TaskRunTimeoutError("took longer than its stage may"), False),
+        (DataRefused("too few recordings"), False),
+    ],
+)
+def test_only_what_may_pass_by_itself_is_tried_again(error: Exception, again: bool):
+    assert is_transient(None, None, Failed(data=error)) is again
 
 
 def test_input_without_fingerprint_is_refused():
