@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from prefect import flow
 
-from heartdata.config import RunConfig
+from heartdata.config import RunConfig, SpectrogramConfig, TrainingConfig
 from heartdata.store import Artifact, Store
+from tasks.calibrate import calibrate
+from tasks.ensemble import ensemble
 from tasks.evaluate import evaluate
 from tasks.inventory import inventory
 from tasks.manifest import manifest
@@ -14,7 +16,7 @@ from tasks.register import note_on, register
 from tasks.spectrograms import spectrograms
 from tasks.split import split
 from tasks.summary import Summary, summarise
-from tasks.train import calibrate, heard, initial_weights, train
+from tasks.train import InitialWeights, TrainedModel, heard, initial_weights, train
 from tasks.validate import Checked, accept, last_accepted, validate
 
 
@@ -44,7 +46,7 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary:  # noqa: B008 (frozen
     found, dataset = prepared.found, prepared.dataset
     initial = initial_weights(config.training.init, config.registry, store)
     sounds = heard(dataset, found.facts, initial, config.validation.near_duplicate_similarity, store)
-    trained = train(dataset, initial, config.training, config.spectrogram, store)
+    trained = trained_in(dataset, initial, config.training, config.spectrogram, store)
     bounds = config.validation.bounds_of("")
     model = calibrate(dataset, trained, config.answers, config.measure, bounds, store)
     evaluation = evaluate(dataset, model, config.evaluation, note_on(config), store)
@@ -75,3 +77,11 @@ def found_in(store: Store, config: RunConfig) -> Found:
     checked = validate(recordings, facts, config.validation, in_use, before, store)
     accepted = accept(checked, recordings, config.source, config.validation.series, store)
     return Found(recordings, facts, checked, accepted)
+
+
+def trained_in(
+    dataset: Artifact, initial: InitialWeights, config: TrainingConfig, spectrogram: SpectrogramConfig, store: Store
+) -> TrainedModel:
+    """Train the network that ``config`` asks for, or several that answer together, inside a flow."""
+    networks = [train(dataset, initial, network, spectrogram, store) for network in config.networks()]
+    return networks[0] if len(networks) == 1 else ensemble(networks, store)

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.pipeline import Found, found_in
+from flows.pipeline import Found, found_in, trained_in
 from heartdata.config import RunConfig, StudyConfig
 from heartdata.store import Artifact, Store
 from heartdata.studies import Fold
@@ -11,7 +11,7 @@ from tasks.spectrograms import spectrograms
 from tasks.split import split
 from tasks.study import FoldResult, StudyResult, plan, results, score_fold, subjects_of
 from tasks.study_record import record
-from tasks.train import InitialWeights, heard, initial_weights, train
+from tasks.train import InitialWeights, heard, initial_weights
 
 
 @flow(name="study", log_prints=False)
@@ -39,5 +39,5 @@ def _scored(
     """One fold inside the flow."""
     heard(dataset, found.facts, initial, run.validation.near_duplicate_similarity, store)
     training = run.training.model_copy(update={"seed": run.training.seed + fold.seed})
-    model = train(dataset, initial, training, run.spectrogram, store)
+    model = trained_in(dataset, initial, training, run.spectrogram, store)
     return score_fold(fold, dataset, model, found.recordings, store)

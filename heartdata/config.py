@@ -57,8 +57,8 @@ View = Literal["windows", "whole"]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_plain)]
 
 
-class TrainingConfig(Settings):
-    """How a network is trained. Counts are of epochs unless they say otherwise."""
+class NetworkConfig(Settings):
+    """How one network is trained. Counts are of epochs unless they say otherwise."""
 
     init: str = Field(default="auto", description="imagenet | random | auto | a .safetensors | models:/...")
     epochs: int = Field(default=12, ge=0, le=1000, description="of all layers; 0: only the frozen epochs")
@@ -90,7 +90,7 @@ class TrainingConfig(Settings):
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _trains_something(self) -> "TrainingConfig":
+    def _trains_something(self) -> "NetworkConfig":
         if self.epochs + (self.frozen_epochs if self.init != "random" else 0) == 0:
             raise ValueError("epochs = 0 needs frozen_epochs above 0, and weights to start from (init)")
         return self
@@ -101,6 +101,18 @@ class TrainingConfig(Settings):
         if init in ("imagenet", "random", "auto") or init.startswith("models:/") or init.endswith(".safetensors"):
             return init
         raise ValueError("choose imagenet, random, auto, a .safetensors file or models:/name@alias")
+
+
+class TrainingConfig(NetworkConfig):
+    """How networks that answer together are trained: all alike, each with draws of its own."""
+
+    members: int = Field(default=1, ge=1, le=20, description="networks that answer by the mean of their probabilities")
+
+    def networks(self) -> list[NetworkConfig]:
+        """One for each member; the first is trained as it would be if it were alone."""
+        shared = self.model_dump(exclude={"members", "seed"})
+        seeds = [self.seed, *(100 * (self.seed + 1) + number for number in range(1, self.members))]
+        return [NetworkConfig.model_validate({**shared, "seed": seed}) for seed in seeds]
 
 
 class AnswersConfig(Settings):
@@ -146,6 +158,7 @@ class ModelConfig(Settings):
     """All that is needed, beside the weights, to answer for a recording: stands as JSON beside them."""
 
     classes: tuple[str, ...]
+    members: int = Field(default=1, ge=1, description="networks whose probabilities are averaged")
     width: int = Field(gt=0, description="spectrogram columns in a window")
     view: View = "windows"
     spectrogram: SpectrogramConfig

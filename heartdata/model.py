@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import socket
 from collections.abc import Sequence
 from http.client import HTTPException
@@ -24,6 +25,31 @@ def build_net(classes: int) -> nn.Module:
     net.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     return net
+
+
+class Ensemble(nn.Module):
+    """Networks of the same classes that answer together: (n, 1, mel_bands, width) to the logarithms of the means of
+    their probabilities, (n, classes) (Lakshminarayanan et al. 2017).
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        each = torch.stack([member(windows).log_softmax(1) for member in self.members])
+        return each.logsumexp(0) - math.log(len(self.members))
+
+
+def joined(members: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The weights of an `Ensemble` of networks with these."""
+    return {f"members.{i}.{name}": tensor for i, member in enumerate(members) for name, tensor in member.items()}
+
+
+def first_of(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of the first member of an `Ensemble`; those of a network alone are given back as they are."""
+    first = "members.0."
+    return {name.removeprefix(first): tensor for name, tensor in weights.items() if name.startswith(first)} or weights
 
 
 def imagenet_weights() -> dict[str, torch.Tensor]:
@@ -85,8 +111,9 @@ def weights_bytes(net: nn.Module) -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()})
 
 
-def load_net(weights: Path, classes: Sequence[str]) -> nn.Module:
-    """A network in evaluation mode with the weights of a ``.safetensors`` file."""
-    net = build_net(len(classes))
+def load_net(weights: Path, classes: Sequence[str], members: int = 1) -> nn.Module:
+    """A network, or an `Ensemble` of several, in evaluation mode with the weights of a ``.safetensors`` file."""
+    nets = [build_net(len(classes)) for _ in range(members)]
+    net = nets[0] if members == 1 else Ensemble(nets)
     net.load_state_dict(read_weights(weights))
     return net.eval()

@@ -26,20 +26,26 @@ def as_png(figure: Figure, note: str) -> bytes:
 
 
 @plain_text
-def training_curves(history: pd.DataFrame, best_epoch: int, note: str = "") -> bytes:
-    """Losses and validation macro-F1 over epochs, the kept epoch marked."""
+def training_curves(history: pd.DataFrame, note: str = "") -> bytes:
+    """Losses and validation macro-F1 over epochs, a line for each ``member`` of an ensemble, the epoch ``kept`` marked."""
     figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
     loss, score = figure.subplots(1, 2)
-    epoch = history["epoch"] + 1  # people count from one
-    loss.plot(epoch, history["train_loss"], label="training")
-    loss.plot(epoch, history["valid_balanced_loss"], label="validation, classes balanced")
-    score.plot(epoch, history["valid_macro_f1"], color="#13795b", label="validation macro-F1 (recordings)")
+    for number, rows in history.groupby("member"):
+        epoch, named = rows["epoch"] + 1, number == 0  # people count from one
+        for axes, column, color, label in (
+            (loss, "train_loss", "C0", "training"),
+            (loss, "valid_balanced_loss", "C1", "validation, classes balanced"),
+            (score, "valid_macro_f1", "#13795b", "validation macro-F1 (recordings)"),
+        ):
+            axes.plot(epoch, rows[column], color=color, label=label if named else None)
+        for axes in (loss, score):
+            kept = float(epoch[rows["kept"]].iloc[0])
+            axes.axvline(kept, color="#9aa5b1", linestyle="--", linewidth=1, label="epoch kept" if named else None)
     score.set_ylim(0, 1.02)
     loss.set_yscale("log")  # early epochs from random weights may be off by powers of ten
     loss.yaxis.set_major_formatter("{x:g}")
     loss.yaxis.set_minor_formatter(NullFormatter())
     for axes, title in ((loss, "Cross entropy"), (score, "Macro-F1")):
-        axes.axvline(best_epoch + 1, color="#9aa5b1", linestyle="--", linewidth=1, label="epoch kept")
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

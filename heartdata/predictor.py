@@ -43,7 +43,7 @@ class Predictor:
     def load(cls, weights: str | Path, config: str | Path) -> "Predictor":
         """From the two files of a model: ``weights.safetensors`` and ``config.json``."""
         settings = ModelConfig.model_validate_json(Path(config).read_text())
-        return cls(load_net(Path(weights), settings.classes), settings)
+        return cls(load_net(Path(weights), settings.classes, settings.members), settings)
 
     def answer_spectrogram(self, spectrogram: np.ndarray) -> Answer:
         """The answer for a spectrogram (columns, mel_bands), by `probabilities` and the model's calibration."""

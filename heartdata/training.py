@@ -23,7 +23,7 @@ from fastai.torch_core import default_device, set_seed
 from torch import nn
 
 from heartdata.callbacks import Augment, HalfPrecision, KeepBest, SeedEpochs, gains_from_bfloat16
-from heartdata.config import TrainingConfig
+from heartdata.config import NetworkConfig
 from heartdata.dataset import Windows
 from heartdata.errors import HeartbeatError
 from heartdata.model import build_net, start_from
@@ -55,7 +55,7 @@ class Phase:
 def train(
     manifest: pd.DataFrame,
     initial: dict[str, torch.Tensor] | None,
-    config: TrainingConfig,
+    config: NetworkConfig,
     store: Store,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
     progress_path: Path | None = None,
@@ -74,7 +74,7 @@ def train(
 
 
 def _trained(
-    manifest: pd.DataFrame, initial: dict[str, torch.Tensor] | None, config: TrainingConfig, store: Store,
+    manifest: pd.DataFrame, initial: dict[str, torch.Tensor] | None, config: NetworkConfig, store: Store,
     on_epoch: Callable[[dict[str, float]], None], progress_path: Path | None,
 ) -> Trained:  # fmt: skip
     train_rows, valid_rows = (manifest[manifest["part"] == part].reset_index(drop=True) for part in ("train", "valid"))
@@ -102,7 +102,7 @@ def _trained(
     return Trained(net.cpu().eval(), classes, table_from_rows(progress.rows, HISTORY), best_epoch, precision)
 
 
-def phases(config: TrainingConfig, from_weights: bool) -> list[Phase]:
+def phases(config: NetworkConfig, from_weights: bool) -> list[Phase]:
     """The last layer alone first, where the others start from given weights; then everything.
 
     Raises `HeartbeatError` when that is nothing.
@@ -115,7 +115,7 @@ def phases(config: TrainingConfig, from_weights: bool) -> list[Phase]:
 
 
 def _fit(
-    learner: Learner, phase: Phase, rate: float, from_weights: bool, config: TrainingConfig, keep: KeepBest,
+    learner: Learner, phase: Phase, rate: float, from_weights: bool, config: NetworkConfig, keep: KeepBest,
     remembered: dict[int, dict[str, torch.Tensor]],
 ) -> None:  # fmt: skip
     """Train through ``phase``, or what is left of it; nothing where it, or the patience of ``keep``, is at its end."""
@@ -137,7 +137,7 @@ def _fit(
     )
 
 
-def learner_of(net: nn.Module, data: DataLoaders, config: TrainingConfig) -> Learner:
+def learner_of(net: nn.Module, data: DataLoaders, config: NetworkConfig) -> Learner:
     """fastai's Learner for this recipe; the epochs' bookkeeping comes with each fit."""
     callbacks = [Augment(config.flip, config.mask_fraction)] if config.flip or config.mask_fraction else []
     callbacks += [MixUp(config.mixup)] if config.mixup else []
@@ -169,7 +169,7 @@ def dataloaders(
     train_rows: pd.DataFrame,
     valid_rows: pd.DataFrame,
     classes: tuple[str, ...],
-    config: TrainingConfig,
+    config: NetworkConfig,
     store: Store,
 ) -> DataLoaders:
     """Random windows, drawn so that every class is seen equally often, and all windows of the validation part."""

@@ -5,11 +5,11 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from heartdata.config import EvaluationConfig
-from heartdata.schemas import FIGURES, HISTORY, MANIFEST, predictions_schema
+from heartdata.schemas import FIGURES, MANIFEST, predictions_schema
 from heartdata.store import Artifact, Store, table_from_rows
 from tasks.progress import track
-from tasks.stage import stage
-from tasks.train import TrainedModel
+from tasks.stage import LONG_S, stage
+from tasks.train import TrainedModel, history_of
 
 VERSION = "2"  # raise when the same model gets other figures
 
@@ -26,7 +26,7 @@ class Evaluation(BaseModel):
     pictures: dict[str, Artifact]
 
 
-@stage("evaluate", VERSION)
+@stage("evaluate", VERSION, timeout_s=LONG_S)
 def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, note: str, store: Store) -> Evaluation:
     """Answer every test recording once; ``note`` is written under the pictures."""
     from heartdata import scores
@@ -68,7 +68,7 @@ def _pictures(
     from heartdata import plots
 
     pictures = {
-        "training_curves": plots.training_curves(store.read_frame(model.history, HISTORY), model.best_epoch, note),
+        "training_curves": plots.training_curves(history_of(model, store), note),
         "confusion_matrix": plots.confusion_picture(ours, classes, note),
         "roc": plots.roc_picture(ours, classes, note),
         "spectrograms": plots.spectrogram_sheet(table, store, predictor.config.spectrogram, note),

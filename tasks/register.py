@@ -17,14 +17,14 @@ import heartdata
 from heartdata.audio import read_bytes
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.errors import ConfigError, HeartbeatError
-from heartdata.schemas import FIGURES, HISTORY, MANIFEST, RECORDINGS, predictions_schema
+from heartdata.schemas import FIGURES, MANIFEST, RECORDINGS, predictions_schema
 from heartdata.settings import flat
 from heartdata.store import Artifact, Store, sha256_json
 from tasks.evaluate import Evaluation
 from tasks.progress import track
 from tasks.registry import connect, tracking_uri
 from tasks.stage import fingerprint, stage
-from tasks.train import HEARD_FOLDER, TrainedModel
+from tasks.train import HEARD_FOLDER, TrainedModel, history_of
 
 VERSION = "3"
 ALIAS = "challenger"
@@ -155,9 +155,9 @@ def _log_run(
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         _log_dataset(manifest, config, store)
         info = _log_model(model, store)
-        for row in store.read_frame(model.history, HISTORY).to_dict("records"):
-            row["epoch_seconds"] = row.pop("seconds")
-            mlflow.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
+        history = history_of(model, store).rename(columns={"seconds": "epoch_seconds"}).set_index("step")
+        for step, row in history.drop(columns=["epoch", "member", "kept"]).iterrows():
+            mlflow.log_metrics(row.to_dict(), step=int(step))
         final = {f"{m.replace(' ', '_')}.{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy()}
         ours = {f"test_{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy() if m == "resnet34"}
         ours |= _of_each_class(evaluation) | {f"test_{name}": value for name, value in evaluation.confidence.items()}

@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from heartdata.config import StudyConfig
-from heartdata.schemas import HISTORY, STUDY_FIGURES, study_schema
+from heartdata.schemas import STUDY_FIGURES, study_schema
 from heartdata.scores import figures
 from heartdata.settings import flat
 from heartdata.store import Store, atomic_write
@@ -20,6 +20,7 @@ from tasks.register import KEY_TAG, end_killed_runs, experiment_of, finite, metr
 from tasks.registry import connect
 from tasks.stage import is_transient
 from tasks.study import FoldResult, StudyResult
+from tasks.train import history_of
 
 PARENT_TAG = "mlflow.parentRunId"
 
@@ -86,9 +87,9 @@ def _log_fold(client: Any, experiment: str, parent: str, done: FoldResult, confi
     told = {"arm": fold.arm, "seed": fold.seed, "fold": fold.name, "training": config.run.training.digest()[:12]}
     params = [Param(name, str(value)) for name, value in {**told, "init": done.model.init}.items()]
     metrics = [Metric(name, value, now_ms, 0) for name, value in _scores(done, store).items()]
-    for row in store.read_frame(done.model.history, HISTORY).to_dict("records"):
+    for row in history_of(done.model, store).to_dict("records"):
         shown = ("train_loss", "valid_balanced_loss", "valid_macro_f1")
-        metrics += [Metric(name, row[name], now_ms, int(row["epoch"])) for name in shown]
+        metrics += [Metric(name, row[name], now_ms, int(row["step"])) for name in shown]
     client.log_batch(run.info.run_id, metrics=metrics, params=params)
     client.set_terminated(run.info.run_id)
 

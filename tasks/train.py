@@ -1,27 +1,25 @@
-"""Stage 7: where the weights start from, fine-tuning, and how probabilities become answers."""
+"""Stage 7: where the weights start from, and fine-tuning."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
 from heartdata import heard as heard_sounds
-from heartdata.config import AnswersConfig, Calibration, ModelConfig, RegistryConfig, SpectrogramConfig, TrainingConfig
+from heartdata.config import ModelConfig, NetworkConfig, RegistryConfig, SpectrogramConfig
 from heartdata.errors import ConfigError
-from heartdata.measure import MeasureConfig
 from heartdata.pretraining import BACKBONE
 from heartdata.schemas import FACTS, HEARD, HISTORY, MANIFEST
 from heartdata.store import Artifact, Store, sha256_json
-from heartdata.suite import RecordingBounds
 from tasks.progress import track
 from tasks.registry import connect
-from tasks.stage import NOT_DIGESTED, fingerprint, stage
+from tasks.stage import LONG_S, NOT_DIGESTED, fingerprint, stage
 
 VERSION = "5"  # raise when the same inputs train another network
-CALIBRATE_VERSION = "2"
 HEARD_FOLDER = "heard"  # of a run in MLflow
 UNKNOWN_PAST = "{} does not say what it was trained on: recordings of the test part may be among them"
 
@@ -42,7 +40,10 @@ class InitialWeights(BaseModel):
 
 
 class TrainedModel(BaseModel):
-    """The files of a trained network: weights, configuration (`ModelConfig`), and what each epoch gave."""
+    """The files of a trained network: weights, configuration (`ModelConfig`), and what each epoch gave.
+
+    ``members``: where several networks answer together, each of them; epochs and precision are then the first one's.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,7 +54,13 @@ class TrainedModel(BaseModel):
     classes: tuple[str, ...]
     init: str
     precision: str
+    members: tuple["TrainedModel", ...] = ()
     note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
+
+    @property
+    def each(self) -> "tuple[TrainedModel, ...]":
+        """The members, or this network alone."""
+        return self.members or (self,)
 
 
 @task(name="initial weights", cache_policy=NO_CACHE, retries=1)
@@ -71,7 +78,7 @@ def initial_weights(init: str, registry: RegistryConfig, store: Store) -> Initia
 def _resolved(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
     if init == "random":
         return InitialWeights(kind="random")
-    from heartdata.model import imagenet_weights, read_weights
+    from heartdata.model import first_of, imagenet_weights, read_weights
 
     if init in ("auto", "imagenet"):
         try:
@@ -86,7 +93,7 @@ def _resolved(init: str, registry: RegistryConfig, store: Store) -> InitialWeigh
         sounds = store.write_table("heard", heard, HEARD) if heard is not None else None
         note = "" if heard is not None else UNKNOWN_PAST.format(init)
         return InitialWeights(kind=init, weights=_keep(weights, store), heard=sounds, note=note)
-    weights = read_weights(Path(init).expanduser())
+    weights = first_of(read_weights(Path(init).expanduser()))
     return InitialWeights(kind=init, weights=_keep(weights, store), note=UNKNOWN_PAST.format(init))
 
 
@@ -101,7 +108,7 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from heartdata.model import read_weights
+    from heartdata.model import first_of, read_weights
     from heartdata.store import read_parquet
 
     with TemporaryDirectory() as folder:
@@ -113,7 +120,7 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
         found = sorted(Path(folder).rglob("*.safetensors"))
         if not found:
             raise ConfigError(f"training.init = {uri!r} holds no .safetensors file")
-        weights = read_weights(found[0])
+        weights = first_of(read_weights(found[0]))
         run = mlflow.models.get_model_info(uri).run_id
         told = mlflow.artifacts.list_artifacts(run_id=run, artifact_path=HEARD_FOLDER) if run else []
         if not told:
@@ -135,9 +142,9 @@ def heard(manifest: Artifact, facts: Artifact, initial: InitialWeights, threshol
         return store.write_table("heard", sounds, HEARD)
 
 
-@stage("train", VERSION, timeout_s=24 * 3600)
+@stage("train", VERSION, timeout_s=LONG_S)
 def train(
-    manifest: Artifact, initial: InitialWeights, config: TrainingConfig, spectrogram: SpectrogramConfig, store: Store
+    manifest: Artifact, initial: InitialWeights, config: NetworkConfig, spectrogram: SpectrogramConfig, store: Store
 ) -> TrainedModel:
     """Fine-tune resnet34 on the manifest's training part, the epoch chosen on its validation part.
 
@@ -168,7 +175,7 @@ def train(
         advance(total, total, f"kept epoch {trained.best_epoch + 1} of {trained.history.num_rows}")
         result = TrainedModel(
             weights=store.write_bytes("models", ".safetensors", weights_bytes(trained.net)),
-            config=_keep_config(model, store),
+            config=keep_config(model, store),
             history=store.write_table("models/history", trained.history, HISTORY),
             best_epoch=trained.best_epoch,
             classes=trained.classes,
@@ -180,40 +187,14 @@ def train(
         return result
 
 
-def _keep_config(model: ModelConfig, store: Store) -> Artifact:
+def keep_config(model: ModelConfig, store: Store) -> Artifact:
     return store.write_bytes("models", ".json", model.model_dump_json(indent=2).encode())
 
 
-@stage("calibrate", CALIBRATE_VERSION)
-def calibrate(
-    manifest: Artifact, model: TrainedModel, config: AnswersConfig, measure: MeasureConfig, accepts: RecordingBounds,
-    store: Store,
-) -> TrainedModel:  # fmt: skip
-    """The model with a temperature, an operating point and a bound of confidence, fitted to its validation part.
-
-    It answers for no recording that is outside the bounds ``accepts`` when measured by ``measure``.
-    """
-    from heartdata.calibration import calibrated
-    from heartdata.predictor import Predictor, probabilities_of
-
-    with track("calibrate") as advance:
-        table = store.read_frame(manifest, MANIFEST)
-        rows = table[table["part"] == "valid"].reset_index(drop=True)
-        predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
-        found = calibrated(probabilities_of(predictor, rows, store), rows, list(model.classes), config)
-        unsure = f"unsure below {found.unsure_below:.2f}" if found.unsure_below else "no answer is unsure"
-        advance(1, 1, f"temperature {found.temperature:.2f}, {unsure}")
-        answering = {"calibration": found, "measure": measure, "accepts": accepts}
-        kept = _keep_config(predictor.config.model_copy(update=answering), store)
-        note = "; ".join(filter(None, [model.note, _doubt(found, config)]))
-        return model.model_copy(update={"config": kept, "note": note})
-
-
-def _doubt(found: Calibration, config: AnswersConfig) -> str:
-    """A warning where the share of wrong answers that was asked for cannot be had."""
-    if found.risk <= config.max_risk:
-        return ""
-    return (
-        f"Even of the surest {found.coverage:.0%} of the validation answers {found.risk:.0%} are wrong, more than "
-        f"answers.max_risk = {config.max_risk:.0%}: an answer that is not unsure is no more to be relied on than that"
-    )
+def history_of(model: TrainedModel, store: Store) -> pd.DataFrame:
+    """What each epoch of each member gave: schema HISTORY with ``member``, ``kept``, and ``step``, which counts on."""
+    rows = []
+    for number, member in enumerate(model.each):
+        table = store.read_frame(member.history, HISTORY)
+        rows.append(table.assign(member=number, kept=table["epoch"] == member.best_epoch))
+    return pd.concat(rows, ignore_index=True).rename_axis("step").reset_index()

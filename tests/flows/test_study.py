@@ -12,6 +12,7 @@ from flows.pipeline import heartbeat
 from flows.study import study
 from heartdata.config import StudyConfig, study_config
 from heartdata.errors import DataRefused
+from heartdata.model import read_weights
 from heartdata.schemas import STUDY_FIGURES, study_schema
 from heartdata.store import Store
 from heartdata.study_scores import AT_POINT, NETWORK
@@ -41,8 +42,8 @@ def circor(root: Path, patients_of_each: int = 6) -> Path:
     return root
 
 
-def config_of(name: str, data: Path, store: Path, **study: Any) -> StudyConfig:
-    config = study_config(name, str(data), None, {**SMALL, "store": str(store)}, seeds=1)
+def config_of(name: str, data: Path, store: Path, changes: dict[str, Any] | None = None, **study: Any) -> StudyConfig:
+    config = study_config(name, str(data), None, {**SMALL, "store": str(store), **(changes or {})}, seeds=1)
     return config.model_copy(update={"study": config.study.model_copy(update=study)})
 
 
@@ -51,7 +52,7 @@ def value_of(figures: pd.DataFrame, model: str, metric: str) -> float:
 
 
 def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path):
-    config = config_of("circor2022", circor(tmp_path / "circor"), tmp_path / "out", folds=3)
+    config = config_of("circor2022", circor(tmp_path / "circor"), tmp_path / "out", {"training.members": 2}, folds=3)
     came = study(config)
     store = Store(tmp_path / "out")
     rows = store.read_table(came.predictions, study_schema(list(came.classes))).to_pandas()
@@ -74,6 +75,10 @@ def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path)
     assert len(parents) == 1
     assert {r.data.tags.get("mlflow.parentRunId") for r in runs} - {None} == {parents[0].info.run_id}
     assert len(runs) == 1 + 3
+    for fold in (run for run in runs if run not in parents):
+        assert [metric.step for metric in client.get_metric_history(fold.info.run_id, "train_loss")] == [0, 1]
+        weights = read_weights(store.local(f"models/{fold.data.tags['weights_sha256'][:20]}.safetensors"))
+        assert {"members.0.fc.bias", "members.1.fc.bias"} <= weights.keys()  # both networks answered
     folder = store.workpath("latest/study-circor2022")
     assert {p.name for p in folder.iterdir()} >= {"README.md", "comparison.png", "reliability.png", "figures.parquet"}
     study(config)  # again: nothing is trained, nothing recorded twice

@@ -106,12 +106,32 @@ def test_a_dollar_in_a_name_is_a_dollar():
         assert picture(odd, ["$x_{", "b$", "c"], "cost: $5 to $6^").startswith(b"\x89PNG")
 
 
-def test_pictures_are_png():
-    history = pd.DataFrame(
+def history_of(members: int) -> pd.DataFrame:
+    """Two epochs of each network; the last one is kept of the first, the first one of the others."""
+    one = pd.DataFrame(
         {"epoch": [0, 1], "train_loss": [2.0, 1.0], "valid_balanced_loss": [2.0, 1.5], "valid_macro_f1": [0.2, 0.6]}
     )
+    each = [one.assign(member=i, kept=[i > 0, i == 0]) for i in range(members)]
+    return pd.concat(each, ignore_index=True)
+
+
+def test_training_curves_show_each_network_and_its_kept_epoch(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "as_png", lambda figure, note: drawn.append(figure) or b"")
+    plots.training_curves(history_of(3))
+    loss, score = drawn[0].axes
+    assert len(score.lines) == 3 * 2
+    assert len(loss.lines) == 3 * 3
+    assert [line.get_xdata()[0] for line in score.lines if line.get_linestyle() == "--"] == [2, 1, 1]
+    assert [text.get_text() for text in score.get_legend().get_texts()] == [
+        "validation macro-F1 (recordings)",
+        "epoch kept",
+    ]
+
+
+def test_pictures_are_png():
     for picture in (
-        plots.training_curves(history, 1, "note"),
+        plots.training_curves(history_of(1), "note"),
         plots.confusion_picture(made(), CLASSES),
         plots.roc_picture(made(), CLASSES),
     ):

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 import torch
 from helpers import beats, tone
+from safetensors.torch import save
 
 from heartdata import callbacks, training
 from heartdata.callbacks import as_good_as_the_best, macro_f1_of
 from heartdata.config import ModelConfig, TrainingConfig
 from heartdata.errors import BadAudio, ConfigError, HeartbeatError
-from heartdata.model import build_net, load_net, read_weights, start_from, weights_bytes
+from heartdata.model import build_net, first_of, joined, load_net, read_weights, start_from, weights_bytes
 from heartdata.predictor import Predictor
 from heartdata.spectrograms import SpectrogramConfig, log_mel
 from heartdata.store import Store
@@ -263,6 +264,30 @@ def test_weights_round_trip_and_foreign_files_are_refused(tmp_path: Path):
         read_weights(tmp_path / "pickle.safetensors")
     with pytest.raises(ConfigError, match="do not fit resnet34"):
         start_from(build_net(2), {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "these")
+
+
+def test_an_ensemble_answers_by_the_mean_of_probabilities(tmp_path: Path):
+    nets, picture = [build_net(3).eval(), build_net(3).eval()], torch.randn(4, 1, 64, 64)
+    with torch.inference_mode():
+        nets[0].fc.bias += torch.tensor([2.0, 0, 0])
+        mean = sum(net(picture).softmax(1) for net in nets) / 2
+    (tmp_path / "w.safetensors").write_bytes(save(joined([net.state_dict() for net in nets])))
+    together = load_net(tmp_path / "w.safetensors", ["a", "b", "c"], members=2)
+    with torch.inference_mode():
+        assert torch.allclose(together(picture).softmax(1), mean, atol=1e-6)
+        assert torch.allclose(together(picture).exp(), mean, atol=1e-6)
+    first = first_of(read_weights(tmp_path / "w.safetensors"))  # what a training starts from
+    assert first.keys() == nets[0].state_dict().keys()
+    assert all(torch.equal(first[name], tensor) for name, tensor in nets[0].state_dict().items())
+    assert first_of(first) is first
+
+
+def test_the_first_of_an_ensemble_is_trained_as_it_would_be_alone():
+    alone, several = TrainingConfig(seed=3).networks(), TrainingConfig(seed=3, members=3).networks()
+    assert len(alone) == 1
+    assert several[0].digest() == alone[0].digest()
+    assert len({network.seed for network in several}) == 3
+    assert len({network.seed for seed in range(4) for network in TrainingConfig(seed=seed, members=3).networks()}) == 12
 
 
 def test_predictor_answers_bytes_and_refuses_what_is_none(tmp_path: Path):

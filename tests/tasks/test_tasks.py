@@ -1,6 +1,7 @@
 """Single tasks by ``.fn``: no server, no flow."""
 
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from helpers import beats, write_wav
 from prefect.logging import disable_run_logger
 from torchvision.models import resnet34
 
-from heartdata.config import RegistryConfig
+from heartdata.config import AnswersConfig, Calibration, RegistryConfig
 from heartdata.errors import BadAudio, ConfigError, DataRefused
 from heartdata.manifest import build_manifest
 from heartdata.measure import MeasureConfig
@@ -21,6 +22,7 @@ from heartdata.sources import DemoSource, TableSource
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.store import Artifact, Store, sha256_file, table_from_rows
 from heartdata.suite import ValidationConfig
+from tasks.calibrate import doubt
 from tasks.inventory import inventory
 from tasks.measure import file_shards, measure_shard
 from tasks.registry import connect
@@ -201,3 +203,17 @@ def test_artifact_names_carry_no_path_of_the_machine(store: Store, tmp_path: Pat
     artifact = measure_shard.fn(shard_of(write_wav(tmp_path / "a.wav", beats())), MeasureConfig(), store)
     assert isinstance(artifact, Artifact)
     assert not Path(artifact.name).is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("temperature", "risk", "said"),
+    [
+        (1.2, 0.1, ""),
+        (1.2, 0.4, "Even of the surest 60% .* 40% are wrong"),
+        (20.0, 0.1, "tell no more than equal ones"),
+    ],
+)
+def test_a_model_that_is_not_to_be_relied_on_says_so(temperature: float, risk: float, said: str):
+    found = Calibration(temperature=temperature, class_weights=(1.0, 1.0), coverage=0.6, risk=risk)
+    told = doubt(found, AnswersConfig(max_risk=0.2))
+    assert re.search(said, told) if said else told == ""

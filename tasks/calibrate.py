@@ -1,0 +1,52 @@
+"""Stage 7, after training: how probabilities become answers, fitted to the validation part."""
+
+from heartdata.config import AnswersConfig, Calibration
+from heartdata.measure import MeasureConfig
+from heartdata.schemas import MANIFEST
+from heartdata.store import Artifact, Store
+from heartdata.suite import RecordingBounds
+from tasks.progress import track
+from tasks.stage import LONG_S, stage
+from tasks.train import TrainedModel, keep_config
+
+VERSION = "2"  # raise when the same model gets other answers
+
+
+@stage("calibrate", VERSION, timeout_s=LONG_S)
+def calibrate(
+    manifest: Artifact, model: TrainedModel, config: AnswersConfig, measure: MeasureConfig, accepts: RecordingBounds,
+    store: Store,
+) -> TrainedModel:  # fmt: skip
+    """The model with a temperature, an operating point and a bound of confidence, fitted to its validation part.
+
+    It answers for no recording that is outside the bounds ``accepts`` when measured by ``measure``.
+    """
+    from heartdata.calibration import calibrated
+    from heartdata.predictor import Predictor, probabilities_of
+
+    with track("calibrate") as advance:
+        table = store.read_frame(manifest, MANIFEST)
+        rows = table[table["part"] == "valid"].reset_index(drop=True)
+        predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
+        found = calibrated(probabilities_of(predictor, rows, store), rows, list(model.classes), config)
+        unsure = f"unsure below {found.unsure_below:.2f}" if found.unsure_below else "no answer is unsure"
+        advance(1, 1, f"temperature {found.temperature:.2f}, {unsure}")
+        answering = {"calibration": found, "measure": measure, "accepts": accepts}
+        kept = keep_config(predictor.config.model_copy(update=answering), store)
+        note = "; ".join(filter(None, [model.note, doubt(found, config)]))
+        return model.model_copy(update={"config": kept, "note": note})
+
+
+def doubt(found: Calibration, config: AnswersConfig) -> str:
+    """A warning where probabilities tell nothing, or the share of wrong answers that was asked for cannot be had."""
+    from heartdata.calibration import TEMPERATURES
+
+    doubts = []
+    if found.temperature > 0.99 * TEMPERATURES[1]:
+        doubts.append("On the validation part the network's probabilities tell no more than equal ones would")
+    if found.risk > config.max_risk:
+        doubts.append(
+            f"Even of the surest {found.coverage:.0%} of the validation answers {found.risk:.0%} are wrong, more than "
+            f"answers.max_risk = {config.max_risk:.0%}: an answer that is not unsure is no more to be relied on than that"
+        )
+    return "; ".join(doubts)

@@ -1,0 +1,26 @@
+"""Stage 7, where several networks are to answer together: one model of all."""
+
+from heartdata.config import ModelConfig
+from heartdata.store import Store
+from tasks.progress import track
+from tasks.stage import stage
+from tasks.train import TrainedModel, keep_config
+
+
+@stage("ensemble", "1")
+def ensemble(members: list[TrainedModel], store: Store) -> TrainedModel:
+    """One model that answers by the mean of the members' probabilities."""
+    from safetensors.torch import save
+
+    from heartdata.model import joined, read_weights
+
+    with track("ensemble") as advance:
+        weights = save(joined([read_weights(store.local(member.weights.name)) for member in members]))
+        config = ModelConfig.model_validate_json(store.local(members[0].config.name).read_text())
+        advance(1, 1, f"{len(members)} networks answer together")
+        together = {
+            "weights": store.write_bytes("models", ".safetensors", weights),
+            "config": keep_config(config.model_copy(update={"members": len(members)}), store),
+            "members": tuple(members),
+        }
+        return members[0].model_copy(update=together)
