@@ -1,5 +1,6 @@
 """Rendering a shard of recordings: one ``.npy`` file and its index, taking over what earlier shards already hold."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -16,6 +17,8 @@ from heartdata.spectrograms import DTYPE, VERSION, SpectrogramConfig, log_mel
 from heartdata.store import Store, conform, read_parquet, sha256_file, table_from_rows
 
 FOLDER = "spectrograms"
+# numpy parses a header as Python, which two threads at once may not do before Python 3.11.8 (SystemError, gh-106905)
+READING_HEADER = threading.Lock()
 HEADER_BYTES = 128  # numpy pads the header of a .npy file so that the array can grow
 
 
@@ -89,12 +92,18 @@ def open_shard(name: str, sha256: str, mel_bands: int | None, store: Store) -> n
         path = store.local(name)
         if sha256_file(path) != sha256:
             raise StoreError(f"{store.address(name)} is damaged: run again, which renders it anew")
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = _mapped(path)
     except FileNotFoundError as error:
         raise StoreError(f"{store.address(name)} is gone: run again, which renders it anew") from error
     if array.dtype != DTYPE or array.ndim != 2 or (mel_bands is not None and array.shape[1] != mel_bands):
         raise StoreError(f"{store.address(name)} holds {array.dtype} {array.shape}, not spectrograms: run again")
     return array
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """A ``.npy`` file as a read-only memory map."""
+    with READING_HEADER:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _render(sha256: str, uri: str, config: SpectrogramConfig) -> tuple[np.ndarray, float]:
@@ -155,7 +164,7 @@ def _earlier(shard: Shard, config: SpectrogramConfig, store: Store) -> dict[str,
         index = _index(name, store)
         rows = [row for row in index.to_pylist() if row["sha256"] in missing] if index is not None else []
         if rows and _whole(name, config, store) is not None:
-            array = np.load(store.local(name), mmap_mode="r", allow_pickle=False)
+            array = _mapped(store.local(name))
             found |= {row["sha256"]: array[row["start"] : row["start"] + row["frames"]] for row in rows}
             missing -= found.keys()
         if not missing:

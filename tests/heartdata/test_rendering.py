@@ -1,5 +1,8 @@
 """Shards: the same bytes whatever was there before; only what is new is rendered; damage is noticed and mended."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +160,24 @@ def _die() -> None:
     import os
 
     os.kill(os.getpid(), 9)
+
+
+def test_headers_are_read_by_one_thread_at_a_time(store: Store, tmp_path: Path, monkeypatch):
+    """Python before 3.11.8 sometimes fails where two threads parse at once (gh-106905)."""
+    shards = [shard_of(files(tmp_path / str(i), range(i, i + 1)), number=i) for i in range(4)]
+    for shard in shards:
+        render_shard(shard, CONFIG, store)
+    reading, most, real = threading.Semaphore(0), [], np.load
+
+    def slowly(*args, **settings):
+        reading.release()
+        time.sleep(0.02)
+        most.append(reading._value)
+        array = real(*args, **settings)
+        reading.acquire()
+        return array
+
+    monkeypatch.setattr(np, "load", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda shard: standing(shard, CONFIG, store), shards))
+    assert most == [1] * 4
