@@ -78,8 +78,8 @@ class NetworkConfig(Settings):
     )
     weight_decay: float = Field(default=0.01, ge=0)
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
-    balance: Literal["class", "class_and_collection"] = Field(
-        default="class", description="what is drawn equally often; see docs/training.md"
+    balance: Literal["class", "class_and_collection", "none"] = Field(
+        default="class", description="what is drawn equally often; none: recordings; see docs/training.md"
     )
     flip: bool = Field(default=True, description="half of the windows run backwards")
     mask_fraction: float = Field(default=0.15, ge=0, le=0.5, description="longest hidden stretch of time and of bands")

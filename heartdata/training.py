@@ -194,7 +194,10 @@ def sampling_weights(rows: pd.DataFrame, balance: str) -> np.ndarray:
 
     ``class_and_collection``: so too, and within each collection every class as often as the others and each
     collection as often as the others that have the class, so that the device tells nothing about the class.
+    ``none``: every recording as often as the others.
     """
+    if balance == "none":
+        return np.ones(len(rows))
     columns = ["label"] if balance == "class" else ["collection", "label"]
     return (1.0 / rows.groupby(columns)["label"].transform("size")).to_numpy()
 

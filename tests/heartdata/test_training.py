@@ -251,6 +251,7 @@ def test_collections_tell_nothing_about_the_class_when_both_are_balanced():
     rows = pd.DataFrame({"collection": list("aaab"), "label": ["x", "x", "y", "x"]})
     assert training.sampling_weights(rows, "class_and_collection").tolist() == [0.5, 0.5, 1, 1]
     assert training.sampling_weights(rows, "class").tolist() == pytest.approx([1 / 3, 1 / 3, 1, 1 / 3])
+    assert training.sampling_weights(rows, "none").tolist() == [1, 1, 1, 1]
 
 
 def test_weights_round_trip_and_foreign_files_are_refused(tmp_path: Path):
