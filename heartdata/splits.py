@@ -157,6 +157,16 @@ def check_no_leak(table: pd.DataFrame) -> None:
             )
 
 
+def swapped(before: pd.DataFrame, now: pd.DataFrame) -> tuple[int, int]:
+    """How many groups of ``now`` have recordings that came into the test part since ``before``, and that left it.
+
+    Both have columns sha256, group and part; recordings that stand in one of them alone do not count.
+    """
+    both = now.merge(before[["sha256", "part"]], on="sha256", suffixes=("", "_before"))
+    tested, was = both["part"] == "test", both["part_before"] == "test"
+    return both.loc[tested & ~was, "group"].nunique(), both.loc[~tested & was, "group"].nunique()
+
+
 def _folds(table: pd.DataFrame, config: SplitConfig) -> pd.Series:
     """The fold of each row, whichever is the test part; null unless the strategy is ``k_fold``."""
     if config.folds is None:

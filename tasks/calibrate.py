@@ -1,5 +1,7 @@
 """Stage 7, after training: how probabilities become answers, fitted to the validation part."""
 
+import pandas as pd
+
 from heartdata.config import AnswersConfig, Calibration
 from heartdata.measure import MeasureConfig
 from heartdata.schemas import MANIFEST
@@ -9,6 +11,7 @@ from tasks.progress import track
 from tasks.stage import LONG_S, stage
 from tasks.train import TrainedModel, keep_config
 
+FEW = 5  # recordings of a class
 VERSION = "2"  # raise when the same model gets other answers
 
 
@@ -33,7 +36,7 @@ def calibrate(
         advance(1, 1, f"temperature {found.temperature:.2f}, {unsure}")
         answering = {"calibration": found, "measure": measure, "accepts": accepts}
         kept = keep_config(predictor.config.model_copy(update=answering), store)
-        note = "; ".join(filter(None, [model.note, doubt(found, config)]))
+        note = "\n".join(filter(None, [model.note, doubt(found, config), few(rows["label"])]))
         return model.model_copy(update={"config": kept, "note": note})
 
 
@@ -49,4 +52,15 @@ def doubt(found: Calibration, config: AnswersConfig) -> str:
             f"Even of the surest {found.coverage:.0%} of the validation answers {found.risk:.0%} are wrong, more than "
             f"answers.max_risk = {config.max_risk:.0%}: an answer that is not unsure is no more to be relied on than that"
         )
-    return "; ".join(doubts)
+    return "\n".join(doubts)
+
+
+def few(labels: pd.Series) -> str:
+    """A warning where so few validation recordings have a label that what is fitted to them is luck."""
+    count = labels.value_counts()
+    if count.min() >= FEW:
+        return ""
+    return (
+        f"Temperature, operating point and the bound of unsure answers are fitted to {len(labels)} validation recordings, "
+        f"{count.min()} of them {count.idxmin()}: do not rely on them"
+    )

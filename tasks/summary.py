@@ -18,6 +18,7 @@ from heartdata.splits import PARTS
 from heartdata.store import Artifact, Store, atomic_write
 from tasks import progress
 from tasks.evaluate import Evaluation
+from tasks.previous import other_test_part
 from tasks.register import Registered
 from tasks.registry import connect
 from tasks.stage import is_transient
@@ -74,7 +75,11 @@ def summarise(
         quarantine=quarantine[["recording_id", "check", "reason"]].to_dict("records"),
         planted=_planted(listed, quarantine),
         seconds=progress.seconds(),
-        notes=_notes(recordings, accepted, seen, figures, model, config),
+        notes=[
+            *_notes(recordings, accepted, seen, figures, model, config),
+            *_never_told(evaluation),
+            *filter(None, [other_test_part(manifest, registered.registry, registered.version, store)]),
+        ],
         dataset_version=manifest.digest,
         model=registered.name,
         model_version=registered.version,
@@ -165,7 +170,17 @@ def _notes(
     nowhere = seen["subject"].isna()
     if nowhere.any():
         notes.append(f"{int(nowhere.sum())} recordings name no subject: each counts as its own")
-    return [*notes, model.note] if model.note else notes
+    return [*notes, *model.note.splitlines()]
+
+
+def _never_told(evaluation: Evaluation) -> list[str]:
+    """A note where no held-out recording of a class was told to be one."""
+    missed = {
+        name: int(row["recordings"])
+        for name, row in evaluation.per_class.items()
+        if row["recordings"] and not row["recall"]
+    }
+    return [f"Not one of the {count} held-out recordings of {name} was recognised" for name, count in missed.items()]
 
 
 def _no_better_than(figures: pd.DataFrame) -> list[str]:

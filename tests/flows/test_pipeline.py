@@ -177,6 +177,14 @@ def test_going_back_to_earlier_settings_makes_that_version_the_challenger(first,
     assert not work
 
 
+def test_scores_on_other_held_out_subjects_are_said_not_to_compare(first, root: Path):
+    again = heartbeat(tiny(root, training__seed=1))
+    assert not [note for note in again.notes if "do not compare" in note]
+    other = heartbeat(tiny(root, split__seed=1))
+    (note,) = [note for note in other.notes if "do not compare" in note]
+    assert f"those of version {other.model_version - 1}: " in note
+
+
 def test_training_starts_from_a_registered_model(first, root: Path, work: Counter):
     heartbeat(tiny(root, training__init=f"models:/heartbeat-demo/{first.model_version}", training__frozen_epochs=0))
     assert work == {"trained": 1}

@@ -7,7 +7,7 @@ import pytest
 from heartdata.errors import DataRefused, LeakError
 from heartdata.schemas import ACCEPTED
 from heartdata.shards import into_shards, shard_count
-from heartdata.splits import SplitConfig, assign_parts, check_no_leak, groups
+from heartdata.splits import SplitConfig, assign_parts, check_no_leak, groups, swapped
 
 
 def accepted(subjects: dict[str, str], each: int = 3, known: bool = True) -> pa.Table:
@@ -121,3 +121,14 @@ def test_near_duplicates_tie_subjects_together():
     table = pd.DataFrame({"source": "t", "sha256": list("0123456"), "subject": people, "near_group": near})
     assert groups(table).tolist() == ["t/ann"] * 4 + ["t/eve", "t/recording 5", "t/sam"]
     assert groups(table.drop(columns="near_group")).nunique() == 6
+
+
+def test_subjects_that_change_sides_are_counted_new_ones_are_not():
+    before = pd.DataFrame({"sha256": list("123456"), "part": ["train", "train", "valid", "test", "test", "train"]})
+    now = pd.DataFrame({
+        "sha256": list("123457"),
+        "group": ["ann", "ann", "bob", "eve", "sam", "new"],
+        "part": ["test", "test", "train", "test", "train", "test"],
+    })  # fmt: skip
+    assert swapped(before, now) == (1, 1)  # ann came in, sam left; bob was never tested, new was not there
+    assert swapped(before, now[now["group"] == "eve"]) == (0, 0)

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -22,11 +23,12 @@ from heartdata.sources import DemoSource, TableSource
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.store import Artifact, Store, sha256_file, table_from_rows
 from heartdata.suite import ValidationConfig
-from tasks.calibrate import doubt
+from tasks.calibrate import doubt, few
 from tasks.inventory import inventory
 from tasks.measure import file_shards, measure_shard
 from tasks.registry import connect
 from tasks.spectrograms import spectrogram_shard
+from tasks.summary import _never_told
 from tasks.train import initial_weights
 from tasks.validate import accept, last_accepted, validate
 
@@ -217,3 +219,14 @@ def test_a_model_that_is_not_to_be_relied_on_says_so(temperature: float, risk: f
     found = Calibration(temperature=temperature, class_weights=(1.0, 1.0), coverage=0.6, risk=risk)
     told = doubt(found, AnswersConfig(max_risk=0.2))
     assert re.search(said, told) if said else told == ""
+
+
+def test_a_class_with_few_validation_recordings_is_remarked_on():
+    assert few(pd.Series(["a"] * 9 + ["b"] * 5)) == ""
+    assert re.search("fitted to 13 validation recordings, 4 of them b:", few(pd.Series(["a"] * 9 + ["b"] * 4)))
+
+
+def test_a_class_of_which_nothing_was_recognised_is_named():
+    rows = {"a": (0.5, 4), "b": (0.0, 6), "c": (0.0, 0)}  # of c nothing was held out
+    scored = SimpleNamespace(per_class={n: {"recall": r, "recordings": k} for n, (r, k) in rows.items()})
+    assert _never_told(scored) == ["Not one of the 6 held-out recordings of b was recognised"]
