@@ -11,6 +11,7 @@ from fastai.callback.core import Callback
 from fastai.learner import CancelFitException
 from fastai.torch_core import set_seed
 
+from heartdata.contrast import by_another_device
 from heartdata.memory import peak_memory_mb
 from heartdata.model import copied
 from heartdata.progress_file import Progress, ProgressFile
@@ -35,16 +36,16 @@ class Augment(Callback):
     """Random changes of training windows that leave the label true; windows have mean 0, so 0 hides.
 
     ``flip``: half of the windows run backwards. ``mask_fraction``: one stretch of columns and one of mel bands is
-    hidden, each up to this share of the window (Park et al. 2019, SpecAugment).
+    hidden, each up to this share of the window (Park et al. 2019, SpecAugment). ``device``: see `by_another_device`.
     """
 
     run_valid = False
 
-    def __init__(self, flip: bool, mask_fraction: float) -> None:
-        self.flip, self.mask_fraction = flip, mask_fraction
+    def __init__(self, flip: bool, mask_fraction: float, device: bool = False) -> None:
+        self.flip, self.mask_fraction, self.device = flip, mask_fraction, device
 
     def before_batch(self) -> None:
-        windows = self.x
+        windows = by_another_device(self.x) if self.device else self.x
         if self.flip:
             chosen = torch.rand(len(windows), device=windows.device) < 0.5
             windows = torch.where(chosen[:, None, None, None], windows.flip(3), windows)
@@ -160,7 +161,7 @@ class KeepBest(Callback):
 
     def seen(self) -> int:
         """Windows that this epoch trained on."""
-        return len(self.dls.train) * self.dls.train.bs
+        return len(self.dls.train) * self.dls.train.bs * self.dls.train.views
 
 
 def as_good_as_the_best(rows: Sequence[dict[str, Any]]) -> bool:

@@ -84,6 +84,13 @@ class NetworkConfig(Settings):
     flip: bool = Field(default=True, description="half of the windows run backwards")
     mask_fraction: float = Field(default=0.15, ge=0, le=0.5, description="longest hidden stretch of time and of bands")
     mixup: float = Field(default=0.0, ge=0, le=10, description="alpha of the mixing share's beta distribution; 0: none")
+    contrast: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        exclude_if=lambda weight: not weight,  # trainings of before it was there keep their names
+        description="weight of telling two windows of a recording from all others; see docs/training.md",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="of forward passes; auto: bfloat16 where the processor has it"
     )
@@ -93,6 +100,12 @@ class NetworkConfig(Settings):
     def _trains_something(self) -> "NetworkConfig":
         if self.epochs + (self.frozen_epochs if self.init != "random" else 0) == 0:
             raise ValueError("epochs = 0 needs frozen_epochs above 0, and weights to start from (init)")
+        return self
+
+    @model_validator(mode="after")
+    def _contrasts_recordings(self) -> "NetworkConfig":
+        if self.contrast and (self.balance != "none" or self.mixup or self.view != "windows"):
+            raise ValueError("contrast needs balance = none (a recording once an epoch), mixup = 0 and view = windows")
         return self
 
     @field_validator("init")

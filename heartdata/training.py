@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from torch import nn
 
 from heartdata.callbacks import Augment, HalfPrecision, KeepBest, SeedEpochs, gains_from_bfloat16
 from heartdata.config import NetworkConfig
+from heartdata.contrast import Contrast, with_projection
 from heartdata.dataset import Windows
 from heartdata.errors import HeartbeatError
 from heartdata.model import build_net, start_from
@@ -83,6 +85,8 @@ def _trained(
     net = build_net(len(classes))
     if initial is not None:
         start_from(net, initial, config.init)
+    if config.contrast:
+        with_projection(net)
     file = ProgressFile(progress_path) if progress_path else None
     progress, remembered = file.read(net) if file else (Progress(), {})
     learner = learner_of(net, dataloaders(train_rows, valid_rows, classes, config, store), config)
@@ -97,6 +101,8 @@ def _trained(
             if keep.fault:
                 raise HeartbeatError(keep.fault)
     net.load_state_dict(progress.best)
+    if config.contrast:
+        del net.projection
     precision = "bfloat16" if any(isinstance(cb, HalfPrecision) for cb in learner.cbs) else "float32"
     best_epoch = int(progress.best_epoch or 0)
     return Trained(net.cpu().eval(), classes, table_from_rows(progress.rows, HISTORY), best_epoch, precision)
@@ -139,7 +145,11 @@ def _fit(
 
 def learner_of(net: nn.Module, data: DataLoaders, config: NetworkConfig) -> Learner:
     """fastai's Learner for this recipe; the epochs' bookkeeping comes with each fit."""
-    callbacks = [Augment(config.flip, config.mask_fraction)] if config.flip or config.mask_fraction else []
+    contrast = config.contrast > 0
+    callbacks = [
+        Augment(config.flip, config.mask_fraction, contrast),
+        *([Contrast(config.contrast)] if contrast else []),
+    ]
     callbacks += [MixUp(config.mixup)] if config.mixup else []
     wanted = config.precision == "bfloat16" or (config.precision == "auto" and gains_from_bfloat16(data.device))
     callbacks += [HalfPrecision()] if wanted else []
@@ -148,7 +158,7 @@ def learner_of(net: nn.Module, data: DataLoaders, config: NetworkConfig) -> Lear
         net,
         loss_func=CrossEntropyLossFlat(label_smoothing=config.label_smoothing),
         opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)),
-        splitter=lambda m: [list(backbone_of(m).parameters()), list(m.fc.parameters())],
+        splitter=lambda m: [list(backbone_of(m).parameters()), list(heads_of(m).parameters())],
         wd=config.weight_decay,
         train_bn=False,
         cbs=callbacks,
@@ -178,6 +188,7 @@ def dataloaders(
         Batches(
             Windows(train_rows, classes, store, width, random=True, view=config.view),
             bs=batch, wgts=sampling_weights(train_rows, config.balance), shuffle=True, drop_last=True, num_workers=0,
+            once=config.balance == "none", views=2 if config.contrast else 1,
         ),
         Batches(
             Windows(valid_rows, classes, store, width, random=False, view=config.view),
@@ -194,7 +205,7 @@ def sampling_weights(rows: pd.DataFrame, balance: str) -> np.ndarray:
 
     ``class_and_collection``: so too, and within each collection every class as often as the others and each
     collection as often as the others that have the class, so that the device tells nothing about the class.
-    ``none``: every recording as often as the others.
+    ``none``: every recording as often as the others, that is once an epoch.
     """
     if balance == "none":
         return np.ones(len(rows))
@@ -205,10 +216,19 @@ def sampling_weights(rows: pd.DataFrame, balance: str) -> np.ndarray:
 class Batches(WeightedDL):
     """Takes a whole batch from `Windows` at once, instead of collating items.
 
-    ``seed``: of the random windows of the next epoch (torch's loader draws from its generator when it is first used).
+    ``once``: every item once an epoch, instead of drawing by weight. ``views``: windows of each item in a batch, all
+    first ones before all second ones. ``seed``: of the random windows of the next epoch (torch's loader draws from its
+    generator when it is first used).
     """
 
     seed: int | None = None
+
+    def __init__(self, dataset: Windows, once: bool = False, views: int = 1, **rest: Any) -> None:
+        super().__init__(dataset, **rest)
+        self.once, self.views = once, views
+
+    def get_idxs(self) -> list[int]:
+        return super(WeightedDL, self).get_idxs() if self.once else super().get_idxs()
 
     def create_batches(self, samples: Iterator[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         if self.seed is not None:
@@ -219,9 +239,17 @@ class Batches(WeightedDL):
         return index or 0
 
     def create_batch(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.dataset.batch(indices)
+        return self.dataset.batch(indices * self.views)
+
+
+HEADS = ("fc", "projection")
 
 
 def backbone_of(net: nn.Module) -> nn.ModuleList:
     """All layers but the last."""
-    return nn.ModuleList(module for name, module in net.named_children() if name != "fc")
+    return nn.ModuleList(module for name, module in net.named_children() if name not in HEADS)
+
+
+def heads_of(net: nn.Module) -> nn.ModuleList:
+    """What stands on the backbone: the last layer, and what `Contrast` compares through."""
+    return nn.ModuleList(module for name, module in net.named_children() if name in HEADS)
