@@ -17,7 +17,7 @@ import heartdata.measure
 import heartdata.rendering
 import heartdata.training
 from flows.pipeline import heartbeat
-from heartdata.errors import ConfigError
+from heartdata.errors import ConfigError, DataRefused
 from heartdata.schemas import MANIFEST
 from heartdata.sources.demo import DemoSource
 from tasks import progress
@@ -85,6 +85,18 @@ def test_files_for_people_are_there(first, root: Path):
     assert {"quarantine.csv", "confusion_matrix.png", "roc.png", "training_curves.png", "spectrograms.png"} <= names
     assert Path(first.data_docs).is_file()
     assert "not a medical device" in (root / "latest" / "summary.md").read_text()
+
+
+def test_a_refused_run_says_so_until_the_next_good_one(first, root: Path):
+    page = root / "latest" / "summary.md"
+    good = page.read_text()
+    with pytest.raises(DataRefused):
+        heartbeat(tiny(root, validation__min_recordings=1000))
+    assert page.read_text().startswith("# The last run was refused: source demo, 2")
+    assert "1000 are needed" in page.read_text().splitlines()[2]
+    assert page.read_text().endswith(good)
+    heartbeat(tiny(root))
+    assert page.read_text().startswith("# demo: heartbeat-demo version 1")
 
 
 def test_registry_holds_the_run_whole(first, root: Path):
