@@ -1,6 +1,7 @@
-"""What a run that stops leaves for people: a notice on top of ``latest/summary.md``."""
+"""What a run that stops leaves for people: a notice on top of ``latest/summary.md``, one sentence in Prefect's log."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from heartdata.errors import DataRefused, HeartbeatError
 from heartdata.markdown import plain
 from heartdata.store import Store, atomic_write
 
+PREFECT_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 EARLIER = "<!-- what follows is of an earlier run -->\n\n"
 Files = dict[str, tuple[int, int]]  # by name, what changes when one is written again
 
@@ -17,6 +19,8 @@ Files = dict[str, tuple[int, int]]  # by name, what changes when one is written 
 @contextlib.contextmanager
 def opened(config: RunConfig) -> Iterator[Store]:
     """The store of a run inside a flow. What the block raises is told in ``latest/summary.md`` as well."""
+    for name in PREFECT_LOGGERS:
+        logging.getLogger(name).addFilter(in_a_sentence)
     store = Store(config.store).open()
     latest = store.workpath("latest")
     before = _files(latest)
@@ -26,6 +30,17 @@ def opened(config: RunConfig) -> Iterator[Store]:
         with contextlib.suppress(OSError):  # it must not hide what went wrong
             _tell(error, config.source.name, latest, before)
         raise
+
+
+def in_a_sentence(record: logging.LogRecord) -> bool:
+    """A logging filter: a fault that the user can mend is told once, as its sentence, without a stack trace."""
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    if not isinstance(error, HeartbeatError):
+        return True
+    record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
+    told = getattr(error, "told_in_log", False)
+    error.told_in_log = True  # type: ignore[attr-defined]
+    return not told
 
 
 def _files(folder: Path) -> Files:

@@ -87,7 +87,7 @@ def test_files_for_people_are_there(first, root: Path):
     assert "not a medical device" in (root / "latest" / "summary.md").read_text()
 
 
-def test_a_refused_run_says_so_until_the_next_good_one(first, root: Path):
+def test_a_refused_run_says_so_until_the_next_good_one(first, root: Path, caplog):
     page = root / "latest" / "summary.md"
     good = page.read_text()
     with pytest.raises(DataRefused):
@@ -95,6 +95,9 @@ def test_a_refused_run_says_so_until_the_next_good_one(first, root: Path):
     assert page.read_text().startswith("# The last run was refused: source demo, 2")
     assert "1000 are needed" in page.read_text().splitlines()[2]
     assert page.read_text().endswith(good)
+    told = [r for r in caplog.records if r.name.startswith("prefect.") and "1000 are needed" in r.getMessage()]
+    assert told
+    assert not [r for r in told if r.exc_info]
     heartbeat(tiny(root))
     assert page.read_text().startswith("# demo: heartbeat-demo version 1")
 

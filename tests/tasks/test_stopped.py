@@ -1,5 +1,6 @@
-"""A run that stops: what ``latest/summary.md`` says of it."""
+"""A run that stops: what ``latest/summary.md`` says of it, and what Prefect's log does."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from heartdata.config import RunConfig
 from heartdata.errors import DataRefused, SourceError
 from heartdata.store import Store, atomic_write
-from tasks.stopped import opened
+from tasks.stopped import in_a_sentence, opened
 
 GOOD = "# table: heartbeat version 1\n\n## Recordings\n"
 
@@ -86,3 +87,22 @@ def test_a_good_run_and_one_that_wrote_its_summary_get_no_notice(config: RunConf
 def test_what_nobody_foresaw_is_told_by_its_first_line(config: RunConfig, latest: Path):
     stop(config, OSError("disk full\nmore"))
     assert "> OSError: disk full\n" in (latest / "summary.md").read_text()
+
+
+def record(error: Exception) -> logging.LogRecord:
+    return logging.LogRecord("x", logging.ERROR, "x", 1, "Encountered %r", (error,), (type(error), error, None))
+
+
+def test_a_fault_that_the_user_can_mend_is_logged_once_as_a_sentence():
+    refused = DataRefused("only 4 % are left")
+    first = record(refused)
+    assert in_a_sentence(first)
+    assert (first.getMessage(), first.exc_info) == ("only 4 % are left", None)
+    assert not in_a_sentence(record(refused))
+
+
+def test_other_exceptions_keep_their_traces():
+    other = record(ValueError("x"))
+    assert in_a_sentence(other)
+    assert other.exc_info is not None
+    assert other.getMessage() == "Encountered ValueError('x')"
