@@ -84,7 +84,9 @@ def test_files_for_people_are_there(first, root: Path):
     names = {path.name for path in (root / "latest").iterdir()}
     assert {"quarantine.csv", "confusion_matrix.png", "roc.png", "training_curves.png", "spectrograms.png"} <= names
     assert Path(first.data_docs).is_file()
-    assert "not a medical device" in (root / "latest" / "summary.md").read_text()
+    page = (root / "latest" / "summary.md").read_text()
+    assert "not a medical device" in page
+    assert f"(while `heartbeat up --store {root}` runs)" in page
 
 
 def test_a_refused_run_says_so_until_the_next_good_one(first, root: Path, caplog):

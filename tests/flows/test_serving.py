@@ -15,7 +15,7 @@ from helpers import tiny
 
 from flows import up
 from flows.cli import run_config
-from flows.servers import answers, free_port, port_is_free
+from flows.servers import answers, free_port, knows_run, port_is_free
 from heartdata.config import build_config
 from heartdata.errors import ConfigError
 
@@ -115,6 +115,14 @@ def test_links_go_where_the_user_says():
     said = build_config(changes={"registry.ui_url": "https://mlflow.example.org"})
     assert up.with_links_to("http://127.0.0.1:5001", said) == said
     assert up.with_links_to("http://127.0.0.1:5001", build_config()).registry.ui_url == "http://127.0.0.1:5001"
+
+
+def test_mlflow_is_asked_whether_a_run_is_its_own(served):
+    _, _, mlflow, _ = served
+    asked = httpx.post(f"{mlflow}/api/2.0/mlflow/runs/create", json={"experiment_id": "0"}, timeout=TIMEOUT_S)
+    assert knows_run(mlflow, asked.json()["run"]["info"]["run_id"])
+    assert not knows_run(mlflow, "0" * 32)
+    assert not knows_run(f"http://127.0.0.1:{free_port()}", "0" * 32)
 
 
 @pytest.mark.slow
