@@ -15,6 +15,7 @@ from tasks.measure import measure
 from tasks.register import note_on, register
 from tasks.spectrograms import spectrograms
 from tasks.split import split
+from tasks.stopped import opened
 from tasks.summary import Summary, summarise
 from tasks.train import InitialWeights, TrainedModel, heard, initial_weights, train
 from tasks.validate import Checked, accept, last_accepted, validate
@@ -41,17 +42,17 @@ class Found:
 @flow(name="heartbeat", log_prints=False)
 def heartbeat(config: RunConfig = RunConfig()) -> Summary:  # noqa: B008 (frozen)
     """Check, part and render the recordings of a source; train, evaluate and register a model."""
-    store = Store(config.store).open()
-    prepared = prepared_in(store, config)
-    found, dataset = prepared.found, prepared.dataset
-    initial = initial_weights(config.training.init, config.registry, store)
-    sounds = heard(dataset, found.facts, initial, config.validation.near_duplicate_similarity, store)
-    trained = trained_in(dataset, initial, config.training, config.spectrogram, store)
-    bounds = config.validation.bounds_of("")
-    model = calibrate(dataset, trained, config.answers, config.measure, bounds, store)
-    evaluation = evaluate(dataset, model, config.evaluation, note_on(config), store)
-    registered = register(found.recordings, dataset, sounds, model, evaluation, config, store)
-    return summarise(found.recordings, found.checked, dataset, model, evaluation, registered, config, store)
+    with opened(config) as store:
+        prepared = prepared_in(store, config)
+        found, dataset = prepared.found, prepared.dataset
+        initial = initial_weights(config.training.init, config.registry, store)
+        sounds = heard(dataset, found.facts, initial, config.validation.near_duplicate_similarity, store)
+        trained = trained_in(dataset, initial, config.training, config.spectrogram, store)
+        bounds = config.validation.bounds_of("")
+        model = calibrate(dataset, trained, config.answers, config.measure, bounds, store)
+        evaluation = evaluate(dataset, model, config.evaluation, note_on(config), store)
+        registered = register(found.recordings, dataset, sounds, model, evaluation, config, store)
+        return summarise(found.recordings, found.checked, dataset, model, evaluation, registered, config, store)
 
 
 @flow(name="prepare", log_prints=False)

@@ -14,11 +14,13 @@ from typing import Any
 from rich.console import Console
 
 from flows.environment import prepare
-from flows.servers import HOST, answers, prefect_api
+from flows.servers import HOST, answers, knows_run, prefect_api
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
 from heartdata.store import Store
+
+OTHER_PREFECT_PORT, OTHER_MLFLOW_PORT = 4210, 5010  # where another store's servers have the usual ones
 
 logger = logging.getLogger("heartbeat")
 
@@ -44,8 +46,9 @@ def run_pipeline(config: RunConfig, verbose: bool = False) -> None:
     ran = run_flow(load, config, config, verbose)
     from flows.console import show
 
-    where = where_to_look(Store(config.store).uri, ran.result.model_url, ran.page, ran.server_runs)
-    show(ran.result, ran.console, where)
+    summary = ran.result
+    where = where_to_look(Store(config.store).uri, summary.model_url, summary.run_id, ran.page, ran.server_runs)
+    show(summary, ran.console, where)
 
 
 def run_flow(load: Callable[[], Any], config: Any, run: RunConfig, verbose: bool) -> Ran:
@@ -101,10 +104,19 @@ def _in_a_sentence(log: Path) -> Iterator[None]:
         raise HeartbeatError(f"the run failed unexpectedly ({type(error).__name__}: {text}); log: {log}") from error
 
 
-def where_to_look(store: str, model_url: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:
-    """The addresses of a run's pages by name, after what starts the servers that are not running."""
-    mlflow_runs = prefect_runs and answers(f"{model_url.split('/#')[0]}/health")
-    start = {} if mlflow_runs else {"First start": up_command(store)}
+def where_to_look(store: str, model_url: str, run_id: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:
+    """The addresses of a run's pages by name, after what starts the servers that are not running.
+
+    An MLflow that does not know the run belongs to another store: this one's is then to be started on other ports.
+    """
+    mlflow, _, page = model_url.partition("/#")
+    start = {}
+    if not (prefect_runs and knows_run(mlflow, run_id)):
+        command = up_command(store)
+        if answers(f"{mlflow}/health"):
+            command += f" --prefect-port {OTHER_PREFECT_PORT}" * prefect_runs + f" --mlflow-port {OTHER_MLFLOW_PORT}"
+            model_url = f"http://{HOST}:{OTHER_MLFLOW_PORT}/#{page}"
+        start = {"First start": command}
     pages = {"Prefect UI": flow_url, "MLflow UI": model_url}
     return {"Prefect UI": flow_url, **start, **pages} if prefect_runs else {**start, **pages}
 

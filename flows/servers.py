@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,19 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return response.status == 200
+    except OSError:
+        return False
+
+
+def knows_run(mlflow: str, run_id: str) -> bool:
+    """Whether the MLflow at this address keeps the run (one that asks who we are is believed)."""
+    if not answers(f"{mlflow}/health"):
+        return False
+    try:
+        with urllib.request.urlopen(f"{mlflow}/api/2.0/mlflow/runs/get?run_id={run_id}", timeout=10):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)
     except OSError:
         return False
 

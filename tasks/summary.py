@@ -1,6 +1,7 @@
 """Stage 10: what a person should know of a run, as one page in Prefect and copies of its files in ``latest/``."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Collection
 from typing import Any
@@ -20,7 +21,7 @@ from tasks import progress
 from tasks.evaluate import Evaluation
 from tasks.previous import other_test_part
 from tasks.register import Registered
-from tasks.registry import connect
+from tasks.registry import connect, tracking_uri
 from tasks.stage import is_transient
 from tasks.train import TrainedModel
 from tasks.validate import Checked
@@ -210,11 +211,18 @@ def _publish(store: Store, recordings: Artifact, checked: Checked, manifest: Art
             shutil.copyfileobj(source, file)
 
 
+def _served(config: RunConfig) -> str:
+    """What must run for links to MLflow to open: the port may be another store's by the time that they are read."""
+    store = Store(config.store)
+    in_store = tracking_uri(config.registry, store).startswith("sqlite:")
+    return f" (while `heartbeat up --store {shlex.quote(store.uri)}` runs)" if in_store else ""
+
+
 def markdown(summary: Summary, config: RunConfig) -> str:
     """The summary as one page."""
     sections = [
         f"# {config.source.name}: {summary.model} version {summary.model_version}",
-        f"[Open the model in MLflow]({summary.model_url}) · run `{summary.run_id}` · "
+        f"[Open the model in MLflow]({summary.model_url}){_served(config)} · run `{summary.run_id}` · "
         f"data set version `{summary.dataset_version[:12]}`",
         *[f"> {plain(note)}" for note in summary.notes],
         "## Recordings",

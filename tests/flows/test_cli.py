@@ -6,8 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -151,13 +154,41 @@ def test_where_to_look_names_a_command_that_works_from_here(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert up_command("/out") == f"{tmp_path}/.venv/bin/heartbeat up --store /out"
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    shown = where_to_look("/out", "http://127.0.0.1:1/#/models/x/versions/1", "http://here/run", False)
+    shown = where_to_look("/out", "http://127.0.0.1:1/#/models/x/versions/1", "a1", "http://here/run", False)
     assert list(shown.items()) == [
         ("First start", "heartbeat up --store /out"),
         ("Prefect UI", "http://here/run"),
         ("MLflow UI", "http://127.0.0.1:1/#/models/x/versions/1"),
     ]
-    assert next(iter(where_to_look("/out", "http://127.0.0.1:1/#/x", "http://here", True))) == "Prefect UI"
+    assert next(iter(where_to_look("/out", "http://127.0.0.1:1/#/x", "a1", "http://here", True))) == "Prefect UI"
+
+
+@pytest.fixture
+def mlflow_of_run_a1() -> Iterator[str]:
+    """The address of something that answers as an MLflow which knows the run a1 alone."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path in ("/health", "/api/2.0/mlflow/runs/get?run_id=a1")
+            self.send_response(200 if known else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_another_stores_mlflow_is_not_taken_for_ours(mlflow_of_run_a1: str):
+    page = "/#/models/x/versions/1"
+    ours = where_to_look("/out", mlflow_of_run_a1 + page, "a1", "http://here/run", True)
+    assert ours == {"Prefect UI": "http://here/run", "MLflow UI": mlflow_of_run_a1 + page}
+    others = where_to_look("/out", mlflow_of_run_a1 + page, "b2", "http://here/run", True)
+    assert others["First start"] == f"{up_command('/out')} --prefect-port 4210 --mlflow-port 5010"
+    assert others["MLflow UI"] == f"http://127.0.0.1:5010{page}"
 
 
 @pytest.fixture

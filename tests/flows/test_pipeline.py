@@ -17,7 +17,7 @@ import heartdata.measure
 import heartdata.rendering
 import heartdata.training
 from flows.pipeline import heartbeat
-from heartdata.errors import ConfigError
+from heartdata.errors import ConfigError, DataRefused
 from heartdata.schemas import MANIFEST
 from heartdata.sources.demo import DemoSource
 from tasks import progress
@@ -84,7 +84,24 @@ def test_files_for_people_are_there(first, root: Path):
     names = {path.name for path in (root / "latest").iterdir()}
     assert {"quarantine.csv", "confusion_matrix.png", "roc.png", "training_curves.png", "spectrograms.png"} <= names
     assert Path(first.data_docs).is_file()
-    assert "not a medical device" in (root / "latest" / "summary.md").read_text()
+    page = (root / "latest" / "summary.md").read_text()
+    assert "not a medical device" in page
+    assert f"(while `heartbeat up --store {root}` runs)" in page
+
+
+def test_a_refused_run_says_so_until_the_next_good_one(first, root: Path, caplog):
+    page = root / "latest" / "summary.md"
+    good = page.read_text()
+    with pytest.raises(DataRefused):
+        heartbeat(tiny(root, validation__min_recordings=1000))
+    assert page.read_text().startswith("# The last run was refused: source demo, 2")
+    assert "1000 are needed" in page.read_text().splitlines()[2]
+    assert page.read_text().endswith(good)
+    told = [r for r in caplog.records if r.name.startswith("prefect.") and "1000 are needed" in r.getMessage()]
+    assert told
+    assert not [r for r in told if r.exc_info]
+    heartbeat(tiny(root))
+    assert page.read_text().startswith("# demo: heartbeat-demo version 1")
 
 
 def test_registry_holds_the_run_whole(first, root: Path):

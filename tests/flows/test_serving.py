@@ -11,10 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from helpers import tiny
 
 from flows import up
 from flows.cli import run_config
-from flows.servers import answers, free_port, port_is_free
+from flows.servers import answers, free_port, knows_run, port_is_free
 from heartdata.config import build_config
 from heartdata.errors import ConfigError
 
@@ -114,6 +115,34 @@ def test_links_go_where_the_user_says():
     said = build_config(changes={"registry.ui_url": "https://mlflow.example.org"})
     assert up.with_links_to("http://127.0.0.1:5001", said) == said
     assert up.with_links_to("http://127.0.0.1:5001", build_config()).registry.ui_url == "http://127.0.0.1:5001"
+
+
+def test_mlflow_is_asked_whether_a_run_is_its_own(served):
+    _, _, mlflow, _ = served
+    asked = httpx.post(f"{mlflow}/api/2.0/mlflow/runs/create", json={"experiment_id": "0"}, timeout=TIMEOUT_S)
+    assert knows_run(mlflow, asked.json()["run"]["info"]["run_id"])
+    assert not knows_run(mlflow, "0" * 32)
+    assert not knows_run(f"http://127.0.0.1:{free_port()}", "0" * 32)
+
+
+@pytest.mark.slow
+def test_a_refused_nightly_run_is_told_without_a_stack_trace(served):
+    process, api, _, _ = served
+    store = Path(process.args[process.args.index("--store") + 1])
+    config = tiny(store, validation__min_recordings=1000).model_dump(mode="json")
+    asked = {"parameters": {"config": config}, "state": {"type": "SCHEDULED"}}
+    run = httpx.post(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", json=asked, timeout=TIMEOUT_S)
+    name = run.json()["name"]
+    log = store / "up.log"
+    wait_until(lambda: f"Flow run '{name}' - Finished in state Failed" in log.read_text(), "the end of the run")
+    time.sleep(5)  # its process ends after that
+    assert f"Flow run '{name}' - nothing was trained: " in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert (store / "latest" / "summary.md").read_text().startswith("# The last run was refused: source demo, 2")
+    wanted = {"logs": {"flow_run_id": {"any_": [run.json()["id"]]}}}
+    logs = httpx.post(f"{api}/logs/filter", json=wanted, timeout=TIMEOUT_S).json()
+    assert any(line["message"].startswith("nothing was trained: ") for line in logs)
+    assert not any("Traceback" in line["message"] for line in logs)
 
 
 def test_second_up_on_the_same_port_is_refused(served):
