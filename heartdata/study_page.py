@@ -30,7 +30,8 @@ def study_page(
     fitted_to = "for the validation part of the same fold" if held_out else "in the other folds"
     sections.append(
         f"{held.capitalize()}, {repeated} seed{'s' * (repeated > 1)}. Values are means over seeds ± their deviation; in "
-        "brackets 95 % intervals by bootstrap over subjects (recordings where no subject is known). Temperature, "
+        "brackets 95 % intervals by bootstrap over subjects (recordings where no subject is known). `resnet34` answers "
+        "by the most probable class, the row below it by the class at the operating point. Temperature, "
         f"operating point and the bound of unsure answers are fitted to the answers {fitted_to}."
     )
     if warning:

@@ -171,7 +171,7 @@ def _pictures(
             reliability(sure, right), expected_calibration_error(sure, right), study.title
         ),
         "coverage_risk": study_plots.coverage_risk_picture(coverage_risk(sure, right), None, study.title),
-        "confusion": plots.confusion_picture(at_point, classes, f"{study.title}, all seeds"),
+        "confusion": plots.confusion_picture(at_point, classes, f"{study.title}, all seeds", plots.AT_POINT),
     }
     for number, arm in enumerate(study.arms):
         name = "comparison" if len(study.arms) == 1 else f"comparison_{number + 1}"
