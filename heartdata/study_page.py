@@ -74,9 +74,10 @@ def figure_rows(figures: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str,
 
 
 def _cell(row) -> str:  # type: ignore[no-untyped-def]
-    if math.isnan(row.value):
+    if not math.isfinite(row.value):  # a ratio of nothings, or of something and nothing
         return ""
     form = ",.0f" if row.value >= 1000 else ".3f"  # a cost, or a share
     spread = "" if row.sd is None or math.isnan(row.sd) else f" ± {row.sd:{form}}"
-    interval = "" if math.isnan(row.low) else f" ({row.low:{form}}-{row.high:{form}})"
+    to = " to " if row.low < 0 else "-"  # not "-0.5--0.1"
+    interval = "" if math.isnan(row.low) else f" ({row.low:{form}}{to}{row.high:{form}})"
     return f"{row.value:{form}}{spread}{interval}"
