@@ -12,6 +12,7 @@ from tasks.evaluate import evaluate
 from tasks.inventory import inventory
 from tasks.manifest import manifest
 from tasks.measure import measure
+from tasks.progress import each
 from tasks.register import note_on, register
 from tasks.spectrograms import spectrograms
 from tasks.split import split
@@ -84,5 +85,7 @@ def trained_in(
     dataset: Artifact, initial: InitialWeights, config: TrainingConfig, spectrogram: SpectrogramConfig, store: Store
 ) -> TrainedModel:
     """Train the network that ``config`` asks for, or several that answer together, inside a flow."""
-    networks = [train(dataset, initial, network, spectrogram, store) for network in config.networks()]
+    asked, many = config.networks(), config.members
+    names = [f"network {number} of {many}" if many > 1 else "" for number in range(1, many + 1)]
+    networks = [train(dataset, initial, network, spectrogram, store) for network in each(asked, names)]
     return networks[0] if len(networks) == 1 else ensemble(networks, store)

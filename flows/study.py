@@ -7,6 +7,7 @@ from heartdata.config import RunConfig, StudyConfig
 from heartdata.store import Artifact, Store
 from heartdata.studies import Fold
 from tasks.manifest import manifest
+from tasks.progress import each
 from tasks.spectrograms import spectrograms
 from tasks.split import split
 from tasks.study import FoldResult, StudyResult, plan, results, score_fold, subjects_of
@@ -24,10 +25,11 @@ def study(config: StudyConfig) -> StudyResult:
     folds = plan(config.study, found.accepted, run.split, store)
     arms = {fold.arm: fold.subjects_apart for fold in folds}
     accepted = {arm: subjects_of(found.accepted, known, store) for arm, known in arms.items()}
-    parts = [split(accepted[f.arm], f.split, store, found.recordings) for f in folds]
+    names = [config.study.called(fold) for fold in folds]
+    parts = [split(accepted[f.arm], f.split, store, found.recordings) for f in each(folds, names)]
     rendered = spectrograms(found.recordings, parts[0], run.spectrogram, run.engine, store)  # every fold has them all
-    datasets = [manifest(accepted[f.arm], part, rendered, store) for f, part in zip(folds, parts, strict=True)]
-    done = [_scored(fold, data, found, initial, run, store) for fold, data in zip(folds, datasets, strict=True)]
+    sets = [manifest(accepted[f.arm], p, rendered, store) for f, p in each(zip(folds, parts, strict=True), names)]
+    done = [_scored(f, data, found, initial, run, store) for f, data in each(zip(folds, sets, strict=True), names)]
     came = results(config.study, done, run.answers, run.evaluation, store)
     record(came, done, config, store)
     return came

@@ -13,6 +13,7 @@ from heartdata.spectrograms import SpectrogramConfig
 from heartdata.store import Store
 
 OCTAVES_HZ = (50, 100, 200, 400, 800, 1600, 3200)
+MOST_PROBABLE, AT_POINT = "the most probable class", "the class at the operating point"  # what is answered
 DRIFT_BARS = 12  # the commonest of many names are drawn
 plain_text = rc_context({"text.parse_math": False})  # a dollar in a name is a dollar
 
@@ -55,8 +56,10 @@ def training_curves(history: pd.DataFrame, note: str = "") -> bytes:
 
 
 @plain_text
-def confusion_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
-    """Counts of test recordings, coloured by the share of the true class."""
+def confusion_picture(
+    predictions: pd.DataFrame, classes: list[str], note: str = "", rule: str = MOST_PROBABLE
+) -> bytes:
+    """Counts of test recordings, coloured by the share of the true class; ``rule``: how they were answered."""
     from sklearn.metrics import confusion_matrix
 
     counts = confusion_matrix(predictions["label"], predictions["answer"], labels=classes)
@@ -78,7 +81,7 @@ def confusion_picture(predictions: pd.DataFrame, classes: list[str], note: str =
     axes.set_yticks(range(len(classes)), classes)
     axes.set_xlabel("answered")
     axes.set_ylabel("true")
-    axes.set_title("Test recordings")
+    axes.set_title(f"Test recordings, answered by\n{rule}", fontsize=11)
     figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
     return as_png(figure, note)
 

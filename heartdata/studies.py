@@ -47,6 +47,11 @@ class Study(Settings):
         """The title of the figures of one arm, which is named where there are several."""
         return self.title if len(self.arms) == 1 else f"{self.title}\n{arm}"
 
+    def called(self, fold: "Fold") -> str:
+        """The name of a fold, for people; its arm is named where there are several."""
+        arm = f"{fold.arm}, " if len(self.arms) > 1 else ""
+        return f"{arm}seed {fold.seed}, fold {fold.name}"
+
 
 class Fold(Settings):
     """One training and one test of a study."""

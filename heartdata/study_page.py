@@ -30,7 +30,8 @@ def study_page(
     fitted_to = "for the validation part of the same fold" if held_out else "in the other folds"
     sections.append(
         f"{held.capitalize()}, {repeated} seed{'s' * (repeated > 1)}. Values are means over seeds ± their deviation; in "
-        "brackets 95 % intervals by bootstrap over subjects (recordings where no subject is known). Temperature, "
+        "brackets 95 % intervals by bootstrap over subjects (recordings where no subject is known). `resnet34` answers "
+        "by the most probable class, the row below it by the class at the operating point. Temperature, "
         f"operating point and the bound of unsure answers are fitted to the answers {fitted_to}."
     )
     if warning:
@@ -73,9 +74,10 @@ def figure_rows(figures: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str,
 
 
 def _cell(row) -> str:  # type: ignore[no-untyped-def]
-    if math.isnan(row.value):
+    if not math.isfinite(row.value):  # a ratio of nothings, or of something and nothing
         return ""
     form = ",.0f" if row.value >= 1000 else ".3f"  # a cost, or a share
     spread = "" if row.sd is None or math.isnan(row.sd) else f" ± {row.sd:{form}}"
-    interval = "" if math.isnan(row.low) else f" ({row.low:{form}}-{row.high:{form}})"
+    to = " to " if row.low < 0 else "-"  # not "-0.5--0.1"
+    interval = "" if math.isnan(row.low) else f" ({row.low:{form}}{to}{row.high:{form}})"
     return f"{row.value:{form}}{spread}{interval}"

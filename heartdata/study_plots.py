@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from heartdata.plots import as_png, plain_text
+from heartdata.plots import MOST_PROBABLE, as_png, plain_text
 from heartdata.scores import in_words
 
 GREY, BLUE, RED = "#9aa5b1", "#1f77b4", "#c0392b"
@@ -14,7 +14,7 @@ LONGEST_NAME = 40  # of a model as drawn
 
 @plain_text
 def reliability_picture(bins: pd.DataFrame, error: float | None = None, note: str = "") -> bytes:
-    """Accuracy against confidence, below it how many answers each bin holds.
+    """Accuracy of the most probable class against its probability, below it how many answers each bin holds.
 
     ``bins`` are rows of `heartdata.calibration.reliability`; ``error`` is the expected calibration error.
     """
@@ -27,8 +27,8 @@ def reliability_picture(bins: pd.DataFrame, error: float | None = None, note: st
     above.plot(full["confidence"], full["accuracy"], "o-", color=BLUE, markersize=5, label="answers, by bin")
     above.set_ylim(-0.02, 1.02)
     above.set_ylabel("share right")
-    told = "" if error is None else f" (ECE {error:.3f}, {len(bins)} bins)"
-    above.set_title(f"Reliability{told}")
+    told = "" if error is None else f"\nECE {error:.3f} ({len(bins)} bins)"
+    above.set_title(f"Reliability of {MOST_PROBABLE}{told}", fontsize=11)
     above.legend(fontsize=8, loc="upper left")
     bars = below.bar(bins["low"], bins["count"], width=width, align="edge", color=BLUE, alpha=0.5, edgecolor="white")
     below.bar_label(bars, [f"{n:.0f}" if n else "" for n in bins["count"]], fontsize=7)
@@ -45,7 +45,7 @@ def reliability_picture(bins: pd.DataFrame, error: float | None = None, note: st
 
 @plain_text
 def coverage_risk_picture(curve: pd.DataFrame, threshold: float | None = None, note: str = "") -> bytes:
-    """Share wrong among the answers that stand, against the share that stands; the point at ``threshold`` is marked.
+    """Share wrong among the most probable classes that stand as answers, against the share that stands; the point at ``threshold`` is marked.
 
     ``curve`` are rows of `heartdata.calibration.coverage_risk`, ``threshold`` is that of `unsure_threshold`.
     """
@@ -65,7 +65,7 @@ def coverage_risk_picture(curve: pd.DataFrame, threshold: float | None = None, n
     axes.set_ylim(0, max(0.05, 1.4 * float(curve["risk"].max())))
     axes.set_xlabel("coverage (share of answers that stand)")
     axes.set_ylabel("risk (share wrong of these)")
-    axes.set_title("Unsure answers")
+    axes.set_title(f"Unsure answers: {MOST_PROBABLE}, or none", fontsize=11)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper left")
     return as_png(figure, note)

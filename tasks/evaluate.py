@@ -11,7 +11,7 @@ from tasks.progress import track
 from tasks.stage import LONG_S, stage
 from tasks.train import TrainedModel, history_of
 
-VERSION = "2"  # raise when the same model gets other figures
+VERSION = "3"  # raise when the same model gets other figures or pictures
 
 
 class Evaluation(BaseModel):
@@ -67,9 +67,11 @@ def _pictures(
 ) -> dict[str, Artifact]:
     from heartdata import plots
 
+    weighed = len(set(predictor.config.calibration.class_weights or ())) > 1
+    rule = plots.AT_POINT if weighed else plots.MOST_PROBABLE
     pictures = {
         "training_curves": plots.training_curves(history_of(model, store), note),
-        "confusion_matrix": plots.confusion_picture(ours, classes, note),
+        "confusion_matrix": plots.confusion_picture(ours, classes, note, rule),
         "roc": plots.roc_picture(ours, classes, note),
         "spectrograms": plots.spectrogram_sheet(table, store, predictor.config.spectrogram, note),
     }

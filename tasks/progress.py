@@ -3,10 +3,10 @@
 The seconds that each stage took in this process are kept for the summary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -14,6 +14,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 
 ARTIFACT_EVERY_S = 3.0
 LOG_EVERY_S = 20.0  # in Prefect's log, which `heartbeat up` shows
+T = TypeVar("T")
 
 
 class Display(Protocol):
@@ -27,11 +28,12 @@ class Display(Protocol):
 class _Run:
     display: Display | None = None
     seconds: dict[str, float] = {}
+    part: str = ""  # of the work, such as a fold; in all that is said
 
 
 def begin(display: Display | None = None) -> None:
     """Forget the last run's times; ``display`` will show this one's."""
-    _Run.display, _Run.seconds = display, {}
+    _Run.display, _Run.seconds, _Run.part = display, {}, ""
 
 
 def seconds() -> dict[str, float]:
@@ -39,23 +41,37 @@ def seconds() -> dict[str, float]:
     return dict(_Run.seconds)
 
 
+def each(items: Iterable[T], names: Iterable[str]) -> Iterator[T]:
+    """``items`` as they are; what is said while one is worked on begins with its name."""
+    around = _Run.part
+    for item, name in zip(items, names, strict=True):
+        _Run.part = ", ".join(filter(None, (around, name)))
+        yield item
+    _Run.part = around
+
+
 def unchanged(stage: str) -> None:
     """A stage whose result was taken from the cache."""
-    if _Run.display and stage not in _Run.seconds and not stage.endswith(" shard"):
-        _Run.display.finished(stage, None, "")
+    news = _Run.part or stage not in _Run.seconds
+    if _Run.display and news and not stage.endswith(" shard"):
+        _Run.display.finished(stage, None, _Run.part)
 
 
 class Tracker:
     """Counts the work of one stage. Call with how much is done so far."""
 
     def __init__(self, stage: str, total: int, unit: str) -> None:
-        self.stage, self.total, self.unit, self.done, self.detail = stage, total, unit, 0, ""
+        self.stage, self.total, self.unit, self.done, self.detail = stage, total, unit, 0, _Run.part
         self._artifact, self._told_s, self._logged_s = None, monotonic(), monotonic()
         if _Run.display:
             _Run.display.started(stage, total, unit)
+            if self.detail:
+                _Run.display.advanced(stage, 0, total, self.detail)
 
     def __call__(self, done: int, total: int | None = None, detail: str = "") -> None:
-        self.done, self.total, self.detail = done, total or self.total, detail or self.detail
+        self.done, self.total = done, total or self.total
+        if detail:
+            self.detail = f"{_Run.part}: {detail}" if _Run.part else detail
         if _Run.display:
             _Run.display.advanced(self.stage, self.done, self.total, self.detail)
         if monotonic() - self._told_s > ARTIFACT_EVERY_S and (FlowRunContext.get() or TaskRunContext.get()):

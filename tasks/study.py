@@ -171,12 +171,11 @@ def _pictures(
             reliability(sure, right), expected_calibration_error(sure, right), study.title
         ),
         "coverage_risk": study_plots.coverage_risk_picture(coverage_risk(sure, right), None, study.title),
-        "confusion": plots.confusion_picture(at_point, classes, f"{study.title}, all seeds"),
+        "confusion": plots.confusion_picture(at_point, classes, f"{study.title}, all seeds", plots.AT_POINT),
     }
+    drawn = "95 % interval, bootstrap over subjects; a recording whose subject is not known counts as a subject"
     for number, arm in enumerate(study.arms):
         name = "comparison" if len(study.arms) == 1 else f"comparison_{number + 1}"
         shown = figures[figures["arm"] == arm]
-        pictures[name] = study_plots.comparison_picture(
-            shown, study.metric, study.beat, "95 % interval, bootstrap over subjects", study.titled(arm)
-        )
+        pictures[name] = study_plots.comparison_picture(shown, study.metric, study.beat, drawn, study.titled(arm))
     return {name: store.write_bytes("pictures", ".png", content) for name, content in pictures.items()}

@@ -83,7 +83,7 @@ def _log_fold(client: Any, experiment: str, parent: str, done: FoldResult, confi
 
     fold, now_ms = done.fold, int(time() * 1000)
     tags = {PARENT_TAG: parent, "dataset_version": done.manifest.digest, "weights_sha256": done.model.weights.digest}
-    run = client.create_run(experiment, tags=tags, run_name=f"{fold.arm}, seed {fold.seed}, fold {fold.name}")
+    run = client.create_run(experiment, tags=tags, run_name=config.study.called(fold))
     told = {"arm": fold.arm, "seed": fold.seed, "fold": fold.name, "training": config.run.training.digest()[:12]}
     params = [Param(name, str(value)) for name, value in {**told, "init": done.model.init}.items()]
     metrics = [Metric(name, value, now_ms, 0) for name, value in _scores(done, store).items()]

@@ -59,3 +59,15 @@ def tiny(store: Path, **changes: Any) -> RunConfig:
 def registry(store: Path) -> Any:
     """An MLflow client for the registry that a run kept in its store."""
     return connect(RegistryConfig(), Store(store))
+
+
+class Heard:
+    """A display that notes down what is said at the end of each stage."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, bool, str]] = []
+
+    def started(self, stage: str, total: int, unit: str) -> None: ...
+    def advanced(self, stage: str, done: int, total: int, detail: str) -> None: ...
+    def finished(self, stage: str, seconds: float | None, detail: str) -> None:
+        self.said.append((stage, seconds is None, detail))

@@ -6,7 +6,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from helpers import beats, registry, tiny, write_wav
+from helpers import Heard, beats, registry, tiny, write_wav
 
 from flows.pipeline import heartbeat
 from flows.study import study
@@ -16,6 +16,7 @@ from heartdata.model import read_weights
 from heartdata.schemas import STUDY_FIGURES, study_schema
 from heartdata.store import Store
 from heartdata.study_scores import AT_POINT, NETWORK
+from tasks import progress
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -53,7 +54,10 @@ def value_of(figures: pd.DataFrame, model: str, metric: str) -> float:
 
 def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path):
     config = config_of("circor2022", circor(tmp_path / "circor"), tmp_path / "out", {"training.members": 2}, folds=3)
+    progress.begin(display := Heard())
     came = study(config)
+    trained = [told.partition(":")[0] for stage, _, told in display.said if stage == "train"]
+    assert trained == [f"seed 0, fold {fold}, network {network} of 2" for fold in range(3) for network in (1, 2)]
     store = Store(tmp_path / "out")
     rows = store.read_table(came.predictions, study_schema(list(came.classes))).to_pandas()
     assert set(rows["model"]) == {NETWORK, AT_POINT, "simple features", "metadata only", "majority class"}
@@ -81,7 +85,10 @@ def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path)
         assert {"members.0.fc.bias", "members.1.fc.bias"} <= weights.keys()  # both networks answered
     folder = store.workpath("latest/study-circor2022")
     assert {p.name for p in folder.iterdir()} >= {"README.md", "comparison.png", "reliability.png", "figures.parquet"}
+    progress.begin(again := Heard())
     study(config)  # again: nothing is trained, nothing recorded twice
+    progress.begin()
+    assert [told for stage, unchanged, told in again.said if stage == "train" and unchanged] == trained
     assert len(client.search_runs([experiment])) == 4
 
 

@@ -129,6 +129,15 @@ def test_training_curves_show_each_network_and_its_kept_epoch(monkeypatch):
     ]
 
 
+def test_the_confusion_matrix_says_how_was_answered(monkeypatch):
+    titles = []
+    monkeypatch.setattr(plots, "as_png", lambda figure, note: titles.append(figure.axes[0].get_title()) or b"")
+    plots.confusion_picture(made(), CLASSES)
+    plots.confusion_picture(made(), CLASSES, rule=plots.AT_POINT)
+    assert "the most probable class" in titles[0]
+    assert "the class at the operating point" in titles[1]
+
+
 def test_pictures_are_png():
     for picture in (
         plots.training_curves(history_of(1), "note"),

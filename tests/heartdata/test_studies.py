@@ -10,7 +10,7 @@ from heartdata.config import AnswersConfig, study_config
 from heartdata.errors import ConfigError, DataRefused
 from heartdata.splits import SplitConfig
 from heartdata.studies import LEAKY, STUDIES, folds_of, study_named
-from heartdata.study_page import study_page
+from heartdata.study_page import figure_rows, study_page
 from heartdata.study_scores import AT_POINT, NETWORK, OR_UNSURE, study_figures, with_calibrated
 
 CLASSES = ["abnormal", "normal"]
@@ -218,6 +218,20 @@ def test_the_page_shows_each_model_and_the_prior_best():
     assert "Prior best under such a protocol: MAcc 0.519" in page
     assert "| resnet34 | 1.000" in page
     assert "![comparison](comparison.png)" in page
+
+
+def test_a_cell_is_blank_where_the_value_is_no_number():
+    rows = [
+        ("a", -np.inf, np.nan, -np.inf, -np.inf),
+        ("b", np.nan, np.nan, np.nan, np.nan),
+        ("c", 0.25, 0.125, 0.2, 0.5),
+        ("d", -0.25, np.nan, -np.inf, -0.125),
+        ("e", np.inf, np.nan, 2.0, np.inf),
+    ]
+    figures = pd.DataFrame(rows, columns=["model", "value", "sd", "low", "high"]).assign(metric="accuracy")
+    assert {row["model"]: row["accuracy"] for row in figure_rows(figures, ["accuracy"])} == {
+        "a": "", "b": "", "c": "0.250 ± 0.125 (0.200-0.500)", "d": "-0.250 (-inf to -0.125)", "e": "",
+    }  # fmt: skip
 
 
 def test_the_page_names_the_command_with_every_setting_that_differs():

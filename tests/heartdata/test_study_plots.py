@@ -39,6 +39,16 @@ def test_pictures_are_png():
         assert len(picture) > 5000
 
 
+def test_pictures_of_confidence_say_that_it_is_of_the_most_probable_class(monkeypatch):
+    titles = []
+    monkeypatch.setattr(study_plots, "as_png", lambda figure, note: titles.append(figure.axes[0].get_title()) or b"")
+    sure, right = predictions()
+    study_plots.reliability_picture(calibration.reliability(sure, right))
+    study_plots.coverage_risk_picture(calibration.coverage_risk(sure, right))
+    assert all("the most probable class" in title for title in titles)
+    assert len(titles) == 2
+
+
 @pytest.mark.filterwarnings("error")
 def test_pictures_of_very_little():
     bins = calibration.reliability([1.0], [True])

@@ -1,0 +1,31 @@
+"""What is said of work on one of several things begins with its name."""
+
+from helpers import Heard
+
+from tasks import progress
+
+
+def test_lines_of_one_stage_are_told_apart():
+    display = Heard()
+    progress.begin(display)
+    for fold in progress.each([3, 4], ["fold 3", "fold 4"]):
+        with progress.track("train", 2) as advance:
+            advance(1, 2, f"epoch of {fold}")
+    for _ in progress.each("ab", ["fold 3", ""]):
+        for _ in progress.each("cd", ["network 1 of 2", "network 2 of 2"]):
+            with progress.track("train"):
+                pass
+        progress.unchanged("train")
+    with progress.track("results") as advance:
+        advance(1, 1, "2 folds")
+    progress.begin()
+    assert display.said == [
+        ("train", False, "fold 3: epoch of 3"),
+        ("train", False, "fold 4: epoch of 4"),
+        ("train", False, "fold 3, network 1 of 2"),
+        ("train", False, "fold 3, network 2 of 2"),
+        ("train", True, "fold 3"),
+        ("train", False, "network 1 of 2"),
+        ("train", False, "network 2 of 2"),
+        ("results", False, "2 folds"),
+    ]

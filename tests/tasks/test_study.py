@@ -1,0 +1,32 @@
+"""What the pictures of a study say of it, without a server."""
+
+import pandas as pd
+import pytest
+
+from heartdata import study_plots
+from heartdata.store import Store
+from heartdata.studies import Fold, study_named
+from heartdata.study_scores import AT_POINT, NETWORK
+from tasks.study import _pictures
+
+CLASSES = ["abnormal", "normal"]
+
+
+def test_pictures_say_what_was_held_out_and_what_was_drawn(store: Store, monkeypatch):
+    told = []
+    monkeypatch.setattr(study_plots, "comparison_picture", lambda *args: told.append(args[3:]) or b"")
+    answer = {"arm": "by subject", "label": "normal", "answer": "normal", "p_abnormal": 0.3, "p_normal": 0.7}
+    rows = pd.DataFrame([answer | {"model": NETWORK}, answer | {"model": AT_POINT}])
+    _pictures(study_named("cinc2016-lodo"), rows, rows, CLASSES, store)
+    ((note, title),) = told
+    assert title == "CinC 2016: each database held out in turn"
+    assert "a recording whose subject is not known counts as a subject" in note
+
+
+@pytest.mark.parametrize(
+    ("study", "called"),
+    [("cinc2016-lodo", "seed 2, fold training-a"), ("article", "by subject, seed 2, fold training-a")],
+)
+def test_a_fold_is_called_by_its_arm_where_there_are_several(study: str, called: str):
+    fold = Fold(arm="by subject", seed=2, name="training-a", split={"strategy": "k_fold", "folds": 5, "fold": 0})
+    assert study_named(study).called(fold) == called
