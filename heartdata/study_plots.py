@@ -45,9 +45,9 @@ def reliability_picture(bins: pd.DataFrame, error: float | None = None, note: st
 
 @plain_text
 def coverage_risk_picture(curve: pd.DataFrame, threshold: float | None = None, note: str = "") -> bytes:
-    """Share wrong among the most probable classes that stand as answers, against the share that stands; the point at ``threshold`` is marked.
+    """Share wrong among the answers that stand, the most probable classes, against the share that stands.
 
-    ``curve`` are rows of `heartdata.calibration.coverage_risk`, ``threshold`` is that of `unsure_threshold`.
+    The point at ``threshold`` is marked. ``curve`` are rows of `heartdata.calibration.coverage_risk`, ``threshold`` is that of `unsure_threshold`.
     """
     figure = Figure(figsize=(5.4, 4), dpi=120, layout="constrained")
     axes = figure.subplots()

@@ -66,7 +66,11 @@ def notice(error: Exception, source: str, written: list[str], summary: bool) -> 
     what = "was refused" if isinstance(error, DataRefused) else "stopped"
     reason = str(error) if isinstance(error, HeartbeatError) else f"{type(error).__name__}: {error}".partition("\n")[0]
     own = " and ".join(["this notice", *(f"`{name}`" for name in sorted(written))])
-    rest = "all other files here, and the summary below, are of an earlier one" if summary else "no summary is older"
+    rest = (
+        "all other files here, and the summary below, are of an earlier one"
+        if summary
+        else "there is no earlier summary"
+    )
     return (
         f"# The last run {what}: source {source}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n\n"
         f"> {plain(reason)}\n\n"
