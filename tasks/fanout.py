@@ -61,18 +61,24 @@ def fan_out(
         futures = [task.submit(shard=wrap(shard), **inputs) for shard in missing]
         sizes = {f.task_run_id: len(s.recordings) for f, s in zip(futures, missing, strict=True)}
         done, fresh = total - to_do, set()
-        advance(done, detail=f"{done} recordings; nothing new")
+        advance(done, detail=news(done, total, 0, len(shards)))
         for future in as_completed(futures):
             future.wait()  # else the state is the server's last word, which may lag
             done += sizes[future.task_run_id]
             if future.state.name != "Cached":
                 fresh.add(future.task_run_id)
-            news = f"{len(fresh)} of {len(shards)} shards were new" if fresh else "nothing new"
-            advance(done, detail=f"{done} recordings; {news}")
+            advance(done, detail=news(done, total, len(fresh), len(shards)))
         made = [future.result() for future in futures]
         in_order = iter(made)
         results = [next(in_order) if found is None else found for found in there]
         return FannedOut(results, [r for r, f in zip(made, futures, strict=True) if f.task_run_id in fresh])
+
+
+def news(done: int, total: int, fresh: int, shards: int) -> str:
+    """How far it is, and what was new as far as that is known."""
+    if fresh:
+        return f"{done} recordings; {fresh} of {shards} shards were new"
+    return f"{done} recordings; nothing new" if done == total else f"{done} recordings"
 
 
 def computing_in(engine: EngineConfig, recordings: int) -> AbstractContextManager[Workers | None]:
