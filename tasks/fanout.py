@@ -1,4 +1,4 @@
-"""Fanning a task out over shards inside a flow, on the engine that the settings name, with progress in recordings."""
+"""Fanning a task out over shards inside a flow, on the engine that the settings name, with progress in files."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -55,7 +55,7 @@ def fan_out(
     """
     missing = [shard for shard, found in zip(shards, there, strict=True) if found is None]
     total, to_do = (sum(len(s.recordings) for s in some) for some in (shards, missing))
-    with track(stage, total, "recordings") as advance, computing_in(engine, to_do):
+    with track(stage, total, "distinct files") as advance, computing_in(engine, to_do):
         # quote: else Prefect looks for futures in every pair of every shard, several times (Dask's workers get it as it is)
         wrap = quote if engine.name != "dask" else lambda shard: shard
         futures = [task.submit(shard=wrap(shard), **inputs) for shard in missing]
@@ -76,9 +76,10 @@ def fan_out(
 
 def news(done: int, total: int, fresh: int, shards: int) -> str:
     """How far it is, and what was new as far as that is known."""
+    told = f"{done} distinct files"
     if fresh:
-        return f"{done} recordings; {fresh} of {shards} shards were new"
-    return f"{done} recordings; nothing new" if done == total else f"{done} recordings"
+        return f"{told}; {fresh} of {shards} shards were new"
+    return f"{told}; nothing new" if done == total else told
 
 
 def computing_in(engine: EngineConfig, recordings: int) -> AbstractContextManager[Workers | None]:

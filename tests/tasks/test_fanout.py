@@ -20,6 +20,6 @@ def test_a_shard_with_few_new_recordings_starts_no_process():
 
 
 def test_nothing_new_is_said_when_it_is_known():
-    assert news(0, 59, 0, 4) == "0 recordings"
-    assert news(20, 59, 1, 4) == "20 recordings; 1 of 4 shards were new"
-    assert news(59, 59, 0, 4) == "59 recordings; nothing new"
+    assert news(0, 59, 0, 4) == "0 distinct files"
+    assert news(20, 59, 1, 4) == "20 distinct files; 1 of 4 shards were new"
+    assert news(59, 59, 0, 4) == "59 distinct files; nothing new"
