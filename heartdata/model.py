@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from heartdata.errors import ConfigError
+from heartdata.pretraining import BACKBONE
 
 DOWNLOAD_TIMEOUT_S = 20
 
@@ -68,7 +69,8 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
         kept = Path(torch.hub.get_dir()) / "checkpoints" / Path(ResNet34_Weights.IMAGENET1K_V1.url).name
         reason = getattr(error, "reason", error)  # urllib wraps what went wrong
         raise ConfigError(
-            f"ImageNet weights cannot be had ({reason}); bring them once as {kept}, or set training.init=random"
+            f"ImageNet weights cannot be had ({reason}); bring them once as {kept}, or run `heartbeat pretrain` and set "
+            f"training.init=models:/{BACKBONE}@champion, or set training.init=random"
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from heartdata.settings import Settings
 
-VERSION = "6"  # raise when a check changes
+VERSION = "7"  # raise when a check changes
 
 
 class RecordingBounds(Settings):
@@ -191,7 +191,8 @@ def table_checks(c: ValidationConfig, classes: list[str]) -> list[Check]:
         Check("unjoined", "critical", "ExpectColumnMeanToBeBetween",
               {"column": "has_file", "min_value": 1 - c.max_unjoined_fraction},
               "{unjoined} of {found} recordings have no file, the first being {first_unjoined} ({first_missing}): "
-              "correct that, or say with source.folder where the paths of a table begin, or allow a share of them with validation.max_unjoined_fraction"),
+              "correct that, or say with source.folder where the paths of a table begin, or let them pass with "
+              "--set validation.max_unjoined_fraction={enough_unjoined:g}"),
         Check("too_many_quarantined", "critical", "ExpectColumnMeanToBeBetween",
               {"column": "kept", "min_value": 1 - c.max_quarantined_fraction},
               "{quarantined} of {found} recordings were quarantined, more than validation.max_quarantined_fraction = "

@@ -235,6 +235,7 @@ def _told(
     return config.model_dump() | {
         "found": len(judged),
         "unjoined": len(unjoined),
+        "enough_unjoined": min(1, len(unjoined) * 100 // max(len(judged), 1) / 100 + 0.01),
         "first_unjoined": ", ".join(unjoined["recording_id"].head(3)) or "none",
         "first_missing": next(iter(unjoined["missing"]), "none"),
         "quarantined": len(reasons),

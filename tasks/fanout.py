@@ -1,4 +1,4 @@
-"""Fanning a task out over shards inside a flow, on the engine that the settings name, with progress in recordings."""
+"""Fanning a task out over shards inside a flow, on the engine that the settings name, with progress in files."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -55,24 +55,31 @@ def fan_out(
     """
     missing = [shard for shard, found in zip(shards, there, strict=True) if found is None]
     total, to_do = (sum(len(s.recordings) for s in some) for some in (shards, missing))
-    with track(stage, total, "recordings") as advance, computing_in(engine, to_do):
+    with track(stage, total, "distinct files") as advance, computing_in(engine, to_do):
         # quote: else Prefect looks for futures in every pair of every shard, several times (Dask's workers get it as it is)
         wrap = quote if engine.name != "dask" else lambda shard: shard
         futures = [task.submit(shard=wrap(shard), **inputs) for shard in missing]
         sizes = {f.task_run_id: len(s.recordings) for f, s in zip(futures, missing, strict=True)}
         done, fresh = total - to_do, set()
-        advance(done, detail=f"{done} recordings; nothing new")
+        advance(done, detail=news(done, total, 0, len(shards)))
         for future in as_completed(futures):
             future.wait()  # else the state is the server's last word, which may lag
             done += sizes[future.task_run_id]
             if future.state.name != "Cached":
                 fresh.add(future.task_run_id)
-            news = f"{len(fresh)} of {len(shards)} shards were new" if fresh else "nothing new"
-            advance(done, detail=f"{done} recordings; {news}")
+            advance(done, detail=news(done, total, len(fresh), len(shards)))
         made = [future.result() for future in futures]
         in_order = iter(made)
         results = [next(in_order) if found is None else found for found in there]
         return FannedOut(results, [r for r, f in zip(made, futures, strict=True) if f.task_run_id in fresh])
+
+
+def news(done: int, total: int, fresh: int, shards: int) -> str:
+    """How far it is, and what was new as far as that is known."""
+    told = f"{done} distinct files"
+    if fresh:
+        return f"{told}; {fresh} of {shards} shards were new"
+    return f"{told}; nothing new" if done == total else told
 
 
 def computing_in(engine: EngineConfig, recordings: int) -> AbstractContextManager[Workers | None]:

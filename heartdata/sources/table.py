@@ -156,19 +156,21 @@ class TableSource(FolderSource):
         for role, wanted in self.columns:
             if wanted is not None and role not in found:
                 raise SourceError(f"{path} has no column {wanted!r} for the {role}; it has: {', '.join(present)}")
-            if role in needed and role not in found:
-                targets = zero_one_columns(table) if role == "label" else []
-                if len(targets) > 1:
-                    raise SourceError(
-                        f"{path} has no label column but several of zeros and ones: {', '.join(targets)}. Name one as "
-                        f"the target with --set source.columns.label=COLUMN: its 0 and 1 are then the labels"
-                    )
-                unnamed = sum(bool(re.fullmatch(r"column\.\d+", name)) for name in present)
-                title = " (the first row that is not empty must be the header)" if 2 * unnamed >= len(present) else ""
-                raise SourceError(
-                    f"{path} has no {role} column that can be told from its name; it has: {', '.join(present)}{title}. "
-                    f"Name it with --set source.columns.{role}=COLUMN"
-                )
+        absent = [role for role, _ in self.columns if role in needed and role not in found]
+        targets = zero_one_columns(table) if absent == ["label"] else []
+        if len(targets) > 1:
+            raise SourceError(
+                f"{path} has no label column but several of zeros and ones: {', '.join(targets)}. Name one as "
+                f"the target with --set source.columns.label=COLUMN: its 0 and 1 are then the labels"
+            )
+        if absent:
+            unnamed = sum(bool(re.fullmatch(r"column\.\d+", name)) for name in present)
+            title = " (the first row that is not empty must be the header)" if 2 * unnamed >= len(present) else ""
+            raise SourceError(
+                f"{path} has no {' and no '.join(f'{role} column' for role in absent)} that can be told from its name; "
+                f"it has: {', '.join(present)}{title}. "
+                f"Name it with {' '.join(f'--set source.columns.{role}=COLUMN' for role in absent)}"
+            )
         return found
 
     def _value(self, cell: str | None) -> str | None:

@@ -140,7 +140,13 @@ def test_table_rows_of_other_lengths_than_the_header(folder: Path):
         ("path,label\n,\n", "utf-8", "has no rows: add one row a recording"),
         ("path,label\na.wav,Geräusch\n", "latin-1", "is not UTF-8 text: save it as CSV UTF-8"),
         ('path,label\na.wav,"normal\n', "utf-8", "cannot be read as a table .*unexpected end of data"),
-        ("a;b;c,d\n1;2;3,4\n", "utf-8", "has no path column that can be told from its name; it has: a, b, c,d. "),
+        (
+            "a;b;c,d\n1;2;3,4\n",
+            "utf-8",
+            "has no path column and no label column that can be told from its name; it has: a, b, c,d. Name it with "
+            "--set source.columns.path=COLUMN --set source.columns.label=COLUMN$",
+        ),
+        ("a,label\n1,2\n", "utf-8", "has no path column that can be told .* with --set source.columns.path=COLUMN$"),
     ],
 )
 def test_table_that_cannot_be_read(folder: Path, text: str, encoding: str, message: str):
@@ -221,7 +227,7 @@ def test_table_columns_by_name_and_subjects_missing(folder: Path):
     text = "a,b\naudio/one.wav,normal\n"
     listing = listed(folder, text, columns={"path": "a", "label": "b"})
     assert "no subject column" in listing.notes[0]
-    with pytest.raises(SourceError, match="has no path column that can be told from its name; it has: a, b"):
+    with pytest.raises(SourceError, match="has no path column and no label column .* it has: a, b"):
         listed(folder, text)
     with pytest.raises(SourceError, match="has no column 'c' for the label; it has: a, b"):
         listed(folder, text, columns={"path": "a", "label": "c"})

@@ -111,6 +111,19 @@ def test_warning_stays_beside_the_recording(judged: Validation):
     assert accepted.loc["good1.wav", "warnings"] == ""
 
 
+@pytest.mark.parametrize(("there", "enough"), [(19, "0.06"), (30, "0.04"), (0, "1")])
+def test_missing_files_stop_with_a_setting_to_type(tmp_path: Path, there: int, enough: str):
+    rows = [{"path": "absent.wav", "label": "a"}]
+    for i in range(there):
+        write_wav(tmp_path / f"{i}.wav", beats(60 + i, 3.0, seed=i))
+        rows.append({"path": f"{i}.wav", "label": "ab"[i % 2]})
+    refused = judge(tmp_path, rows, near_duplicates=False).refusal
+    assert refused is not None
+    assert refused.endswith(f"or let them pass with --set validation.max_unjoined_fraction={enough}")
+    let = judge(tmp_path, rows, near_duplicates=False, max_unjoined_fraction=float(enough)).refusal
+    assert (let is None) == (there > 0)
+
+
 def test_docs_read_offline(judged: Validation, tmp_path_factory):
     (docs,) = tmp_path_factory.getbasetemp().glob("faults0/docs")
     pages = [p.read_text() for p in docs.rglob("*.html")]

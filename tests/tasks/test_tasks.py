@@ -165,6 +165,7 @@ def test_auto_says_why_it_starts_from_random_weights(store: Store, monkeypatch):
     assert "random weights" in found.note
     assert "no route to host" in found.note
     assert "resnet34-b627a593.pth" in found.note  # where to put it
+    assert "run `heartbeat pretrain` and set training.init=models:/heartbeat-backbone@champion" in found.note
     with pytest.raises(ConfigError, match="no route to host"):
         initial_weights.fn("imagenet", RegistryConfig(), store)
 
