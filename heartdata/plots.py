@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.store import Store
@@ -44,6 +44,9 @@ def training_curves(history: pd.DataFrame, note: str = "") -> bytes:
             axes.axvline(kept, color="#9aa5b1", linestyle="--", linewidth=1, label="epoch kept" if named else None)
     score.set_ylim(0, 1.02)
     loss.set_yscale("log")  # early epochs from random weights may be off by powers of ten
+    low, high = loss.get_ylim()
+    by_decade = LogLocator(subs=(1, 2, 3, 5) if high < 1000 * low else (1,))
+    loss.yaxis.set_major_locator(MaxNLocator(6) if high < 5 * low else by_decade)
     loss.yaxis.set_major_formatter("{x:g}")
     loss.yaxis.set_minor_formatter(NullFormatter())
     for axes, title in ((loss, "Cross entropy"), (score, "Macro-F1")):
@@ -51,7 +54,7 @@ def training_curves(history: pd.DataFrame, note: str = "") -> bytes:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, frameon=False)
     return as_png(figure, note)
 
 

@@ -129,6 +129,19 @@ def test_training_curves_show_each_network_and_its_kept_epoch(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("factor", [1, 0.01, 7, 1e-4])
+@pytest.mark.parametrize("spread", [1.02, 1.4, 2, 4, 9, 30, 1e3, 1e6])
+def test_losses_can_be_read_from_the_axis(monkeypatch, factor: float, spread: float):
+    drawn = []
+    monkeypatch.setattr(plots, "as_png", lambda figure, note: drawn.append(figure) or b"")
+    plots.training_curves(history_of(1).assign(train_loss=[spread * factor, factor], valid_balanced_loss=factor))
+    axes = drawn[0].axes[0]
+    low, high = axes.get_ylim()
+    shown = [at for at in axes.yaxis.get_majorticklocs() if low <= at <= high]
+    assert 3 <= len(shown) <= 13
+    assert len(set(axes.yaxis.get_major_formatter().format_ticks(shown))) == len(shown)
+
+
 def test_the_confusion_matrix_says_how_was_answered(monkeypatch):
     titles = []
     monkeypatch.setattr(plots, "as_png", lambda figure, note: titles.append(figure.axes[0].get_title()) or b"")
