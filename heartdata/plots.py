@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from heartdata.spectrograms import SpectrogramConfig
@@ -15,6 +16,8 @@ from heartdata.store import Store
 OCTAVES_HZ = (50, 100, 200, 400, 800, 1600, 3200)
 MOST_PROBABLE, AT_POINT = "the most probable class", "the class at the operating point"  # what is answered
 DRIFT_BARS = 12  # the commonest of many names are drawn
+FEWEST_ROWS = 4  # of bars for which there is room
+BEFORE, NOW, MOVED = "#9aa5b1", "#1f77b4", "#c0392b"
 plain_text = rc_context({"text.parse_math": False})  # a dollar in a name is a dollar
 
 
@@ -150,10 +153,13 @@ def spectrogram_sheet(
 
 @plain_text
 def drift_picture(changes: pd.DataFrame, drifted: float, note: str = "") -> bytes:
-    """Shares of each quantity then and now (rows of `heartdata.drift.changes`); red where the index is above ``drifted``."""
+    """Shares of each quantity then and now (rows of `heartdata.drift.changes`); red where the index is above ``drifted``.
+
+    PSI: see `heartdata.drift.population_stability`.
+    """
     columns = min(3, max(1, len(changes)))
     rows = -(-len(changes) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.8 * rows + 0.4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(4.2 * columns, 2.8 * rows + 0.7), dpi=100, layout="constrained")
     grid = figure.subplots(max(rows, 1), columns, squeeze=False).ravel()
     for axes, row in zip(grid, changes.itertuples(index=False), strict=False):
         shares = row.counts / row.counts.sum().clip(lower=1)
@@ -163,14 +169,21 @@ def drift_picture(changes: pd.DataFrame, drifted: float, note: str = "") -> byte
             else shares
         )
         at = np.arange(len(shares))
-        axes.barh(at - 0.2, shares["before"], 0.4, label="last accepted", color="#9aa5b1")
-        axes.barh(at + 0.2, shares["after"], 0.4, label="now", color="#c0392b" if row.drift > drifted else "#1f77b4")
-        axes.set_yticks(at, [str(name)[:24] for name in shares.index], fontsize=7)
-        axes.invert_yaxis()
-        axes.set_title(f"{row.quantity}: PSI {row.psi:.3f}", fontsize=9)
-        axes.tick_params(axis="x", labelsize=7)
+        axes.barh(at - 0.2, shares["before"], 0.4, color=BEFORE)
+        moved = row.drift > drifted
+        axes.barh(at + 0.2, shares["after"], 0.4, color=MOVED if moved else NOW)
+        axes.set_yticks(at, [str(name)[:24] or "(empty)" for name in shares.index], fontsize=8)
+        middle, half = (len(shares) - 1) / 2, max(len(shares), FEWEST_ROWS) / 2  # a bar alone is no block
+        axes.set_ylim(middle + half, middle - half)
+        axes.set_title(f"{row.quantity}: {'changed, ' if moved else ''}PSI {row.psi:.3f}", fontsize=10)
+        axes.set_xlabel("share of recordings", fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.tick_params(axis="x", labelsize=8)
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
     for axes in grid[len(changes) :]:
         axes.set_axis_off()
-    if len(changes):
-        grid[0].legend(fontsize=7)
+    told = {"last accepted": BEFORE, "now": NOW, "now, changed": MOVED}
+    patches = [Patch(color=color, label=name) for name, color in told.items()]
+    figure.legend(handles=patches, fontsize=9, loc="outside upper right", ncols=3, frameon=False)
     return as_png(figure, note)
