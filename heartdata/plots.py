@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -114,18 +115,23 @@ def roc_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -
     return as_png(figure, note)
 
 
+def mel_ticks(axes: Axes, config: SpectrogramConfig) -> None:
+    """Frequencies on the y axis of a log-mel spectrogram that is drawn from 0 to ``config.mel_bands``."""
+    import librosa
+
+    centres_hz = librosa.mel_frequencies(config.mel_bands + 2, fmin=config.low_hz, fmax=config.high_hz)[1:-1]
+    told_hz = [hz for hz in OCTAVES_HZ if centres_hz[0] <= hz <= centres_hz[-1]]
+    at = np.interp(told_hz, centres_hz, np.arange(config.mel_bands) + 0.5)
+    axes.set_yticks(at, [str(hz) for hz in told_hz])
+
+
 @plain_text
 def spectrogram_sheet(
     manifest: pd.DataFrame, store: Store, config: SpectrogramConfig, note: str = "", each: int = 3
 ) -> bytes:
     """``each`` training examples a class, as the network sees them."""
-    import librosa
-
     from heartdata.dataset import Shards  # brings torch, which the picture of change must not wait for
 
-    centres_hz = librosa.mel_frequencies(config.mel_bands + 2, fmin=config.low_hz, fmax=config.high_hz)[1:-1]
-    told_hz = [hz for hz in OCTAVES_HZ if centres_hz[0] <= hz <= centres_hz[-1]]
-    at = np.interp(told_hz, centres_hz, np.arange(config.mel_bands) + 0.5)
     train = manifest[manifest["part"] == "train"]
     classes = sorted(train["label"].unique())
     figure = Figure(figsize=(3.4 * each + 0.6, 1.7 * len(classes) + 0.7), dpi=80, layout="constrained")
@@ -141,7 +147,7 @@ def spectrogram_sheet(
                 extent=(0, len(spectrogram) * config.hop_s, 0, config.mel_bands),
             )  # fmt: skip
             axes.set_title(row.recording_id, fontsize=7)
-            axes.set_yticks(at, [str(hz) for hz in told_hz])
+            mel_ticks(axes, config)
             axes.tick_params(labelsize=7)
         for axes in axes_row[len(examples) :]:
             axes.set_axis_off()
