@@ -16,6 +16,7 @@ from heartdata.store import Store
 
 OCTAVES_HZ = (50, 100, 200, 400, 800, 1600, 3200)
 MOST_PROBABLE, AT_POINT = "the most probable class", "the class at the operating point"  # what is answered
+SHOWN_S = 6  # of an example
 DRIFT_BARS = 12  # the commonest of many names are drawn
 FEWEST_ROWS = 4  # of bars for which there is room
 BEFORE, NOW, MOVED = "#9aa5b1", "#1f77b4", "#c0392b"
@@ -125,17 +126,23 @@ def mel_ticks(axes: Axes, config: SpectrogramConfig) -> None:
     axes.set_yticks(at, [str(hz) for hz in told_hz])
 
 
+def _end(name: str, length: int = 32) -> str:
+    """The end of a recording's name, which tells more than its folder."""
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
 @plain_text
 def spectrogram_sheet(
     manifest: pd.DataFrame, store: Store, config: SpectrogramConfig, note: str = "", each: int = 3
 ) -> bytes:
-    """``each`` training examples a class, as the network sees them."""
+    """The first SHOWN_S of ``each`` training examples a class, as the network sees them, on one scale of time."""
     from heartdata.dataset import Shards  # brings torch, which the picture of change must not wait for
 
     train = manifest[manifest["part"] == "train"]
     classes = sorted(train["label"].unique())
-    figure = Figure(figsize=(3.4 * each + 0.6, 1.7 * len(classes) + 0.7), dpi=80, layout="constrained")
+    figure = Figure(figsize=(3.4 * each + 0.6, 1.7 * len(classes) + 0.7), dpi=100, layout="constrained")
     grid = figure.subplots(len(classes), each, squeeze=False)
+    longest_s = train["frames"].max() * config.hop_s
     shards = Shards(store)
     for axes_row, name in zip(grid, classes, strict=True):
         examples = train[train["label"] == name].drop_duplicates("group").head(each)
@@ -146,14 +153,18 @@ def spectrogram_sheet(
                 spectrogram.T.astype(np.float32), origin="lower", aspect="auto", cmap="magma",
                 extent=(0, len(spectrogram) * config.hop_s, 0, config.mel_bands),
             )  # fmt: skip
-            axes.set_title(row.recording_id, fontsize=7)
+            lasts_s = len(spectrogram) * config.hop_s
+            axes.set_xlim(0, min(SHOWN_S, longest_s))
+            cut = f" ({SHOWN_S:g} of {lasts_s:.1f} s)" if lasts_s > SHOWN_S else ""
+            axes.set_title(f"{_end(row.recording_id)}{cut}", fontsize=9)
             mel_ticks(axes, config)
-            axes.tick_params(labelsize=7)
+            axes.tick_params(axis="x", labelsize=8)
+            axes.tick_params(axis="y", labelsize=7)
         for axes in axes_row[len(examples) :]:
             axes.set_axis_off()
-        axes_row[0].set_ylabel(f"{name}\nHz (mel)", fontsize=8)
+        axes_row[0].set_ylabel(f"{name}\nHz (mel)", fontsize=9)
     for axes in grid[-1]:
-        axes.set_xlabel("s", fontsize=8)
+        axes.set_xlabel("s", fontsize=9)
     return as_png(figure, note)
 
 
