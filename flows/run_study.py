@@ -36,6 +36,7 @@ def run_study(
     ran = run_flow(load, config.model_copy(update={"run": run}), run, verbose)
     from flows.console import table
     from heartdata.schemas import STUDY_FIGURES
+    from heartdata.scores import in_words
     from heartdata.study_page import figure_rows, first_metrics
 
     figures = store.read_frame(ran.result.figures, STUDY_FIGURES)
@@ -43,7 +44,7 @@ def run_study(
         rows = figure_rows(figures[figures["arm"] == arm], first_metrics(config.study))
         ran.console.print(table(f"{config.study.titled(arm)} (95 % interval)", rows))
     if config.study.beat is not None:
-        ran.console.print(f"Prior best  {config.study.metric} {config.study.beat:.3f}")
+        ran.console.print(f"Prior best  {in_words(config.study.metric)} {config.study.beat:.3f}")
     folder = store.workpath(f"latest/study-{config.study.name}")
     if out is not None:
         _copy(folder, out / config.study.name)

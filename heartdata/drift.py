@@ -1,6 +1,7 @@
 """Change of the accepted recordings since they were last accepted: how many are gone, and how far shares have moved."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,8 @@ def binned(before: pd.Series, after: pd.Series) -> pd.DataFrame:
     bins = min(BINS, max(2, min(len(before), len(after)) // LEAST_IN_BIN))
     if before.dtype.kind in "fi" and before.nunique() > bins:
         edges = np.unique(before.quantile(np.linspace(0, 1, bins + 1)[1:-1]))
-        names = [f"< {edges[0]:.3g}", *(f">= {edge:.3g}" for edge in edges), ABSENT]
+        told = [f"{edge:.3g}" for edge in edges]
+        names = [f"< {told[0]}", *map(" to ".join, pairwise(told)), f">= {told[-1]}", ABSENT]
         at = (np.where(v.isna(), len(edges) + 1, np.digitize(v, edges)) for v in (before, after))
         counts = [np.bincount(numbers, minlength=len(names)) for numbers in at]
         table = pd.DataFrame(dict(zip(("before", "after"), counts, strict=True)), index=names)

@@ -12,10 +12,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from heartdata.audio import decode, read_bytes, resample
+from heartdata.plots import mel_ticks
 from heartdata.spectrograms import SpectrogramConfig, mel_power_db
 from heartdata.store import atomic_write
 
-POINTS = 2000  # of a waveform as drawn
+POINTS = 400  # of a waveform as drawn: with more than there are dots, it fades
+INK = "#123f66"
+FEWEST_BARS = 6  # for which there is room
 NOT_IN_NAMES = r"[\W_]+"  # of files
 MOST_CLASSES = 9  # in a histogram; the rest are drawn as one
 
@@ -41,22 +44,23 @@ def write_pictures(
 
 def class_sheet(label: str, rows: pd.DataFrame, config: SpectrogramConfig) -> Figure:
     """Each recording of ``rows`` in a column: its waveform, below it its log-mel spectrogram in dB."""
-    figure = Figure(figsize=(3.6 * len(rows) + 0.6, 4), dpi=80, layout="constrained")
+    figure = Figure(figsize=(3.6 * len(rows) + 0.6, 4), dpi=100, layout="constrained")
     grid = figure.subplots(2, len(rows), squeeze=False, sharex="col", height_ratios=(1, 2))
     for (above, below), row in zip(grid.T, rows.itertuples(index=False), strict=True):
         audio = decode(read_bytes(row.uri, row.sha256))
         _waveform(above, audio.mono, audio.rate_hz)
-        above.set_title(_short(row.recording_id), fontsize=7)
+        above.set_title(_short(row.recording_id), fontsize=8)
         power_db = mel_power_db(resample(audio.mono, audio.rate_hz, config.rate_hz), config)
         below.imshow(
             power_db.T, origin="lower", aspect="auto", cmap="magma",
             extent=(0, len(power_db) * config.hop_s, 0, config.mel_bands),
         )  # fmt: skip
+        mel_ticks(below, config)
         below.set_xlabel("s", fontsize=8)
         for axes in (above, below):
             axes.tick_params(labelsize=7)
     grid[0, 0].set_ylabel("full scale = 1", fontsize=8)
-    grid[1, 0].set_ylabel("mel band", fontsize=8)
+    grid[1, 0].set_ylabel("Hz (mel)", fontsize=8)
     figure.suptitle(_short(label), fontsize=10)
     return figure
 
@@ -67,9 +71,9 @@ def _waveform(axes: Axes, mono: np.ndarray, rate_hz: int) -> None:
     pieces = mono[: len(mono) // step * step].reshape(-1, step)
     time_s = np.arange(len(pieces)) * step / rate_hz
     if step == 1:
-        axes.plot(time_s, mono, linewidth=0.5)
+        axes.plot(time_s, mono, linewidth=0.8, color=INK)
     else:
-        axes.fill_between(time_s, pieces.min(axis=1), pieces.max(axis=1), linewidth=0.3)
+        axes.fill_between(time_s, pieces.min(axis=1), pieces.max(axis=1), linewidth=0.8, color=INK)
 
 
 def durations(frame: pd.DataFrame) -> Figure:
@@ -83,7 +87,7 @@ def durations(frame: pd.DataFrame) -> Figure:
             stacked=True,
             label=[_legend(name) for name in groups],
         )
-        axes.legend(fontsize=7)
+        figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 
@@ -98,8 +102,10 @@ def rates(frame: pd.DataFrame) -> Figure:
         axes.bar(range(len(known)), counts, bottom=below, label=_legend(label))
         below += counts
     axes.set_xticks(range(len(known)), [str(rate) for rate in known], rotation=30 if len(known) > 6 else 0)
+    middle, half = (len(known) - 1) / 2, max(len(known), FEWEST_BARS) / 2
+    axes.set_xlim(middle - half, middle + half)  # a bar alone is no block
     if groups:
-        axes.legend(fontsize=7)
+        figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 

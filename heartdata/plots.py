@@ -5,16 +5,21 @@ import io
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.store import Store
 
 OCTAVES_HZ = (50, 100, 200, 400, 800, 1600, 3200)
 MOST_PROBABLE, AT_POINT = "the most probable class", "the class at the operating point"  # what is answered
+SHOWN_S = 6  # of an example
 DRIFT_BARS = 12  # the commonest of many names are drawn
+FEWEST_ROWS = 4  # of bars for which there is room
+BEFORE, NOW, MOVED = "#9aa5b1", "#1f77b4", "#c0392b"
 plain_text = rc_context({"text.parse_math": False})  # a dollar in a name is a dollar
 
 
@@ -44,6 +49,9 @@ def training_curves(history: pd.DataFrame, note: str = "") -> bytes:
             axes.axvline(kept, color="#9aa5b1", linestyle="--", linewidth=1, label="epoch kept" if named else None)
     score.set_ylim(0, 1.02)
     loss.set_yscale("log")  # early epochs from random weights may be off by powers of ten
+    low, high = loss.get_ylim()
+    by_decade = LogLocator(subs=(1, 2, 3, 5) if high < 1000 * low else (1,))
+    loss.yaxis.set_major_locator(MaxNLocator(6) if high < 5 * low else by_decade)
     loss.yaxis.set_major_formatter("{x:g}")
     loss.yaxis.set_minor_formatter(NullFormatter())
     for axes, title in ((loss, "Cross entropy"), (score, "Macro-F1")):
@@ -51,7 +59,7 @@ def training_curves(history: pd.DataFrame, note: str = "") -> bytes:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, frameon=False)
     return as_png(figure, note)
 
 
@@ -108,22 +116,33 @@ def roc_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -
     return as_png(figure, note)
 
 
-@plain_text
-def spectrogram_sheet(
-    manifest: pd.DataFrame, store: Store, config: SpectrogramConfig, note: str = "", each: int = 3
-) -> bytes:
-    """``each`` training examples a class, as the network sees them."""
+def mel_ticks(axes: Axes, config: SpectrogramConfig) -> None:
+    """Frequencies on the y axis of a log-mel spectrogram that is drawn from 0 to ``config.mel_bands``."""
     import librosa
-
-    from heartdata.dataset import Shards  # brings torch, which the picture of change must not wait for
 
     centres_hz = librosa.mel_frequencies(config.mel_bands + 2, fmin=config.low_hz, fmax=config.high_hz)[1:-1]
     told_hz = [hz for hz in OCTAVES_HZ if centres_hz[0] <= hz <= centres_hz[-1]]
     at = np.interp(told_hz, centres_hz, np.arange(config.mel_bands) + 0.5)
+    axes.set_yticks(at, [str(hz) for hz in told_hz])
+
+
+def _end(name: str, length: int = 32) -> str:
+    """The end of a recording's name, which tells more than its folder."""
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
+@plain_text
+def spectrogram_sheet(
+    manifest: pd.DataFrame, store: Store, config: SpectrogramConfig, note: str = "", each: int = 3
+) -> bytes:
+    """The first SHOWN_S of ``each`` training examples a class, as the network sees them, on one scale of time."""
+    from heartdata.dataset import Shards  # brings torch, which the picture of change must not wait for
+
     train = manifest[manifest["part"] == "train"]
     classes = sorted(train["label"].unique())
-    figure = Figure(figsize=(3.4 * each + 0.6, 1.7 * len(classes) + 0.7), dpi=80, layout="constrained")
+    figure = Figure(figsize=(3.4 * each + 0.6, 1.7 * len(classes) + 0.7), dpi=100, layout="constrained")
     grid = figure.subplots(len(classes), each, squeeze=False)
+    longest_s = train["frames"].max() * config.hop_s
     shards = Shards(store)
     for axes_row, name in zip(grid, classes, strict=True):
         examples = train[train["label"] == name].drop_duplicates("group").head(each)
@@ -134,23 +153,30 @@ def spectrogram_sheet(
                 spectrogram.T.astype(np.float32), origin="lower", aspect="auto", cmap="magma",
                 extent=(0, len(spectrogram) * config.hop_s, 0, config.mel_bands),
             )  # fmt: skip
-            axes.set_title(row.recording_id, fontsize=7)
-            axes.set_yticks(at, [str(hz) for hz in told_hz])
-            axes.tick_params(labelsize=7)
+            lasts_s = len(spectrogram) * config.hop_s
+            axes.set_xlim(0, min(SHOWN_S, longest_s))
+            cut = f" ({SHOWN_S:g} of {lasts_s:.1f} s)" if lasts_s > SHOWN_S else ""
+            axes.set_title(f"{_end(row.recording_id)}{cut}", fontsize=9)
+            mel_ticks(axes, config)
+            axes.tick_params(axis="x", labelsize=8)
+            axes.tick_params(axis="y", labelsize=7)
         for axes in axes_row[len(examples) :]:
             axes.set_axis_off()
-        axes_row[0].set_ylabel(f"{name}\nHz (mel)", fontsize=8)
+        axes_row[0].set_ylabel(f"{name}\nHz (mel)", fontsize=9)
     for axes in grid[-1]:
-        axes.set_xlabel("s", fontsize=8)
+        axes.set_xlabel("s", fontsize=9)
     return as_png(figure, note)
 
 
 @plain_text
 def drift_picture(changes: pd.DataFrame, drifted: float, note: str = "") -> bytes:
-    """Shares of each quantity then and now (rows of `heartdata.drift.changes`); red where the index is above ``drifted``."""
+    """Shares of each quantity then and now (rows of `heartdata.drift.changes`); red where the index is above ``drifted``.
+
+    PSI: see `heartdata.drift.population_stability`.
+    """
     columns = min(3, max(1, len(changes)))
     rows = -(-len(changes) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.8 * rows + 0.4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(4.2 * columns, 2.8 * rows + 0.7), dpi=100, layout="constrained")
     grid = figure.subplots(max(rows, 1), columns, squeeze=False).ravel()
     for axes, row in zip(grid, changes.itertuples(index=False), strict=False):
         shares = row.counts / row.counts.sum().clip(lower=1)
@@ -160,14 +186,21 @@ def drift_picture(changes: pd.DataFrame, drifted: float, note: str = "") -> byte
             else shares
         )
         at = np.arange(len(shares))
-        axes.barh(at - 0.2, shares["before"], 0.4, label="last accepted", color="#9aa5b1")
-        axes.barh(at + 0.2, shares["after"], 0.4, label="now", color="#c0392b" if row.drift > drifted else "#1f77b4")
-        axes.set_yticks(at, [str(name)[:24] for name in shares.index], fontsize=7)
-        axes.invert_yaxis()
-        axes.set_title(f"{row.quantity}: PSI {row.psi:.3f}", fontsize=9)
-        axes.tick_params(axis="x", labelsize=7)
+        axes.barh(at - 0.2, shares["before"], 0.4, color=BEFORE)
+        moved = row.drift > drifted
+        axes.barh(at + 0.2, shares["after"], 0.4, color=MOVED if moved else NOW)
+        axes.set_yticks(at, [str(name)[:24] or "(empty)" for name in shares.index], fontsize=8)
+        middle, half = (len(shares) - 1) / 2, max(len(shares), FEWEST_ROWS) / 2  # a bar alone is no block
+        axes.set_ylim(middle + half, middle - half)
+        axes.set_title(f"{row.quantity}: {'changed, ' if moved else ''}PSI {row.psi:.3f}", fontsize=10)
+        axes.set_xlabel("share of recordings", fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.tick_params(axis="x", labelsize=8)
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
     for axes in grid[len(changes) :]:
         axes.set_axis_off()
-    if len(changes):
-        grid[0].legend(fontsize=7)
+    told = {"last accepted": BEFORE, "now": NOW, "now, changed": MOVED}
+    patches = [Patch(color=color, label=name) for name, color in told.items()]
+    figure.legend(handles=patches, fontsize=9, loc="outside upper right", ncols=3, frameon=False)
     return as_png(figure, note)

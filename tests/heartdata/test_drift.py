@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from heartdata import plots
 from heartdata.drift import binned, changes, lost_fraction, population_stability
 
 
@@ -65,3 +66,20 @@ def test_lost_recordings():
     assert lost_fraction(before, before.iloc[:5]) == 0.5
     assert lost_fraction(before, accepted(30)) == 0
     assert lost_fraction(before.iloc[:0], before) == 0
+
+
+def test_the_picture_names_what_it_shows(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "as_png", lambda figure, note: drawn.append(figure) or b"")
+    before = accepted(200, collection="")
+    plots.drift_picture(changes(before, accepted(200, 1, collection="", label="a")), 0.25)
+    axes = {axes.get_title().split(":")[0]: axes for axes in drawn[0].axes if axes.axison}
+    assert {a.get_xlabel() for a in axes.values()} == {"share of recordings"}
+    assert [text.get_text() for text in axes["collection"].get_yticklabels()] == ["(empty)"]
+    assert axes["label"].get_title().startswith("label: changed, PSI")
+    assert axes["rate_hz"].get_title() == "rate_hz: PSI 0.000"
+    assert not any(a.get_legend() for a in axes.values())  # it would lie on a bar
+    assert len(drawn[0].legends) == 1
+    first, second = (text.get_text() for text in axes["duration_s"].get_yticklabels()[:2])
+    edge = first.removeprefix("< ")
+    assert second.startswith(f"{edge} to ")

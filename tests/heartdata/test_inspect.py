@@ -9,7 +9,7 @@ from helpers import beats, tone, write_wav
 
 from heartdata.errors import HeartbeatError
 from heartdata.inspect import by_class, examples, measured
-from heartdata.inspect_plots import write_pictures
+from heartdata.inspect_plots import class_sheet, rates, write_pictures
 from heartdata.inventory import take_inventory
 from heartdata.measure import MeasureConfig
 from heartdata.sources import TableSource
@@ -84,6 +84,17 @@ def test_pictures(frame, tmp_path: Path):
     first = [path.read_bytes() for path in paths]
     again = write_pictures(frame, examples(frame, 3, 0), SpectrogramConfig(), tmp_path / "again")
     assert [path.read_bytes() for path in again] == first
+
+
+def test_pictures_can_be_read(frame):
+    sheet = class_sheet("normal", examples(frame, 3, 0)["normal"], SpectrogramConfig())
+    below = sheet.axes[2]
+    assert below.get_ylabel() == "Hz (mel)"  # as in the pictures of a run
+    assert [text.get_text() for text in below.get_yticklabels()] == ["50", "100", "200", "400"]
+    (bars,) = rates(frame[frame["label"] == "normal"]).axes
+    low, high = bars.get_xlim()
+    assert sum(patch.get_width() for patch in bars.patches) < 0.5 * (high - low)  # one rate
+    assert bars.get_legend() is None  # it would lie on the bar
 
 
 def test_pictures_of_nothing(frame, tmp_path: Path):

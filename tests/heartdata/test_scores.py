@@ -6,6 +6,8 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
 from heartdata import baselines, plots, scores
+from heartdata.spectrograms import SpectrogramConfig
+from heartdata.store import Store
 
 CLASSES = ["a", "b", "c"]
 
@@ -127,6 +129,37 @@ def test_training_curves_show_each_network_and_its_kept_epoch(monkeypatch):
         "validation macro-F1 (recordings)",
         "epoch kept",
     ]
+
+
+@pytest.mark.parametrize("factor", [1, 0.01, 7, 1e-4])
+@pytest.mark.parametrize("spread", [1.02, 1.4, 2, 4, 9, 30, 1e3, 1e6])
+def test_losses_can_be_read_from_the_axis(monkeypatch, factor: float, spread: float):
+    drawn = []
+    monkeypatch.setattr(plots, "as_png", lambda figure, note: drawn.append(figure) or b"")
+    plots.training_curves(history_of(1).assign(train_loss=[spread * factor, factor], valid_balanced_loss=factor))
+    axes = drawn[0].axes[0]
+    low, high = axes.get_ylim()
+    shown = [at for at in axes.yaxis.get_majorticklocs() if low <= at <= high]
+    assert 3 <= len(shown) <= 13
+    assert len(set(axes.yaxis.get_major_formatter().format_ticks(shown))) == len(shown)
+
+
+def test_spectrograms_are_on_one_scale_of_time(monkeypatch, store: Store):
+    drawn = []
+    monkeypatch.setattr(plots, "as_png", lambda figure, note: drawn.append(figure) or b"")
+    config = SpectrogramConfig()
+    frames = [round(seconds / config.hop_s) for seconds in (3, 240)]
+    shard = np.zeros((sum(frames), config.mel_bands), np.float16)
+    digest = store.write_array("s.npy", shard)
+    manifest = pd.DataFrame(
+        {"recording_id": ["short", "folder/" + 40 * "x"], "group": ["a", "b"], "part": "train", "label": "normal",
+         "shard": "s.npy", "shard_sha256": digest, "start": [0, frames[0]], "frames": frames}
+    )  # fmt: skip
+    plots.spectrogram_sheet(manifest, store, config, each=2)
+    short, long = drawn[0].axes
+    assert short.get_xlim() == long.get_xlim() == (0, 6)
+    assert short.get_title() == "short"
+    assert long.get_title() == f"…{31 * 'x'} (6 of 240.0 s)"
 
 
 def test_the_confusion_matrix_says_how_was_answered(monkeypatch):
