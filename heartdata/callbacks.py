@@ -122,7 +122,7 @@ class KeepBest(Callback):
         self.losses.append(float(self.loss.detach()))
         if not np.isfinite(self.losses[-1]):
             self.fault = (
-                f"the training loss became {self.losses[-1]} in epoch {len(self.progress.rows)}: "
+                f"the training loss became {self.losses[-1]} in epoch {len(self.progress.rows) + 1}: "
                 "lower training.learning_rate and run again"
             )
             raise CancelFitException  # fastai would wrap another exception's words in its own

@@ -26,7 +26,7 @@ from tasks.registry import connect, tracking_uri
 from tasks.stage import fingerprint, stage
 from tasks.train import HEARD_FOLDER, TrainedModel, history_of
 
-VERSION = "3"
+VERSION = "4"
 ALIAS = "challenger"
 KEY_TAG = "heartbeat.key"
 PROCESS_TAG = "heartbeat.process"
@@ -154,16 +154,17 @@ def _log_run(
         mlflow.log_params(flat(config.model_dump(mode="json")))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         _log_dataset(manifest, config, store)
+        best_epoch = model.best_epoch + 1  # people count from one, and so do the steps here
         info = _log_model(model, store)
         history = history_of(model, store).rename(columns={"seconds": "epoch_seconds"}).set_index("step")
         for step, row in history.drop(columns=["epoch", "member", "kept"]).iterrows():
-            mlflow.log_metrics(row.to_dict(), step=int(step))
+            mlflow.log_metrics(row.to_dict(), step=int(step) + 1)
         final = {f"{m.replace(' ', '_')}.{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy()}
         ours = {f"test_{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy() if m == "resnet34"}
         ours |= _of_each_class(evaluation) | {f"test_{name}": value for name, value in evaluation.confidence.items()}
         rendered = {f"spectrograms.{name}": float(value) for name, value in manifest.counts.items()}
-        mlflow.log_metrics(finite({**final, **ours, **rendered, "best_epoch": model.best_epoch}))
-        mlflow.log_metrics(finite(ours), step=model.best_epoch, model_id=info.model_id)
+        mlflow.log_metrics(finite({**final, **ours, **rendered, "best_epoch": best_epoch}))
+        mlflow.log_metrics(finite(ours), step=best_epoch, model_id=info.model_id)
         mlflow.log_table(figures, "figures.json")
         for name, picture in evaluation.pictures.items():
             mlflow.log_artifact(str(store.local(picture.name)), f"pictures/{name}")
@@ -258,7 +259,7 @@ def _log_model(model: TrainedModel, store: Store) -> Any:
         signature=ModelSignature(Schema([ColSpec(DataType.binary, "audio")]), Schema(answers)),
         pip_requirements=[f"{package}=={installed(package)}" for package in SERVED_NEEDS],
         metadata={"dataset_version": json.loads(store.local(model.config.name).read_text())["dataset_version"]},
-        step=model.best_epoch,
+        step=model.best_epoch + 1,
     )
 
 

@@ -89,7 +89,7 @@ def _log_fold(client: Any, experiment: str, parent: str, done: FoldResult, confi
     metrics = [Metric(name, value, now_ms, 0) for name, value in _scores(done, store).items()]
     for row in history_of(done.model, store).to_dict("records"):
         shown = ("train_loss", "valid_balanced_loss", "valid_macro_f1")
-        metrics += [Metric(name, row[name], now_ms, int(row["step"])) for name in shown]
+        metrics += [Metric(name, row[name], now_ms, int(row["step"]) + 1) for name in shown]
     client.log_batch(run.info.run_id, metrics=metrics, params=params)
     client.set_terminated(run.info.run_id)
 

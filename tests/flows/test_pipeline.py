@@ -112,7 +112,8 @@ def test_registry_holds_the_run_whole(first, root: Path):
     assert run.data.params["spectrogram.mel_bands"] == "32"
     assert run.data.tags["dataset_version"] == first.dataset_version == version.tags["dataset_version"]
     assert run.data.tags["prefect.flow_run_id"]
-    assert len(found.get_metric_history(version.run_id, "train_loss")) == 1
+    assert [point.step for point in found.get_metric_history(version.run_id, "train_loss")] == [1]
+    assert run.data.metrics["best_epoch"] == 1  # of 1: people count from one
     assert {s["metric"] for s in first.scores} == {"macro_f1", "balanced_accuracy", "accuracy", "auroc"}
     assert {"test_brier", "test_ece_10_bins", "test_coverage"} <= set(run.data.metrics)
     assert run.data.metrics["test_macro_f1"] == pytest.approx(first.scores[0]["value"])

@@ -80,7 +80,7 @@ def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path)
     assert {r.data.tags.get("mlflow.parentRunId") for r in runs} - {None} == {parents[0].info.run_id}
     assert len(runs) == 1 + 3
     for fold in (run for run in runs if run not in parents):
-        assert [metric.step for metric in client.get_metric_history(fold.info.run_id, "train_loss")] == [0, 1]
+        assert [metric.step for metric in client.get_metric_history(fold.info.run_id, "train_loss")] == [1, 2]
         weights = read_weights(store.local(f"models/{fold.data.tags['weights_sha256'][:20]}.safetensors"))
         assert {"members.0.fc.bias", "members.1.fc.bias"} <= weights.keys()  # both networks answered
     folder = store.workpath("latest/study-circor2022")

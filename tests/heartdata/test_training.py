@@ -127,7 +127,7 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(data):
         name: torch.full_like(t, float("nan")) if t.is_floating_point() else t
         for name, t in build_net(2).state_dict().items()
     }
-    with pytest.raises(HeartbeatError, match="^the training loss became nan in epoch 0: lower training.learning_rate"):
+    with pytest.raises(HeartbeatError, match="^the training loss became nan in epoch 1: lower training.learning_rate"):
         training.train(manifest, broken, CONFIG, store)
 
 
