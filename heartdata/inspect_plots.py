@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from heartdata.audio import decode, read_bytes, resample
-from heartdata.plots import mel_ticks
+from heartdata.plots import mel_ticks, room_for
 from heartdata.spectrograms import SpectrogramConfig, mel_power_db
 from heartdata.store import atomic_write
 
@@ -102,8 +102,7 @@ def rates(frame: pd.DataFrame) -> Figure:
         axes.bar(range(len(known)), counts, bottom=below, label=_legend(label))
         below += counts
     axes.set_xticks(range(len(known)), [str(rate) for rate in known], rotation=30 if len(known) > 6 else 0)
-    middle, half = (len(known) - 1) / 2, max(len(known), FEWEST_BARS) / 2
-    axes.set_xlim(middle - half, middle + half)  # a bar alone is no block
+    axes.set_xlim(*room_for(len(known), FEWEST_BARS))
     if groups:
         figure.legend(fontsize=8, loc="outside right upper")
     return figure

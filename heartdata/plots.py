@@ -19,7 +19,7 @@ MOST_PROBABLE, AT_POINT = "the most probable class", "the class at the operating
 SHOWN_S = 6  # of an example
 DRIFT_BARS = 12  # the commonest of many names are drawn
 FEWEST_ROWS = 4  # of bars for which there is room
-BEFORE, NOW, MOVED = "#9aa5b1", "#1f77b4", "#c0392b"
+GREY, BLUE, RED = "#9aa5b1", "#1f77b4", "#c0392b"
 plain_text = rc_context({"text.parse_math": False})  # a dollar in a name is a dollar
 
 
@@ -46,7 +46,7 @@ def training_curves(history: pd.DataFrame, note: str = "") -> bytes:
             axes.plot(epoch, rows[column], color=color, label=label if named else None)
         for axes in (loss, score):
             kept = float(epoch[rows["kept"]].iloc[0])
-            axes.axvline(kept, color="#9aa5b1", linestyle="--", linewidth=1, label="epoch kept" if named else None)
+            axes.axvline(kept, color=GREY, linestyle="--", linewidth=1, label="epoch kept" if named else None)
     score.set_ylim(0, 1.02)
     loss.set_yscale("log")  # early epochs from random weights may be off by powers of ten
     low, high = loss.get_ylim()
@@ -101,7 +101,7 @@ def roc_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -
 
     figure = Figure(figsize=(5, 4.6), dpi=120, layout="constrained")
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="#9aa5b1", linestyle="--", linewidth=1)
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
     for name in classes:
         positive = (predictions["label"] == name).to_numpy(bool)
         if 0 < positive.sum() < len(positive):
@@ -124,6 +124,12 @@ def mel_ticks(axes: Axes, config: SpectrogramConfig) -> None:
     told_hz = [hz for hz in OCTAVES_HZ if centres_hz[0] <= hz <= centres_hz[-1]]
     at = np.interp(told_hz, centres_hz, np.arange(config.mel_bands) + 0.5)
     axes.set_yticks(at, [str(hz) for hz in told_hz])
+
+
+def room_for(bars: int, fewest: int) -> tuple[float, float]:
+    """Limits of an axis for so many bars at 0, 1, ...: with fewer than ``fewest`` there is room around, as one is no block."""
+    middle, half = (bars - 1) / 2, max(bars, fewest) / 2
+    return middle - half, middle + half
 
 
 def _end(name: str, length: int = 32) -> str:
@@ -186,12 +192,11 @@ def drift_picture(changes: pd.DataFrame, drifted: float, note: str = "") -> byte
             else shares
         )
         at = np.arange(len(shares))
-        axes.barh(at - 0.2, shares["before"], 0.4, color=BEFORE)
+        axes.barh(at - 0.2, shares["before"], 0.4, color=GREY)
         moved = row.drift > drifted
-        axes.barh(at + 0.2, shares["after"], 0.4, color=MOVED if moved else NOW)
+        axes.barh(at + 0.2, shares["after"], 0.4, color=RED if moved else BLUE)
         axes.set_yticks(at, [str(name)[:24] or "(empty)" for name in shares.index], fontsize=8)
-        middle, half = (len(shares) - 1) / 2, max(len(shares), FEWEST_ROWS) / 2  # a bar alone is no block
-        axes.set_ylim(middle + half, middle - half)
+        axes.set_ylim(*reversed(room_for(len(shares), FEWEST_ROWS)))
         axes.set_title(f"{row.quantity}: {'changed, ' if moved else ''}PSI {row.psi:.3f}", fontsize=10)
         axes.set_xlabel("share of recordings", fontsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -200,7 +205,7 @@ def drift_picture(changes: pd.DataFrame, drifted: float, note: str = "") -> byte
         axes.set_axisbelow(True)
     for axes in grid[len(changes) :]:
         axes.set_axis_off()
-    told = {"last accepted": BEFORE, "now": NOW, "now, changed": MOVED}
+    told = {"last accepted": GREY, "now": BLUE, "now, changed": RED}
     patches = [Patch(color=color, label=name) for name, color in told.items()]
     figure.legend(handles=patches, fontsize=9, loc="outside upper right", ncols=3, frameon=False)
     return as_png(figure, note)

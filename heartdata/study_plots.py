@@ -5,10 +5,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from heartdata.plots import MOST_PROBABLE, as_png, plain_text
+from heartdata.plots import BLUE, GREY, MOST_PROBABLE, RED, as_png, plain_text
 from heartdata.scores import in_words
 
-GREY, BLUE, RED = "#9aa5b1", "#1f77b4", "#c0392b"
 LONGEST_NAME = 40  # of a model as drawn
 
 
@@ -47,7 +46,8 @@ def reliability_picture(bins: pd.DataFrame, error: float | None = None, note: st
 def coverage_risk_picture(curve: pd.DataFrame, threshold: float | None = None, note: str = "") -> bytes:
     """Share wrong among the answers that stand, the most probable classes, against the share that stands.
 
-    The point at ``threshold`` is marked. ``curve`` are rows of `heartdata.calibration.coverage_risk`, ``threshold`` is that of `unsure_threshold`.
+    The point at ``threshold`` is marked. ``curve`` are rows of `heartdata.calibration.coverage_risk`, ``threshold`` is
+    that of `unsure_threshold`.
     """
     figure = Figure(figsize=(5.4, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
