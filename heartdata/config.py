@@ -234,6 +234,14 @@ class RunConfig(Settings):
         values["source"] = {"name": "demo", **values["source"]}
         return _merged(SOURCES[values["source"]["name"]].preset, values)
 
+    @model_validator(mode="after")
+    def _uses_what_it_keeps(self) -> "RunConfig":
+        if self.split.unlabelled and not self.training.contrast:
+            raise ValueError(
+                "split.unlabelled keeps recordings for training.contrast, which is 0: set both, or neither"
+            )
+        return self
+
 
 def build_config(
     source: str | None = None,
@@ -330,6 +338,8 @@ def _sentence(error: Any) -> str:
     if len(place) > 1 and place[0] == "source" and place[1] in SOURCES:  # pydantic names the chosen source
         chosen = place.pop(1)
     key = ".".join(place)
+    if not place:  # of several sections
+        return str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         return f"unknown configuration key {key!r}{_did_you_mean(place, chosen)}"
     if error["type"] == "missing":
@@ -375,6 +385,10 @@ def study_config(
     run = build_config(None, data, file, changes, base)
     if run.source.name != study.source:
         raise ConfigError(f"the study {name} is of the source {study.source}, not of {run.source.name}")
+    if run.split.unlabelled:
+        raise ConfigError(
+            "a study parts labelled recordings only: split.unlabelled is for `heartbeat pretrain` and run"
+        )
     for key, value in study.settings.items():
         section, _, setting = key.partition(".")
         if section == "source" and getattr(run.source, setting) != value:

@@ -7,6 +7,8 @@ from fastai.callback.core import Callback
 from torch import nn
 from torch.nn import functional
 
+from heartdata.dataset import NO_LABEL
+
 FEATURES, PROJECTED = 512, 128  # of resnet34 before its last layer; of what is compared
 TEMPERATURE = 0.2
 
@@ -31,7 +33,8 @@ def pair_loss(projected: torch.Tensor) -> torch.Tensor:
 
 
 class Contrast(Callback):
-    """Adds ``weight`` times `pair_loss` to the training loss of a net `with_projection`.
+    """Adds ``weight`` times `pair_loss` to the training loss of a net `with_projection`, or is all of it where no window
+    of a batch has a label.
 
     Batches hold two windows of each recording: the first half one, the second half the other, in the same order.
     """
@@ -49,8 +52,9 @@ class Contrast(Callback):
         self.features = inputs[0]
 
     def after_loss(self) -> None:
-        apart = pair_loss(self.model.projection(self.features.float()))
-        self.learn.loss_grad = self.loss_grad + self.weight * apart
+        apart = self.weight * pair_loss(self.model.projection(self.features.float()))
+        labelled = bool((self.y != NO_LABEL).any())
+        self.learn.loss_grad = self.loss_grad + apart if labelled else apart
         self.learn.loss = self.loss_grad.detach().clone()
 
     def after_fit(self) -> None:

@@ -11,6 +11,8 @@ from heartdata.errors import StoreError
 from heartdata.rendering import open_shard
 from heartdata.store import Store
 
+NO_LABEL = -100  # which torch's cross entropy leaves out
+
 
 class Shards:
     """Read access to spectrograms by manifest row; each shard is checked and mapped once and never loaded whole."""
@@ -73,7 +75,7 @@ def as_images(windows: np.ndarray) -> torch.Tensor:
 class Windows(Dataset):
     """Windows of the recordings of one part: a random one a recording to train, all of them to score.
 
-    Items are (tensor (1, mel_bands, width), class number). Random windows come from torch's generator.
+    Items are (tensor (1, mel_bands, width), class number, or NO_LABEL). Random windows come from torch's generator.
     """
 
     def __init__(
@@ -95,7 +97,8 @@ class Windows(Dataset):
             starts = [0] if random or self._whole else window_starts(int(row.frames), width)
             for at in starts:
                 self.recordings.append(position)
-                self._items.append((row.shard, int(row.start), int(row.frames), at, numbers[row.label]))
+                number = numbers[row.label] if isinstance(row.label, str) else NO_LABEL
+                self._items.append((row.shard, int(row.start), int(row.frames), at, number))
 
     def __len__(self) -> int:
         return len(self._items)

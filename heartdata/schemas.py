@@ -123,7 +123,7 @@ MANIFEST = _schema(
     ("group", S),
     ("site", S),
     ("label", S),
-    ("part", S),  # train | valid | test
+    ("part", S),  # train | valid | test | unlabelled
     ("fold", N),  # null unless the split is by k_fold
     ("rate_hz", N),
     ("channels", N),

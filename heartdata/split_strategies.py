@@ -15,6 +15,7 @@ import pandas as pd
 from heartdata.errors import DataRefused
 
 PARTS = ("train", "valid", "test")
+UNLABELLED = "unlabelled"  # the part of what is trained on without a label
 SYNONYMS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),

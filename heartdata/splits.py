@@ -13,7 +13,7 @@ from heartdata import split_strategies as strategies
 from heartdata.errors import DataRefused, LeakError
 from heartdata.schemas import SPLITS
 from heartdata.settings import Settings
-from heartdata.split_strategies import PARTS
+from heartdata.split_strategies import PARTS, UNLABELLED
 
 VERSION = "3"  # raise when the same input is split in another way
 Strategy = Literal["subject", "k_fold", "leave_one_source_out", "blocks", "column", "hash"]
@@ -28,6 +28,7 @@ BELONGS = {
     "held_out": ("leave_one_source_out",),
     "gap": ("blocks",),
     "column": ("column",),
+    "unlabelled": ("subject", "k_fold", "leave_one_source_out", "hash"),
 }
 NEEDED = {"k_fold": ("folds", "fold"), "leave_one_source_out": ("held_out",), "column": ("column",)}
 
@@ -68,6 +69,11 @@ class SplitConfig(Settings):
     held_out: str | None = Field(default=None, description="leave_one_source_out: the source or collection")
     gap: int = Field(default=0, ge=0, description="blocks: recordings left out on each border")
     column: str | None = Field(default=None, min_length=1, description="column: its name in the source's table")
+    unlabelled: bool = Field(
+        default=False,
+        exclude_if=lambda kept: not kept,  # splits of before it was there keep their names
+        description="keep recordings without a label, which training.contrast learns from",
+    )
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> "SplitConfig":
@@ -96,7 +102,8 @@ class SplitConfig(Settings):
 def assign_parts(accepted: pa.Table, config: SplitConfig, recordings: pa.Table | None = None) -> pa.Table:
     """One row (schema SPLITS) a recording that is in use and that the strategy does not leave out.
 
-    The same for the same seed. ``recordings`` (schema RECORDINGS) is needed by the strategy ``column`` alone. Raises
+    The same for the same seed. Where ``config.unlabelled``, those without a label that nothing ties to the parts valid
+    and test follow as part `UNLABELLED`; they change nothing for the others. ``recordings`` (schema RECORDINGS) is needed by the strategy ``column`` alone. Raises
     `DataRefused` when a class cannot stand where it must, `LeakError` if a group stood in two parts.
     """
     table = in_use(accepted, config)
@@ -110,19 +117,43 @@ def assign_parts(accepted: pa.Table, config: SplitConfig, recordings: pa.Table |
         table = table.merge(extra, on="recording_id", how="left", validate="one_to_one")
     table["fold"] = _folds(table, config)
     table["part"] = _parts(table, config)
+    loose = _loose(accepted, table, config) if config.unlabelled else None
     table = table[table["part"].notna()].reset_index(drop=True)
-    check_no_leak(table)
     _refuse_incomplete(table, config)
+    if loose is not None:
+        table = pd.concat([table, loose]).sort_values("recording_id", ignore_index=True)
+    check_no_leak(table)
     return pa.Table.from_pandas(table[SPLITS.names], schema=SPLITS, preserve_index=False)
 
 
 def in_use(accepted: pa.Table, config: SplitConfig) -> pd.DataFrame:
     """The rows that are labelled and in ``config.collections``, sorted by id."""
-    table = accepted.to_pandas()
-    table = table[table["label"].notna()].sort_values("recording_id", ignore_index=True)
+    table = _of_collections(accepted, config)
+    return table[table["label"].notna()].reset_index(drop=True)
+
+
+def _of_collections(accepted: pa.Table, config: SplitConfig) -> pd.DataFrame:
+    table = accepted.to_pandas().sort_values("recording_id", ignore_index=True)
     if config.collections is not None:
         table = table[table["collection"].isin(config.collections)].reset_index(drop=True)
     return table
+
+
+def _loose(accepted: pa.Table, parted: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
+    """The unlabelled recordings that can be trained on beside ``parted``: none of a group that is not trained on."""
+    table = _of_collections(accepted, config)
+    table = table.merge(parted[["recording_id", "part", "group"]], on="recording_id", how="left", validate="one_to_one")
+    table["unit"], table["whole"] = units(table), groups(table)
+    labelled = table["label"].notna()
+    barred = set(table.loc[labelled & (table["part"] != "train"), "whole"])
+    if config.strategy == "hash":  # as they will be once they have a label
+        parts = strategies.by_hash(table.assign(group=table["whole"]), config.fractions, config.seed)
+        barred |= set(table.loc[parts != "train", "whole"])
+    if config.held_out is not None:
+        barred |= set(table.loc[(table[["source", "collection"]] == config.held_out).any(axis=1), "whole"])
+    name = table[labelled].groupby("whole")["group"].first()
+    loose = table[~labelled & ~table["whole"].isin(barred)]
+    return loose.assign(part=UNLABELLED, group=loose["whole"].map(name).fillna(loose["whole"]), fold=None)
 
 
 def units(table: pd.DataFrame) -> pd.Series:
@@ -147,8 +178,9 @@ def groups(table: pd.DataFrame) -> pd.Series:
 
 def check_no_leak(table: pd.DataFrame) -> None:
     """Raise `LeakError` naming a group that stands in two parts, or a content that does (columns group, sha256, part)."""
+    trained = table["part"].replace(UNLABELLED, "train")
     for unit in ("group", "sha256"):
-        parts = table.groupby(unit)["part"].nunique()
+        parts = trained.groupby(table[unit]).nunique()
         leaked = parts.index[parts > 1]
         if len(leaked):
             raise LeakError(

@@ -31,6 +31,7 @@ from heartdata.errors import HeartbeatError
 from heartdata.model import build_net, start_from
 from heartdata.progress_file import Progress, ProgressFile
 from heartdata.schemas import HISTORY
+from heartdata.split_strategies import UNLABELLED
 from heartdata.store import Store, table_from_rows
 
 
@@ -64,6 +65,8 @@ def train(
 ) -> Trained:
     """Train on part ``train`` of the manifest, choosing the epoch on part ``valid``; ``test`` is never looked at.
 
+    ``config.contrast`` learns from part ``unlabelled`` as well.
+
     ``initial``: weights to start from, or None for random ones. ``on_epoch`` gets a row of schema HISTORY after each
     epoch. ``progress_path``: where progress is kept after each epoch; a training that finds some goes on from there
     and ends as if it had never stopped. The same manifest, configuration and machine give the same weights. Raises
@@ -79,8 +82,9 @@ def _trained(
     manifest: pd.DataFrame, initial: dict[str, torch.Tensor] | None, config: NetworkConfig, store: Store,
     on_epoch: Callable[[dict[str, float]], None], progress_path: Path | None,
 ) -> Trained:  # fmt: skip
-    train_rows, valid_rows = (manifest[manifest["part"] == part].reset_index(drop=True) for part in ("train", "valid"))
-    classes = tuple(sorted(train_rows["label"].unique()))
+    heard = ["train", UNLABELLED] if config.contrast else ["train"]
+    train_rows, valid_rows = (manifest[manifest["part"].isin(of)].reset_index(drop=True) for of in (heard, ["valid"]))
+    classes = tuple(sorted(train_rows["label"].dropna().unique()))
     set_seed(config.seed, reproducible=True)
     net = build_net(len(classes))
     if initial is not None:

@@ -236,7 +236,7 @@ def _log_dataset(manifest: Artifact, config: RunConfig, store: Store) -> None:
     frame = store.read_frame(manifest, MANIFEST)
     source = store.address(manifest.name)
     for part, rows in frame.groupby("part"):
-        context = {"train": "training", "valid": "validation", "test": "testing"}[str(part)]
+        context = {"valid": "validation", "test": "testing"}.get(str(part), "training")
         data = mlflow.data.from_pandas(rows, source=source, targets="label", name=f"{config.source.name}-{part}")
         mlflow.log_input(data, context=context, tags={"dataset_version": manifest.digest})
 

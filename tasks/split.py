@@ -1,6 +1,9 @@
 """Stage 4: parts in which no subject stands twice."""
 
+import pyarrow.compute as pc
+
 from heartdata.schemas import ACCEPTED, RECORDINGS, SPLITS
+from heartdata.split_strategies import UNLABELLED
 from heartdata.splits import VERSION, SplitConfig, assign_parts, in_use
 from heartdata.store import Artifact, Store
 from tasks.progress import track
@@ -19,6 +22,8 @@ def split(accepted: Artifact, config: SplitConfig, store: Store, recordings: Art
         table = assign_parts(usable, config, listed)
         sizes = table.to_pandas().groupby("part")["group"].nunique()
         told = ", ".join(f"{sizes[p]} subjects to {p}" for p in ("train", "valid", "test"))
-        left_out = len(in_use(usable, config)) - table.num_rows
+        loose = pc.sum(pc.equal(table["part"], UNLABELLED)).as_py() or 0
+        left_out = len(in_use(usable, config)) - (table.num_rows - loose)
+        told += f", {loose} recordings without a label to train on" if config.unlabelled else ""
         advance(1, 1, told + (f", {left_out} recordings left out" if left_out else ""))
         return store.write_table("splits", table, SPLITS)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from heartdata.config import RunConfig
 from heartdata.markdown import plain, table
 from heartdata.schemas import ACCEPTED, FIGURES, MANIFEST, QUARANTINE, RECORDINGS
-from heartdata.splits import PARTS
+from heartdata.split_strategies import PARTS, UNLABELLED
 from heartdata.store import Artifact, Store, atomic_write
 from tasks import progress
 from tasks.evaluate import Evaluation
@@ -114,11 +114,13 @@ def _recordings_by_class(
 
 def _subjects_by_part(seen: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
-    for part in PARTS:
+    for part in (*PARTS, UNLABELLED):
         here = seen[seen["part"] == part]
+        if part == UNLABELLED and here.empty:
+            continue
         row = {"part": part, "subjects": here["group"].nunique(), "recordings": len(here)}
         of = here["label"].value_counts()
-        rows.append({**row, **{_beside(c, row): int(of.get(c, 0)) for c in sorted(seen["label"].unique())}})
+        rows.append({**row, **{_beside(c, row): int(of.get(c, 0)) for c in sorted(seen["label"].dropna().unique())}})
     return rows
 
 

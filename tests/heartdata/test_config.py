@@ -37,6 +37,7 @@ from heartdata.sources import DemoSource
      ({"source": None}, "source = None: give one of"),
      ({"source": "nowhere"}, "there is no source 'nowhere'"),
      ({"source.name": [1]}, "there is no source [1]: choose one of demo"),
+     ({"split.unlabelled": True}, "split.unlabelled keeps recordings for training.contrast, which is 0: set both"),
      ({"training": 5}, "training = 5")],
 )  # fmt: skip
 def test_what_is_wrong_is_named(changes: dict, said: str):

@@ -82,6 +82,33 @@ def test_both_losses_teach_and_the_model_is_an_ordinary_one(data, monkeypatch):
     assert losses[0] > losses[1] + 1  # of eight windows that cannot be told apart yet: log 7 on top
 
 
+def test_recordings_without_a_label_are_learned_from(data):
+    manifest, store = data
+    hidden = manifest["recording_id"].isin(["r4", "r5", "r6", "r7"])
+    some = manifest.assign(
+        part=manifest["part"].mask(hidden, "unlabelled"), label=manifest["label"].astype(object).mask(hidden, None)
+    )
+    trained = training.train(some, None, CONFIG, store)
+    assert trained.classes == ("a", "b")
+    assert trained.history["windows_seen"].to_pylist() == [16, 32]  # as of all eight
+    labels_alone = CONFIG.model_copy(update={"contrast": 0.0})
+    assert training.train(some, None, labels_alone, store).history["windows_seen"].to_pylist() == [4, 8]
+
+
+def test_a_batch_without_any_label_teaches_by_pairs_alone(data):
+    manifest, store = data
+    rows = manifest[manifest["part"] == "train"].reset_index(drop=True).assign(label=None)
+    valid = manifest[manifest["part"] == "valid"].reset_index(drop=True)
+    net = with_projection(build_net(2))
+    before = copied(net)
+    learner = training.learner_of(net, training.dataloaders(rows, valid, ("a", "b"), CONFIG, store), CONFIG)
+    with learner.no_bar(), learner.no_logging():
+        learner.fit(1)
+    after = copied(net)
+    assert not torch.equal(after["layer1.0.conv1.weight"], before["layer1.0.conv1.weight"].to(after["conv1.weight"]))
+    assert all(bool(torch.isfinite(values).all()) for values in after.values())
+
+
 def test_training_goes_on_after_an_interruption(data, tmp_path: Path):
     manifest, store = data
     whole = training.train(manifest, None, CONFIG, store)

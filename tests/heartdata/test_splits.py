@@ -1,5 +1,7 @@
 """Parts by subject: no leak, every class everywhere, the same for the same seed."""
 
+import json
+
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -43,6 +45,72 @@ def test_unlabelled_and_other_collections_are_left_out():
     assert table.num_rows == 120
     with pytest.raises(DataRefused, match=r"in split.collections = \('d',\)"):
         assign_parts(accepted(MANY), SplitConfig(collections=("d",)))
+
+
+def with_rows(table: pa.Table, *rows: dict) -> pa.Table:
+    added = pd.DataFrame(rows).reindex(columns=ACCEPTED.names).assign(source="t")
+    return pa.concat_tables([table, pa.Table.from_pandas(added, schema=ACCEPTED, preserve_index=False)])
+
+
+def unlabelled(table: pd.DataFrame) -> set[str]:
+    return set(table.loc[table["part"] == "unlabelled", "recording_id"])
+
+
+@pytest.mark.parametrize("strategy", [{}, {"strategy": "k_fold", "folds": 4, "fold": 1}, {"strategy": "hash"}])
+def test_unlabelled_recordings_are_kept_where_nothing_ties_them_to_valid_or_test(strategy: dict):
+    plain = assign_parts(accepted(MANY), SplitConfig(**strategy)).to_pandas()
+    of = plain.drop_duplicates("part").set_index("part")["group"].str.removeprefix("t/")
+    loose = [
+        {"recording_id": f"u-{part}", "sha256": f"u{part}", "collection": "c", "subject": of[part]} for part in of.index
+    ]
+    frame = accepted(MANY).to_pandas()
+    near = json.dumps(sorted([f"t/{of['test']}", "t/new"]))
+    frame.loc[frame["recording_id"] == f"{of['test']}-0", "near_group"] = near
+    tied = pa.Table.from_pandas(frame, schema=ACCEPTED, preserve_index=False)
+    loose += [{"recording_id": "u-near", "sha256": "un", "collection": "c", "subject": "new", "near_group": near}]
+    loose += [{"recording_id": "u-other", "sha256": "uo", "collection": "d", "subject": "elsewhere"}]
+    loose += [{"recording_id": f"u-{i}", "sha256": f"u{i}", "collection": "c", "subject": f"p{i}"} for i in range(30)]
+    config = SplitConfig(**strategy, unlabelled=True, collections=("c",))
+    table = assign_parts(with_rows(tied, *loose), config).to_pandas()
+    kept = unlabelled(table)
+    assert {"u-train", "u-valid", "u-test", "u-near", "u-other"} & kept == {"u-train"}
+    assert (len(kept) == 31) == (
+        strategy != {"strategy": "hash"}
+    )  # by hash, some will be tested once they have a label
+    labelled = table[table["part"] != "unlabelled"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(labelled, plain, check_dtype=False)
+    assert set(table.loc[table["recording_id"] == "u-train", "group"]) == {f"t/{of['train']}"}
+
+
+def test_by_hash_an_unlabelled_recording_is_kept_where_it_will_be_trained_on():
+    loose = [{"recording_id": f"u-{i}", "sha256": f"u{i}", "collection": "c", "subject": f"p{i}"} for i in range(30)]
+    config = SplitConfig(strategy="hash", unlabelled=True)
+    kept = unlabelled(assign_parts(with_rows(accepted(MANY), *loose), config).to_pandas())
+    later = assign_parts(with_rows(accepted(MANY), *(row | {"label": "a"} for row in loose)), config).to_pandas()
+    assert kept == set(
+        later.loc[(later["part"] == "train") & later["recording_id"].str.startswith("u-"), "recording_id"]
+    )
+
+
+def test_unlabelled_recordings_of_what_is_held_out_are_not_heard():
+    loose = [
+        {"recording_id": f"u-{name}", "sha256": f"u{name}", "collection": name, "subject": name} for name in ("c", "d")
+    ]
+    frame = accepted(MANY).to_pandas()
+    frame.loc[frame["subject"] > "s19", "collection"] = "d"
+    table = with_rows(pa.Table.from_pandas(frame, schema=ACCEPTED, preserve_index=False), *loose)
+    config = SplitConfig(strategy="leave_one_source_out", held_out="d", unlabelled=True)
+    assert unlabelled(assign_parts(table, config).to_pandas()) == {"u-c"}
+
+
+def test_a_strategy_that_cannot_keep_unlabelled_recordings_apart_says_so():
+    with pytest.raises(ValueError, match="the strategy blocks knows no unlabelled"):
+        SplitConfig(strategy="blocks", unlabelled=True)
+
+
+def test_a_setting_that_is_off_leaves_names_of_earlier_splits_as_they_are():
+    assert "unlabelled" not in SplitConfig().model_dump()
+    assert SplitConfig(unlabelled=True).digest() != SplitConfig().digest()
 
 
 def test_without_subjects_each_recording_is_its_own():

@@ -247,6 +247,9 @@ def test_the_page_names_the_command_with_every_setting_that_differs():
     assert "`heartbeat study pascal-b --data FOLDER --seeds 3`" in usual
 
 
+CONTRAST = {"training.contrast": 1.0, "training.balance": "none"}
+
+
 def test_a_file_of_settings_counts_more_than_the_study_and_less_than_what_is_typed(tmp_path: Path):
     file = tmp_path / "settings.yaml"
     file.write_text("training: {init: random, epochs: 1}\n")
@@ -257,3 +260,5 @@ def test_a_file_of_settings_counts_more_than_the_study_and_less_than_what_is_typ
         study_config("pascal-b", "x", file)
     with pytest.raises(ConfigError, match=r"the study circor2022 is scored for source.target = murmur"):
         study_config("circor2022", "x", None, {"source.target": "outcome"})
+    with pytest.raises(ConfigError, match="a study parts labelled recordings only"):
+        study_config("pascal-b", "x", None, {"split.unlabelled": True, **CONTRAST})
