@@ -133,6 +133,22 @@ def study(
 
 
 @app.command()
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="audio files, or folders of them")],
+    model: Annotated[
+        str | None, typer.Option(help="as models:/heartbeat@challenger", show_default="the only one there is")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="a CSV to write: the probability of every class, too")] = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Say what a registered model answers for audio files: label, whether it is unsure, probability."""
+    from flows.predict import predict_files
+
+    predict_files(paths, model, out, run_config(config=config, store=store))
+
+
+@app.command()
 def up(
     source: SourceOption = None,
     data: DataOption = None,

@@ -22,12 +22,11 @@ from heartdata.settings import flat
 from heartdata.store import Artifact, Store, sha256_json
 from tasks.evaluate import Evaluation
 from tasks.progress import track
-from tasks.registry import connect, tracking_uri
+from tasks.registry import ALIAS, connect, tracking_uri
 from tasks.stage import fingerprint, stage
 from tasks.train import HEARD_FOLDER, TrainedModel, history_of
 
 VERSION = "4"
-ALIAS = "challenger"
 KEY_TAG = "heartbeat.key"
 PROCESS_TAG = "heartbeat.process"
 MADE = "Scores on made sounds prove that the pipeline works, nothing more"

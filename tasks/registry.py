@@ -8,6 +8,7 @@ from heartdata.errors import HeartbeatError
 from heartdata.store import Store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
+ALIAS = "challenger"  # of the version registered last
 
 
 def tracking_uri(config: RegistryConfig, store: Store) -> str:
@@ -34,9 +35,7 @@ def connect(config: RegistryConfig, store: Store) -> Any:
 
 def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
     """The data set versions (manifest digests) of every registered model version. Raises `HeartbeatError`."""
-    if tracking_uri(config, store) == f"sqlite:///{store.workpath('mlflow.db')}" and not (
-        store.workpath("mlflow.db").is_file()
-    ):
+    if is_empty(config, store):
         return set()
     from mlflow.exceptions import MlflowException
 
@@ -47,3 +46,32 @@ def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
             f"the MLflow registry cannot be asked which data sets its models need ({error})"
         ) from error
     return {version.tags["dataset_version"] for version in versions if "dataset_version" in version.tags}
+
+
+def is_empty(config: RegistryConfig, store: Store) -> bool:
+    """Whether the registry is the output folder's own and nothing has been registered yet."""
+    database = store.workpath("mlflow.db")
+    return tracking_uri(config, store) == f"sqlite:///{database}" and not database.is_file()
+
+
+def load_model(named: str | None, config: RegistryConfig, store: Store) -> tuple[str, Any]:
+    """The URI and the MLflow model of a registered version, ``named`` as ``models:/name@alias`` or ``models:/name/3``.
+
+    None: the newest version of the only registered model. Raises `HeartbeatError` saying what there is.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        models = connect(config, store).search_registered_models()
+    except MlflowException as error:
+        raise HeartbeatError(f"the MLflow registry cannot be asked for a model ({error.message})") from error
+    known = sorted(f"models:/{model.name}@{ALIAS}" for model in models)
+    there = f"there are: {', '.join(known) or 'none'}"
+    if named is None and len(known) != 1:
+        raise HeartbeatError(f"say which model with --model; {there}")
+    uri = named or known[0]
+    try:
+        return uri, mlflow.pyfunc.load_model(uri)
+    except MlflowException as error:
+        raise HeartbeatError(f"the model {uri!r} is not in the registry ({error.message}); {there}") from error

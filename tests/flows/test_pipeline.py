@@ -16,8 +16,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 import heartdata.measure
 import heartdata.rendering
 import heartdata.training
+from flows import predict
 from flows.pipeline import heartbeat
-from heartdata.errors import ConfigError, DataRefused
+from heartdata.config import RunConfig
+from heartdata.errors import ConfigError, DataRefused, HeartbeatError
 from heartdata.schemas import MANIFEST
 from heartdata.sources.demo import DemoSource
 from tasks import progress
@@ -142,6 +144,38 @@ def test_registered_model_takes_audio_bytes(first, root: Path, monkeypatch, tmp_
     assert answers["unsure"].tolist()[1:] == [True, True]  # of what is no recording
     assert answers["error"].isna().tolist() == [True, False, False]
     assert "not numbers" in answers.loc[2, "error"]
+
+
+def test_predict_asks_the_registered_model_for_files_and_folders(
+    first, root: Path, monkeypatch, capsys, tmp_path: Path
+):
+    folder, out = tmp_path / "new", tmp_path / "answers" / "all.csv"
+    folder.mkdir()
+    soundfile.write(folder / "good.flac", beats(), 4000)
+    (folder / "broken.wav").write_bytes(b"no audio")
+    (tmp_path / "empty").mkdir()
+
+    monkeypatch.setattr(predict, "prepare", lambda store: None)  # this process has its settings
+    run = RunConfig(store=str(root))
+    predict.predict_files([folder, folder / "good.flac"], None, out, run)
+    assert "1 of 3 files have no answer" in capsys.readouterr().out
+    rows = pd.read_csv(out)
+    assert [Path(file).name for file in rows["file"]] == ["broken.wav", "good.flac", "good.flac"]
+    assert rows["error"].notna().tolist() == [True, False, False]
+    probabilities = rows[[c for c in rows.columns if c.startswith("p_")]]
+    assert probabilities.loc[1].sum() == pytest.approx(1)
+    assert probabilities.loc[1].equals(probabilities.loc[2].rename(1))
+    with pytest.raises(HeartbeatError, match=r"absent\.wav does not exist"):
+        predict.predict_files([tmp_path / "absent.wav"], None, None, run)
+    with pytest.raises(HeartbeatError, match="holds no audio file"):
+        predict.predict_files([tmp_path / "empty"], None, None, run)
+    there = "'models:/no@challenger' is not in the registry.*there are: models:/heartbeat-demo@challenger"
+    with pytest.raises(HeartbeatError, match=there):
+        predict.predict_files([folder], "models:/no@challenger", None, run)
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(HeartbeatError, match=r"no model is registered in .*nowhere yet"):
+        predict.predict_files([folder], None, None, RunConfig(store=str(nowhere)))
+    assert not nowhere.exists()
 
 
 def test_no_pickle_in_the_model(first, root: Path):

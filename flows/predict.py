@@ -1,0 +1,70 @@
+"""`heartbeat predict`: what a registered model answers for audio files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+
+from flows.environment import prepare
+from heartdata.config import RunConfig
+from heartdata.errors import HeartbeatError
+from heartdata.sources.base import AUDIO_SUFFIXES, audio_files
+from heartdata.store import Store
+from tasks.registry import is_empty, load_model
+
+
+def predict_files(paths: Sequence[Path], named: str | None, out: Path | None, run: RunConfig) -> None:
+    """Show a model's answer for each audio file of ``paths`` (files and folders); ``out``: a CSV of all of it.
+
+    ``named``: as in `tasks.registry.load_model`. Raises `HeartbeatError`.
+    """
+    files = [file for path in paths for file in _files_of(path)]
+    store = Store(run.store)
+    if is_empty(run.registry, store):
+        raise HeartbeatError(f"no model is registered in {store.uri} yet: run heartbeat, or name another --store")
+    prepare(store.open())
+    from flows.console import table
+
+    console = Console()
+    uri, model = load_model(named, run.registry, store)
+    answers = [_answer(model, file) for file in track(files, "  predict", console=console, transient=True)]
+    frame = pd.DataFrame(answers)
+    console.print(table(f"Answers of {uri}", [_shown(row) for row in answers]))
+    if refused := int(frame["error"].notna().sum()):
+        console.print(f"{refused} of {len(files)} files have no answer", highlight=False)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(out, index=False)
+        console.print(f"Written     {out}", highlight=False, soft_wrap=True)
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.exists():
+        raise HeartbeatError(f"{path} does not exist")
+    if not path.is_dir():
+        return [path]
+    found = audio_files(path)
+    if not found:
+        raise HeartbeatError(f"{path} holds no audio file ({', '.join(AUDIO_SUFFIXES)})")
+    return found
+
+
+def _answer(model: Any, path: Path) -> dict[str, Any]:
+    """One row: the file, and what the model says of it (see ``mlflow/served_model.py``)."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise HeartbeatError(f"{path} cannot be read ({error.strerror}): mend the path, and ask again") from error
+    return {"file": str(path), **model.predict(pd.DataFrame({"audio": [content]})).iloc[0].to_dict()}
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """What of a row stands in the terminal."""
+    if row["error"] is not None:
+        return {"file": row["file"], "label": "", "unsure": "", "probability": "", "why not": row["error"]}
+    probability = f"{row['p_' + row['label']]:.2f}"
+    unsure = "unsure" if row["unsure"] else ""
+    return {"file": row["file"], "label": row["label"], "unsure": unsure, "probability": probability, "why not": ""}
