@@ -1,5 +1,7 @@
 """Stage 7, after training: how probabilities become answers, fitted to the validation part."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from heartdata.config import AnswersConfig, Calibration
@@ -36,7 +38,7 @@ def calibrate(
         advance(1, 1, f"temperature {found.temperature:.2f}, {unsure}")
         answering = {"calibration": found, "measure": measure, "accepts": accepts}
         kept = keep_config(predictor.config.model_copy(update=answering), store)
-        note = "\n".join(filter(None, [model.note, doubt(found, config), few(rows["label"])]))
+        note = "\n".join(filter(None, [model.note, doubt(found, config), few(rows["label"], model.classes, config)]))
         return model.model_copy(update={"config": kept, "note": note})
 
 
@@ -55,12 +57,14 @@ def doubt(found: Calibration, config: AnswersConfig) -> str:
     return "\n".join(doubts)
 
 
-def few(labels: pd.Series) -> str:
-    """A warning where so few validation recordings have a label that what is fitted to them is luck."""
-    count = labels.value_counts()
+def few(labels: pd.Series, classes: Sequence[str], config: AnswersConfig) -> str:
+    """A warning where so few validation recordings have a label, or none, that what is fitted to them is luck."""
+    count = labels.value_counts().reindex(list(classes), fill_value=0)
     if count.min() >= FEW:
         return ""
+    fitted = ["the temperature"] if config.temperature else []
+    fitted += ["the operating point"] if config.operating_point != "none" else []
     return (
-        f"Temperature, operating point and the bound of unsure answers are fitted to {len(labels)} validation recordings, "
-        f"{count.min()} of them {count.idxmin()}: do not rely on them"
+        f"Only {count.min()} of the {len(labels)} validation recordings are {count.idxmin()}: do not rely on what is "
+        f"fitted to them ({', '.join([*fitted, 'the bound of unsure answers'])})"
     )

@@ -11,7 +11,7 @@ from helpers import Heard, beats, registry, tiny, write_wav
 from flows.pipeline import heartbeat
 from flows.study import study
 from heartdata.config import StudyConfig, study_config
-from heartdata.errors import DataRefused
+from heartdata.errors import DataRefused, HeartbeatError
 from heartdata.model import read_weights
 from heartdata.schemas import STUDY_FIGURES, study_schema
 from heartdata.store import Store
@@ -105,6 +105,15 @@ def test_what_the_official_outcome_score_costs_is_among_the_figures(tmp_path: Pa
         r, treated, missed = sent.mean(), (ill & sent).mean(), (ill & ~sent).mean()
         by_hand = 35 + 397 * r - 1718 * r**2 + 11296 * r**4 + 10_000 * treated + 50_000 * missed
         assert value_of(figures, model, "cost_per_patient") == pytest.approx(by_hand)
+
+
+def test_a_study_that_is_refused_leaves_a_notice(tmp_path: Path):
+    absent = tmp_path / "absent"
+    with pytest.raises(HeartbeatError, match="absent"):
+        study(config_of("pascal-b", absent, tmp_path / "out"))
+    notice = (tmp_path / "out" / "latest" / "summary.md").read_text()
+    assert notice.startswith("# The last run stopped: source pascal")
+    assert str(absent) in notice
 
 
 @pytest.mark.slow

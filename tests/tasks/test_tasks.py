@@ -223,8 +223,13 @@ def test_a_model_that_is_not_to_be_relied_on_says_so(temperature: float, risk: f
 
 
 def test_a_class_with_few_validation_recordings_is_remarked_on():
-    assert few(pd.Series(["a"] * 9 + ["b"] * 5)) == ""
-    assert re.search("fitted to 13 validation recordings, 4 of them b:", few(pd.Series(["a"] * 9 + ["b"] * 4)))
+    assert few(pd.Series(["a"] * 9 + ["b"] * 5), ("a", "b"), AnswersConfig()) == ""
+    told = few(pd.Series(["a"] * 9 + ["b"] * 4), ("a", "b"), AnswersConfig())
+    assert told.startswith("Only 4 of the 13 validation recordings are b: do not rely on")
+    assert told.endswith("(the temperature, the operating point, the bound of unsure answers)")
+    alone = few(pd.Series(["a"] * 9), ("a", "b"), AnswersConfig(temperature=False, operating_point="none"))
+    assert "Only 0 of the 9 validation recordings are b" in alone
+    assert alone.endswith("(the bound of unsure answers)")
 
 
 def test_a_class_of_which_nothing_was_recognised_is_named():
