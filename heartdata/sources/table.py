@@ -1,5 +1,6 @@
 """Anybody's recordings: a spreadsheet that names audio files and their labels, or a folder whose names do."""
 
+import codecs
 import json
 import posixpath
 import re
@@ -21,6 +22,7 @@ from heartdata.sources.folder import checked_pattern, groups, read_folder, read_
 from heartdata.sources.named import NamedFiles
 from heartdata.sources.tables import (
     SUFFIXES,
+    UTF_8,
     Columns,
     Entry,
     plain,
@@ -52,6 +54,7 @@ class TableSource(FolderSource):
 
     name: Literal["table"] = "table"
     folder: Path | None = Field(default=None, description="default: the folder that the table lies in")
+    encoding: str = Field(default=UTF_8, description="of a CSV, such as cp1252")
     sheet: str | None = Field(default=None, description="of a workbook; default: the first, or the one that suits")
     pattern: str | None = Field(default=None, description="a regular expression for paths, with groups named as roles")
     columns: Columns = Columns()
@@ -59,6 +62,15 @@ class TableSource(FolderSource):
         default=("nan", "none", "null", "na", "n/a", "#n/a", "<na>", "?", "-", "unlabelled", "unlabeled"),
         description="cells of label, subject and site that count as empty, whatever their case",
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding)  # refuses what is no encoding of text, too
+            return codecs.lookup(encoding).name
+        except LookupError as error:
+            raise ValueError("there is no such encoding: utf-8, cp1252, latin-1, cp1250, shift_jis are some") from error
 
     @field_validator("pattern")
     @classmethod
@@ -124,7 +136,7 @@ class TableSource(FolderSource):
 
     def _read_table(self, path: Path) -> tuple[Path, list[Entry], list[str]]:
         needed = {"path", "label"} - groups(self.pattern)
-        table = read_table(path, self.columns, self.sheet, needed)
+        table = read_table(path, self.columns, self.sheet, needed, self.encoding)
         if table.empty:
             raise SourceError(f"{path} has no rows: add one row a recording")
         columns = self._columns(path, table, needed)

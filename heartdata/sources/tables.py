@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
 
+UTF_8 = "utf-8"
+
 # What a column is called where the configuration does not say, as `normal_name` writes it.
 USUAL_NAMES = {
     "path": (
@@ -155,11 +157,13 @@ def zero_one_columns(table: pd.DataFrame) -> list[str]:
     return [name for name in table.columns if {cell.strip().casefold() for cell in table[name]} - {""} in pairs]
 
 
-def read_table(path: Path, columns: Columns, sheet: str | None, needed: Collection[str]) -> pd.DataFrame:
+def read_table(
+    path: Path, columns: Columns, sheet: str | None, needed: Collection[str], encoding: str = UTF_8
+) -> pd.DataFrame:
     """All columns of a CSV, Excel or Parquet file as text, absent values as empty strings, without wholly empty rows.
 
     A CSV is separated by the first of comma, semicolon, tab and bar that yields the ``columns`` of the ``needed`` roles, or
-    by what a first line such as ``sep=;`` says. Of a workbook, ``sheet`` is read, or the first, or else the only one
+    by what a first line such as ``sep=;`` says; its text is in ``encoding``, or in UTF-16 with its mark. Of a workbook, ``sheet`` is read, or the first, or else the only one
     with those columns. Raises `SourceError` naming the file, and the line that has too many cells.
     """
     suffix = path.suffix.lower()
@@ -175,11 +179,14 @@ def read_table(path: Path, columns: Columns, sheet: str | None, needed: Collecti
     try:
         if suffix in EXCEL:
             return _excel(path, columns, sheet, needed)
-        return _parquet(path) if suffix in PARQUET else _csv(path, columns, needed)
+        return _parquet(path) if suffix in PARQUET else _csv(path, columns, needed, encoding)
     except SourceError:
         raise
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path} is not UTF-8 text: save it as CSV UTF-8") from error
+        raise SourceError(
+            f"{path} is not {encoding.upper()} text: save it as CSV UTF-8, or say what it is in with --set "
+            "source.encoding=NAME (what older Excel writes is cp1252 in Western Europe, cp1250 in Central Europe)"
+        ) from error
     except Exception as error:  # each parser has its own exceptions; all mean the same to the user
         raise SourceError(f"{path} cannot be read as a table ({str(error).partition(chr(10))[0]})") from error
 
@@ -240,11 +247,11 @@ def _excel_text(cell: object) -> str:
     return str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell)
 
 
-def _csv(path: Path, columns: Columns, needed: Collection[str]) -> pd.DataFrame:
+def _csv(path: Path, columns: Columns, needed: Collection[str], encoding: str) -> pd.DataFrame:
     """Short rows are filled with empty cells. Not `pd.read_csv`: it cuts a first row that is too long."""
     with path.open("rb") as file:
         marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    text = path.read_text(encoding="utf-16" if marked else "utf-8-sig")
+    text = path.read_text(encoding="utf-16" if marked else encoding).removeprefix("\ufeff")
     told = re.match(r'"?sep=(.)"?(?=\n)', text, re.IGNORECASE)
     text = text[told.end() :] if told else text
     separator = told[1] if told else _separator(text, columns, needed)

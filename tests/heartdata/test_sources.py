@@ -89,8 +89,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def listed(folder: Path, text: str, encoding: str = "utf-8", **settings):
-    (folder / "table.csv").write_text(text, encoding=encoding)
+def listed(folder: Path, text: str, written_in: str = "utf-8", **settings):
+    (folder / "table.csv").write_text(text, encoding=written_in)
     return TableSource(data=folder / "table.csv", **settings).listing(folder)
 
 
@@ -122,6 +122,19 @@ def test_table_with_usual_names(folder: Path):
 def test_table_dialects(folder: Path, text: str, encoding: str):
     (row,) = listed(folder, text, encoding).recordings
     assert (row.label, row.missing) == ("normal", None)
+
+
+def test_a_table_in_another_encoding_is_read_when_that_is_said(folder: Path):
+    text = "path;label\naudio/one.wav;Geräusch\naudio/three.wav;souffle é\n"
+    rows = listed(folder, text, "cp1252", encoding="cp1252").recordings
+    assert [row.label for row in rows] == ["Geräusch", "souffle é"]
+    marked = listed(folder, text, "utf-16", encoding="cp1252").recordings  # its mark tells more
+    assert [row.label for row in marked] == ["Geräusch", "souffle é"]
+    with pytest.raises(SourceError, match="is not CP932 text: save it as CSV UTF-8, or say .*source.encoding=NAME"):
+        listed(folder, "path;label\naudio/one.wav;é\xff\n", "cp1252", encoding="cp932")
+    for wrong in ("utf-99", "base64"):
+        with pytest.raises(ValueError, match="there is no such encoding"):
+            listed(folder, text, encoding=wrong)
 
 
 def test_table_rows_of_other_lengths_than_the_header(folder: Path):
