@@ -99,15 +99,14 @@ def pretrain(
     store: StoreOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Train weights that others can start from (made sounds, if no source is named), as heartbeat-backbone@champion."""
+    """Train weights that others can start from: on made sounds, as heartbeat-backbone@champion; on the recordings of
+    another source, as heartbeat-backbone-SOURCE@champion.
+    """
     from flows.run import run_pipeline
-    from heartdata.pretraining import PRETRAINING
+    from heartdata.pretraining import settings_for
 
-    asked = run_config(source, data, config, changes, store, PRETRAINING)
-    if asked.source.name != "demo":  # recordings have near-duplicates
-        of_recordings = {section: keys for section, keys in PRETRAINING.items() if section != "validation"}
-        asked = run_config(source, data, config, changes, store, of_recordings)
-    run_pipeline(asked, verbose)
+    named = run_config(source, data, config, changes, store, settings_for("demo")).source.name
+    run_pipeline(run_config(source, data, config, changes, store, settings_for(named)), verbose)
 
 
 @app.command()
@@ -173,13 +172,17 @@ def settings(
     changes: SetOption = None,
 ) -> None:
     """Show every setting as it is typed after --set, with its value for this source, and what it means."""
+    from heartdata.errors import ConfigError
     from heartdata.settings import described
 
     asked = run_config(source, data or (None if source in (None, "demo", "mix") else "."), config, changes)
-    for name, value, meaning in described(asked):
-        if name.startswith(section):
-            typed = f"{name}={json.dumps(value, default=str)}"
-            typer.echo(f"{typed:<60}  # {meaning}" if meaning else typed)
+    shown = [row for row in described(asked) if row[0].startswith(section)]
+    if not shown:
+        sections = ", ".join(dict.fromkeys(name.partition(".")[0] for name, *_ in described(asked)))
+        raise ConfigError(f"no setting begins with {section!r}; the sections are {sections}")
+    for name, value, meaning in shown:
+        typed = f"{name}={json.dumps(value, default=str)}"
+        typer.echo(f"{typed:<60}  # {meaning}" if meaning else typed)
 
 
 @datasets.command("list")

@@ -58,11 +58,19 @@ class Terminal:
         took = "unchanged" if seconds is None else f"{seconds:6.1f} s"
         self.say(f"  [green]✓[/green] {stage:<14} {took:>9}  {escape(detail)}")
 
+    def remarked(self, text: str) -> None:
+        self.say(note(text))
+
+
+def note(text: str) -> str:
+    """A remark as rich markup."""
+    return f"[yellow]note[/yellow] {escape(text)}"
+
 
 def show(summary: Summary, console: Console, where_to_look: Mapping[str, str]) -> None:
     """The tables of a finished run, and ``where_to_look`` further."""
-    for note in summary.notes:
-        console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False)
+    for text in summary.notes:
+        console.print(note(text), highlight=False)
     console.print(table("Recordings", summary.recordings))
     console.print(table("Parts", summary.subjects))
     console.print(table("Scores on held-out subjects (95 % interval)", summary.score_rows()))

@@ -36,7 +36,7 @@ def study(config: StudyConfig) -> StudyResult:
         sets = [manifest(accepted[f.arm], p, rendered, store) for f, p in each(zip(folds, parts, strict=True), names)]
         done = [_scored(f, data, found, initial, run, store) for f, data in each(zip(folds, sets, strict=True), names)]
         came = results(config.study, done, run.answers, run.evaluation, store)
-        record(came, done, config, store)
+        record(came, done, initial, config, store)
         return came
 
 

@@ -367,6 +367,9 @@ class StudyConfig(Settings):
     run: RunConfig
 
 
+OF_STUDIES = ("collections", "valid_fraction", "attempts", "seed")  # what of split.* their protocols leave open
+
+
 def study_config(
     name: str,
     data: str | None = None,
@@ -385,9 +388,16 @@ def study_config(
     run = build_config(None, data, file, changes, base)
     if run.source.name != study.source:
         raise ConfigError(f"the study {name} is of the source {study.source}, not of {run.source.name}")
-    if run.split.unlabelled:
+    own = SplitConfig.model_validate(_merged(SOURCES[study.source].preset, base).get("split", {}))
+    fixed = [
+        key
+        for key in SplitConfig.model_fields
+        if key not in OF_STUDIES and getattr(run.split, key) != getattr(own, key)
+    ]
+    if fixed:
         raise ConfigError(
-            "a study parts labelled recordings only: split.unlabelled is for `heartbeat pretrain` and run"
+            f"the study {name} parts recordings in its own way: leave out split.{fixed[0]}; it takes "
+            f"split.{', split.'.join(OF_STUDIES)}"
         )
     for key, value in study.settings.items():
         section, _, setting = key.partition(".")

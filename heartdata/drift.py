@@ -47,7 +47,8 @@ def binned(before: pd.Series, after: pd.Series) -> pd.DataFrame:
 
 
 def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """One row a quantity of schema ACCEPTED: ``quantity``, ``psi``, ``drift`` and ``counts`` (see `binned`).
+    """One row a quantity of schema ACCEPTED: ``quantity``, ``psi``, ``drift`` and ``counts`` (see `binned`). Labels are
+    those of labelled recordings: how many have none is no change of what there is to learn.
 
     ``drift`` is the index where it is more than chance gives one night in a thousand, else 0: without change, the
     index is distributed as (1/n + 1/m) chi-square with a degree less than there are bins (Yurdakul 2018, Statistical
@@ -55,14 +56,17 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for name in (n for n in (*NAMES, *NUMBERS) if n in before and n in after):
-        table = binned(before[name], after[name])
+        then, now = (frame[name].dropna() if name == "label" else frame[name] for frame in (before, after))
+        table = binned(then, now)
         psi = population_stability(table["before"], table["after"])
-        spread = sum(1 / max(len(frame), 1) for frame in (before, after))
+        spread = sum(1 / max(len(values), 1) for values in (then, now))
         chance = spread * chi2.ppf(CHANCE, max(len(table) - 1, 1))
         rows.append({"quantity": name, "psi": psi, "drift": psi if psi > chance else 0.0, "counts": table})
     return pd.DataFrame(rows)
 
 
 def lost_fraction(before: pd.DataFrame, after: pd.DataFrame) -> float:
-    """The share of the recordings of ``before`` (by id) that ``after`` does not have."""
-    return float(1 - before["recording_id"].isin(after["recording_id"]).mean()) if len(before) else 0.0
+    """The share of the recordings of ``before`` (by id) that ``after`` does not have, or has without their label."""
+    there = before["recording_id"].isin(after["recording_id"])
+    bare = before["label"].notna() & before["recording_id"].isin(after.loc[after["label"].isna(), "recording_id"])
+    return float(1 - (there & ~bare).mean()) if len(before) else 0.0

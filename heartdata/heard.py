@@ -11,7 +11,7 @@ VERSION = "2"
 
 
 def heard_by(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table | None) -> pa.Table:
-    """The distinct sounds of parts train and valid (schema HEARD), and those ``before``: what its weights came from."""
+    """The distinct sounds of all parts but test (schema HEARD), and those ``before``: what its weights came from."""
     sounds = _sounds(manifest[manifest["part"] != "test"], facts)
     table = pa.Table.from_pandas(sounds, schema=HEARD, preserve_index=False)
     together = pa.concat_tables([table, before] if before is not None else [table]).to_pandas()
@@ -41,7 +41,7 @@ def refuse_heard(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, 
             f"the weights {init} were trained on {len(same)} of the {tested['sha256'].nunique()} recordings of the test "
             f"part, or on near-duplicates or other recordings of their subjects, the first being {first!r}: scores would be "
             "too high. Use training.init=random, weights that were trained on other recordings, or split.strategy=hash from "
-            "the first run on"
+            "the first run on; where subjects of one name are different people, give them names of their own"
         )
 
 
@@ -54,9 +54,8 @@ def of_any_version(table: pa.Table) -> pa.Table:
 
 def _sounds(rows: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     """The distinct sounds of ``rows`` of the manifest, with columns as in schema HEARD. Made subjects are but names."""
-    subject_of = {
-        row.sha256: f"{row.source}/{row.subject}" if isinstance(row.subject, str) and row.source != "demo" else None
-        for row in rows.itertuples()
-    }
+    kinds = rows["source"].str.replace(r"-\d+$", "", regex=True)  # table-2 of a mix is a table
+    named = rows["subject"].notna() & (kinds != "demo")
+    subject_of = dict(zip(rows["sha256"], (kinds + "/" + rows["subject"].astype(str)).where(named, None), strict=True))
     sounds = facts[facts["sha256"].isin(rows["sha256"])]
     return sounds.assign(subject=[subject_of[sha256] for sha256 in sounds["sha256"]])[HEARD.names]

@@ -43,7 +43,8 @@ def training_curves(history: pd.DataFrame, note: str = "") -> bytes:
             (loss, "valid_balanced_loss", "C1", "validation, classes balanced"),
             (score, "valid_macro_f1", "#13795b", "validation macro-F1 (recordings)"),
         ):
-            axes.plot(epoch, rows[column], color=color, label=label if named else None)
+            marker = "o" if len(rows) == 1 else None  # a line through one point cannot be seen
+            axes.plot(epoch, rows[column], color=color, marker=marker, label=label if named else None)
         for axes in (loss, score):
             kept = float(epoch[rows["kept"]].iloc[0])
             axes.axvline(kept, color=GREY, linestyle="--", linewidth=1, label="epoch kept" if named else None)

@@ -18,3 +18,14 @@ PRETRAINING: dict[str, Any] = {
     },
     "registry": {"model_name": BACKBONE, "aliases": ["champion"]},
 }  # fmt: skip
+
+
+def settings_for(source: str) -> dict[str, Any]:
+    """What lies under what is typed when ``source`` is pretrained on.
+
+    Recordings have near-duplicates, and weights of their own name: studies start from those of made sounds.
+    """
+    if source == "demo":
+        return PRETRAINING
+    registry = {**PRETRAINING["registry"], "model_name": f"{BACKBONE}-{source}"}
+    return {section: keys for section, keys in PRETRAINING.items() if section != "validation"} | {"registry": registry}

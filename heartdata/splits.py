@@ -142,7 +142,7 @@ def _of_collections(accepted: pa.Table, config: SplitConfig) -> pd.DataFrame:
 def _loose(accepted: pa.Table, parted: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
     """The unlabelled recordings that can be trained on beside ``parted``: none of a group that is not trained on."""
     table = _of_collections(accepted, config)
-    table = table.merge(parted[["recording_id", "part", "group"]], on="recording_id", how="left", validate="one_to_one")
+    table = table.merge(parted[["recording_id", "part"]], on="recording_id", how="left", validate="one_to_one")
     table["unit"], table["whole"] = units(table), groups(table)
     labelled = table["label"].notna()
     barred = set(table.loc[labelled & (table["part"] != "train"), "whole"])
@@ -151,9 +151,8 @@ def _loose(accepted: pa.Table, parted: pd.DataFrame, config: SplitConfig) -> pd.
         barred |= set(table.loc[parts != "train", "whole"])
     if config.held_out is not None:
         barred |= set(table.loc[(table[["source", "collection"]] == config.held_out).any(axis=1), "whole"])
-    name = table[labelled].groupby("whole")["group"].first()
     loose = table[~labelled & ~table["whole"].isin(barred)]
-    return loose.assign(part=UNLABELLED, group=loose["whole"].map(name).fillna(loose["whole"]), fold=None)
+    return loose.assign(part=UNLABELLED, group=loose["whole"], fold=None)
 
 
 def units(table: pd.DataFrame) -> pd.Series:
@@ -220,6 +219,8 @@ def _parts(table: pd.DataFrame, config: SplitConfig) -> pd.Series:
             is_test = table["fold"] == config.fold
         case "leave_one_source_out":
             is_test = strategies.is_held_out(table, str(config.held_out))
+            torn = ~is_test & table["group"].isin(table.loc[is_test, "group"])  # tested, so not trained on
+            table, is_test = table[~torn], is_test[~torn]
         case "column":
             parts = strategies.by_column(table, str(config.column))
             if (parts == "valid").any():

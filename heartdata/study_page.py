@@ -18,12 +18,14 @@ NOT_TYPED = {"store", "engine", "registry"}  # change no figure
 
 
 def study_page(
-    study: Study, run: RunConfig, figures: pd.DataFrame, pictures: Sequence[str] = (), warning: str = ""
-) -> str:
+    study: Study, run: RunConfig, figures: pd.DataFrame, pictures: Sequence[str] = (), warning: str = "",
+    weights: str = "",
+) -> str:  # fmt: skip
     """``figures``: rows of schema STUDY_FIGURES; ``pictures``: names of PNGs that lie beside the page; ``warning``: of
-    what the weights started from.
+    what the weights started from; ``weights``: their sha256, where there are any.
     """
-    sections = [f"# {study.title}", f"Made by `heartbeat study {study.name}{_typed(study, run)}`."]
+    started = f" The networks start from `{run.training.init}`, weights `{weights[:12]}`." if weights else ""
+    sections = [f"# {study.title}", f"Made by `heartbeat study {study.name}{_typed(study, run)}`.{started}"]
     repeated = len(study.seeds)
     held_out = study.protocol == "leave_one_out"
     held = "each database held out in turn" if held_out else f"{study.folds} folds"

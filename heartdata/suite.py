@@ -191,8 +191,7 @@ def table_checks(c: ValidationConfig, classes: list[str]) -> list[Check]:
         Check("unjoined", "critical", "ExpectColumnMeanToBeBetween",
               {"column": "has_file", "min_value": 1 - c.max_unjoined_fraction},
               "{unjoined} of {found} recordings have no file, the first being {first_unjoined} ({first_missing}): "
-              "correct that, or say with source.folder where the paths of a table begin, or let them pass with "
-              "--set validation.max_unjoined_fraction={enough_unjoined:g}"),
+              "correct that, or say with source.folder where the paths of a table begin{let_them_pass}"),
         Check("too_many_quarantined", "critical", "ExpectColumnMeanToBeBetween",
               {"column": "kept", "min_value": 1 - c.max_quarantined_fraction},
               "{quarantined} of {found} recordings were quarantined, more than validation.max_quarantined_fraction = "
@@ -228,7 +227,7 @@ def change_checks(c: ValidationConfig) -> list[Check]:
     return [
         Check("recordings_lost", severity, "ExpectColumnMaxToBeBetween",
               {"column": "lost_fraction", "max_value": c.max_lost_fraction},
-              "{lost_fraction:.0%} of the {before} recordings accepted last time are gone or refused, more than "
+              "{lost_fraction:.0%} of the {before} recordings accepted last time are gone, refused or without their label, more than "
               "validation.max_lost_fraction = {max_lost_fraction}: bring them back; or " + how),
         Check("drift", severity, "ExpectColumnValuesToBeBetween", {"column": "drift", "max_value": c.max_drift},
               "the recordings are not like those accepted last time: {drifted} (population stability index above "

@@ -38,11 +38,6 @@ class Validation:
     checks: pa.Table
     refusal: str | None
 
-    def raise_if_refused(self) -> None:
-        """Raise `DataRefused` with the sentence of the first failed check on the table."""
-        if self.refusal:
-            raise DataRefused(self.refusal)
-
 
 def validate(
     recordings: pa.Table,
@@ -235,7 +230,7 @@ def _told(
     return config.model_dump() | {
         "found": len(judged),
         "unjoined": len(unjoined),
-        "enough_unjoined": min(1, len(unjoined) * 100 // max(len(judged), 1) / 100 + 0.01),
+        "let_them_pass": _let_pass(len(unjoined), len(judged)),
         "first_unjoined": ", ".join(unjoined["recording_id"].head(3)) or "none",
         "first_missing": next(iter(unjoined["missing"]), "none"),
         "quarantined": len(reasons),
@@ -244,6 +239,14 @@ def _told(
         "absent_labels": ", ".join(c for c in classes if c not in labels),
         "commonest_reason": max(told, key=told.count) if told else "none",
     }
+
+
+def _let_pass(unjoined: int, of: int) -> str:
+    """How so many recordings without a file can be left out; where most have none, the names are at fault."""
+    if 2 * unjoined > of:
+        return ""
+    enough = unjoined * 100 // max(of, 1) / 100 + 0.01
+    return f", or let them pass with --set validation.max_unjoined_fraction={enough:g}"
 
 
 def _quarantine(table: pd.DataFrame, reasons: Reasons) -> pa.Table:

@@ -51,10 +51,15 @@ def doubt(found: Calibration, config: AnswersConfig) -> str:
         doubts.append("On the validation part the network's probabilities tell no more than equal ones would")
     if found.risk > config.max_risk:
         doubts.append(
-            f"Even of the surest {found.coverage:.0%} of the validation answers {found.risk:.0%} are wrong, more than "
+            f"{_which(found.coverage)} {found.risk:.0%} are wrong, more than "
             f"answers.max_risk = {config.max_risk:.0%}: an answer that is not unsure is no more to be relied on than that"
         )
     return "\n".join(doubts)
+
+
+def _which(coverage: float) -> str:
+    every = coverage > 0.995
+    return "Of the validation answers" if every else f"Even of the surest {coverage:.0%} of the validation answers"
 
 
 def few(labels: pd.Series, classes: Sequence[str], config: AnswersConfig) -> str:

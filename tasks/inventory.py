@@ -8,7 +8,7 @@ from heartdata.schemas import RECORDINGS
 from heartdata.seen import Seen
 from heartdata.sources import Source
 from heartdata.store import Artifact, Store
-from tasks.progress import track
+from tasks.progress import remark, track
 from tasks.stage import is_transient
 
 
@@ -28,7 +28,11 @@ def inventory(source: Source, store: Store) -> Artifact:
         seen.save()
         subjects = table.column("subject").drop_null().unique()
         counts: dict[str, int | float | str] = {"found": table.num_rows, "subjects": len(subjects)}
-        detail = f"{table.num_rows} recordings, {len(subjects)} subjects; {seen.hashed} files read, the others are as they were"
+        told = f"{len(subjects)} subjects" if len(subjects) else "each its own subject"
+        detail = f"{table.num_rows} recordings, {told}; {seen.hashed} files read, the others are as they were"
         advance(table.num_rows, table.num_rows, detail)
         counts |= {f"note_{number}": note for number, note in enumerate(notes)}
-        return store.write_table("recordings", table, RECORDINGS, counts)
+        listed = store.write_table("recordings", table, RECORDINGS, counts)
+    for note in notes:
+        remark(note)
+    return listed

@@ -23,6 +23,7 @@ class Display(Protocol):
     def started(self, stage: str, total: int, unit: str) -> None: ...
     def advanced(self, stage: str, done: int, total: int, detail: str) -> None: ...
     def finished(self, stage: str, seconds: float | None, detail: str) -> None: ...
+    def remarked(self, text: str) -> None: ...
 
 
 class _Run:
@@ -48,6 +49,14 @@ def each(items: Iterable[T], names: Iterable[str]) -> Iterator[T]:
         _Run.part = ", ".join(filter(None, (around, name)))
         yield item
     _Run.part = around
+
+
+def remark(text: str) -> None:
+    """What a person should know before the run ends, or stops."""
+    if FlowRunContext.get() or TaskRunContext.get():
+        get_run_logger().warning(text)
+    if _Run.display:
+        _Run.display.remarked(text)
 
 
 def unchanged(stage: str) -> None:

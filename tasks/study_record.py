@@ -20,24 +20,29 @@ from tasks.register import KEY_TAG, end_killed_runs, experiment_of, finite, metr
 from tasks.registry import connect
 from tasks.stage import is_transient
 from tasks.study import FoldResult, StudyResult
-from tasks.train import history_of
+from tasks.train import InitialWeights, history_of
 
 PARENT_TAG = "mlflow.parentRunId"
 
 
 @task(name="record study", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
-def record(result: StudyResult, folds: list[FoldResult], config: StudyConfig, store: Store) -> str:
+def record(
+    result: StudyResult, folds: list[FoldResult], initial: InitialWeights, config: StudyConfig, store: Store
+) -> str:
     """Write the study's files to ``latest/``, its runs to MLflow (once for the same figures); returns the run's id."""
+    weights = initial.weights.digest if initial.weights else ""
     with track("record") as advance:
         reached, warning = store.read_frame(result.figures, STUDY_FIGURES), folds[0].model.note
-        _publish(result, study_page(result.study, config.run, reached, list(result.pictures), warning), store)
-        page = study_page(result.study, config.run, reached, warning=warning)
+        _publish(result, study_page(result.study, config.run, reached, list(result.pictures), warning, weights), store)
+        page = study_page(result.study, config.run, reached, warning=warning, weights=weights)
         create_markdown_artifact(page, key=f"study-{result.study.name}", description=result.study.title)
         client = connect(config.run.registry, store)
         experiment = experiment_of(client, config.run.registry, store)
         key = f"{config.digest()}-{result.figures.digest}"
         before = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'FINISHED'")
-        run_id = before[0].info.run_id if before else _log(client, experiment, key, reached, folds, config, store)
+        run_id = (
+            before[0].info.run_id if before else _log(client, experiment, key, reached, folds, weights, config, store)
+        )
         advance(1, 1, f"study {result.study.name}, MLflow run {run_id}")
         return run_id
 
@@ -55,14 +60,14 @@ def _publish(result: StudyResult, page: str, store: Store) -> None:
 
 
 def _log(
-    client: Any, experiment: str, key: str, reached: pd.DataFrame, folds: list[FoldResult], config: StudyConfig,
-    store: Store,
+    client: Any, experiment: str, key: str, reached: pd.DataFrame, folds: list[FoldResult], weights: str,
+    config: StudyConfig, store: Store,
 ) -> str:  # fmt: skip
     """One parent run with the figures ``reached`` and a child run for each fold."""
     import mlflow
 
     end_killed_runs(client, experiment, key)
-    study, tags = config.study, {KEY_TAG: key, **process_tag()}
+    study, tags = config.study, {KEY_TAG: key, "initial_weights_sha256": weights, **process_tag()}
     if warning := folds[0].model.note:
         tags["warning"] = warning
     with mlflow.start_run(

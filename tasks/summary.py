@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from heartdata.config import RunConfig
 from heartdata.markdown import plain, table
-from heartdata.schemas import ACCEPTED, FIGURES, MANIFEST, QUARANTINE, RECORDINGS
+from heartdata.schemas import ACCEPTED, CHECKS, FIGURES, MANIFEST, QUARANTINE, RECORDINGS
 from heartdata.split_strategies import PARTS, UNLABELLED
 from heartdata.store import Artifact, Store, atomic_write
 from tasks import progress
@@ -77,6 +77,7 @@ def summarise(
         planted=_planted(listed, quarantine),
         seconds=progress.seconds(),
         notes=[
+            *_warned(store.read_frame(checked.checks, CHECKS)),
             *_notes(recordings, accepted, seen, figures, model, config),
             *_never_told(evaluation),
             *filter(None, [other_test_part(manifest, registered.registry, registered.version, store)]),
@@ -144,6 +145,18 @@ def _planted(listed: pd.DataFrame, quarantine: pd.DataFrame) -> list[dict[str, A
         {"fault": row.fault, "recording": row.recording_id, "caught": checks.get(row.recording_id) == row.fault}
         for row in faults.itertuples()
     ]
+
+
+def _warned(checks: pd.DataFrame) -> list[str]:
+    """What checks of severity warning found, in one sentence; the Data Docs list whom."""
+    found = checks[(checks["severity"] == "warning") & ~checks["passed"].astype(bool)]
+    if found.empty:
+        return []
+    units = (
+        found["level"].str.split().str[0].map({"recording": "recordings", "subject": "subjects"}).fillna("quantities")
+    )
+    told = found["check"].str.replace("_", " ") + " (" + found["failing"].astype(int).astype(str) + " " + units + ")"
+    return [f"The checks warn of {', '.join(told)}: the Data Docs say which"]
 
 
 def _notes(

@@ -66,6 +66,10 @@ class Heard:
 
     def __init__(self) -> None:
         self.said: list[tuple[str, bool, str]] = []
+        self.remarks: list[str] = []
+
+    def remarked(self, text: str) -> None:
+        self.remarks.append(text)
 
     def started(self, stage: str, total: int, unit: str) -> None: ...
     def advanced(self, stage: str, done: int, total: int, detail: str) -> None: ...

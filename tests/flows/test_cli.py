@@ -232,6 +232,9 @@ def test_version_is_that_of_the_project(heartbeat):
 
 
 def test_settings_are_shown_as_they_are_typed(heartbeat):
+    status, told, _ = heartbeat("settings", "trainng")
+    assert status == 2
+    assert "no setting begins with 'trainng'; the sections are source, measure, validation" in told
     status, _, shown = heartbeat("settings", "training.ep", "--source", "pascal", "--set", "training.epochs=7")
     assert status == 0
     assert shown.startswith("training.epochs=7 ")
@@ -263,4 +266,4 @@ def test_pretraining_on_recordings_looks_for_near_duplicates_and_on_made_sounds_
     assert heartbeat("pretrain")[0] == 0
     assert heartbeat("pretrain", "--source", "table", "--data", recordings / "good.csv")[0] == 0
     assert [config.validation.near_duplicates for config in asked] == [False, True]
-    assert {config.registry.model_name for config in asked} == {"heartbeat-backbone"}
+    assert [config.registry.model_name for config in asked] == ["heartbeat-backbone", "heartbeat-backbone-table"]

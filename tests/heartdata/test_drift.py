@@ -68,6 +68,15 @@ def test_lost_recordings():
     assert lost_fraction(before.iloc[:0], before) == 0
 
 
+def test_unlabelled_recordings_that_come_are_no_drift_labels_that_go_are_lost():
+    before = accepted(200)
+    more = accepted(60).assign(recording_id=[f"new {i}" for i in range(60)], label=None)
+    moved = changes(before, pd.concat([before, more], ignore_index=True)).set_index("quantity")
+    assert moved.loc["label", "psi"] == 0
+    bare = before.assign(label=before["label"].where(before.index >= 50, None))
+    assert lost_fraction(before, bare) == 0.25
+
+
 def test_the_picture_names_what_it_shows(monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "as_png", lambda figure, note: drawn.append(figure) or b"")

@@ -32,6 +32,24 @@ def test_what_was_trained_and_validated_on_is_heard_and_what_its_weights_came_fr
     assert table["sha256"].to_pylist() == ["a", "b", "old"]
 
 
+def test_what_was_trained_on_without_a_label_is_heard():
+    facts = sounds(a=1, b=2)
+    before = heard_by(manifest(a="train", b="unlabelled"), facts, None)
+    with pytest.raises(DataRefused, match=r"'b.wav'"):
+        refuse_heard(manifest(a="train", b="test"), facts, before, "models:/x@champion", 0.98)
+
+
+def test_a_subject_is_the_same_alone_and_in_a_mix():
+    facts = sounds(a=1, b=2)
+    before = heard_by(manifest(a="train", subject="7", source="table"), facts, None)
+    for source in ("table", "table-2"):
+        with pytest.raises(DataRefused, match=r"'b.wav'.* give them names of their own"):
+            refuse_heard(manifest(b="test", subject="7", source=source), facts, before, "models:/x@champion", 0.98)
+    refuse_heard(manifest(b="test", subject="7", source="pascal"), facts, before, "models:/x@champion", 0.98)
+    made = heard_by(manifest(a="train", subject="7", source="demo-1"), facts, None)
+    refuse_heard(manifest(b="test", subject="7", source="demo-1"), facts, made, "models:/x@champion", 0.98)
+
+
 def test_a_test_recording_that_was_heard_is_refused():
     facts = sounds(a=1, b=2)
     before = heard_by(manifest(a="train", b="test"), facts, None)

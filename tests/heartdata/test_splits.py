@@ -92,15 +92,22 @@ def test_by_hash_an_unlabelled_recording_is_kept_where_it_will_be_trained_on():
     )
 
 
-def test_unlabelled_recordings_of_what_is_held_out_are_not_heard():
-    loose = [
-        {"recording_id": f"u-{name}", "sha256": f"u{name}", "collection": name, "subject": name} for name in ("c", "d")
-    ]
-    frame = accepted(MANY).to_pandas()
-    frame.loc[frame["subject"] > "s19", "collection"] = "d"
-    table = with_rows(pa.Table.from_pandas(frame, schema=ACCEPTED, preserve_index=False), *loose)
-    config = SplitConfig(strategy="leave_one_source_out", held_out="d", unlabelled=True)
-    assert unlabelled(assign_parts(table, config).to_pandas()) == {"u-c"}
+@pytest.mark.parametrize("unit", ["source", "collection"])
+def test_unlabelled_recordings_of_what_is_held_out_are_not_heard(unit: str):
+    loose = [{"recording_id": f"u-{name}", "sha256": f"u{name}", "subject": name} for name in ("x", "y")]
+    frame = with_rows(accepted(MANY), *loose).to_pandas().assign(source="s", collection="c")
+    frame[unit] = ["y" if subject > "s19" and subject != "x" else "x" for subject in frame["subject"]]
+    table = pa.Table.from_pandas(frame, schema=ACCEPTED, preserve_index=False)
+    config = SplitConfig(strategy="leave_one_source_out", held_out="y", unlabelled=True)
+    assert unlabelled(assign_parts(table, config).to_pandas()) == {"u-x"}
+
+
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_an_unlabelled_recording_of_a_group_that_is_not_trained_on_is_a_leak(part: str):
+    rows = {"group": ["a", "a", "b"], "sha256": ["1", "2", "3"], "part": ["unlabelled", "train", part]}
+    check_no_leak(pd.DataFrame(rows))
+    with pytest.raises(LeakError, match="values of group stand in two parts"):
+        check_no_leak(pd.DataFrame({**rows, "group": ["b", "a", "b"]}))
 
 
 def test_a_strategy_that_cannot_keep_unlabelled_recordings_apart_says_so():

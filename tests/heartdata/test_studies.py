@@ -237,12 +237,13 @@ def test_a_cell_is_blank_where_the_value_is_no_number():
 def test_the_page_names_the_command_with_every_setting_that_differs():
     run = study_config("pascal-b", "x", None, {"training.flip": False, "split.collections": ["set_a", "set_b"]}).run
     empty = pd.DataFrame(columns=["arm", "model", "metric", "value", "sd", "low", "high"])
-    page = study_page(study_named("pascal-b"), run, empty, warning="nobody knows")
+    page = study_page(study_named("pascal-b"), run, empty, warning="nobody knows", weights="0123456789abcdef")
     assert (
         '`heartbeat study pascal-b --data FOLDER --seeds 3 --set \'split.collections=["set_a", "set_b"]\' '
         "--set training.flip=false`"
     ) in page
     assert "**nobody knows.**" in page
+    assert "start from `models:/heartbeat-backbone@champion`, weights `0123456789ab`." in page
     usual = study_page(study_named("pascal-b"), study_config("pascal-b", "x").run, empty)
     assert "`heartbeat study pascal-b --data FOLDER --seeds 3`" in usual
 
@@ -260,5 +261,8 @@ def test_a_file_of_settings_counts_more_than_the_study_and_less_than_what_is_typ
         study_config("pascal-b", "x", file)
     with pytest.raises(ConfigError, match=r"the study circor2022 is scored for source.target = murmur"):
         study_config("circor2022", "x", None, {"source.target": "outcome"})
-    with pytest.raises(ConfigError, match="a study parts labelled recordings only"):
-        study_config("pascal-b", "x", None, {"split.unlabelled": True, **CONTRAST})
+    for changes in ({"split.unlabelled": True, **CONTRAST}, {"split.strategy": "hash"}, {"split.test_fraction": 0.4}):
+        with pytest.raises(ConfigError, match=f"in its own way: leave out {next(iter(changes))}; it takes split.coll"):
+            study_config("pascal-b", "x", None, changes)
+    told = study_config("pascal-b", "x", None, {"split.seed": 100, "split.valid_fraction": 0.3}).run.split
+    assert (told.seed, told.valid_fraction) == (100, 0.3)

@@ -9,7 +9,6 @@ import pytest
 from helpers import beats, tone, write_wav
 
 from heartdata.copies import mark_copies
-from heartdata.errors import DataRefused
 from heartdata.inventory import take_inventory
 from heartdata.measure import MeasureConfig, measure_file
 from heartdata.schemas import FACTS
@@ -111,17 +110,19 @@ def test_warning_stays_beside_the_recording(judged: Validation):
     assert accepted.loc["good1.wav", "warnings"] == ""
 
 
-@pytest.mark.parametrize(("there", "enough"), [(19, "0.06"), (30, "0.04"), (0, "1")])
-def test_missing_files_stop_with_a_setting_to_type(tmp_path: Path, there: int, enough: str):
+@pytest.mark.parametrize(("there", "enough"), [(19, "0.06"), (30, "0.04"), (0, "")])
+def test_missing_files_stop_with_a_setting_to_type_but_where_most_are_missing(tmp_path: Path, there: int, enough: str):
     rows = [{"path": "absent.wav", "label": "a"}]
     for i in range(there):
         write_wav(tmp_path / f"{i}.wav", beats(60 + i, 3.0, seed=i))
         rows.append({"path": f"{i}.wav", "label": "ab"[i % 2]})
     refused = judge(tmp_path, rows, near_duplicates=False).refusal
     assert refused is not None
+    if not enough:
+        assert refused.endswith("or say with source.folder where the paths of a table begin")
+        return
     assert refused.endswith(f"or let them pass with --set validation.max_unjoined_fraction={enough}")
-    let = judge(tmp_path, rows, near_duplicates=False, max_unjoined_fraction=float(enough)).refusal
-    assert (let is None) == (there > 0)
+    assert judge(tmp_path, rows, near_duplicates=False, max_unjoined_fraction=float(enough)).refusal is None
 
 
 def test_docs_read_offline(judged: Validation, tmp_path_factory):
@@ -148,24 +149,19 @@ def good(folder: Path, labels: str) -> list[dict[str, Any]]:
 )  # fmt: skip
 def test_stops_about_the_whole_table(tmp_path: Path, labels: str, bounds: dict, said: str | None):
     result = judge(tmp_path, good(tmp_path, labels), **bounds)
-    if said is None:
-        result.raise_if_refused()
-    else:
-        with pytest.raises(DataRefused, match=said):
-            result.raise_if_refused()
+    assert result.refusal is None if said is None else said in str(result.refusal)
 
 
 def test_a_class_that_was_wholly_quarantined_stops_the_run(tmp_path: Path):
     rows = good(tmp_path, "ab" * 8)
     write_wav(tmp_path / "silence.wav", np.zeros(16000, np.float32))
     result = judge(tmp_path, [*rows, {"path": "silence.wav", "label": "murmur"}])
-    with pytest.raises(DataRefused, match="no usable recording is left with the label murmur"):
-        result.raise_if_refused()
+    assert "no usable recording is left with the label murmur" in str(result.refusal)
 
 
 def test_a_table_without_any_label_stops_the_run(tmp_path: Path):
-    with pytest.raises(DataRefused, match="only 0 labelled recordings are left"):
-        judge(tmp_path, [{**row, "label": ""} for row in good(tmp_path, "a" * 12)]).raise_if_refused()
+    unlabelled = judge(tmp_path, [{**row, "label": ""} for row in good(tmp_path, "a" * 12)])
+    assert "only 0 labelled recordings are left" in str(unlabelled.refusal)
 
 
 def copies(**columns: list) -> pd.DataFrame:

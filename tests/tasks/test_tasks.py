@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torchvision
-from helpers import beats, write_wav
+from helpers import Heard, beats, write_wav
 from prefect.logging import disable_run_logger
 from torchvision.models import resnet34
 
@@ -23,12 +23,13 @@ from heartdata.sources import DemoSource, TableSource
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.store import Artifact, Store, sha256_file, table_from_rows
 from heartdata.suite import ValidationConfig
+from tasks import progress
 from tasks.calibrate import doubt, few
 from tasks.inventory import inventory
 from tasks.measure import file_shards, measure_shard
 from tasks.registry import connect
 from tasks.spectrograms import spectrogram_shard
-from tasks.summary import _never_told
+from tasks.summary import _never_told, _warned
 from tasks.train import initial_weights
 from tasks.validate import accept, last_accepted, validate
 
@@ -43,6 +44,18 @@ def test_inventory_counts_and_hashes(store: Store):
     assert artifact.counts["found"] == len(rows) == 4 * 3 + 8
     assert rows["sha256"].str.len().eq(64).all()
     assert sum(len(s.recordings) for s in file_shards(artifact, store)) == rows["sha256"].nunique() == len(rows) - 2
+
+
+def test_what_the_source_remarks_is_told_at_once(store: Store, tmp_path: Path):
+    write_wav(tmp_path / "a.wav", beats())
+    (tmp_path / "t.csv").write_text("path,label\na.wav,normal\n")
+    display = Heard()
+    progress.begin(display)
+    artifact = inventory.fn(TableSource(data=tmp_path / "t.csv"), store)
+    progress.begin()
+    assert "has no subject column" in display.remarks[0]
+    assert display.remarks == [text for name, text in artifact.counts.items() if name.startswith("note_")]
+    assert "1 recordings, each its own subject" in display.said[0][2]
 
 
 def test_measure_shard_keeps_undecodable_files_as_rows(store: Store, tmp_path: Path):
@@ -236,3 +249,12 @@ def test_a_class_of_which_nothing_was_recognised_is_named():
     rows = {"a": (0.5, 4), "b": (0.0, 6), "c": (0.0, 0)}  # of c nothing was held out
     scored = SimpleNamespace(per_class={n: {"recall": r, "recordings": k} for n, (r, k) in rows.items()})
     assert _never_told(scored) == ["Not one of the 6 held-out recordings of b was recognised"]
+
+
+def test_what_the_checks_warn_of_is_told_in_one_sentence():
+    columns = ["check", "level", "severity", "passed", "failing"]
+    rows = [("several_labels", "subject", "warning", False, 3), ("poor_quality", "recording b", "warning", False, 2),
+            ("silent", "recording", "critical", False, 9), ("clipped", "recording", "warning", True, 0)]  # fmt: skip
+    told = "The checks warn of several labels (3 subjects), poor quality (2 recordings): the Data Docs say which"
+    assert _warned(pd.DataFrame(rows, columns=columns)) == [told]
+    assert _warned(pd.DataFrame(rows[2:], columns=columns)) == []
