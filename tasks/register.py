@@ -21,7 +21,7 @@ from heartdata.schemas import FIGURES, MANIFEST, RECORDINGS, predictions_schema
 from heartdata.settings import flat
 from heartdata.store import Artifact, Store, sha256_json
 from tasks.evaluate import Evaluation
-from tasks.progress import track
+from tasks.progress import remark, track
 from tasks.registry import ALIAS, connect, tracking_uri
 from tasks.stage import fingerprint, stage
 from tasks.train import HEARD_FOLDER, TrainedModel, history_of
@@ -74,6 +74,7 @@ def register(
             experiment = experiment_of(client, config.registry, store)
             end_killed_runs(client, experiment, key)
             version = _log_run(client, experiment, key, recordings, manifest, heard, model, evaluation, config, store)
+        _remark_step_back(client, name, int(version.version))
         for alias in {ALIAS, *config.registry.aliases}:
             client.set_registered_model_alias(name, alias, version.version)
         url = f"{config.registry.ui_url}/#/models/{name}/versions/{version.version}"
@@ -82,6 +83,21 @@ def register(
             create_link_artifact(url, link_text=f"{name} version {version.version} in MLflow", key="mlflow-model")
         return Registered(
             name=name, version=int(version.version), run_id=version.run_id, url=url, registry=config.registry
+        )
+
+
+def _remark_step_back(client: Any, name: str, version: int) -> None:
+    """Tell when the alias goes to a version that is older than the one that has it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        before = int(client.get_model_version_by_alias(name, ALIAS).version)
+    except MlflowException:  # nobody has it yet
+        return
+    if before > version:
+        remark(
+            f"models:/{name}@{ALIAS} goes back from version {before} to {version}, which this data set and recipe gave "
+            "before; where data sets take turns, give each a registry.model_name of its own"
         )
 
 

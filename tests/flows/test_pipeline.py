@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from helpers import beats, registry, tiny
+from helpers import Heard, beats, registry, tiny
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import FlowRunSort
@@ -224,9 +224,13 @@ def test_training_setting_renders_nothing(first, root: Path, work: Counter):
 def test_going_back_to_earlier_settings_makes_that_version_the_challenger(first, root: Path, work: Counter):
     heartbeat(tiny(root, training__seed=1))
     assert challenger(root) == 2
+    display = Heard()
+    progress.begin(display)
     assert heartbeat(tiny(root)).model_version == 1
+    progress.begin()
     assert challenger(root) == 1
     assert not work
+    assert any("heartbeat-demo@challenger goes back from version 2 to 1" in told for told in display.remarks)
 
 
 def test_scores_on_other_held_out_subjects_are_said_not_to_compare(first, root: Path):
