@@ -7,6 +7,7 @@ from pathlib import Path
 
 from heartdata.errors import SourceError
 
+ANNOTATIONS = "annotations"
 SUBJECT_IN_NAME = re.compile(r"(?:C|S|id)(\d+)", re.IGNORECASE)  # C45S1 in a, S34f2.e4k_data in b, id17 in c
 
 
@@ -30,6 +31,17 @@ def read_subjects(annotations: Path) -> dict[str, str]:
             if subject:
                 subjects[cells.get("Challenge record name", "")] = subject
     return subjects
+
+
+def read_rows(table: Path, errors: str = "strict") -> list[list[str]]:
+    """The stripped cells of every line, separated by the one of comma and semicolon that the first line has more of.
+
+    Raises UnicodeDecodeError, unless ``errors`` says otherwise, and `csv.Error`.
+    """
+    text = table.read_text(encoding="utf-8-sig", errors=errors)
+    first = text.lstrip().partition("\n")[0]
+    separator = ";" if first.count(";") > first.count(",") else ","
+    return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=separator)]
 
 
 def _subject(cells: dict[str, str]) -> str | None:
