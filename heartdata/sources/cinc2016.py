@@ -15,7 +15,7 @@ from pydantic import Field
 from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource
 from heartdata.sources.base import Listed, Listing
-from heartdata.sources.cinc2016_subjects import ANNOTATIONS, read_rows, read_subjects
+from heartdata.sources.cinc2016_subjects import ANNOTATIONS, annotation_folders, read_rows, read_subjects
 from heartdata.sources.folders import subfolders, wav_files
 
 WHAT = "folder (or zip) of the challenge"
@@ -48,7 +48,7 @@ class Cinc2016Source(ArchiveSource):
         root = self.unpacked(WHAT, workdir)
         chosen = self._chosen(root)
         for database, folder in chosen.items():
-            listed, remarks = _read_database(database, folder)
+            listed, remarks = _read_database(database, folder, annotation_folders(folder, root))
             rows += listed
             notes += remarks
         if self.databases is None and (unread := _unread(root, list(chosen.values()))):
@@ -231,15 +231,15 @@ def _is_header(cells: list[str]) -> bool:
     return not re.search(r"\d", cells[0]) and not re.fullmatch(r"[-+\d.]+", cells[1])
 
 
-def _read_database(database: str, folder: Path) -> tuple[list[Listed], list[str]]:
+def _read_database(database: str, folder: Path, annotations: list[Path]) -> tuple[list[Listed], list[str]]:
     """The recordings of one database and remarks on them."""
-    annotations = folder.parent / ANNOTATIONS
-    updated = annotations / "updated" / folder.name
-    reference, notes = _reference([folder, updated]) if _tables(folder) else _reference_of_headers(folder)
-    subjects = {} if database == "validation" else read_subjects(annotations)
+    updated = [beside / "updated" / name for beside in annotations for name in dict.fromkeys((folder.name, database))]
+    reference, notes = _reference([folder, *updated]) if _tables(folder) else _reference_of_headers(folder)
     files = wav_files(folder)
     unnamed = sorted(files.keys() - reference.keys())
     names = [*reference, *unnamed]
+    subjects, unjoined = ({}, []) if database == "validation" else read_subjects(annotations, database, names)
+    notes += unjoined
     rows, other = [], []
     for name in names:
         extra = {key: value for key, value in reference.get(name, {}).items() if value}

@@ -171,3 +171,53 @@ def test_both_of_two_tables_that_differ_in_case_are_read(tmp_path: Path):
         pytest.skip("this disk does not tell letter cases apart")
     with pytest.raises(SourceError, match="training-a/reference.csv: line 1 gives a0002 a second label"):
         Cinc2016Source(data=tmp_path).listing(tmp_path)
+
+
+APPENDIX = "Challenge record name,Database,Original record name,Subject ID,# Raw record\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("annotations", APPENDIX + "b0001,training-b,S3f1.e4k,3,\nb0002,training-b,S3f2.e4k,3,\n"),
+        ("training/Annotations", APPENDIX + "B0001 ,training-b,S3f1.e4k,3.0,\nb0002.wav,Training-B,S3f2.e4k,3,\n"),
+        ("annotations", APPENDIX.replace(",", ";") + "b0001;training-b;S3f1.e4k;3,0;\nb0002;training-b;S3f2.e4k;;\n"),
+    ],
+)
+def test_the_appendix_is_found_above_and_read_in_other_spellings(tmp_path: Path, place: str, text: str):
+    root = tmp_path / "all"
+    database(root / "training" / "training-b", "b0001", "b0002")
+    written(root / place / "Online_Appendix_training_set.csv", text)
+    assert {subject for _, subject, _ in listed(root).values()} == {"b3"}
+    assert notes(root) == []
+
+
+def test_the_appendix_beside_one_database(tmp_path: Path):
+    database(tmp_path / "training-b", "b0001")
+    written(tmp_path / "annotations" / "online appendix_training set.csv", APPENDIX + "b0001,training-b,,3,\n")
+    assert listed(tmp_path / "training-b") == {"training-b/b0001.wav": ("abnormal", "b3", "training-b")}
+
+
+def test_an_appendix_that_tells_of_no_recording_is_noted(tmp_path: Path):
+    root = tmp_path / "all"
+    for name, recording in (("training-b", "b0001"), ("training-d", "d0001"), ("validation", "b0001")):
+        database(root / name, recording)
+    appendix = root / "annotations" / "Online_Appendix_training_set.csv"
+    written(appendix, APPENDIX + "d0001,training-d,x,,\nb 1,training-b,S3f1.e4k,3,\n")
+    assert notes(root) == [
+        f"{appendix} tells of none of the 1 recordings in training-b: if it should, compare its column "
+        "'Challenge record name' with the files' names"
+    ]
+
+
+def test_subjects_of_another_database_are_not_those_of_the_challenge(tmp_path: Path):
+    root = tmp_path / "all"
+    database(root / "training-b", "b0001")
+    database(root / "lab", "b0001", "b0002")
+    appendix = root / "annotations" / "Online_Appendix_training_set.csv"
+    written(appendix, APPENDIX + "b0001,training-b,S3f1.e4k,3,\nb0002,Lab,,3,\n")
+    assert {name: subject for name, (_, subject, _) in listed(root).items()} == {
+        "lab/b0001.wav": None,
+        "lab/b0002.wav": "lab_3",
+        "training-b/b0001.wav": "b3",
+    }
