@@ -1,11 +1,10 @@
-"""The PhysioNet/CinC Challenge 2016: databases training-a to training-f, and the folder validation.
+"""The PhysioNet/CinC Challenge 2016: databases training-a to training-f, the folder validation, others laid out alike.
 
 A database is a folder of ``.wav`` and ``.hea`` files with ``REFERENCE.csv`` (name, 1 abnormal or -1 normal) and, most
 often, the signal quality (1 good, 0 poor) in ``REFERENCE-SQI.csv``.
 """
 
 import csv
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +15,10 @@ from pydantic import Field
 from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource
 from heartdata.sources.base import Listed, Listing
-from heartdata.sources.cinc2016_subjects import read_subjects
+from heartdata.sources.cinc2016_subjects import ANNOTATIONS, annotation_folders, read_rows, read_subjects
 from heartdata.sources.folders import subfolders, wav_files
 
 WHAT = "folder (or zip) of the challenge"
-Database = Literal[
-    "training-a", "training-b", "training-c", "training-d", "training-e", "training-f", "validation"
-]  # fmt: skip
 DATABASES = (*(f"training-{letter}" for letter in "abcdef"), "validation")
 REFERENCE = "REFERENCE.csv"
 QUALITY = ("REFERENCE-SQI.csv", "REFERENCE_withSQI.csv")
@@ -36,7 +32,7 @@ class Cinc2016Source(ArchiveSource):
     preset: ClassVar[dict[str, Any]] = {"training": {"epochs": 20}}
 
     name: Literal["cinc2016"] = "cinc2016"
-    databases: tuple[Database, ...] | None = Field(
+    databases: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="read these only; null: all that are there"
     )
 
@@ -49,10 +45,17 @@ class Cinc2016Source(ArchiveSource):
         """Every row of each REFERENCE.csv, missing ones included, and the recordings that stand in none."""
         rows: list[Listed] = []
         notes: list[str] = []
-        for database, folder in self._chosen(self.unpacked(WHAT, workdir)).items():
-            listed, remarks = _read_database(database, folder)
+        root = self.unpacked(WHAT, workdir)
+        chosen = self._chosen(root)
+        for database, folder in chosen.items():
+            listed, remarks = _read_database(database, folder, annotation_folders(folder, root))
             rows += listed
             notes += remarks
+        if self.databases is None and (unread := _unread(root, list(chosen.values()))):
+            notes.append(
+                f"The recordings in {', '.join(map(str, unread))} are not read: a database is a folder with a {REFERENCE} of "
+                "its own, at most two levels below --data. Put one there, or move them elsewhere"
+            )
         unknown = sum(row.subject is None for row in rows)
         if unknown:
             notes.append(
@@ -63,21 +66,30 @@ class Cinc2016Source(ArchiveSource):
 
     def _chosen(self, folder: Path) -> dict[str, Path]:
         """The wanted databases' folders by name; raises `SourceError`."""
-        found = _databases(folder)
-        wanted: tuple[str, ...] = self.databases or tuple(found)
+        data = self.existing(WHAT)
+        found = _databases(folder, data.name if data.is_dir() else data.stem)
+        wanted = [_known(name) or name for name in self.databases or found]
         for name in wanted:
             if name not in found:
                 raise SourceError(
                     f"{folder} has no {name}, which source.databases names: download it, or choose among "
                     f"{', '.join(found)}"
                 )
-            if not _has_table(found[name]) and not _header_labels(found[name]):
+            if not _tables(found[name]) and not _header_labels(found[name]):
                 raise SourceError(f"{found[name]} holds no {REFERENCE}: complete the download of {name}")
         return {name: found[name] for name in wanted}
 
 
-def _has_table(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (REFERENCE, *QUALITY))
+def _known(name: str) -> str | None:
+    """The challenge's own spelling of a database's name in whatever letter case; None for other names."""
+    return name.casefold() if name.casefold() in DATABASES else None
+
+
+def _tables(folder: Path, names: tuple[str, ...] = (REFERENCE, *QUALITY)) -> list[Path]:
+    """The tables of labels in ``folder``, in the order of ``names``, whatever the letter case of theirs."""
+    wanted = [name.casefold() for name in names]
+    found = [f for f in folder.iterdir() if f.name.casefold() in wanted and f.is_file()] if folder.is_dir() else []
+    return sorted(found, key=lambda f: (wanted.index(f.name.casefold()), f.name))
 
 
 def _header_labels(folder: Path) -> dict[str, str]:
@@ -88,21 +100,18 @@ def _header_labels(folder: Path) -> dict[str, str]:
     return {name: label for name, label in sorted(told) if label in ("normal", "abnormal")}
 
 
-def _databases(folder: Path) -> dict[str, Path]:
-    """Name to folder of every database up to two levels down, else the one that ``folder`` itself is.
+def _databases(folder: Path, called: str) -> dict[str, Path]:
+    """Name to folder of every database up to two levels down, else the one that ``folder``, ``called`` so, itself is.
 
     Raises `SourceError` when there is none.
     """
     found: dict[str, Path] = {}
-    level = [folder]
-    for _ in range(2):
-        level = [sub for parent in level for sub in subfolders(parent) if parent.name not in found]
-        level = [sub for sub in level if sub.name != "annotations"]  # it has folders of the same names
-        for sub in level:
-            if sub.name in DATABASES and found.setdefault(sub.name, sub) is not sub:
-                raise SourceError(f"{folder} holds {sub.name} twice, {found[sub.name]} and {sub}: give one of them")
-    if not found and (_has_table(folder) or _header_labels(folder)):
-        return {_name_of(folder): folder}
+    folders = _within(folder) or ([folder] if _tables(folder) or _header_labels(folder) else [])
+    folders.sort(key=lambda f: _known(f.name) is not None)  # of a folder and a link to it, the challenge's name counts
+    for database in {Path(str(f)).resolve(): f for f in folders}.values():
+        name = _name_of(folder, called) if database is folder else _known(database.name) or database.name
+        if found.setdefault(name, database) is not database:
+            raise SourceError(f"{folder} holds {name} twice, {found[name]} and {database}: give one of them")
     if not found:
         zips = ", ".join(sorted(f.name for f in folder.iterdir() if f.name.lower().endswith(".zip")))
         remedy = f"unpack {zips} there" if zips else f"give the {WHAT} with --data"
@@ -110,38 +119,64 @@ def _databases(folder: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _name_of(folder: Path) -> str:
-    """The database that a folder, perhaps under another name, is: told from its recordings' first letters."""
-    if folder.name in DATABASES:
-        return folder.name
-    letters = {name[:1] for name in (_reference(folder)[0] or _header_labels(folder))}
-    if not letters <= set("abcdef"):
-        raise SourceError(f"{folder}: which database is it? Name the folder one of {', '.join(DATABASES)}")
+def _within(folder: Path, levels: int = 2) -> list[Path]:
+    """The databases below ``folder``, or ``folder`` where it has a table and recordings itself.
+
+    A table beside the challenge's own databases, or above others that have no recordings beside it, makes no database.
+    """
+    below: list[Path] = []
+    for sub in _subfolders(folder) if levels else []:
+        below += [sub] if _known(sub.name) else _within(sub, levels - 1)
+    if any(_known(sub.name) for sub in below) or not _tables(folder):
+        return below
+    return [folder] if _holds_wavs(folder, levels=0 if below else 2) else below
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Those that may be or hold databases; ``annotations`` has folders of the same names."""
+    return [sub for sub in subfolders(folder) if sub.name.casefold() != ANNOTATIONS]
+
+
+def _holds_wavs(folder: Path, levels: int) -> bool:
+    """Whether a recording lies in ``folder`` or at most ``levels`` below it."""
+    if any(f.name.lower().endswith(".wav") and f.name[:1] != "." for f in folder.iterdir()):
+        return True
+    return levels > 0 and any(_holds_wavs(sub, levels - 1) for sub in subfolders(folder))
+
+
+def _unread(folder: Path, read: list[Path]) -> list[Path]:
+    """The folders, ``folder`` included, that hold recordings and belong to no database in ``read``."""
+    if any(folder.samefile(database) for database in read):
+        return []
+    if not any(folder in database.parents for database in read):
+        return [folder] if _holds_wavs(folder, levels=2) else []
+    own = [folder] if _holds_wavs(folder, levels=0) else []
+    return own + [unread for sub in subfolders(folder) for unread in _unread(sub, read)]
+
+
+def _name_of(folder: Path, called: str) -> str:
+    """What the database in ``folder`` is called: as its folder, or as the one of the challenge whose recordings it has."""
+    names = {name.casefold() for name in (_reference([folder])[0] or _header_labels(folder))}
+    if _known(called) or not names or not all(re.fullmatch(r"[a-f]\d{4,5}", name) for name in names):
+        return _known(called) or called
+    letters = {name[0] for name in names}
     return f"training-{letters.pop()}" if len(letters) == 1 else "validation"
 
 
-def _reference(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Recording name to ``challenge_label`` and ``sqi`` as the tables give them, and remarks; raises `SourceError`."""
-    beside = Path(str(folder)).parent / "annotations" / "updated" / folder.name
+def _reference(folders: list[Path]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Recording name to ``challenge_label`` and ``sqi`` as the tables give them, and remarks; raises `SourceError`.
+
+    All tables in the first of ``folders`` count, and those of quality in the others; the earlier are believed.
+    """
     rows: dict[str, dict[str, str]] = {}
     notes = []
-    tables = [folder / REFERENCE, *(f / name for f in (folder, beside) for name in QUALITY)]
-    tables = [table for table in tables if table.exists()]
+    tables = [*_tables(folders[0]), *(table for folder in folders[1:] for table in _tables(folder, QUALITY))]
     for table in tables:
         other = []
-        for line, cells in _lines(table):
-            name, *values = cells
-            if not re.fullmatch(r"[\w.-]{1,100}", name):
-                raise SourceError(f"{table}: line {line}: {name!r} is no recording's name: download the table again")
-            columns = ("challenge_label",) if table.name == REFERENCE else ("challenge_label", "sqi")[-len(values) :]
-            if len(values) != len(columns):
-                raise SourceError(f"{table}: line {line} has {len(cells)} cells: is it the challenge's own table?")
-            name = re.sub(r"\.wav$", "", name, flags=re.IGNORECASE)
+        for line, name, values in _labels_in(table):
             told = rows.setdefault(name, {})
-            for column, value in zip(columns, values, strict=True):
-                if value not in (LABELS if column == "challenge_label" else ("1", "0", "")):
-                    raise SourceError(f"{table}: line {line}: {value!r} is none of the values that the challenge uses")
-                if table.name == REFERENCE and told.get(column, value) != value:
+            for column, value in values.items():
+                if _is_reference(table) and told.get(column, value) != value:
                     raise SourceError(f"{table}: line {line} gives {name} a second label: find out which is right")
                 if {told.setdefault(column, value), value} == {"1", "-1"}:
                     other.append(name)
@@ -153,6 +188,25 @@ def _reference(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     return rows, notes
 
 
+def _is_reference(table: Path) -> bool:
+    return table.name.casefold() == REFERENCE.casefold()
+
+
+def _labels_in(table: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """Number, from 1, recording and cells by column of each line with any; raises `SourceError` for a broken one."""
+    for line, (name, *values) in _lines(table):
+        if not re.fullmatch(r"[\w.-]{1,100}", name):
+            raise SourceError(f"{table}: line {line}: {name!r} is no recording's name: download the table again")
+        columns = ("challenge_label",) if _is_reference(table) else ("challenge_label", "sqi")[-len(values) :]
+        if len(values) != len(columns):
+            raise SourceError(f"{table}: line {line} has {len(values) + 1} cells: is it the challenge's own table?")
+        for column, value in zip(columns, values, strict=True):
+            if value not in (LABELS if column == "challenge_label" else ("1", "0", "")):
+                raise SourceError(f"{table}: line {line}: {value!r} is none of the values that the challenge uses")
+        name = re.sub(r"\.wav$", "", name, flags=re.IGNORECASE)
+        yield line, name, dict(zip(columns, values, strict=True))
+
+
 def _reference_of_headers(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     """As `_reference`, where there is no table."""
     codes = {"normal": "-1", "abnormal": "1"}
@@ -160,25 +214,34 @@ def _reference_of_headers(folder: Path) -> tuple[dict[str, dict[str, str]], list
     return rows, [f"{folder} holds no {REFERENCE}: the labels of {len(rows)} recordings are those of the .hea files"]
 
 
-def _lines(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number, from 1, and cells of each line that is not empty."""
+def _lines(table: Path) -> list[tuple[int, list[str]]]:
+    """Number, from 1, and cells of each line that is not empty, without a header."""
     try:
-        rows = list(csv.reader(io.StringIO(table.read_text(encoding="utf-8-sig"))))
+        rows = read_rows(table)
     except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{table} cannot be read as a table ({error}): download it again") from error
-    for line, cells in enumerate(rows, 1):
-        if any(cell.strip() for cell in cells):
-            yield line, [cell.strip() for cell in cells]
+    filled = [(line, cells) for line, cells in enumerate(rows, 1) if any(cells)]
+    return filled[1:] if filled and _is_header(filled[0][1]) else filled
 
 
-def _read_database(database: str, folder: Path) -> tuple[list[Listed], list[str]]:
+def _is_header(cells: list[str]) -> bool:
+    """Whether the second cell is a word instead of a label, and the first has no digit, as recordings' names have."""
+    if len(cells) < 2 or cells[1] in LABELS:
+        return False
+    return not re.search(r"\d", cells[0]) and not re.fullmatch(r"[-+\d.]+", cells[1])
+
+
+def _read_database(database: str, folder: Path, annotations: list[Path]) -> tuple[list[Listed], list[str]]:
     """The recordings of one database and remarks on them."""
-    reference, notes = _reference(folder) if _has_table(folder) else _reference_of_headers(folder)
-    subjects = {} if database == "validation" else read_subjects(folder.parent / "annotations")
+    updated = [beside / "updated" / name for beside in annotations for name in dict.fromkeys((folder.name, database))]
+    reference, notes = _reference([folder, *updated]) if _tables(folder) else _reference_of_headers(folder)
     files = wav_files(folder)
     unnamed = sorted(files.keys() - reference.keys())
+    names = [*reference, *unnamed]
+    subjects, unjoined = ({}, []) if database == "validation" else read_subjects(annotations, database, names)
+    notes += unjoined
     rows, other = [], []
-    for name in [*reference, *unnamed]:
+    for name in names:
         extra = {key: value for key, value in reference.get(name, {}).items() if value}
         label = LABELS[extra.get("challenge_label", "")]
         comment = _comment(folder / f"{name}.hea")

@@ -3,40 +3,83 @@
 import csv
 import io
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from heartdata.errors import SourceError
+from heartdata.sources.folders import subfolders
 
+ANNOTATIONS = "annotations"
+APPENDIX = "online*appendix*training*.csv"
+NAME = "Challenge record name"
 SUBJECT_IN_NAME = re.compile(r"(?:C|S|id)(\d+)", re.IGNORECASE)  # C45S1 in a, S34f2.e4k_data in b, id17 in c
 
 
-def read_subjects(annotations: Path) -> dict[str, str]:
-    """Recording name to subject from ``Online_Appendix_training_set.csv`` in ``annotations``; empty where it is not.
+def annotation_folders(folder: Path, root: Path) -> list[Path]:
+    """The folders ``annotations`` from ``folder`` up to ``root``, the nearest first, and the one beside ``root`` itself
+    when that is the database ``folder``."""
+    between = [place for place in (folder, *folder.parents) if place == root or root in place.parents]
+    found = [sub for place in between for sub in subfolders(place) if sub.name.casefold() == ANNOTATIONS]
+    beside = folder.parent / ANNOTATIONS
+    return [*found, beside] if folder == root and beside.is_dir() else found
 
-    The appendix names the subject in database b alone. In a and c he stands in the original record's name, in e the
-    raw record, from which several recordings were cut, stands for him. For d and f it tells nothing. Raises
-    `SourceError` when it cannot be read.
+
+def read_subjects(annotations: list[Path], database: str, names: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Recording to subject, for those of ``names`` whose subject ``Online_Appendix_training_set.csv`` tells, and remarks.
+
+    The first of the folders ``annotations`` that has the appendix counts. It names the subject in database b alone. In
+    a and c he stands in the original record's name, in e the raw record, from which several recordings were cut, stands
+    for him. For d and f it tells nothing. Raises `SourceError` when it cannot be read.
     """
-    subjects = {}
-    for table in sorted(annotations.glob("Online*Appendix*training*.csv")):
-        text = table.read_text(encoding="utf-8-sig", errors="replace")
-        try:
-            rows = list(csv.DictReader(io.StringIO(text)))
-        except csv.Error as error:
-            raise SourceError(f"{table} cannot be read as a table ({error}): download it again") from error
-        for row in rows:
-            cells = {key.strip(): (value or "").strip() for key, value in row.items() if key is not None}
-            subject = _subject(cells)
-            if subject:
-                subjects[cells.get("Challenge record name", "")] = subject
-    return subjects
+    tables: list[Path] = []
+    for folder in annotations:
+        tables = tables or sorted(f for f in folder.iterdir() if fnmatchcase(f.name.casefold(), APPENDIX))
+    told: dict[str, str | None] = {}
+    for table in tables:
+        for cells in _rows_about(database, table):
+            name = _plain(cells.get(NAME, ""))
+            told[name] = _subject(cells, database) or told.get(name)
+    subjects = {name: subject for name in names if (subject := told.get(_plain(name)))}
+    if not tables or any(_plain(name) in told for name in names):
+        return subjects, []
+    return {}, [
+        f"{', '.join(map(str, tables))} tells of none of the {len(names)} recordings in {database}: if it should, compare "
+        f"its column {NAME!r} with the files' names"
+    ]
 
 
-def _subject(cells: dict[str, str]) -> str | None:
-    letter = cells.get("Database", "")[-1:]
+def read_rows(table: Path, errors: str = "strict") -> list[list[str]]:
+    """The stripped cells of every line, separated by the one of comma and semicolon that the first line has more of.
+
+    Raises UnicodeDecodeError, unless ``errors`` says otherwise, and `csv.Error`.
+    """
+    text = table.read_text(encoding="utf-8-sig", errors=errors)
+    first = text.lstrip().partition("\n")[0]
+    separator = ";" if first.count(";") > first.count(",") else ","
+    return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=separator)]
+
+
+def _rows_about(database: str, table: Path) -> list[dict[str, str]]:
+    """The rows of an appendix by column; of a database not of the challenge, those that name it or none."""
+    try:
+        header, *rows = read_rows(table, errors="replace") or [[]]
+    except csv.Error as error:
+        raise SourceError(f"{table} cannot be read as a table ({error}): download it again") from error
+    found = [dict(zip(header, row, strict=False)) for row in rows]
+    if database.startswith("training-"):
+        return found
+    return [cells for cells in found if cells.get("Database", "").casefold() in ("", database.casefold())]
+
+
+def _plain(name: str) -> str:
+    return name.casefold().removesuffix(".wav")
+
+
+def _subject(cells: dict[str, str], database: str) -> str | None:
+    letter = database.removeprefix("training-")
     original, number = cells.get("Original record name", ""), _whole(cells.get("Subject ID", ""))
     if number:
-        return f"{letter}{number}"
+        return f"{letter}{number}" if len(letter) == 1 else f"{letter}_{number}"
     named = SUBJECT_IN_NAME.match(original)
     if letter in ("a", "b", "c") and named:
         return f"{letter}{int(named[1])}"
@@ -47,6 +90,6 @@ def _subject(cells: dict[str, str]) -> str | None:
 
 
 def _whole(cell: str) -> str | None:
-    """The text of a whole number that a spreadsheet may have written as ``14.0``; None for anything else."""
-    number = re.fullmatch(r"(\d+)(?:\.0*)?", cell)
+    """The text of a whole number that a spreadsheet may have written as ``14.0`` or ``14,0``; None for anything else."""
+    number = re.fullmatch(r"(\d+)(?:[.,]0*)?", cell)
     return str(int(number[1])) if number else None
