@@ -29,7 +29,8 @@ EXTRA = {
     "murmur_locations": "Murmur locations",
     "campaign": "Campaign",
 }
-_NAME = re.compile(r"(?P<patient>\d+)_(?P<site>AV|PV|TV|MV|Phc)(?:_\d+)?$")
+SITES = ("AV", "PV", "TV", "MV", "Phc")
+_NAME = re.compile(r"(?P<patient>\d+)(?:_(?P<site>[A-Za-z]+)(?:_\d+)?$)?")
 
 
 class Circor2022Source(ArchiveSource):
@@ -54,12 +55,14 @@ class Circor2022Source(ArchiveSource):
         for name in files:
             present.setdefault(name.partition("_")[0], []).append(name)
         wanted = {name for patient in patients.values() for name in patient.expected(present.get(patient.name, []))}
-        rows, strangers, unsegmented = [], [], []
+        rows, strangers, elsewhere, unsegmented = [], [], [], []
         for name in sorted(files.keys() | wanted):
-            parts = _NAME.match(name)
-            patient = patients.get(parts["patient"]) if parts else None
+            number, site = _parts(name)
+            patient = patients.get(number)
             if patient is None:
                 strangers.append(name)
+            if site not in SITES and (site or patient):
+                elsewhere.append(name)
             segmented = _segments(root, name)
             if segmented is None and name in files:
                 unsegmented.append(name)
@@ -68,14 +71,14 @@ class Circor2022Source(ArchiveSource):
                     recording_id=f"{FOLDER}/{name}.wav",
                     path=files.get(name),
                     label=self._label(root, patient) if patient else None,
-                    subject=patient.subject if patient else parts["patient"] if parts else None,
-                    site=parts["site"] if parts else None,
+                    subject=patient.subject if patient else number if site else None,
+                    site=site,
                     collection=FOLDER,
                     missing=None if name in files else f"there is no file {root / FOLDER / name}.wav",
                     extra=_extra(patient) | (segmented or {}),
                 )
             )
-        notes += _notes(strangers, unsegmented)
+        notes += _notes(strangers, elsewhere, unsegmented)
         return Listing(rows, notes)
 
     def _table(self, folder: Path) -> Path:
@@ -102,6 +105,12 @@ class Circor2022Source(ArchiveSource):
         )
 
 
+def _parts(name: str) -> tuple[str, str | None]:
+    """The number that a recording's name begins with (else empty), and the site, where the rest of it is one."""
+    match = _NAME.match(name)
+    return (match["patient"], match["site"]) if match else ("", None)
+
+
 def _extra(patient: Patient | None) -> dict[str, Any]:
     """What is known of a patient under plain names, and his own number where he has two."""
     if patient is None:
@@ -123,12 +132,18 @@ def _segments(root: Path, name: str) -> dict[str, Any] | None:
     return {"segmentation": path.relative_to(root).as_posix(), "segmented_s": round(seconds, 3)}
 
 
-def _notes(strangers: list[str], unsegmented: list[str]) -> list[str]:
+def _notes(strangers: list[str], elsewhere: list[str], unsegmented: list[str]) -> list[str]:
     notes = []
     if strangers:
         notes.append(
             f"{len(strangers)} recordings in {FOLDER}/ belong to no patient in {TABLE}; kept as unlabelled: "
             f"{strangers[0]}.wav, ..."
+        )
+    if elsewhere:
+        named = ", ".join(f"{name}.wav" for name in elsewhere[:5])
+        notes.append(
+            f"{len(elsewhere)} recordings in {FOLDER}/ name no site, or one that is none of {', '.join(SITES)}; check "
+            f"their names: {named}{', ...' if len(elsewhere) > 5 else ''}"
         )
     if unsegmented:
         notes.append(
