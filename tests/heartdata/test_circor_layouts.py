@@ -1,9 +1,11 @@
-"""CirCor 2022 as people have it: with names of their own."""
+"""CirCor 2022 as people have it: with names of their own, or without the table."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from heartdata.errors import SourceError
 from heartdata.inventory import take_inventory
 from heartdata.sources import Circor2022Source
 from heartdata.sources.base import Listed, Listing
@@ -73,3 +75,49 @@ def test_recordings_of_a_tested_patient_are_not_trained_on_for_their_site(tmp_pa
     patients = split.groupby(split["recording_id"].str.extract(r"/(\d+)_", expand=False))
     assert set(split["part"]) == {"train", "valid", "test"}
     assert (patients["part"].nunique() == 1).all()
+
+
+def test_without_the_table_patients_are_those_of_the_texts(circor: Path, tmp_path: Path):
+    for target in ("murmur", "outcome"):
+        with_table = named(Circor2022Source(data=circor, target=target).listing(tmp_path))
+        (circor / "training_data.csv").rename(tmp_path / "kept.csv")
+        archive = Path(shutil.make_archive(str(tmp_path / target), "zip", tmp_path, "circor"))
+        for data in (circor, tmp_path, archive):
+            Circor2022Source(data=data).check()
+            listing = Circor2022Source(data=data, target=target).listing(tmp_path / "made")
+            facts = {name: (r.label, r.subject, r.site, r.extra["murmur"]) for name, r in named(listing).items()}
+            assert facts == {n: (r.label, r.subject, r.site, r.extra["murmur"]) for n, r in with_table.items()}
+            assert listing.notes[0] == (
+                "2 patients have no row in training_data.csv and are known by their .txt alone: 2530, ..."
+            )
+        (tmp_path / "kept.csv").rename(circor / "training_data.csv")
+    (circor / "training_data.csv").unlink()
+    with pytest.raises(SourceError, match=rf"training_data is not there: --data must be .*, that is {circor}$"):
+        Circor2022Source(data=circor / "training_data").check()
+
+
+def test_patients_of_table_and_texts_are_united_and_the_table_is_believed(circor: Path, tmp_path: Path):
+    written(
+        circor / "training_data.csv",
+        "Patient ID,Recording locations:,Murmur,Outcome,Additional ID\n2531,PV,Unknown,,\n2540,AV,Absent,Normal,2541\n",
+    )
+    listing = Circor2022Source(data=circor).listing(tmp_path)
+    assert {name: (r.label, r.subject) for name, r in named(listing).items()} == {
+        "2530_AV": ("Absent", "2530"), "2531_PV": ("Unknown", "2530"), "2540_AV": ("Absent", "2540"),
+    }  # fmt: skip
+    assert [note.split(":")[0] for note in listing.notes[:2]] == [
+        "1 patients have no row in training_data.csv and are known by their .txt alone",
+        "The .txt of 1 patients say another murmur or outcome than training_data.csv, which is believed",
+    ]
+
+
+def test_a_wrong_word_or_id_is_told_with_its_file(circor: Path, tmp_path: Path):
+    for cell, message in (
+        ("p01,AV,Absent", r"training_data\.csv: the Patient ID 'p01' is no number: correct it, or"),
+        ("2531,AV,Loud", r"training_data\.csv: patient 2531 has the murmur 'Loud'"),
+        ("2531,AV,", r"training_data/2531\.txt: patient 2531 has the murmur 'Soft'"),
+    ):
+        written(circor / "training_data/2531.txt", "2531 1 4000\n#Murmur: Soft\n")
+        written(circor / "training_data.csv", f"Patient ID,Recording locations:,Murmur\n{cell}\n")
+        with pytest.raises(SourceError, match=message):
+            Circor2022Source(data=circor).listing(tmp_path)
