@@ -1,8 +1,8 @@
 """The CirCor DigiScope data set 1.0.3 (PhysioNet Challenge 2022): children, several recordings each.
 
-``training_data.csv`` has one row a patient; ``training_data/`` has, per patient, ``<patient>.txt`` and, per recording,
-``<patient>_<site>[_n].wav``, ``.hea`` and ``.tsv`` (start, end, state: 0 not segmented, 1 S1, 2 systole, 3 S2,
-4 diastole).
+``training_data.csv`` has one row a patient; ``training_data/`` has, per patient, ``<patient>.txt``, which tells much the
+same, and, per recording, ``<patient>_<site>[_n].wav``, ``.hea`` and ``.tsv`` (start, end, state: 0 not segmented, 1 S1,
+2 systole, 3 S2, 4 diastole).
 """
 
 import math
@@ -15,10 +15,10 @@ from pydantic import Field
 from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource, holding
 from heartdata.sources.base import Listed, Listing
-from heartdata.sources.circor2022_patients import TABLE, Patient, read_columns, read_patients
+from heartdata.sources.circor2022_patients import TABLE, Patient, names_of_texts, read_columns, read_patients
 from heartdata.sources.folders import wav_files
 
-WHAT = "folder (or zip) with training_data.csv"
+WHAT = "folder (or zip) with training_data/ in it"
 FOLDER = "training_data"
 LABELS = {"murmur": ("Present", "Unknown", "Absent"), "outcome": ("Abnormal", "Normal")}
 EXTRA = {
@@ -29,11 +29,12 @@ EXTRA = {
     "murmur_locations": "Murmur locations",
     "campaign": "Campaign",
 }
-_NAME = re.compile(r"(?P<patient>\d+)_(?P<site>AV|PV|TV|MV|Phc)(?:_\d+)?$")
+SITES = ("AV", "PV", "TV", "MV", "Phc")
+_NAME = re.compile(r"(?P<patient>\d+)(?:_(?P<site>[A-Za-z]+)(?:_\d+)?$)?")
 
 
 class Circor2022Source(ArchiveSource):
-    """Configuration: ``data`` holds training_data.csv and training_data/, or is the zip of them."""
+    """Configuration: ``data`` holds training_data/ and, most often, training_data.csv, or is the zip of them."""
 
     preset: ClassVar[dict[str, Any]] = {"training": {"epochs": 20}}
 
@@ -41,25 +42,27 @@ class Circor2022Source(ArchiveSource):
     target: Literal["murmur", "outcome"] = Field(default="murmur", description="what the label is")
 
     def check(self) -> None:
-        """Raise `SourceError` when the table, one of its columns or the folder is not there."""
+        """Raise `SourceError` when the folder, a column of the table, or both the table and the .txt are not there."""
         with self.looked_into(WHAT) as folder:
-            self._table(folder)
+            self._root(folder)
 
     def listing(self, workdir: Path) -> Listing:
         """Every recording that a file or a patient's table names; those without a file are listed as missing."""
-        root = self._table(self.unpacked(WHAT, workdir))
+        root = self._root(self.unpacked(WHAT, workdir))
         patients, notes = read_patients(root / TABLE, root / FOLDER)
         files = wav_files(root / FOLDER)
         present: dict[str, list[str]] = {}  # by patient
         for name in files:
             present.setdefault(name.partition("_")[0], []).append(name)
         wanted = {name for patient in patients.values() for name in patient.expected(present.get(patient.name, []))}
-        rows, strangers, unsegmented = [], [], []
+        rows, strangers, elsewhere, unsegmented = [], [], [], []
         for name in sorted(files.keys() | wanted):
-            parts = _NAME.match(name)
-            patient = patients.get(parts["patient"]) if parts else None
+            number, site = _parts(name)
+            patient = patients.get(number)
             if patient is None:
                 strangers.append(name)
+            if site not in SITES and (site or patient):
+                elsewhere.append(name)
             segmented = _segments(root, name)
             if segmented is None and name in files:
                 unsegmented.append(name)
@@ -68,38 +71,51 @@ class Circor2022Source(ArchiveSource):
                     recording_id=f"{FOLDER}/{name}.wav",
                     path=files.get(name),
                     label=self._label(root, patient) if patient else None,
-                    subject=patient.subject if patient else parts["patient"] if parts else None,
-                    site=parts["site"] if parts else None,
+                    subject=patient.subject if patient else number if site else None,
+                    site=site,
                     collection=FOLDER,
                     missing=None if name in files else f"there is no file {root / FOLDER / name}.wav",
                     extra=_extra(patient) | (segmented or {}),
                 )
             )
-        notes += _notes(strangers, unsegmented)
+        notes += _notes(strangers, elsewhere, unsegmented)
         return Listing(rows, notes)
 
-    def _table(self, folder: Path) -> Path:
-        """The folder that holds the table and the recordings; raises `SourceError` when there is none."""
-        root = holding(folder, lambda f: (f / TABLE).exists())
-        for needed in (root / TABLE, root / FOLDER):
-            if not needed.exists():
-                above = f", that is {root.parent}" if root.name == FOLDER else ""
-                raise SourceError(f"{needed} is not there: --data must be the {WHAT} and {FOLDER}/{above}")
-        read_columns(root / TABLE)
+    def _root(self, folder: Path) -> Path:
+        """The folder that holds the recordings' one and the table, if any; raises `SourceError` when there is none."""
+        root = holding(folder, lambda f: (f / TABLE).exists() or bool(names_of_texts(f / FOLDER)))
+        if not (root / FOLDER).exists():
+            above = f", that is {root.parent}" if root.name == FOLDER else ""
+            raise SourceError(f"{root / FOLDER} is not there: --data must be the {WHAT}{above}")
+        if (root / TABLE).exists():
+            read_columns(root / TABLE)
+        elif not names_of_texts(root / FOLDER):
+            raise SourceError(
+                f"{root / TABLE} is not there, nor any patient's <number>.txt in {root / FOLDER}, so nothing tells the labels: "
+                "complete the download"
+            )
         return root
 
     def _label(self, root: Path, patient: Patient) -> str | None:
         """The label, spelled as the data set spells it; raises `SourceError` for a word that it does not use."""
-        told = patient.facts.get(self.target.capitalize())
+        column = self.target.capitalize()
+        told = patient.facts.get(column)
         if told is None:
             return None
         for label in LABELS[self.target]:
             if told.casefold() == label.casefold():
                 return label
+        file = root / TABLE if column in patient.tabled else root / FOLDER / f"{patient.name}.txt"
         raise SourceError(
-            f"{root / TABLE}: patient {patient.name} has the {self.target} {told!r}, which is none of "
+            f"{file}: patient {patient.name} has the {self.target} {told!r}, which is none of "
             f"{', '.join(LABELS[self.target])}: correct it"
         )
+
+
+def _parts(name: str) -> tuple[str, str | None]:
+    """The number that a recording's name begins with (else empty), and the site, where the rest of it is one."""
+    match = _NAME.match(name)
+    return (match["patient"], match["site"]) if match else ("", None)
 
 
 def _extra(patient: Patient | None) -> dict[str, Any]:
@@ -123,12 +139,18 @@ def _segments(root: Path, name: str) -> dict[str, Any] | None:
     return {"segmentation": path.relative_to(root).as_posix(), "segmented_s": round(seconds, 3)}
 
 
-def _notes(strangers: list[str], unsegmented: list[str]) -> list[str]:
+def _notes(strangers: list[str], elsewhere: list[str], unsegmented: list[str]) -> list[str]:
     notes = []
     if strangers:
         notes.append(
-            f"{len(strangers)} recordings in {FOLDER}/ belong to no patient in {TABLE}; kept as unlabelled: "
-            f"{strangers[0]}.wav, ..."
+            f"{len(strangers)} recordings in {FOLDER}/ belong to no patient who has a row in {TABLE} or a .txt; kept as "
+            f"unlabelled: {strangers[0]}.wav, ..."
+        )
+    if elsewhere:
+        named = ", ".join(f"{name}.wav" for name in elsewhere[:5])
+        notes.append(
+            f"{len(elsewhere)} recordings in {FOLDER}/ name no site, or one that is none of {', '.join(SITES)}; check "
+            f"their names: {named}{', ...' if len(elsewhere) > 5 else ''}"
         )
     if unsegmented:
         notes.append(

@@ -1,4 +1,4 @@
-"""The patients of CirCor: one row each in the table, and one ``.txt`` each beside their recordings."""
+"""The patients of CirCor: a row of the table, or a ``.txt`` beside their recordings, or most often both."""
 
 import csv
 import io
@@ -16,12 +16,13 @@ JUDGED = ("Murmur", "Outcome")
 
 @dataclass(frozen=True)
 class Patient:
-    """One row of the table. ``subject`` is the same for all ids of one person, ``facts`` holds what is not empty."""
+    """``subject`` is the same for all ids of one person, ``facts`` holds what is not empty."""
 
     name: str
     subject: str
     facts: dict[str, str]
     recordings: tuple[str, ...]  # names that his .txt gives, without suffix
+    tabled: frozenset[str]  # the facts that are the table's; the others are his .txt's
 
     def expected(self, present: Iterable[str]) -> set[str]:
         """The recordings that there should be: those of his .txt, and one for each site that his ``present`` lack."""
@@ -49,29 +50,51 @@ def read_columns(table: Path) -> list[dict[str, str]]:
     return rows
 
 
+def names_of_texts(folder: Path) -> list[str]:
+    """The ids of the patients who have a ``.txt`` in ``folder``, sorted; none where there is no such folder."""
+    files = (file.name for file in (folder.iterdir() if folder.is_dir() else ()))
+    return sorted(name.removesuffix(".txt") for name in files if re.fullmatch(r"\d{1,20}\.txt", name))
+
+
 def read_patients(table: Path, folder: Path) -> tuple[dict[str, Patient], list[str]]:
-    """Patient id to patient, and remarks. What the table leaves empty is taken from ``<patient>.txt`` in ``folder``."""
-    facts: dict[str, dict[str, str]] = {}
-    recordings: dict[str, tuple[str, ...]] = {}
-    differing = []
-    for row in read_columns(table):
-        name = _whole(row.get(ID, ""))
-        if name in facts or not re.fullmatch(r"\d{1,20}", name):
-            raise SourceError(
-                f"{table}: the {ID} {name!r} stands in two rows or is no number: download the table again"
-            )
-        told, recordings[name] = _read_text(folder / f"{name}.txt")
-        if any(key in told and key in row and told[key].casefold() != row[key].casefold() for key in JUDGED):
-            differing.append(name)
-        facts[name] = told | row
+    """Patient id to patient, and remarks, of all who have a row in ``table`` or a ``<patient>.txt`` in ``folder``.
+
+    Where both speak, the table is believed; it may be absent. Raises `SourceError` for a table with wrong ids.
+    """
+    rows = _rows_by_id(table) if table.exists() else {}
+    alone = [name for name in names_of_texts(folder) if name not in rows]
+    texts = {name: _read_text(folder / f"{name}.txt") for name in (*rows, *alone)}
+    facts = {name: told | rows.get(name, {}) for name, (told, _) in texts.items()}
+    differing = [name for name, row in rows.items() if _differ(row, texts[name][0])]
     subjects = _same_person({name: _whole(row.get(OTHER_ID, "")) for name, row in facts.items()})
     notes = []
+    if alone:
+        notes.append(f"{len(alone)} patients have no row in {TABLE} and are known by their .txt alone: {alone[0]}, ...")
     if differing:
         notes.append(
             f"The .txt of {len(differing)} patients say another murmur or outcome than {TABLE}, which is believed: "
             f"{differing[0]}, ..."
         )
-    return {name: Patient(name, subjects[name], facts[name], recordings[name]) for name in facts}, notes
+    return {
+        name: Patient(name, subjects[name], facts[name], recordings, frozenset(rows.get(name, ())))
+        for name, (_, recordings) in texts.items()
+    }, notes
+
+
+def _rows_by_id(table: Path) -> dict[str, dict[str, str]]:
+    """The rows of the table by patient id; raises `SourceError` for an id that is no number or stands in two rows."""
+    rows: dict[str, dict[str, str]] = {}
+    for row in read_columns(table):
+        name = _whole(row.get(ID, ""))
+        fault = "stands in two rows" if name in rows else "is no number"
+        if name in rows or not re.fullmatch(r"\d{1,20}", name):
+            raise SourceError(f"{table}: the {ID} {name!r} {fault}: correct it, or download the table again")
+        rows[name] = row
+    return rows
+
+
+def _differ(row: dict[str, str], told: dict[str, str]) -> bool:
+    return any(key in told and key in row and told[key].casefold() != row[key].casefold() for key in JUDGED)
 
 
 def _read_text(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -45,6 +45,13 @@ class PascalSource(ArchiveSource):
         for name in self.sets:
             recordings, unnamed = _read_set(root, name)
             rows += recordings
+            unknown = [row.recording_id for row in recordings if row.subject is None]
+            if unknown and name == "set_b":
+                notes.append(
+                    f"The names of {len(unknown)} of {len(recordings)} recordings in {name}/ tell no subject, so each "
+                    "counts as a subject of its own: if somebody was recorded twice, scores are too high. A name ends in "
+                    f"SUBJECT_TIME_SITE, as in normal__103_1305031931979_B.wav; check {unknown[0]}, ..."
+                )
             if unnamed:
                 notes.append(
                     f"{len(unnamed)} files in {name}/ stand in no row of {name}.csv; kept as unlabelled: {unnamed[0]}, ..."
@@ -58,7 +65,7 @@ class PascalSource(ArchiveSource):
 
 def file_key(name: str) -> str:
     """One form for a file's name on the disk and in the tables: no prefixes, single underscores, no suffix."""
-    stem = Path(name).name.removesuffix(".wav")
+    stem = re.sub(r"\.wav$", "", Path(name).name, flags=re.IGNORECASE)
     stem = re.sub(r"Btraining_|Aunlabelledtest|Bunlabelledtest", "", stem)
     return re.sub(r"_+", "_", stem).strip("_")
 
@@ -104,13 +111,13 @@ def _read_set(root: Path, name: str) -> tuple[list[Listed], list[str]]:
 
 def _listed(root: Path, name: str, path: Path, row: dict[str, str]) -> Listed:
     parts = _SET_B_NAME.search(file_key(path.name)) if name == "set_b" else None
-    extra = {"noisy": "true"} if row["sublabel"].startswith("noisy") else {}
+    extra = {"noisy": "true"} if row["sublabel"].strip().lower().startswith("noisy") else {}
     if parts:
         extra |= {"epoch_ms": parts["epoch_ms"], "repeat": parts["repeat"]}
     return Listed(
         recording_id=path.relative_to(root).as_posix(),
         path=path,
-        label=row["label"] or None,
+        label=row["label"].strip().lower() or None,
         subject=f"b{parts['subject']}" if parts else None,
         site=parts["site"] if parts else None,
         collection=name,

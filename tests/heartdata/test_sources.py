@@ -58,7 +58,8 @@ def test_pascal_names_join(in_table: str, on_disk: str):
 
 @needs_pascal
 def test_pascal_joins_completely():
-    table, _ = take_inventory(PascalSource(data=REAL / "pascal"), Path("unused"))
+    table, notes = take_inventory(PascalSource(data=REAL / "pascal"), Path("unused"))
+    assert not any("tell no subject" in note for note in notes)
     rows = table.to_pandas()
     assert len(rows) == 832
     assert rows["missing"].isna().all()
@@ -70,6 +71,31 @@ def test_pascal_joins_completely():
     }  # fmt: skip
     assert rows.loc[(rows["collection"] == "set_b") & rows["label"].notna(), "subject"].nunique() == 165
     assert rows.loc[rows["collection"] == "set_b", "subject"].notna().all()
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".WAV", ".Wav"])
+def test_pascal_subjects_and_labels_whatever_the_suffix_and_the_blanks(tmp_path: Path, suffix: str):
+    (tmp_path / "set_b").mkdir()
+    rows = "dataset,fname,label,sublabel\n"
+    for name, label, sublabel in (
+        ("murmur__112_1306243000964_A", "Murmur ", ""),
+        ("normal_noisynormal_112_1306778707532_D1", " normal", " Noisynormal"),
+        ("normal__odd", "normal", ""),
+        ("Bunlabelledtest__101_1305030823364_D", " ", ""),
+    ):
+        (tmp_path / f"set_b/{name}{suffix}").touch()
+        rows += f"b,set_b/{name}.wav,{label},{sublabel}\n"
+    (tmp_path / "set_b.csv").write_text(rows)
+    listing = PascalSource(data=tmp_path, sets=("set_b",)).listing(tmp_path)
+    assert [(r.label, r.subject, r.site, r.extra.get("noisy")) for r in listing.recordings] == [
+        ("murmur", "b112", "A", None), ("normal", "b112", "D", "true"), ("normal", None, None, None),
+        (None, "b101", "D", None),
+    ]  # fmt: skip
+    (note,) = listing.notes
+    assert note.startswith(
+        "The names of 1 of 4 recordings in set_b/ tell no subject, so each counts as a subject of its"
+    )
+    assert note.endswith(f"; check set_b/normal__odd{suffix}, ...")
 
 
 @needs_pascal

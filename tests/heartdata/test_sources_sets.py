@@ -245,7 +245,7 @@ def test_circor_labels_subjects_sites_and_missing_rows(circor: Path, tmp_path: P
     assert "segmented_s" not in rows["13918_MV_1.wav"].extra
     assert [note.split(":")[0] for note in listing.notes] == [
         "The .txt of 1 patients say another murmur or outcome than training_data.csv, which is believed",
-        "2 recordings in training_data/ belong to no patient in training_data.csv; kept as unlabelled",
+        "2 recordings in training_data/ belong to no patient who has a row in training_data.csv or a .txt; kept as unlabelled",
         "5 recordings have no segmentation (.tsv) that can be read",
     ]
 
@@ -290,13 +290,14 @@ def test_circor_check_notices_what_is_absent(circor: Path, tmp_path: Path):
     with pytest.raises(SourceError, match="patient 1 has the murmur 'Loud', which is none of Present, Unknown, Absent"):
         Circor2022Source(data=circor).listing(tmp_path)
     written(circor / "training_data.csv", COLUMNS + 2 * "1,AV,Child,Male,Absent,nan,,CC2014,\n")
-    with pytest.raises(SourceError, match="the Patient ID '1' stands in two rows or is no number"):
+    with pytest.raises(SourceError, match="the Patient ID '1' stands in two rows: correct it, or download"):
         Circor2022Source(data=circor).listing(tmp_path)
     written(circor / "training_data.csv", "id,Murmur\n1,Absent\n")
     with pytest.raises(SourceError, match="training_data.csv lacks the columns Patient ID, Murmur"):
         Circor2022Source(data=circor).check()
-    (circor / "training_data.csv").unlink()
-    with pytest.raises(SourceError, match="training_data.csv is not there"):
+    for name in ("training_data.csv", "training_data/13918.txt"):
+        (circor / name).unlink()
+    with pytest.raises(SourceError, match="data.csv is not there, nor any patient's <number>.txt in .*training_data"):
         Circor2022Source(data=circor).check()
 
 
