@@ -130,7 +130,8 @@ class TableSource(FolderSource):
         refuse_labels(place, self._values("label", entries), "mend it, or give a table")
         if "subject" not in groups(self.pattern):
             notes.append(
-                f"The names of the recordings tell no subjects: {ALONE}. {subjects_hint([e.name for e in entries])}"
+                f"The names of the recordings tell no subjects: {ALONE}. "
+                + subjects_hint([entry.name for entry in entries], self.pattern)
             )
         return root, entries, notes
 
