@@ -26,6 +26,7 @@ from heartdata.sources.tables import (
     Columns,
     Entry,
     plain,
+    possible_subjects,
     read_table,
     recurring_columns,
     rival_labels,
@@ -151,12 +152,23 @@ class TableSource(FolderSource):
         place = f"the column {columns['label']!r} of {path}" if "label" in columns else PATTERN_LABEL
         refuse_labels(place, self._values("label", entries), NAME_LABEL)
         if "subject" not in columns.keys() | groups(self.pattern):
+            self._refuse_unnamed_subjects(path, possible_subjects(columns, table))
             recurring = ", ".join(map(repr, recurring_columns(columns, table)))
             notes.append(
                 f"The table has no subject column: {ALONE}. Name the column with --set source.columns.subject=COLUMN"
                 + (f" (values recur in {recurring})" if recurring else "")
             )
         return self.folder.expanduser().resolve() if self.folder else path.parent, entries, notes
+
+    def _refuse_unnamed_subjects(self, path: Path, possible: list[str]) -> None:
+        """Raise `SourceError` when columns of ``possible`` subjects are not used and it is not said that none is."""
+        if possible and self.columns.subject is None:
+            raise SourceError(
+                f"{path} has no subject column that can be told from its name, but {' and '.join(map(repr, possible))} may "
+                "say who was recorded: recordings of one person might stand in training and in test. Name it with "
+                f"--set 'source.columns.subject={possible[0]}'; if no column says it, go on with "
+                "--set source.columns.subject= (and nothing after the sign)"
+            )
 
     def _columns(self, path: Path, table: pd.DataFrame, needed: Collection[str]) -> dict[str, str]:
         """Role to column name; raises `SourceError` when a needed or a configured column is not there."""
@@ -167,7 +179,7 @@ class TableSource(FolderSource):
             )
         found = self.columns.found(present)
         for role, wanted in self.columns:
-            if wanted is not None and role not in found:
+            if wanted and role not in found:
                 raise SourceError(f"{path} has no column {wanted!r} for the {role}; it has: {', '.join(present)}")
         absent = [role for role, _ in self.columns if role in needed and role not in found]
         targets = zero_one_columns(table) if absent == ["label"] else []

@@ -66,6 +66,11 @@ USUAL_NAMES = {
     "collection": ("collection", "database", "dataset", "device"),
 }
 
+# A word of a column's name that tells of persons, such as `patients` and `subjectcode`, as `possible_subjects` reads it.
+PERSON = re.compile(
+    r"(subject|patient|participant|person|individual|volunteer|proband|case)s?(id|no|nr|num|number|code|name|key|hash)?"
+)
+
 ROLES = ("label", "subject", "site", "collection")  # what is known of a recording beside its path
 PARQUET = (".parquet", ".pq")
 EXCEL = (".xlsx", ".xlsm")
@@ -97,7 +102,7 @@ class Entry:
 
 
 class Columns(Settings):
-    """Which column holds what. A null is looked for under the usual names."""
+    """Which column holds what. A null is looked for under the usual names; an empty text says that none does."""
 
     path: str | None = None
     label: str | None = None
@@ -111,6 +116,8 @@ class Columns(Settings):
         roles = {}
         for role, usual in USUAL_NAMES.items():
             wanted = getattr(self, role)
+            if wanted == "":
+                continue
             names = usual if wanted is None else (normal_name(wanted),)
             name = wanted if wanted in present else next((by_name[n] for n in names if n in by_name), None)
             if name is not None:
@@ -142,13 +149,28 @@ def rival_labels(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
 
 
 def recurring_columns(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
-    """The columns without a role of which most values stand in two to ten rows: they may say who was recorded."""
-    told = []
-    for name in table.columns:
-        cells = table[name][table[name].str.strip() != ""]
-        if name not in columns.values() and 2 <= len(cells) / max(cells.nunique(), 1) <= 10 and cells.nunique() > 10:
-            told.append(name)
-    return told
+    """The columns without a role whose values, over ten, stand in two rows or more on average: they may be subjects."""
+    counts = _counts(columns, table)
+    return [name for name, (filled, different) in counts.items() if different > 10 and filled >= 2 * different]
+
+
+def possible_subjects(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
+    """The columns without a role, of values that recur, whose names speak of persons: `subject_code`, `PatientName`."""
+    counts = _counts(columns, table)
+    return [n for n, (filled, different) in counts.items() if 1 < different < filled and _speaks_of_persons(n)]
+
+
+def _counts(columns: dict[str, str], table: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Of each column without a role, how many cells are filled, and with how many different values."""
+    others = {
+        name: table[name][table[name].str.strip() != ""] for name in table.columns if name not in columns.values()
+    }
+    return {name: (len(cells), cells.nunique()) for name, cells in others.items()}
+
+
+def _speaks_of_persons(name: str) -> bool:
+    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
+    return any(PERSON.fullmatch(word.lower()) for word in words)
 
 
 def zero_one_columns(table: pd.DataFrame) -> list[str]:

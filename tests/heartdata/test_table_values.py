@@ -8,7 +8,7 @@ import pytest
 import yaml
 from helpers import beats, write_wav
 
-from heartdata.config import build_config
+from heartdata.config import build_config, parse_change
 from heartdata.errors import SourceError
 from heartdata.sources import TableSource, tables
 from heartdata.sources.base import audio_files
@@ -125,4 +125,44 @@ def test_columns_that_may_hold_the_subject_are_named(folder: Path):
     rows = "".join(f"{i}.wav,{'ab'[i % 2]},P{i // 3},{i}\n" for i in range(36))
     (note,) = [n for n in listed(folder, "path,label,who,age\n" + rows).notes if "no subject column" in n]
     assert note.endswith("(values recur in 'who')")
+    rows = "".join(f"{i}.wav,{'ab'[i % 2]},P{i // 12},{i}\n" for i in range(240))
+    (note,) = [n for n in listed(folder, "path,label,who,age\n" + rows).notes if "no subject column" in n]
+    assert note.endswith("(values recur in 'who')")
     assert [r.subject for r in listed(folder, "path,label,MRN\n1,a,7\n").recordings] == ["7"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["subject_code", "patient name", "Individual ID", "Subject ID (anonymised)", "Case", "PatientName", "probands"],
+)
+def test_a_column_that_speaks_of_persons_is_to_be_named_or_denied(folder: Path, column: str):
+    rows = "".join(f"{i}.wav,{'ab'[i % 2]},P{i // 12}\n" for i in range(240))
+    with pytest.raises(SourceError, match=f"no subject column .*, but '{re.escape(column)}' may say who") as refused:
+        listed(folder, f"path,label,{column}\n{rows}")
+    advice = re.findall(r"--set '?(source.columns.subject=.*?)(?:'| .and nothing)", str(refused.value))
+
+    def subjects(change: str) -> set[str | None]:
+        source = build_config("table", str(folder / "table.csv"), changes=dict([parse_change(change)])).source
+        return {row.subject for row in source.listing(folder).recordings}
+
+    assert [subjects(change) for change in advice] == [{f"P{i}" for i in range(20)}, {None}]
+
+
+@pytest.mark.parametrize(
+    "header", ["path,label,lowercase", "path,label,personal_note", "path,label,who", "path,Case,x"]
+)
+def test_a_column_that_does_not_speak_of_persons_is_passed_over(folder: Path, header: str):
+    rows = "".join(f"{i}.wav,{'ab'[i % 2]},P{i // 12}\n" for i in range(24))
+    columns = {"path": "path", "label": header.split(",")[1]}
+    assert {row.subject for row in listed(folder, f"{header}\n{rows}", columns=columns).recordings} == {None}
+    for values in ("PP", "PQ"):  # of one person, or of as many as there are recordings: nothing can be torn apart
+        text = f"path,label,Patient name\n1.wav,a,{values[0]}\n2.wav,b,{values[1]}\n"
+        assert {row.subject for row in listed(folder, text).recordings} == {None}
+
+
+def test_a_role_that_no_column_has(folder: Path):
+    text = "path,label,subject,site\n1.wav,a,P1,AV\n2.wav,b,P1,AV\n"
+    (one, _) = listed(folder, text, columns={"subject": "", "site": ""}).recordings
+    assert (one.subject, one.site, one.extra) == (None, None, {"subject": "P1", "site": "AV"})
+    with pytest.raises(SourceError, match="has no label column"):
+        listed(folder, text, columns={"label": ""})
