@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -214,13 +215,30 @@ def read_table(
 
 
 def _parquet(path: Path) -> pd.DataFrame:
-    """Whole numbers that pandas stored as floats, because some were absent, become whole again."""
+    """Whole numbers that pandas stored as floats, because some were absent, become whole again; a named index is a
+    column, and a column of lists of one value each one of these values. Raises `SourceError` naming a column of bytes.
+    """
     count = pq.read_metadata(path).num_rows
     if count > MAX_ROWS:
         raise SourceError(f"{path} has {count} rows, more than {MAX_ROWS}: a table needs one row a recording")
-    frame = pd.read_parquet(path).convert_dtypes().astype("string").fillna("")
+    frame = pd.read_parquet(path)
+    if named := [name for name in frame.index.names if name is not None and name not in frame.columns]:
+        frame = frame.reset_index(named)
     frame.columns = [str(name) for name in frame.columns]
+    frame = frame.apply(_without_lists).convert_dtypes()
+    for name, cells in frame.select_dtypes("object").items():
+        if any(isinstance(cell, bytes) for cell in cells):
+            raise SourceError(f"{path} holds bytes in the column {name!r}: write it as text, or leave the column out")
+    frame = frame.astype("string").fillna("")
     return frame[(frame != "").any(axis="columns")]
+
+
+def _without_lists(cells: pd.Series) -> pd.Series:
+    """The value of each list, where every cell is absent or a list of one."""
+    lists = [cell for cell in cells if isinstance(cell, np.ndarray)] if cells.dtype == object else []
+    if not lists or len(lists) < cells.notna().sum() or any(len(values) != 1 for values in lists):
+        return cells
+    return cells.map(lambda values: values[0], na_action="ignore")
 
 
 def _excel(path: Path, columns: Columns, sheet: str | None, needed: Collection[str]) -> pd.DataFrame:

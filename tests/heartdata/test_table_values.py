@@ -101,6 +101,39 @@ def test_parquet_lists_are_no_labels(folder: Path):
             TableSource(data=folder / "t.parquet").check()
 
 
+def test_parquet_lists_of_one_value_are_these_values(folder: Path):
+    columns = {
+        "path": ["a", "b", "c"],
+        "label": [["AS"], None, ["MR"]],
+        "age": [[3], [4], [5]],
+        "more": [["x"], ["y", "z"], []],
+    }
+    pd.DataFrame(columns).to_parquet(folder / "t.parquet")
+    rows = TableSource(data=folder / "t.parquet").listing(folder).recordings
+    assert [row.label for row in rows] == ["AS", None, "MR"]
+    assert [row.extra["age"] for row in rows] == ["3", "4", "5"]
+    assert rows[0].extra["more"] == "['x']"
+
+
+@pytest.mark.parametrize("cell", [b"\x00\xff", b"text"])
+def test_parquet_of_bytes_names_the_column(folder: Path, cell: bytes):
+    pd.DataFrame({"path": ["a", "b"], "label": ["x", "y"], "raw": [None, cell]}).to_parquet(folder / "t.parquet")
+    with pytest.raises(SourceError, match=f"^{folder}/t.parquet holds bytes in the column 'raw': write it as text, or"):
+        TableSource(data=folder / "t.parquet").check()
+
+
+def test_a_named_index_of_parquet_is_a_column(folder: Path):
+    table = pd.DataFrame({"path": ["a", "b"], "subject": ["P1", "P2"], "label": ["x", "y"]})
+    for index in ("path", ["path", "subject"]):
+        table.set_index(index).to_parquet(folder / "t.parquet")
+        rows = TableSource(data=folder / "t.parquet").listing(folder).recordings
+        assert [(row.recording_id, row.label, row.subject, row.extra) for row in rows] == [
+            ("a", "x", "P1", {}), ("b", "y", "P2", {}),
+        ]  # fmt: skip
+    table.set_index(pd.Index([7, 8])).to_parquet(folder / "t.parquet")
+    assert TableSource(data=folder / "t.parquet").listing(folder).recordings[0].extra == {}
+
+
 def test_composed_and_decomposed_accents_are_one(tmp_path: Path):
     composed, decomposed = "J\u00fcrgen \u00e9", "Ju\u0308rgen e\u0301"
     write_wav(tmp_path / f"{decomposed}.wav", beats())
