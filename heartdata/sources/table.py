@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path, PureWindowsPath
 from typing import Any, ClassVar, Literal
 
@@ -55,7 +56,11 @@ class TableSource(FolderSource):
 
     name: Literal["table"] = "table"
     folder: Path | None = Field(default=None, description="default: the folder that the table lies in")
-    encoding: str = Field(default=UTF_8, description="of a CSV, such as cp1252")
+    encoding: str = Field(
+        default=UTF_8,
+        exclude_if=lambda encoding: encoding == UTF_8,  # sources of before it was there keep their digest
+        description="of a CSV, such as cp1252",
+    )
     sheet: str | None = Field(default=None, description="of a workbook; default: the first, or the one that suits")
     pattern: str | None = Field(default=None, description="a regular expression for paths, with groups named as roles")
     columns: Columns = Columns()
@@ -196,6 +201,13 @@ class TableSource(FolderSource):
                 f"it has: {', '.join(present)}{title}. "
                 f"Name it with {' '.join(f'--set source.columns.{role}=COLUMN' for role in absent)}"
             )
+        chosen = [role for role in found if role in ("path", "label") or getattr(self.columns, role)]
+        for one, other in combinations(chosen, 2):
+            if found[one] == found[other]:
+                raise SourceError(
+                    f"the column {found[one]!r} of {path} is taken for the {one} and for the {other}, and can be only one: "
+                    f"set source.columns.{one} or source.columns.{other} to another, or to nothing where no column has the role"
+                )
         return found
 
     def _value(self, cell: str | None) -> str | None:

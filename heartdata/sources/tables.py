@@ -186,8 +186,9 @@ def read_table(
     """All columns of a CSV, Excel or Parquet file as text, absent values as empty strings, without wholly empty rows.
 
     A CSV is separated by the first of comma, semicolon, tab and bar that yields the ``columns`` of the ``needed`` roles, or
-    by what a first line such as ``sep=;`` says; its text is in ``encoding``, or in UTF-16 with its mark. Of a workbook, ``sheet`` is read, or the first, or else the only one
-    with those columns. Raises `SourceError` naming the file, and the line that has too many cells.
+    by what a first line such as ``sep=;`` says; its text is in ``encoding``, or in UTF-16 with its mark. Of a workbook,
+    ``sheet`` is read, or the first, or else the only one with those columns. Raises `SourceError` naming the file, and the
+    line that has too many cells.
     """
     suffix = path.suffix.lower()
     if suffix in OTHER_BOOKS:
@@ -290,7 +291,13 @@ def _excel_text(cell: object) -> str:
 def _csv(path: Path, columns: Columns, needed: Collection[str], encoding: str) -> pd.DataFrame:
     """Short rows are filled with empty cells. Not `pd.read_csv`: it cuts a first row that is too long."""
     with path.open("rb") as file:
-        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        head = file.read(1000)
+    marked = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if not marked and not encoding.startswith(("utf-16", "utf-32")) and (order := _utf_16_order(head)):
+        raise SourceError(
+            f"{path} looks like UTF-16 without a byte-order mark: save it as CSV UTF-8, or say so with --set "
+            f"source.encoding=utf-16-{order}"
+        )
     text = path.read_text(encoding="utf-16" if marked else encoding).removeprefix("\ufeff")
     told = re.match(r'"?sep=(.)"?(?=\n)', text, re.IGNORECASE)
     text = text[told.end() :] if told else text
@@ -308,6 +315,12 @@ def _csv(path: Path, columns: Columns, needed: Collection[str], encoding: str) -
             )
         rows.append(cells + [""] * (len(header) - len(cells)))
     return pd.DataFrame(rows, columns=_distinct(header), dtype=str)
+
+
+def _utf_16_order(head: bytes) -> str | None:
+    """``le`` or ``be`` when most bytes at odd or at even places are zero, as in the Latin letters of a header."""
+    shares = {"le": head[1::2], "be": head[::2]}
+    return next((order for order, part in shares.items() if part.count(0) > len(part) / 2), None)
 
 
 def _separator(text: str, columns: Columns, needed: Collection[str]) -> str:

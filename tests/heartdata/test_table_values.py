@@ -199,3 +199,41 @@ def test_a_role_that_no_column_has(folder: Path):
     assert (one.subject, one.site, one.extra) == (None, None, {"subject": "P1", "site": "AV"})
     with pytest.raises(SourceError, match="has no label column"):
         listed(folder, text, columns={"label": ""})
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            {"label": "Finding", "subject": "finding"},
+            "'Finding' of {}/table.csv is taken for the label and for the subject",
+        ),
+        ({"label": "Finding", "subject": "path"}, "'path' of {}/table.csv is taken for the path and for the subject"),
+        (
+            {"label": "Finding", "site": "who", "subject": "who"},
+            "'who' of {}/table.csv is taken for the subject and for the s",
+        ),
+    ],
+)
+def test_a_column_has_one_role(folder: Path, columns: dict[str, str], said: str):
+    text = "path,Finding,who,device\n1.wav,a,P1,x\n2.wav,b,P2,y\n"
+    with pytest.raises(SourceError, match=said.format(folder)):
+        listed(folder, text, columns=columns)
+    (one, _) = listed(folder, text, columns={"label": "Finding", "subject": "who", "site": "device"}).recordings
+    assert (one.label, one.subject, one.site, one.collection) == ("a", "P1", "x", "x")  # a usual name is no choice
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_told(folder: Path, encoding: str):
+    text = "path;label;subject\naudio/one.wav;\u00e9;1\n"
+    with pytest.raises(SourceError, match=f"table.csv looks like UTF-16 without .* --set source.encoding={encoding}$"):
+        listed(folder, text, encoding)
+    (folder / "table.csv").write_text(text, encoding=encoding)
+    (row,) = TableSource(data=folder / "table.csv", encoding=encoding).listing(folder).recordings
+    assert (row.label, row.subject) == ("\u00e9", "1")
+
+
+def test_the_usual_encoding_leaves_digests_of_earlier_configurations_as_they_are():
+    assert "encoding" not in TableSource(data="t.csv").model_dump()
+    assert TableSource(data="t.csv", encoding="UTF8").digest() == TableSource(data="t.csv").digest()
+    assert TableSource(data="t.csv", encoding="cp1252").digest() != TableSource(data="t.csv").digest()
