@@ -1,7 +1,8 @@
 """Recordings whose labels stand in the names of folders or files: one sub-folder a class, or a pattern."""
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from heartdata.errors import SourceError
@@ -13,7 +14,9 @@ from heartdata.sources.tables import ROLES, SUFFIXES, Columns, Entry, plain, rea
 from heartdata.split_strategies import SYNONYMS
 
 PUBLIC = {"cinc2016": set(DATABASES), "pascal": {"set_a", "set_b"}, "circor2022": {circor2022.FOLDER}}
-SUBJECTS = 10  # so many folders, with the same few names inside, are hardly classes
+PARTS = (*SYNONYMS, "eval", "evaluation", "unseen")  # and fold1, fold2, ...
+SUBJECTS = 10  # so many folders, with few names inside, are hardly classes, even if only one name recurs
+NAMED = 4  # of the folders that are told
 EXAMPLE = "--set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for normal_01.wav"
 
 
@@ -66,6 +69,7 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
     classes = {name: name.partition("/")[0] for name in names if "/" in name}
     _refuse_other_layouts(root, names, set(classes.values()))
     labels = {name: label for name, label in classes.items() if "unlabel" not in label.casefold()}
+    _refuse_groups(root, labels)
     if len(set(labels.values())) < 2:
         raise SourceError(f"{root} is a folder without one sub-folder of recordings for each class: {_ways(root)}")
     _refuse_ignored_table(root, names)
@@ -73,11 +77,13 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
     return entries, list(_notes(root, labels.values(), [name for name in names if name not in labels]))
 
 
-def subjects_hint(names: list[str]) -> str:
-    """Where in the paths ``names`` the subjects may stand, as far as it can be told."""
+def subjects_hint(names: list[str], pattern: str | None) -> str:
+    """Where in the paths ``names``, of which ``pattern`` tells the labels, the subjects may stand, as far as it shows."""
     inner = [name.rsplit("/", 1)[0] for name in names if name.count("/") > 1]
+    called = {folder.rpartition("/")[2] for folder in inner}
     numbered = [re.fullmatch(r".*?\d+", _without_suffix(name)) for name in names]
-    if 2 * len(inner) > len(names) and len(set(inner)) <= len(inner) / 2:
+    recorded = 2 * len(inner) > len(names) and len(set(inner)) <= len(inner) / 2
+    if recorded and pattern is None and not all(map(_is_part, called)):
         return (
             "If the innermost folders are subjects, say --set "
             "'source.pattern=(?P<label>[^/]+)/(.*/)?(?P<subject>[^/]+)/[^/]+'"
@@ -91,27 +97,54 @@ def subjects_hint(names: list[str]) -> str:
 
 
 def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> None:
-    """Raise `SourceError` for ``folders`` that are no classes: a public set's, parts of a split, one around all."""
+    """Raise `SourceError` for ``folders`` that are no classes: a public set's, one around all."""
     told = ", ".join(sorted(folders))
     for source, others in PUBLIC.items():
         if folders - {"validation"} and folders - {"validation"} <= others:
             raise SourceError(f"{root} holds {told}, as the data set {source} does: use --source {source}")
-    if len(folders) > 1 and {name.casefold() for name in folders} <= SYNONYMS.keys():
-        raise SourceError(
-            f"the sub-folders of {root} are parts, no classes: {told}. Say where the labels stand, such as "
-            "--set 'source.pattern=(?P<part>[^/]+)/(?P<label>[^/]+)/.*', and, to keep these parts, --set "
-            "split.strategy=column --set split.column=part"
-        )
     below = {name.split("/")[1] for name in names if name.count("/") > 1}
-    if len(folders) >= SUBJECTS and 2 <= len(below) <= len(folders) / 2 and not below <= SYNONYMS.keys():
-        raise SourceError(
-            f"the {len(folders)} sub-folders of {root} hold folders of the same few names, {', '.join(sorted(below))}. If "
-            "those are subjects and these are classes, say so with --set "
-            "'source.pattern=(?P<subject>[^/]+)/(?P<label>[^/]+)/.*'; if the outer ones are classes, with --set "
-            "'source.pattern=(?P<label>[^/]+)/.*'"
-        )
     if len(folders) == 1 and len(below) > 1 and all(name.count("/") > 1 for name in names):
         raise SourceError(f"{root} holds one folder, {told}: give that with --data {root / told}, or a table of labels")
+
+
+def _refuse_groups(root: Path, labels: dict[str, str]) -> None:
+    """Raise `SourceError` when the folders ``labels``, one a path, are parts of a split, or may be subjects or sites.
+
+    What tells them from classes is that the same names stand inside several of them.
+    """
+    inside: dict[str, set[str]] = {folder: set() for folder in sorted(set(labels.values()))}
+    for name, folder in labels.items():
+        inside[folder] |= set(name.split("/")[1:-1][:1])
+    holders = Counter(inner for names in inside.values() for inner in names)
+    few = len(inside) >= SUBJECTS and 2 <= len(holders) <= len(inside) / 2
+    recur = few or sum(count > 1 for count in holders.values()) > 1
+    alike = len(holders) > 0 and len(set(map(frozenset, inside.values()))) == 1
+    parts = sum(map(_is_part, inside))
+    outer, inner = _some(inside), _some(sorted(holders))
+    if len(inside) > 1 and parts and (parts == len(inside) or recur or alike):
+        known = {folder.casefold() for folder in inside} <= SYNONYMS.keys()
+        raise SourceError(
+            f"the sub-folders of {root} are parts, no classes: {outer}. Say where the labels stand, such as "
+            "--set 'source.pattern=(?P<part>[^/]+)/(?P<label>[^/]+)/.*'"
+            + (", and, to keep these parts, --set split.strategy=column --set split.column=part" if known else "")
+        )
+    if recur and not all(map(_is_part, holders)):
+        raise SourceError(
+            f"the {len(inside)} sub-folders of {root} ({outer}) hold folders of the same names ({inner}), and either may be "
+            f"the labels. If {inner} are, say so with --set 'source.pattern=(?P<subject>[^/]+)/(?P<label>[^/]+)/.*' where "
+            f"{outer} are subjects, or with --set 'source.pattern=(?P<collection>[^/]+)/(?P<label>[^/]+)/.*' where they are "
+            f"hospitals, devices or the like; if {outer} are, with --set 'source.pattern=(?P<label>[^/]+)/.*'"
+        )
+
+
+def _is_part(folder: str) -> bool:
+    """Whether ``folder`` is called like a part of a split."""
+    return folder.casefold() in PARTS or re.fullmatch(r"fold[ _-]?\d+", folder.casefold()) is not None
+
+
+def _some(names: Collection[str]) -> str:
+    """The first few of ``names``."""
+    return ", ".join(list(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _refuse_ignored_table(root: Path, names: list[str]) -> None:

@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path, PureWindowsPath
 from typing import Any, ClassVar, Literal
 
@@ -26,6 +27,7 @@ from heartdata.sources.tables import (
     Columns,
     Entry,
     plain,
+    possible_subjects,
     read_table,
     recurring_columns,
     rival_labels,
@@ -54,7 +56,11 @@ class TableSource(FolderSource):
 
     name: Literal["table"] = "table"
     folder: Path | None = Field(default=None, description="default: the folder that the table lies in")
-    encoding: str = Field(default=UTF_8, description="of a CSV, such as cp1252")
+    encoding: str = Field(
+        default=UTF_8,
+        exclude_if=lambda encoding: encoding == UTF_8,  # sources of before it was there keep their digest
+        description="of a CSV, such as cp1252",
+    )
     sheet: str | None = Field(default=None, description="of a workbook; default: the first, or the one that suits")
     pattern: str | None = Field(default=None, description="a regular expression for paths, with groups named as roles")
     columns: Columns = Columns()
@@ -130,7 +136,8 @@ class TableSource(FolderSource):
         refuse_labels(place, self._values("label", entries), "mend it, or give a table")
         if "subject" not in groups(self.pattern):
             notes.append(
-                f"The names of the recordings tell no subjects: {ALONE}. {subjects_hint([e.name for e in entries])}"
+                f"The names of the recordings tell no subjects: {ALONE}. "
+                + subjects_hint([entry.name for entry in entries], self.pattern)
             )
         return root, entries, notes
 
@@ -150,12 +157,23 @@ class TableSource(FolderSource):
         place = f"the column {columns['label']!r} of {path}" if "label" in columns else PATTERN_LABEL
         refuse_labels(place, self._values("label", entries), NAME_LABEL)
         if "subject" not in columns.keys() | groups(self.pattern):
+            self._refuse_unnamed_subjects(path, possible_subjects(columns, table))
             recurring = ", ".join(map(repr, recurring_columns(columns, table)))
             notes.append(
                 f"The table has no subject column: {ALONE}. Name the column with --set source.columns.subject=COLUMN"
                 + (f" (values recur in {recurring})" if recurring else "")
             )
         return self.folder.expanduser().resolve() if self.folder else path.parent, entries, notes
+
+    def _refuse_unnamed_subjects(self, path: Path, possible: list[str]) -> None:
+        """Raise `SourceError` when columns of ``possible`` subjects are not used and it is not said that none is."""
+        if possible and self.columns.subject is None:
+            raise SourceError(
+                f"{path} has no subject column that can be told from its name, but {' and '.join(map(repr, possible))} may "
+                "say who was recorded: recordings of one person might stand in training and in test. Name it with "
+                f"--set 'source.columns.subject={possible[0]}'; if no column says it, go on with "
+                "--set source.columns.subject= (and nothing after the sign)"
+            )
 
     def _columns(self, path: Path, table: pd.DataFrame, needed: Collection[str]) -> dict[str, str]:
         """Role to column name; raises `SourceError` when a needed or a configured column is not there."""
@@ -166,7 +184,7 @@ class TableSource(FolderSource):
             )
         found = self.columns.found(present)
         for role, wanted in self.columns:
-            if wanted is not None and role not in found:
+            if wanted and role not in found:
                 raise SourceError(f"{path} has no column {wanted!r} for the {role}; it has: {', '.join(present)}")
         absent = [role for role, _ in self.columns if role in needed and role not in found]
         targets = zero_one_columns(table) if absent == ["label"] else []
@@ -183,6 +201,13 @@ class TableSource(FolderSource):
                 f"it has: {', '.join(present)}{title}. "
                 f"Name it with {' '.join(f'--set source.columns.{role}=COLUMN' for role in absent)}"
             )
+        chosen = [role for role in found if role in ("path", "label") or getattr(self.columns, role)]
+        for one, other in combinations(chosen, 2):
+            if found[one] == found[other]:
+                raise SourceError(
+                    f"the column {found[one]!r} of {path} is taken for the {one} and for the {other}, and can be only one: "
+                    f"set source.columns.{one} or source.columns.{other} to another, or to nothing where no column has the role"
+                )
         return found
 
     def _value(self, cell: str | None) -> str | None:

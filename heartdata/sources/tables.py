@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -66,6 +67,11 @@ USUAL_NAMES = {
     "collection": ("collection", "database", "dataset", "device"),
 }
 
+# A word of a column's name that tells of persons, such as `patients` and `subjectcode`, as `possible_subjects` reads it.
+PERSON = re.compile(
+    r"(subject|patient|participant|person|individual|volunteer|proband|case)s?(id|no|nr|num|number|code|name|key|hash)?"
+)
+
 ROLES = ("label", "subject", "site", "collection")  # what is known of a recording beside its path
 PARQUET = (".parquet", ".pq")
 EXCEL = (".xlsx", ".xlsm")
@@ -97,7 +103,7 @@ class Entry:
 
 
 class Columns(Settings):
-    """Which column holds what. A null is looked for under the usual names."""
+    """Which column holds what. A null is looked for under the usual names; an empty text says that none does."""
 
     path: str | None = None
     label: str | None = None
@@ -111,6 +117,8 @@ class Columns(Settings):
         roles = {}
         for role, usual in USUAL_NAMES.items():
             wanted = getattr(self, role)
+            if wanted == "":
+                continue
             names = usual if wanted is None else (normal_name(wanted),)
             name = wanted if wanted in present else next((by_name[n] for n in names if n in by_name), None)
             if name is not None:
@@ -142,13 +150,28 @@ def rival_labels(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
 
 
 def recurring_columns(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
-    """The columns without a role of which most values stand in two to ten rows: they may say who was recorded."""
-    told = []
-    for name in table.columns:
-        cells = table[name][table[name].str.strip() != ""]
-        if name not in columns.values() and 2 <= len(cells) / max(cells.nunique(), 1) <= 10 and cells.nunique() > 10:
-            told.append(name)
-    return told
+    """The columns without a role whose values, over ten, stand in two rows or more on average: they may be subjects."""
+    counts = _counts(columns, table)
+    return [name for name, (filled, different) in counts.items() if different > 10 and filled >= 2 * different]
+
+
+def possible_subjects(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
+    """The columns without a role, of values that recur, whose names speak of persons: `subject_code`, `PatientName`."""
+    counts = _counts(columns, table)
+    return [n for n, (filled, different) in counts.items() if 1 < different < filled and _speaks_of_persons(n)]
+
+
+def _counts(columns: dict[str, str], table: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Of each column without a role, how many cells are filled, and with how many different values."""
+    others = {
+        name: table[name][table[name].str.strip() != ""] for name in table.columns if name not in columns.values()
+    }
+    return {name: (len(cells), cells.nunique()) for name, cells in others.items()}
+
+
+def _speaks_of_persons(name: str) -> bool:
+    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
+    return any(PERSON.fullmatch(word.lower()) for word in words)
 
 
 def zero_one_columns(table: pd.DataFrame) -> list[str]:
@@ -163,8 +186,9 @@ def read_table(
     """All columns of a CSV, Excel or Parquet file as text, absent values as empty strings, without wholly empty rows.
 
     A CSV is separated by the first of comma, semicolon, tab and bar that yields the ``columns`` of the ``needed`` roles, or
-    by what a first line such as ``sep=;`` says; its text is in ``encoding``, or in UTF-16 with its mark. Of a workbook, ``sheet`` is read, or the first, or else the only one
-    with those columns. Raises `SourceError` naming the file, and the line that has too many cells.
+    by what a first line such as ``sep=;`` says; its text is in ``encoding``, or in UTF-16 with its mark. Of a workbook,
+    ``sheet`` is read, or the first, or else the only one with those columns. Raises `SourceError` naming the file, and the
+    line that has too many cells.
     """
     suffix = path.suffix.lower()
     if suffix in OTHER_BOOKS:
@@ -192,13 +216,30 @@ def read_table(
 
 
 def _parquet(path: Path) -> pd.DataFrame:
-    """Whole numbers that pandas stored as floats, because some were absent, become whole again."""
+    """Whole numbers that pandas stored as floats, because some were absent, become whole again; a named index is a
+    column, and a column of lists of one value each one of these values. Raises `SourceError` naming a column of bytes.
+    """
     count = pq.read_metadata(path).num_rows
     if count > MAX_ROWS:
         raise SourceError(f"{path} has {count} rows, more than {MAX_ROWS}: a table needs one row a recording")
-    frame = pd.read_parquet(path).convert_dtypes().astype("string").fillna("")
+    frame = pd.read_parquet(path)
+    if named := [name for name in frame.index.names if name is not None and name not in frame.columns]:
+        frame = frame.reset_index(named)
     frame.columns = [str(name) for name in frame.columns]
+    frame = frame.apply(_without_lists).convert_dtypes()
+    for name, cells in frame.select_dtypes("object").items():
+        if any(isinstance(cell, bytes) for cell in cells):
+            raise SourceError(f"{path} holds bytes in the column {name!r}: write it as text, or leave the column out")
+    frame = frame.astype("string").fillna("")
     return frame[(frame != "").any(axis="columns")]
+
+
+def _without_lists(cells: pd.Series) -> pd.Series:
+    """The value of each list, where every cell is absent or a list of one."""
+    lists = [cell for cell in cells if isinstance(cell, np.ndarray)] if cells.dtype == object else []
+    if not lists or len(lists) < cells.notna().sum() or any(len(values) != 1 for values in lists):
+        return cells
+    return cells.map(lambda values: values[0], na_action="ignore")
 
 
 def _excel(path: Path, columns: Columns, sheet: str | None, needed: Collection[str]) -> pd.DataFrame:
@@ -250,7 +291,13 @@ def _excel_text(cell: object) -> str:
 def _csv(path: Path, columns: Columns, needed: Collection[str], encoding: str) -> pd.DataFrame:
     """Short rows are filled with empty cells. Not `pd.read_csv`: it cuts a first row that is too long."""
     with path.open("rb") as file:
-        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        head = file.read(1000)
+    marked = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if not marked and not encoding.startswith(("utf-16", "utf-32")) and (order := _utf_16_order(head)):
+        raise SourceError(
+            f"{path} looks like UTF-16 without a byte-order mark: save it as CSV UTF-8, or say so with --set "
+            f"source.encoding=utf-16-{order}"
+        )
     text = path.read_text(encoding="utf-16" if marked else encoding).removeprefix("\ufeff")
     told = re.match(r'"?sep=(.)"?(?=\n)', text, re.IGNORECASE)
     text = text[told.end() :] if told else text
@@ -268,6 +315,12 @@ def _csv(path: Path, columns: Columns, needed: Collection[str], encoding: str) -
             )
         rows.append(cells + [""] * (len(header) - len(cells)))
     return pd.DataFrame(rows, columns=_distinct(header), dtype=str)
+
+
+def _utf_16_order(head: bytes) -> str | None:
+    """``le`` or ``be`` when most bytes at odd or at even places are zero, as in the Latin letters of a header."""
+    shares = {"le": head[1::2], "be": head[::2]}
+    return next((order for order, part in shares.items() if part.count(0) > len(part) / 2), None)
 
 
 def _separator(text: str, columns: Columns, needed: Collection[str]) -> str:

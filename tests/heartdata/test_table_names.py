@@ -12,6 +12,7 @@ from heartdata.inventory import take_inventory
 from heartdata.measure import MeasureConfig, measure_file
 from heartdata.sources import Cinc2016Source, TableSource
 from heartdata.sources.base import Listing, check_source
+from heartdata.split_strategies import SYNONYMS
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_recordings_of_kinds_that_cannot_be_read_are_rows_with_an_error(tmp_path
         (["set_a/1.wav", "set_b/1.wav"], "use --source pascal"),
         (
             [f"P{i}/{label}/{i}.wav" for i in range(12) for label in ("normal", "murmur")],
-            "the 12 sub-folders of .* the same few names, murmur, normal. If those are subjects",
+            r"the 12 sub-folders of .* \(P0, P1, P10, P11, ...\) hold folders of the same names \(murmur, normal\), and",
         ),
         (["training_data/1.wav"], "use --source circor2022"),
         (["all/normal/1.wav", "all/murmur/1.wav"], "holds one folder, all: give that with --data .*/all, or a table"),
@@ -97,6 +98,67 @@ def test_sub_folders_that_are_no_classes(tmp_path: Path, names: list[str], said:
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(SourceError, match=said):
         TableSource(data=tmp_path).check()
+
+
+def made(folder: Path, *names: str) -> TableSource:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return TableSource(data=folder)
+
+
+@pytest.mark.parametrize("outer", [("siteA", "siteB", "siteC"), ("p1", "p2"), tuple(f"p{i}" for i in range(8))])
+def test_folders_inside_that_recur_may_be_the_labels_as_each_of_the_patterns_that_are_offered_says(
+    tmp_path: Path, outer: tuple[str, ...]
+):
+    labels = ("normal", "murmur")
+    source = made(tmp_path, *(f"{folder}/{label}/{i}.wav" for folder in outer for label in labels for i in range(2)))
+    with pytest.raises(SourceError, match=r"hold folders of the same names \(murmur, normal\), and either") as refused:
+        source.check()
+    subjects, collections, classes = re.findall("'source.pattern=([^']+)'", str(refused.value))
+    for pattern, role in ((subjects, "subject"), (collections, "collection")):
+        listing = TableSource(data=tmp_path, pattern=pattern).listing(tmp_path)
+        told = {(row.label, getattr(row, role)) for row in listing.recordings}
+        assert told == {(label, folder) for label in labels for folder in outer}
+        assert not any("(?P<label>[^/]+)" in note for note in listing.notes)  # no advice against what was said
+    rows = TableSource(data=tmp_path, pattern=classes).listing(tmp_path).recordings
+    assert {row.label for row in rows} == set(outer)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        (("train", "validation", "unseen"), ("normal", "murmur")),
+        (("training", "eval"), ("normal", "murmur")),
+        (("Fold1", "fold_2", "fold 3"), ("",)),
+        (("test", "holdout"), ("normal", "murmur")),
+        (("dev", "holdout"), ("normal",)),
+        (("train", "test", "unlabelled"), ("",)),
+    ],
+)
+def test_parts_of_a_split_are_no_classes(tmp_path: Path, outer: tuple[str, ...], inner: tuple[str, ...]):
+    source = made(
+        tmp_path, *(str(Path(part, label, f"{i}.wav")) for part in outer for label in inner for i in range(2))
+    )
+    with pytest.raises(SourceError, match="are parts, no classes: ") as refused:
+        source.check()
+    kept = {folder.casefold() for folder in outer if folder != "unlabelled"} <= SYNONYMS.keys()
+    assert ("split.column=part" in str(refused.value)) == kept  # other words, the split does not understand
+    if inner != ("",):
+        (pattern,) = re.findall("'source.pattern=([^']+)'", str(refused.value))
+        rows = TableSource(data=tmp_path, pattern=pattern).listing(tmp_path).recordings
+        assert {(row.extra["part"], row.label) for row in rows} == {(part, label) for part in outer for label in inner}
+
+
+def test_folders_that_may_be_classes_are_taken_so(tmp_path: Path):
+    classes = made(tmp_path, "normal/train/1.wav", "normal/test/2.wav", "murmur/train/3.wav", "murmur/test/4.wav")
+    for name in ("_old/notes.txt", ".git/config", "docs/read.me"):
+        made(tmp_path, name)
+    listing = classes.listing(tmp_path)
+    assert {row.label for row in listing.recordings} == {"normal", "murmur"}
+    assert not any("innermost folders are subjects" in note for note in listing.notes)
+    one_in_common = made(tmp_path / "data", "normal/ann/1.wav", "normal/bob/2.wav", "murmur/ann/3.wav", "test/4.wav")
+    assert {row.label for row in one_in_common.listing(tmp_path).recordings} == {"normal", "murmur", "test"}
 
 
 @pytest.mark.parametrize("name", ["all.zip", "table.csv.GZ"])

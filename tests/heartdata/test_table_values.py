@@ -8,7 +8,7 @@ import pytest
 import yaml
 from helpers import beats, write_wav
 
-from heartdata.config import build_config
+from heartdata.config import build_config, parse_change
 from heartdata.errors import SourceError
 from heartdata.sources import TableSource, tables
 from heartdata.sources.base import audio_files
@@ -101,6 +101,39 @@ def test_parquet_lists_are_no_labels(folder: Path):
             TableSource(data=folder / "t.parquet").check()
 
 
+def test_parquet_lists_of_one_value_are_these_values(folder: Path):
+    columns = {
+        "path": ["a", "b", "c"],
+        "label": [["AS"], None, ["MR"]],
+        "age": [[3], [4], [5]],
+        "more": [["x"], ["y", "z"], []],
+    }
+    pd.DataFrame(columns).to_parquet(folder / "t.parquet")
+    rows = TableSource(data=folder / "t.parquet").listing(folder).recordings
+    assert [row.label for row in rows] == ["AS", None, "MR"]
+    assert [row.extra["age"] for row in rows] == ["3", "4", "5"]
+    assert rows[0].extra["more"] == "['x']"
+
+
+@pytest.mark.parametrize("cell", [b"\x00\xff", b"text"])
+def test_parquet_of_bytes_names_the_column(folder: Path, cell: bytes):
+    pd.DataFrame({"path": ["a", "b"], "label": ["x", "y"], "raw": [None, cell]}).to_parquet(folder / "t.parquet")
+    with pytest.raises(SourceError, match=f"^{folder}/t.parquet holds bytes in the column 'raw': write it as text, or"):
+        TableSource(data=folder / "t.parquet").check()
+
+
+def test_a_named_index_of_parquet_is_a_column(folder: Path):
+    table = pd.DataFrame({"path": ["a", "b"], "subject": ["P1", "P2"], "label": ["x", "y"]})
+    for index in ("path", ["path", "subject"]):
+        table.set_index(index).to_parquet(folder / "t.parquet")
+        rows = TableSource(data=folder / "t.parquet").listing(folder).recordings
+        assert [(row.recording_id, row.label, row.subject, row.extra) for row in rows] == [
+            ("a", "x", "P1", {}), ("b", "y", "P2", {}),
+        ]  # fmt: skip
+    table.set_index(pd.Index([7, 8])).to_parquet(folder / "t.parquet")
+    assert TableSource(data=folder / "t.parquet").listing(folder).recordings[0].extra == {}
+
+
 def test_composed_and_decomposed_accents_are_one(tmp_path: Path):
     composed, decomposed = "J\u00fcrgen \u00e9", "Ju\u0308rgen e\u0301"
     write_wav(tmp_path / f"{decomposed}.wav", beats())
@@ -125,4 +158,82 @@ def test_columns_that_may_hold_the_subject_are_named(folder: Path):
     rows = "".join(f"{i}.wav,{'ab'[i % 2]},P{i // 3},{i}\n" for i in range(36))
     (note,) = [n for n in listed(folder, "path,label,who,age\n" + rows).notes if "no subject column" in n]
     assert note.endswith("(values recur in 'who')")
+    rows = "".join(f"{i}.wav,{'ab'[i % 2]},P{i // 12},{i}\n" for i in range(240))
+    (note,) = [n for n in listed(folder, "path,label,who,age\n" + rows).notes if "no subject column" in n]
+    assert note.endswith("(values recur in 'who')")
     assert [r.subject for r in listed(folder, "path,label,MRN\n1,a,7\n").recordings] == ["7"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["subject_code", "patient name", "Individual ID", "Subject ID (anonymised)", "Case", "PatientName", "probands"],
+)
+def test_a_column_that_speaks_of_persons_is_to_be_named_or_denied(folder: Path, column: str):
+    rows = "".join(f"{i}.wav,{'ab'[i % 2]},P{i // 12}\n" for i in range(240))
+    with pytest.raises(SourceError, match=f"no subject column .*, but '{re.escape(column)}' may say who") as refused:
+        listed(folder, f"path,label,{column}\n{rows}")
+    advice = re.findall(r"--set '?(source.columns.subject=.*?)(?:'| .and nothing)", str(refused.value))
+
+    def subjects(change: str) -> set[str | None]:
+        source = build_config("table", str(folder / "table.csv"), changes=dict([parse_change(change)])).source
+        return {row.subject for row in source.listing(folder).recordings}
+
+    assert [subjects(change) for change in advice] == [{f"P{i}" for i in range(20)}, {None}]
+
+
+@pytest.mark.parametrize(
+    "header", ["path,label,lowercase", "path,label,personal_note", "path,label,who", "path,Case,x"]
+)
+def test_a_column_that_does_not_speak_of_persons_is_passed_over(folder: Path, header: str):
+    rows = "".join(f"{i}.wav,{'ab'[i % 2]},P{i // 12}\n" for i in range(24))
+    columns = {"path": "path", "label": header.split(",")[1]}
+    assert {row.subject for row in listed(folder, f"{header}\n{rows}", columns=columns).recordings} == {None}
+    for values in ("PP", "PQ"):  # of one person, or of as many as there are recordings: nothing can be torn apart
+        text = f"path,label,Patient name\n1.wav,a,{values[0]}\n2.wav,b,{values[1]}\n"
+        assert {row.subject for row in listed(folder, text).recordings} == {None}
+
+
+def test_a_role_that_no_column_has(folder: Path):
+    text = "path,label,subject,site\n1.wav,a,P1,AV\n2.wav,b,P1,AV\n"
+    (one, _) = listed(folder, text, columns={"subject": "", "site": ""}).recordings
+    assert (one.subject, one.site, one.extra) == (None, None, {"subject": "P1", "site": "AV"})
+    with pytest.raises(SourceError, match="has no label column"):
+        listed(folder, text, columns={"label": ""})
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            {"label": "Finding", "subject": "finding"},
+            "'Finding' of {}/table.csv is taken for the label and for the subject",
+        ),
+        ({"label": "Finding", "subject": "path"}, "'path' of {}/table.csv is taken for the path and for the subject"),
+        (
+            {"label": "Finding", "site": "who", "subject": "who"},
+            "'who' of {}/table.csv is taken for the subject and for the s",
+        ),
+    ],
+)
+def test_a_column_has_one_role(folder: Path, columns: dict[str, str], said: str):
+    text = "path,Finding,who,device\n1.wav,a,P1,x\n2.wav,b,P2,y\n"
+    with pytest.raises(SourceError, match=said.format(folder)):
+        listed(folder, text, columns=columns)
+    (one, _) = listed(folder, text, columns={"label": "Finding", "subject": "who", "site": "device"}).recordings
+    assert (one.label, one.subject, one.site, one.collection) == ("a", "P1", "x", "x")  # a usual name is no choice
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_told(folder: Path, encoding: str):
+    text = "path;label;subject\naudio/one.wav;\u00e9;1\n"
+    with pytest.raises(SourceError, match=f"table.csv looks like UTF-16 without .* --set source.encoding={encoding}$"):
+        listed(folder, text, encoding)
+    (folder / "table.csv").write_text(text, encoding=encoding)
+    (row,) = TableSource(data=folder / "table.csv", encoding=encoding).listing(folder).recordings
+    assert (row.label, row.subject) == ("\u00e9", "1")
+
+
+def test_the_usual_encoding_leaves_digests_of_earlier_configurations_as_they_are():
+    assert "encoding" not in TableSource(data="t.csv").model_dump()
+    assert TableSource(data="t.csv", encoding="UTF8").digest() == TableSource(data="t.csv").digest()
+    assert TableSource(data="t.csv", encoding="cp1252").digest() != TableSource(data="t.csv").digest()
