@@ -15,6 +15,7 @@ from heartdata.split_strategies import SYNONYMS
 
 PUBLIC = {"cinc2016": set(DATABASES), "pascal": {"set_a", "set_b"}, "circor2022": {circor2022.FOLDER}}
 PARTS = (*SYNONYMS, "eval", "evaluation", "unseen")  # and fold1, fold2, ...
+FINDINGS = ("normal", "abnormal", "healthy", "pathological", "murmur", "murmurs", "artifact", "artefact", "noise")
 SUBJECTS = 10  # so many folders, with few names inside, are hardly classes, even if only one name recurs
 NAMED = 4  # of the folders that are told
 EXAMPLE = "--set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for normal_01.wav"
@@ -110,7 +111,7 @@ def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> No
 def _refuse_groups(root: Path, labels: dict[str, str]) -> None:
     """Raise `SourceError` when the folders ``labels``, one a path, are parts of a split, or may be subjects or sites.
 
-    What tells them from classes is that the same names stand inside several of them.
+    What tells them from classes is that the same names stand inside several of them, and that none is a usual finding.
     """
     inside: dict[str, set[str]] = {folder: set() for folder in sorted(set(labels.values()))}
     for name, folder in labels.items():
@@ -128,7 +129,8 @@ def _refuse_groups(root: Path, labels: dict[str, str]) -> None:
             "--set 'source.pattern=(?P<part>[^/]+)/(?P<label>[^/]+)/.*'"
             + (", and, to keep these parts, --set split.strategy=column --set split.column=part" if known else "")
         )
-    if recur and not all(map(_is_part, holders)):
+    told = any(folder.casefold() in FINDINGS for folder in inside)
+    if recur and not told and not all(map(_is_part, holders)):
         raise SourceError(
             f"the {len(inside)} sub-folders of {root} ({outer}) hold folders of the same names ({inner}), and either may be "
             f"the labels. If {inner} are, say so with --set 'source.pattern=(?P<subject>[^/]+)/(?P<label>[^/]+)/.*' where "

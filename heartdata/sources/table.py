@@ -196,10 +196,12 @@ class TableSource(FolderSource):
         if absent:
             unnamed = sum(bool(re.fullmatch(r"column\.\d+", name)) for name in present)
             title = " (the first row that is not empty must be the header)" if 2 * unnamed >= len(present) else ""
+            unknown = [*absent, *({"subject"} - found.keys())]
             raise SourceError(
                 f"{path} has no {' and no '.join(f'{role} column' for role in absent)} that can be told from its name; "
                 f"it has: {', '.join(present)}{title}. "
-                f"Name it with {' '.join(f'--set source.columns.{role}=COLUMN' for role in absent)}"
+                f"Say which it is with {' '.join(f'--set source.columns.{role}=COLUMN' for role in unknown)}"
+                + (" (of the subject, if there is one)" if "subject" in unknown else "")
             )
         chosen = [role for role in found if role in ("path", "label") or getattr(self.columns, role)]
         for one, other in combinations(chosen, 2):

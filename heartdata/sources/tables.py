@@ -67,9 +67,12 @@ USUAL_NAMES = {
     "collection": ("collection", "database", "dataset", "device"),
 }
 
-# A word of a column's name that tells of persons, such as `patients` and `subjectcode`, as `possible_subjects` reads it.
+# Words of a column's name that tells who somebody is, such as `patients`, `subjectcode` and `Case ID (anonymised)`.
 PERSON = re.compile(
     r"(subject|patient|participant|person|individual|volunteer|proband|case)s?(id|no|nr|num|number|code|name|key|hash)?"
+)
+WHICH = re.compile(
+    r"u?u?ids?|no|nr|num|number|code|name|key|hash|identifier|index|study|the|of|(anonym|pseudonym)(ous|i[sz]ed)?"
 )
 
 ROLES = ("label", "subject", "site", "collection")  # what is known of a recording beside its path
@@ -171,7 +174,8 @@ def _counts(columns: dict[str, str], table: pd.DataFrame) -> dict[str, tuple[int
 
 def _speaks_of_persons(name: str) -> bool:
     words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
-    return any(PERSON.fullmatch(word.lower()) for word in words)
+    persons = [PERSON.fullmatch(word.lower()) is not None for word in words]
+    return any(persons) and all(a or WHICH.fullmatch(w.lower()) for a, w in zip(persons, words, strict=True))
 
 
 def zero_one_columns(table: pd.DataFrame) -> list[str]:

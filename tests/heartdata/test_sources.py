@@ -182,10 +182,19 @@ def test_table_rows_of_other_lengths_than_the_header(folder: Path):
         (
             "a;b;c,d\n1;2;3,4\n",
             "utf-8",
-            "has no path column and no label column that can be told from its name; it has: a, b, c,d. Name it with "
-            "--set source.columns.path=COLUMN --set source.columns.label=COLUMN$",
+            "has no path column and no label column that can be told from its name; it has: a, b, c,d. Say which it is "
+            "with --set source.columns.path=COLUMN --set source.columns.label=COLUMN --set source.columns.subject=COLUMN ",
         ),
-        ("a,label\n1,2\n", "utf-8", "has no path column that can be told .* with --set source.columns.path=COLUMN$"),
+        (
+            "a,label\n1,2\n",
+            "utf-8",
+            "has no path column that can be told .* with --set source.columns.path=COLUMN --set",
+        ),
+        (
+            "a,label,subject\n1,2,3\n",
+            "utf-8",
+            "has no path column that can be told .* with --set source.columns.path=COLUMN$",
+        ),
     ],
 )
 def test_table_that_cannot_be_read(folder: Path, text: str, encoding: str, message: str):

@@ -107,6 +107,11 @@ def made(folder: Path, *names: str) -> TableSource:
     return TableSource(data=folder)
 
 
+def test_folders_called_by_a_usual_finding_are_the_classes_whatever_recurs_inside(tmp_path: Path):
+    source = made(tmp_path, *(f"{folder}/{site}/1.wav" for folder in ("Normal", "AS") for site in ("AV", "MV")))
+    assert {row.label for row in source.listing(tmp_path).recordings} == {"Normal", "AS"}
+
+
 @pytest.mark.parametrize("outer", [("siteA", "siteB", "siteC"), ("p1", "p2"), tuple(f"p{i}" for i in range(8))])
 def test_folders_inside_that_recur_may_be_the_labels_as_each_of_the_patterns_that_are_offered_says(
     tmp_path: Path, outer: tuple[str, ...]

@@ -182,7 +182,8 @@ def test_a_column_that_speaks_of_persons_is_to_be_named_or_denied(folder: Path, 
 
 
 @pytest.mark.parametrize(
-    "header", ["path,label,lowercase", "path,label,personal_note", "path,label,who", "path,Case,x"]
+    "header",
+    ["path,label,lowercase", "path,label,personal_note", "path,label,who", "path,Case,x", "path,label,patient_age"],
 )
 def test_a_column_that_does_not_speak_of_persons_is_passed_over(folder: Path, header: str):
     rows = "".join(f"{i}.wav,{'ab'[i % 2]},P{i // 12}\n" for i in range(24))
