@@ -66,7 +66,7 @@ def prepared_in(store: Store, config: RunConfig) -> Prepared:
     """Check, part and render the recordings of a source, inside a flow."""
     found = found_in(store, config)
     splits = split(found.accepted, config.split, store, found.recordings)
-    rendered = spectrograms(found.recordings, splits, config.spectrogram, config.engine, store)
+    rendered = spectrograms(found.recordings, [splits], config.spectrogram, config.engine, store)
     return Prepared(found, manifest(found.accepted, splits, rendered, store))
 
 

@@ -21,18 +21,15 @@ def study(config: StudyConfig) -> StudyResult:
     """Train and score each fold of ``config.study``; finished folds are not done again."""
     run = config.run
     with opened(run) as store:
-        initial = initial_weights(
-            run.training.init, run.registry, store
-        )  # first: a long look at recordings would be vain
+        # first, as a long look at recordings would be vain without them
+        initial = initial_weights(run.training.init, run.registry, store)
         found = found_in(store, run)
         folds = plan(config.study, found.accepted, run.split, store)
         arms = {fold.arm: fold.subjects_apart for fold in folds}
         accepted = {arm: subjects_of(found.accepted, known, store) for arm, known in arms.items()}
         names = [config.study.called(fold) for fold in folds]
         parts = [split(accepted[f.arm], f.split, store, found.recordings) for f in each(folds, names)]
-        rendered = spectrograms(
-            found.recordings, parts[0], run.spectrogram, run.engine, store
-        )  # every fold has them all
+        rendered = spectrograms(found.recordings, parts, run.spectrogram, run.engine, store)
         sets = [manifest(accepted[f.arm], p, rendered, store) for f, p in each(zip(folds, parts, strict=True), names)]
         done = [_scored(f, data, found, initial, run, store) for f, data in each(zip(folds, sets, strict=True), names)]
         came = results(config.study, done, run.answers, run.evaluation, store)

@@ -102,9 +102,10 @@ class SplitConfig(Settings):
 def assign_parts(accepted: pa.Table, config: SplitConfig, recordings: pa.Table | None = None) -> pa.Table:
     """One row (schema SPLITS) a recording that is in use and that the strategy does not leave out.
 
-    The same for the same seed. Where ``config.unlabelled``, those without a label that nothing ties to the parts valid
-    and test follow as part `UNLABELLED`; they change nothing for the others. ``recordings`` (schema RECORDINGS) is needed by the strategy ``column`` alone. Raises
-    `DataRefused` when a class cannot stand where it must, `LeakError` if a group stood in two parts.
+    The same for the same seed. Where ``config.unlabelled``, those without a label that nothing ties to the parts valid and
+    test follow as part `UNLABELLED`; they change nothing for the others. ``recordings`` (schema RECORDINGS) is needed by
+    the strategy ``column`` alone. Raises `DataRefused` when a class cannot stand where it must, `LeakError` if a group
+    stood in two parts.
     """
     table = in_use(accepted, config)
     table["unit"] = units(table)

@@ -8,7 +8,7 @@ from heartdata.errors import HeartbeatError
 from heartdata.store import Store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
-ALIAS = "challenger"  # of the version registered last
+ALIAS = "challenger"  # of the last run's version
 
 
 def tracking_uri(config: RegistryConfig, store: Store) -> str:

@@ -72,17 +72,17 @@ def gather_spectrograms(parts: Sequence[Rendered], fresh: Sequence[Rendered], se
 
 
 def spectrograms(
-    recordings: Artifact, splits: Artifact, config: SpectrogramConfig, engine: EngineConfig, store: Store
+    recordings: Artifact, splits: Sequence[Artifact], config: SpectrogramConfig, engine: EngineConfig, store: Store
 ) -> Artifact:
-    """The spectrogram index (schema SPECTROGRAMS) of every recording in ``splits``."""
+    """The spectrogram index (schema SPECTROGRAMS) of every recording in one of ``splits``."""
     return _spectrograms.with_options(task_runner=task_runner(engine))(recordings, splits, config, engine, store)
 
 
 @flow(name="spectrograms", validate_parameters=False, flow_run_name="spectrograms")
 def _spectrograms(
-    recordings: Artifact, splits: Artifact, config: SpectrogramConfig, engine: EngineConfig, store: Store
+    recordings: Artifact, splits: Sequence[Artifact], config: SpectrogramConfig, engine: EngineConfig, store: Store
 ) -> Artifact:
-    wanted = set(store.read_table(splits, SPLITS).column("sha256").to_pylist())
+    wanted = {sha256 for part in splits for sha256 in store.read_table(part, SPLITS).column("sha256").to_pylist()}
     shards = file_shards(recordings, store, wanted)
     started_s = monotonic()
     there = find_spectrograms(quote(shards), config, store)

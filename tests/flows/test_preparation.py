@@ -21,12 +21,15 @@ import heartdata.rendering
 import tasks.fanout
 import tasks.spectrograms
 from flows.pipeline import prepare
-from heartdata.config import RunConfig
+from heartdata.config import EngineConfig, RunConfig
 from heartdata.errors import BadAudio
 from heartdata.rendering import RenderedShard, render_shard
+from heartdata.schemas import RECORDINGS, SPECTROGRAMS, SPLITS
 from heartdata.shards import Shard
+from heartdata.sources.demo import DemoSource
 from heartdata.spectrograms import SpectrogramConfig
-from heartdata.store import Store
+from heartdata.store import Store, table_from_rows
+from tasks.inventory import inventory
 
 ENDS_S = 120
 
@@ -187,3 +190,15 @@ def test_configuration_travels_as_json():
     config = tiny(Path("out"), engine__name="threads")
     assert RunConfig.model_validate_json(config.model_dump_json()) == config
     assert json.loads(config.model_dump_json())["engine"]["name"] == "threads"
+
+
+def test_what_stands_in_any_fold_is_rendered(prefect_server, tmp_path: Path):
+    store = Store(str(tmp_path / "out")).open()
+    recordings = inventory.fn(DemoSource(subjects_per_class=3, sites=1, plant_faults=False), store)
+    sounds = store.read_frame(recordings, RECORDINGS)["sha256"].to_list()
+    folds = []
+    for left_out in sounds[:2]:  # as who stands on both sides of a database that is held out
+        rows = [dict.fromkeys(SPLITS.names) | {"sha256": sha256} for sha256 in sounds if sha256 != left_out]
+        folds.append(store.write_table("splits", table_from_rows(rows, SPLITS), SPLITS))
+    made = tasks.spectrograms.spectrograms(recordings, folds, SpectrogramConfig(), EngineConfig(name="threads"), store)
+    assert set(store.read_frame(made, SPECTROGRAMS)["sha256"]) == set(sounds)
