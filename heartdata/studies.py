@@ -160,13 +160,15 @@ def study_named(name: str) -> Study:
 def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[Fold]:
     """Every fold of every seed and arm; ``accepted`` (schema ACCEPTED) says which collections there are."""
     if study.protocol == "leave_one_out":
-        in_use = accepted[accepted["label"].notna()]
-        if split.collections is not None:
-            in_use = in_use[in_use["collection"].isin(split.collections)]
-        held_out = [name for name in sorted(in_use["collection"].unique()) if _scorable(in_use, name)]
+        held_out, others = databases(accepted, split)
         if len(held_out) < 2:
-            raise DataRefused(f"the study {study.name} holds out one database after another: it needs two or more")
-        ways = {name: {"strategy": "leave_one_source_out", "held_out": name} for name in held_out}
+            raise DataRefused(
+                f"the study {study.name} holds out one database after another: it needs two or more that have two labels "
+                f"and leave two to train on; there are: {', '.join([*held_out, *(f'{n} (has not)' for n in others)])}"
+            )
+        ways: dict[str, dict[str, Any]] = {
+            name: {"strategy": "leave_one_source_out", "held_out": name} for name in held_out
+        }
     else:
         ways = {str(i): {"strategy": "k_fold", "folds": study.folds, "fold": i} for i in range(study.folds)}
     common = split.model_dump(include={"collections", "valid_fraction", "attempts"})
@@ -181,6 +183,16 @@ def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[F
         for seed in study.seeds
         for name, way in ways.items()
     ]
+
+
+def databases(accepted: pd.DataFrame, split: SplitConfig) -> tuple[list[str], list[str]]:
+    """The collections in use that can be held out, and those that cannot, as nothing could be scored on them."""
+    in_use = accepted[accepted["label"].notna()]
+    if split.collections is not None:
+        in_use = in_use[in_use["collection"].isin(split.collections)]
+    names = sorted(in_use["collection"].unique())
+    scorable = [name for name in names if _scorable(in_use, name)]
+    return scorable, [name for name in names if name not in scorable]
 
 
 def _scorable(rows: pd.DataFrame, collection: str) -> bool:

@@ -13,8 +13,8 @@ from heartdata.config import AnswersConfig, EvaluationConfig
 from heartdata.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_FIGURES, study_schema
 from heartdata.splits import SplitConfig
 from heartdata.store import Artifact, Store
-from heartdata.studies import Fold, Study, folds_of
-from tasks.progress import track
+from heartdata.studies import Fold, Study, databases, folds_of
+from tasks.progress import remark, track
 from tasks.stage import LONG_S, is_transient, stage
 from tasks.train import TrainedModel
 
@@ -49,8 +49,13 @@ class StudyResult(BaseModel):
 
 @task(name="folds", cache_policy=NO_CACHE)
 def plan(study: Study, accepted: Artifact, split: SplitConfig, store: Store) -> list[Fold]:
-    """Every fold of the study on these recordings."""
-    return folds_of(study, store.read_frame(accepted, ACCEPTED), split)
+    """Every fold of the study on these recordings; what is never held out is remarked on."""
+    frame = store.read_frame(accepted, ACCEPTED)
+    folds = folds_of(study, frame, split)
+    others = databases(frame, split)[1] if study.protocol == "leave_one_out" else []
+    if others:
+        remark(f"Trained on, but never held out, as the labels do not allow it: {', '.join(others)}")
+    return folds
 
 
 @stage("subjects apart", "1")

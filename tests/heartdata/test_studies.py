@@ -9,7 +9,7 @@ import pytest
 from heartdata.config import AnswersConfig, study_config
 from heartdata.errors import ConfigError, DataRefused
 from heartdata.splits import SplitConfig
-from heartdata.studies import LEAKY, STUDIES, folds_of, study_named
+from heartdata.studies import LEAKY, STUDIES, databases, folds_of, study_named
 from heartdata.study_page import figure_rows, study_page
 from heartdata.study_scores import AT_POINT, NETWORK, OR_UNSURE, study_figures, with_calibrated
 
@@ -54,8 +54,12 @@ def test_each_database_that_is_there_is_held_out():
     chosen = folds_of(study_named("cinc2016-lodo"), table, SplitConfig(collections=("a", "b"), attempts=3, seed=7))
     assert {f.split.held_out for f in chosen} == {"a", "b"}
     assert {(f.split.attempts, f.split.seed) for f in chosen} == {(3, 7), (3, 8), (3, 9)}
-    with pytest.raises(DataRefused, match="needs two or more"):
-        folds_of(study_named("cinc2016-lodo"), accepted("a"), SplitConfig())
+    assert databases(table, SplitConfig()) == (["a", "b", "e"], ["x"])
+    one = pd.concat([accepted("a"), accepted("x", ("normal",))])
+    with pytest.raises(
+        DataRefused, match=r"needs two or more that have two labels .* there are: a \(has not\), x \(has"
+    ):
+        folds_of(study_named("cinc2016-lodo"), one, SplitConfig())
 
 
 def test_the_article_has_an_arm_that_leaks_and_one_that_does_not():
