@@ -327,7 +327,7 @@ def _file(named: NamedFiles, name: str) -> tuple[Path | str | None, str | None]:
     if PureWindowsPath(name).is_absolute() and not name.startswith("/"):
         return None, f"{name} is a place on a Windows computer, while paths should begin at {named.root}"
     link = (named.root / slashed).is_symlink()
-    return None, f"{named.root / name} is a link to nothing" if link else f"there is no file {named.root / name}"
+    return None, f"{named.root / slashed} is a link to nothing" if link else f"there is no file {named.root / slashed}"
 
 
 def _otherwise(root: Path, entries: list[Entry], rows: list[Listed]) -> list[str]:
