@@ -259,7 +259,7 @@ def test_table_paths_of_another_system(folder: Path):
     rows = listed(folder, "path,label\naudio\\one.wav,a\naudio\\three.wav,a\naudio\\four.wav,a\n").recordings
     assert [r.path for r in rows] == [folder / "audio\\one.wav", folder / "audio" / "three.wav", None]
     assert [r.recording_id for r in rows] == ["audio/one.wav", "audio/three.wav", "audio/four.wav"]
-    assert rows[2].missing == f"there is no file {folder}/audio\\four.wav"
+    assert rows[2].missing == f"there is no file {folder}/audio/four.wav"
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a\0b.wav", "audio", "audio/one.wav/x"])
