@@ -33,6 +33,12 @@ def predict_files(paths: Sequence[Path], named: str | None, out: Path | None, ru
     answers = [_answer(model, file) for file in track(files, "  predict", console=console, transient=True)]
     frame = pd.DataFrame(answers)
     console.print(table(f"Answers of {uri}", [_shown(row) for row in answers]))
+    fitted = model.unwrap_python_model().predictor.config.calibration
+    console.print(
+        f"On its validation recordings {fitted.coverage:.0%} of this model's answers were not unsure, and of these "
+        f"{fitted.risk:.0%} were wrong",
+        highlight=False,
+    )
     if refused := int(frame["error"].notna().sum()):
         console.print(f"{refused} of {len(files)} files have no answer", highlight=False)
     if out is not None:
