@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 
 from flows.run import run_flow, up_command
-from heartdata.config import study_config
 from heartdata.store import Store
 from heartdata.studies import STUDIES
+from heartdata.study_config import study_config
 
 
 def list_studies() -> None:

@@ -3,9 +3,10 @@
 from prefect import flow
 
 from flows.pipeline import Found, found_in, trained_in
-from heartdata.config import RunConfig, StudyConfig
+from heartdata.config import RunConfig
 from heartdata.store import Artifact, Store
 from heartdata.studies import Fold
+from heartdata.study_config import StudyConfig
 from tasks.manifest import manifest
 from tasks.progress import each
 from tasks.spectrograms import spectrograms

@@ -16,7 +16,6 @@ from heartdata.settings import Settings
 from heartdata.sources import SOURCES, AnySource, DemoSource
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.splits import SplitConfig
-from heartdata.studies import Study, study_named
 from heartdata.suite import RecordingBounds, ValidationConfig
 
 
@@ -229,10 +228,10 @@ class RunConfig(Settings):
         if not isinstance(values, dict):
             return values
         if isinstance(values.get("source"), Settings):
-            return _merged(values["source"].preset, values)
+            return merged(values["source"].preset, values)
         values = _source_named(values)
         values["source"] = {"name": "demo", **values["source"]}
-        return _merged(SOURCES[values["source"]["name"]].preset, values)
+        return merged(SOURCES[values["source"]["name"]].preset, values)
 
     @model_validator(mode="after")
     def _uses_what_it_keeps(self) -> "RunConfig":
@@ -256,7 +255,7 @@ def build_config(
     Raises `ConfigError` naming the key.
     """
     typed: dict[str, Any] = {"source": {k: v for k, v in (("name", source), ("data", data)) if v is not None}}
-    typed = _merged(typed, _nested(changes or {}))
+    typed = merged(typed, nested(changes or {}))
     values: dict[str, Any] = {}
     for layer in (base or {}, _read_yaml(file) if file else {}, typed):
         values = _laid_over(values, _source_named(layer))
@@ -305,14 +304,14 @@ def _source_named(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "source": section} | ({"engine": {"name": engine}} if isinstance(engine, str) else {})
 
 
-def _nested(changes: dict[str, Any]) -> dict[str, Any]:
+def nested(changes: dict[str, Any]) -> dict[str, Any]:
     """Dotted keys as nested mappings."""
-    nested: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in changes.items():
         for part in reversed(key.split(".")):
             value = {part: value}
-        nested = _merged(nested, value)
-    return nested
+        found = merged(found, value)
+    return found
 
 
 def _laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -320,16 +319,16 @@ def _laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     below, name = base.get("source", {}), over["source"].get("name")
     if name is not None and below.get("name", name) != name:
         base = {**base, "source": {}}
-    return _merged(base, over)
+    return merged(base, over)
 
 
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """``over`` laid over ``base``, nested mappings merged; neither is changed."""
-    merged = dict(base)
+    found = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = merged(found[key], value) if both else value
+    return found
 
 
 def _sentence(error: Any) -> str:
@@ -358,51 +357,3 @@ def _did_you_mean(place: list[str], source: str) -> str:
     names = list(getattr(known, "model_fields", ()))
     close = get_close_matches(place[-1], names, n=1)
     return f": did you mean {close[0]}?" if close else f"; there are: {', '.join(names)}" if names else ""
-
-
-class StudyConfig(Settings):
-    """A protocol, and the settings of each of its trainings."""
-
-    study: Study
-    run: RunConfig
-
-
-OF_STUDIES = ("collections", "valid_fraction", "attempts", "seed")  # what of split.* their protocols leave open
-
-
-def study_config(
-    name: str,
-    data: str | None = None,
-    file: Path | None = None,
-    changes: dict[str, Any] | None = None,
-    seeds: int | None = None,
-) -> StudyConfig:
-    """The study ``name`` with its own settings, what ``file`` and ``changes`` say laid over them (see `build_config`).
-
-    ``seeds``: how many repetitions instead of the study's own. Raises `ConfigError`.
-    """
-    study = study_named(name)
-    if seeds is not None:
-        study = study.model_copy(update={"seeds": tuple(range(seeds))})
-    base = _merged({"source": {"name": study.source}}, _nested(study.settings))
-    run = build_config(None, data, file, changes, base)
-    if run.source.name != study.source:
-        raise ConfigError(f"the study {name} is of the source {study.source}, not of {run.source.name}")
-    own = SplitConfig.model_validate(_merged(SOURCES[study.source].preset, base).get("split", {}))
-    fixed = [
-        key
-        for key in SplitConfig.model_fields
-        if key not in OF_STUDIES and getattr(run.split, key) != getattr(own, key)
-    ]
-    if fixed:
-        raise ConfigError(
-            f"the study {name} parts recordings in its own way: leave out split.{fixed[0]}; it takes "
-            f"split.{', split.'.join(OF_STUDIES)}"
-        )
-    for key, value in study.settings.items():
-        section, _, setting = key.partition(".")
-        if section == "source" and getattr(run.source, setting) != value:
-            raise ConfigError(
-                f"the study {name} is scored for {key} = {value}: leave that as it is, or take another study"
-            )
-    return StudyConfig(study=study, run=run)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from heartdata.config import RunConfig, study_config
+from heartdata.config import RunConfig
 from heartdata.markdown import table
 from heartdata.scores import in_words
 from heartdata.settings import flat
 from heartdata.studies import Study
+from heartdata.study_config import study_config
 
 FIRST = ("macro_f1", "balanced_accuracy", "auroc")
 NOT_TYPED = {"store", "engine", "registry"}  # change no figure

@@ -9,11 +9,11 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from heartdata.config import StudyConfig
 from heartdata.schemas import STUDY_FIGURES, study_schema
 from heartdata.scores import figures
 from heartdata.settings import flat
 from heartdata.store import Store, atomic_write
+from heartdata.study_config import StudyConfig
 from heartdata.study_page import study_page
 from tasks.progress import track
 from tasks.register import KEY_TAG, end_killed_runs, experiment_of, finite, metric_name, process_tag

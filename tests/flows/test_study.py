@@ -10,11 +10,11 @@ from helpers import Heard, beats, registry, tiny, write_wav
 
 from flows.pipeline import heartbeat
 from flows.study import study
-from heartdata.config import StudyConfig, study_config
 from heartdata.errors import DataRefused, HeartbeatError
 from heartdata.model import read_weights
 from heartdata.schemas import STUDY_FIGURES, study_schema
 from heartdata.store import Store
+from heartdata.study_config import StudyConfig, study_config
 from heartdata.study_scores import AT_POINT, NETWORK
 from tasks import progress
 

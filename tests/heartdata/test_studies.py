@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heartdata.config import AnswersConfig, study_config
+from heartdata.config import AnswersConfig
 from heartdata.errors import ConfigError, DataRefused
 from heartdata.splits import SplitConfig
 from heartdata.studies import LEAKY, STUDIES, databases, folds_of, study_named
+from heartdata.study_config import study_config
 from heartdata.study_page import figure_rows, study_page
 from heartdata.study_scores import AT_POINT, NETWORK, OR_UNSURE, study_figures, with_calibrated
 
