@@ -17,6 +17,7 @@ PUBLIC = {"cinc2016": set(DATABASES), "pascal": {"set_a", "set_b"}, "circor2022"
 PARTS = (*SYNONYMS, "eval", "evaluation", "unseen")  # and fold1, fold2, ...
 FINDINGS = ("normal", "abnormal", "healthy", "pathological", "murmur", "murmurs", "artifact", "artefact", "noise")
 SUBJECTS = 10  # so many folders, with few names inside, are hardly classes, even if only one name recurs
+NUMBERED = 6  # so many folders that differ in a number alone are hardly classes
 NAMED = 4  # of the folders that are told
 EXAMPLE = "--set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for normal_01.wav"
 
@@ -71,6 +72,7 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
     _refuse_other_layouts(root, names, set(classes.values()))
     labels = {name: label for name, label in classes.items() if "unlabel" not in label.casefold()}
     _refuse_groups(root, labels)
+    _refuse_numbered(root, sorted(set(labels.values())))
     if len(set(labels.values())) < 2:
         raise SourceError(f"{root} is a folder without one sub-folder of recordings for each class: {_ways(root)}")
     _refuse_ignored_table(root, names)
@@ -136,6 +138,16 @@ def _refuse_groups(root: Path, labels: dict[str, str]) -> None:
             f"the labels. If {inner} are, say so with --set 'source.pattern=(?P<subject>[^/]+)/(?P<label>[^/]+)/.*' where "
             f"{outer} are subjects, or with --set 'source.pattern=(?P<collection>[^/]+)/(?P<label>[^/]+)/.*' where they are "
             f"hospitals, devices or the like; if {outer} are, with --set 'source.pattern=(?P<label>[^/]+)/.*'"
+        )
+
+
+def _refuse_numbered(root: Path, folders: list[str]) -> None:
+    """Raise `SourceError` when many ``folders`` are called alike but for a number: people or days more often than classes."""
+    stems = {re.sub(r"\d+", "", folder).casefold() for folder in folders}
+    if len(folders) >= NUMBERED and len(stems) == 1 and all(re.search(r"\d", folder) for folder in folders):
+        raise SourceError(
+            f"the {len(folders)} sub-folders of {root} are numbered ({_some(folders)}), as subjects are. If they are, the labels "
+            f"must stand elsewhere: {_ways(root)}. If they are classes, say so with --set 'source.pattern=(?P<label>[^/]+)/.*'"
         )
 
 

@@ -88,6 +88,10 @@ def test_recordings_of_kinds_that_cannot_be_read_are_rows_with_an_error(tmp_path
             [f"P{i}/{label}/{i}.wav" for i in range(12) for label in ("normal", "murmur")],
             r"the 12 sub-folders of .* \(P0, P1, P10, P11, ...\) hold folders of the same names \(murmur, normal\), and",
         ),
+        (
+            [f"Fall {i}/{take}.wav" for i in range(6) for take in range(3)],
+            r"the 6 sub-folders of .* are numbered \(Fall 0, Fall 1, Fall 2, Fall 3, ...\), as subjects are",
+        ),
         (["training_data/1.wav"], "use --source circor2022"),
         (["all/normal/1.wav", "all/murmur/1.wav"], "holds one folder, all: give that with --data .*/all, or a table"),
     ],
@@ -105,6 +109,17 @@ def made(folder: Path, *names: str) -> TableSource:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"")
     return TableSource(data=folder)
+
+
+def test_a_few_numbered_folders_may_be_classes_and_more_are_when_it_is_said(tmp_path: Path):
+    few = made(tmp_path / "few", *(f"{i}/a.wav" for i in range(5)))
+    assert {row.label for row in few.listing(tmp_path).recordings} == set("01234")
+    made(tmp_path / "many", *(f"{i}/a.wav" for i in range(8)))
+    with pytest.raises(SourceError, match="are numbered") as refused:
+        TableSource(data=tmp_path / "many").check()
+    (pattern,) = re.findall(r"say so with --set 'source.pattern=([^']+)'", str(refused.value))
+    rows = TableSource(data=tmp_path / "many", pattern=pattern).listing(tmp_path).recordings
+    assert {row.label for row in rows} == set("01234567")
 
 
 def test_folders_called_by_a_usual_finding_are_the_classes_whatever_recurs_inside(tmp_path: Path):
