@@ -176,9 +176,10 @@ def settings(
     from heartdata.settings import described
 
     asked = run_config(source, data or (None if source in (None, "demo", "mix") else "."), config, changes)
-    shown = [row for row in described(asked) if row[0].startswith(section)]
+    known = list(described(asked))
+    shown = [row for row in known if row[0].startswith(section)]
     if not shown:
-        sections = ", ".join(dict.fromkeys(name.partition(".")[0] for name, *_ in described(asked)))
+        sections = ", ".join(dict.fromkeys(name.partition(".")[0] for name, *_ in known))
         raise ConfigError(f"no setting begins with {section!r}; the sections are {sections}")
     for name, value, meaning in shown:
         typed = f"{name}={json.dumps(value, default=str)}"

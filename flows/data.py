@@ -43,7 +43,7 @@ def list_sets(root: Path) -> None:
             "fetched": fetched(known, root),
             "use": _usage(known, root),
         }
-        console.print(_table("", [{"": key, " ": value} for key, value in rows.items()], head=False))
+        console.print(table_of("", [{"": key, " ": value} for key, value in rows.items()], head=False))
         console.print()
     console.print(f"Fetch one with: heartbeat data fetch NAME --to {escape(shlex.quote(str(root)))}")
 
@@ -76,7 +76,7 @@ def fetch_set(name: str, root: Path, only: Sequence[str] = (), base_url: str | N
     if known.kaggle:
         said = fetch_from_kaggle(known, root)
     else:
-        with _bar(console, "fetching") as advance:
+        with bar(console, "fetching") as advance:
             base_url = base_url or os.environ.get("HEARTBEAT_PHYSIONET_URL") or PHYSIONET_URL
             said = fetch_from_physionet(known, root, only, base_url, advance)
     console.print(escape(said))
@@ -169,15 +169,15 @@ def inspect_source(config: "RunConfig", out: Path, each: int, seed: int) -> None
     out = out.expanduser().resolve()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _bar(console, "reading") as advance:
+        with bar(console, "reading") as advance:
             table, notes = take_inventory(config.source, out / "made", lambda done, total: advance(done, total, ""))
-        with _bar(console, "measuring") as advance:
+        with bar(console, "measuring") as advance:
             frame = measured(table.to_pandas(), config.measure, lambda done, total: advance(done, total, ""))
         for note in notes:
             console.print(f"[yellow]note[/yellow] {escape(note)}")
         rows = by_class(frame, config.validation)
-        console.print(_table("Recordings", [{k: v for k, v in row.items() if k not in HINTS} for row in rows]))
-        console.print(_table("Unfit for training", [{k: row[k] for k in ("label", *HINTS)} for row in rows]))
+        console.print(table_of("Recordings", [{k: v for k, v in row.items() if k not in HINTS} for row in rows]))
+        console.print(table_of("Unfit for training", [{k: row[k] for k in ("label", *HINTS)} for row in rows]))
         chosen = dict(list(examples(frame, each, seed).items())[:SHEETS])
         with console.status("drawing"):
             paths = write_pictures(frame, chosen, config.spectrogram, out)
@@ -196,18 +196,18 @@ def _console() -> Console:
 
 
 @contextmanager
-def _bar(console: Console, what: str) -> Iterator[Advance]:
+def bar(console: Console, what: str) -> Iterator[Advance]:
     """A bar; a line now and then where the output is no terminal."""
     columns = (TextColumn("  {task.description:<10}"), BarColumn(bar_width=30), MofNCompleteColumn())
     told_s = monotonic()
     with Progress(
         *columns, TimeElapsedColumn(), TextColumn("{task.fields[detail]}"), console=console, transient=True
     ) as bars:
-        bar = bars.add_task(what, total=None, detail="")
+        shown = bars.add_task(what, total=None, detail="")
 
         def advance(done: int, total: int, detail: str) -> None:
             nonlocal told_s
-            bars.update(bar, completed=done, total=total, detail=detail)
+            bars.update(shown, completed=done, total=total, detail=detail)
             if not console.is_terminal and monotonic() - told_s > LINE_EVERY_S:
                 told_s = monotonic()
                 console.print(f"    {what} {done}/{total}  {detail}")
@@ -215,7 +215,7 @@ def _bar(console: Console, what: str) -> Iterator[Advance]:
         yield advance
 
 
-def _table(title: str, rows: Sequence[dict[str, Any]], head: bool = True) -> Table:
+def table_of(title: str, rows: Sequence[dict[str, Any]], head: bool = True) -> Table:
     table = Table(
         title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD if head else None,
         show_header=head, pad_edge=False, padding=(0, 1, 0, 0),

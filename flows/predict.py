@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import track
 
+from flows.data import bar, table_of
 from flows.environment import prepare
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
@@ -26,13 +26,15 @@ def predict_files(paths: Sequence[Path], named: str | None, out: Path | None, ru
     if is_empty(run.registry, store):
         raise HeartbeatError(f"no model is registered in {store.uri} yet: run heartbeat, or name another --store")
     prepare(store.open())
-    from flows.console import table
-
     console = Console()
     uri, model = load_model(named, run.registry, store)
-    answers = [_answer(model, file) for file in track(files, "  predict", console=console, transient=True)]
+    answers = []
+    with bar(console, "predicting") as advance:
+        for file in files:
+            answers.append(_answer(model, file))
+            advance(len(answers), len(files), "")
     frame = pd.DataFrame(answers)
-    console.print(table(f"Answers of {uri}", [_shown(row) for row in answers]))
+    console.print(table_of(f"Answers of {uri}", [_shown(row) for row in answers]))
     fitted = model.unwrap_python_model().predictor.config.calibration
     console.print(
         f"On its validation recordings {fitted.coverage:.0%} of this model's answers were not unsure, and of these "

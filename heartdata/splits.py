@@ -151,7 +151,7 @@ def _loose(accepted: pa.Table, parted: pd.DataFrame, config: SplitConfig) -> pd.
         parts = strategies.by_hash(table.assign(group=table["whole"]), config.fractions, config.seed)
         barred |= set(table.loc[parts != "train", "whole"])
     if config.held_out is not None:
-        barred |= set(table.loc[(table[["source", "collection"]] == config.held_out).any(axis=1), "whole"])
+        barred |= set(table.loc[strategies.is_held_out(table, config.held_out), "whole"])
     loose = table[~labelled & ~table["whole"].isin(barred)]
     return loose.assign(part=UNLABELLED, group=loose["whole"], fold=None)
 
