@@ -9,7 +9,7 @@ from rich.console import Console
 
 from flows.data import bar, table_of
 from flows.environment import prepare
-from heartdata.config import RunConfig
+from heartdata.config import Calibration, RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import AUDIO_SUFFIXES, audio_files
 from heartdata.store import Store
@@ -35,18 +35,24 @@ def predict_files(paths: Sequence[Path], named: str | None, out: Path | None, ru
             advance(len(answers), len(files), "")
     frame = pd.DataFrame(answers)
     console.print(table_of(f"Answers of {uri}", [_shown(row) for row in answers]))
-    fitted = model.unwrap_python_model().predictor.config.calibration
-    console.print(
-        f"On its validation recordings {fitted.coverage:.0%} of this model's answers were not unsure, and of these "
-        f"{fitted.risk:.0%} were wrong",
-        highlight=False,
-    )
+    if known := reliability(model.unwrap_python_model().predictor.config.calibration):
+        console.print(known, highlight=False)
     if refused := int(frame["error"].notna().sum()):
         console.print(f"{refused} of {len(files)} files have no answer", highlight=False)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(out, index=False)
         console.print(f"Written     {out}", highlight=False, soft_wrap=True)
+
+
+def reliability(fitted: Calibration) -> str:
+    """How right the answers that are not unsure were; empty where it was not measured."""
+    if not {"coverage", "risk"} <= fitted.model_fields_set:
+        return ""
+    return (
+        f"On its validation recordings {fitted.coverage:.0%} of this model's answers were not unsure, and of these "
+        f"{fitted.risk:.0%} were wrong"
+    )
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -17,8 +17,10 @@ import pytest
 from helpers import TINY, beats, write_wav
 
 from flows.cli import main, run_config
+from flows.predict import reliability
 from flows.run import up_command, where_to_look
 from flows.servers import port_is_free
+from heartdata.config import Calibration
 
 PROJECT = Path(__file__).parents[2]
 TIMEOUT_S = 120
@@ -258,6 +260,12 @@ def test_studies_are_listed_and_an_unknown_one_is_refused(heartbeat, tmp_path: P
     code, err, _ = heartbeat("study", "pascal-b", "--store", tmp_path / "out")
     assert code == 2
     assert "source.data is needed: give it with --data" in err
+
+
+def test_how_right_a_model_was_is_said_where_it_was_measured():
+    told = reliability(Calibration(coverage=0.5, risk=0.25))
+    assert "50% of this model's answers were not unsure, and of these 25% were wrong" in told
+    assert reliability(Calibration.model_validate_json('{"temperature": 2.0}')) == ""  # not "0% were wrong"
 
 
 def test_pretraining_on_recordings_looks_for_near_duplicates_and_on_made_sounds_not(heartbeat, recordings, monkeypatch):
