@@ -186,6 +186,9 @@ class EvaluationConfig(Settings):
 
     bootstrap: int = Field(default=500, ge=20, le=100_000, description="resamples of subjects behind each interval")
     seed: int = Field(default=0, ge=0)
+    subject_rule: Literal["mean", "max"] = Field(
+        default="mean", description="of the probabilities of a subject's recordings, which makes his own"
+    )
 
 
 class RegistryConfig(Settings):

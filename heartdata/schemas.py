@@ -172,6 +172,12 @@ def predictions_schema(classes: list[str]) -> pa.Schema:
     )
 
 
+def subjects_schema(classes: list[str]) -> pa.Schema:
+    """One row a held-out subject whose recordings have one label: truth, and the answer to all of them together."""
+    probabilities = [(f"p_{c}", F) for c in classes]
+    return _schema(("subject", S), ("group", S), ("label", S), ("answer", S), ("recordings", N), *probabilities)
+
+
 def study_schema(classes: list[str]) -> pa.Schema:
     """As `predictions_schema`, for each answer of each model in a study."""
     return _schema(

@@ -8,6 +8,7 @@ import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
 from heartdata.calibration import answers, brier, confidence_of, expected_calibration_error
+from heartdata.challenge import Rule, subject_answers
 
 METRICS = ("macro_f1", "balanced_accuracy", "accuracy", "auroc")
 INTERVAL = (2.5, 97.5)
@@ -93,6 +94,26 @@ def prediction_rows(
     rows = test[["recording_id", "sha256", "group", "label"]].reset_index(drop=True)
     rows["answer"] = answers(probabilities, classes, np.ones(len(classes)) if weights is None else np.asarray(weights))
     return rows.join(pd.DataFrame(probabilities, columns=[f"p_{c}" for c in classes]))
+
+
+def subject_rows(
+    predictions: pd.DataFrame,
+    subjects: pd.Series,
+    classes: list[str],
+    rule: Rule,
+    weights: Sequence[float] | None = None,
+) -> pd.DataFrame:
+    """One row a subject (schema `subjects_schema`), from rows of `predictions_schema` and the subject of each.
+
+    The answer is by ``rule`` (see `subject_answers`) and ``weights``, as of one recording. Subjects whose recordings have
+    several labels are left out: what would be right for them is not known.
+    """
+    rows = predictions.drop(columns=["answer"]).assign(subject=subjects.to_numpy())
+    rows = rows[rows.groupby("subject")["label"].transform("nunique") == 1]
+    table = subject_answers(rows, rule, by="subject")
+    given = np.ones(len(classes)) if weights is None else np.asarray(weights)
+    table["answer"] = answers(table[[f"p_{c}" for c in classes]].to_numpy(float), classes, given)
+    return table
 
 
 def confidence_figures(predictions: pd.DataFrame, classes: list[str], unsure_below: float) -> dict[str, float]:

@@ -1,25 +1,30 @@
-"""Stage 8: scores on held-out subjects at recording level, the baselines beside them, and pictures."""
+"""Stage 8: scores on held-out subjects, by recording and by subject, the baselines beside them, and pictures."""
 
 import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from heartdata.config import EvaluationConfig
-from heartdata.schemas import FIGURES, MANIFEST, predictions_schema
+from heartdata.schemas import FIGURES, MANIFEST, predictions_schema, subjects_schema
+from heartdata.splits import units
 from heartdata.store import Artifact, Store, table_from_rows
 from tasks.progress import track
 from tasks.stage import LONG_S, stage
 from tasks.train import TrainedModel, history_of
 
-VERSION = "3"  # raise when the same model gets other figures or pictures
+VERSION = "4"  # raise when the same model gets other figures or pictures
 
 
 class Evaluation(BaseModel):
-    """Predictions and figures (schemas `predictions_schema` and FIGURES) of the test part, and PNG pictures."""
+    """Predictions and figures (schemas `predictions_schema`, `subjects_schema` and FIGURES) of the test part, and PNGs.
+
+    Metrics ``..._by_subject`` are there where some subject has several recordings.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     predictions: Artifact
+    subjects: Artifact
     figures: Artifact
     per_class: dict[str, dict[str, float]]
     confidence: dict[str, float]
@@ -45,21 +50,39 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
             "metadata only": scores.prediction_rows(test, metadata_baseline(table, classes), classes),
             "majority class": scores.prediction_rows(test, majority_baseline(table, classes), classes),
         }
-        figures = [
-            row
+        rules = {"resnet34": calibration.class_weights}
+        subjects = {
+            name: scores.subject_rows(rows, units(test), classes, config.subject_rule, rules.get(name))
             for name, rows in predictions.items()
-            for row in scores.with_intervals(name, rows, classes, config.bootstrap, config.seed)
-        ]
+        }
+        figures = _figures(predictions, classes, config)
+        if (subjects["resnet34"]["recordings"] > 1).any():
+            figures += [{**row, "metric": f"{row['metric']}_by_subject"} for row in _figures(subjects, classes, config)]
         ours = predictions["resnet34"]
         advance(len(test), len(test), f"macro-F1 {figures[0]['value']:.3f}")
-        schema = predictions_schema(classes)
         return Evaluation(
-            predictions=store.write_table("predictions", pa.Table.from_pandas(ours, preserve_index=False), schema),
+            predictions=_written(ours, predictions_schema(classes), store),
+            subjects=_written(subjects["resnet34"], subjects_schema(classes), store),
             figures=store.write_table("figures", table_from_rows(figures, FIGURES), FIGURES),
             per_class=scores.per_class(ours, classes).to_dict("index"),
             confidence=scores.confidence_figures(ours, classes, calibration.unsure_below),
             pictures=_pictures(table, ours, classes, model, predictor, note, store),
         )
+
+
+def _figures(predictions: dict[str, pd.DataFrame], classes: list[str], config: EvaluationConfig) -> list[dict]:
+    """Rows of schema FIGURES for each model's answers."""
+    from heartdata import scores
+
+    return [
+        row
+        for name, rows in predictions.items()
+        for row in scores.with_intervals(name, rows, classes, config.bootstrap, config.seed)
+    ]
+
+
+def _written(rows: pd.DataFrame, schema: pa.Schema, store: Store) -> Artifact:
+    return store.write_table("predictions", pa.Table.from_pandas(rows[schema.names], preserve_index=False), schema)
 
 
 def _pictures(

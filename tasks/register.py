@@ -183,7 +183,7 @@ def _log_run(
         mlflow.log_table(figures, "figures.json")
         for name, picture in evaluation.pictures.items():
             mlflow.log_artifact(str(store.local(picture.name)), f"pictures/{name}")
-        for table in (recordings, manifest, evaluation.predictions):
+        for table in (recordings, manifest, evaluation.predictions, evaluation.subjects):
             mlflow.log_artifact(str(store.local(table.name)), "tables")
         mlflow.log_artifact(str(store.local(heard.name)), HEARD_FOLDER)
         _check_served(info.model_uri, model, evaluation, recordings, store)

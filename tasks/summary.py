@@ -16,6 +16,7 @@ from heartdata.config import RunConfig
 from heartdata.markdown import plain, table
 from heartdata.schemas import ACCEPTED, CHECKS, FIGURES, MANIFEST, QUARANTINE, RECORDINGS
 from heartdata.split_strategies import PARTS, UNLABELLED
+from heartdata.splits import units
 from heartdata.store import Artifact, Store, atomic_write
 from tasks import progress
 from tasks.evaluate import Evaluation
@@ -177,10 +178,16 @@ def _notes(
     if len(unused) > len(others):
         left_out = len(unused) - len(others)
         notes.append(f"{left_out} labelled recordings were left out by split.strategy={config.split.strategy}")
-    tested = seen.loc[seen["part"] == "test", "group"].nunique()
+    test = seen[seen["part"] == "test"]
+    tested = test["group"].nunique()
     if tested < FEW_SUBJECTS:
         notes.append(
             f"Only {tested} subjects were held out to test on: the intervals are wide and may still be too narrow"
+        )
+    labels_of = test.groupby(units(test))["label"].nunique()
+    if several := int((labels_of > 1).sum()):
+        notes.append(
+            f"Recordings of {several} held-out subjects have several labels: scores by subject are without them"
         )
     notes += _no_better_than(figures)
     nowhere = seen["subject"].isna()
@@ -218,6 +225,7 @@ def _publish(store: Store, recordings: Artifact, checked: Checked, manifest: Art
         "checks.parquet": checked.checks,
         "manifest.parquet": manifest,
         "predictions.parquet": evaluation.predictions,
+        "subjects.parquet": evaluation.subjects,
         "figures.parquet": evaluation.figures,
         **{f"{name}.png": picture for name, picture in evaluation.pictures.items()},
     }

@@ -96,6 +96,26 @@ def test_majority_baseline_answers_the_commonest_training_class():
     assert set(told["answer"]) == {"b"}
 
 
+def test_a_subject_is_answered_by_all_recordings_together():
+    rows = pd.DataFrame(
+        {"recording_id": list("123456"), "sha256": list("123456"), "group": list("AAABBC"), "label": list("aaabab"),
+         "answer": list("bbaabb"), "p_a": [0.4, 0.4, 0.9, 0.8, 0.1, 0.3], "p_b": [0.6, 0.6, 0.1, 0.2, 0.9, 0.7]}
+    )  # fmt: skip
+    by_mean = scores.subject_rows(rows, rows["group"], ["a", "b"], "mean")
+    assert by_mean["subject"].tolist() == ["A", "C"]  # what B has is not known
+    assert by_mean["recordings"].tolist() == [3, 1]
+    assert by_mean["answer"].tolist() == ["a", "b"]
+    assert by_mean.loc[0, "p_a"] == pytest.approx(17 / 30)
+    weighed = scores.subject_rows(rows, rows["group"], ["a", "b"], "mean", (1.0, 2.0))
+    assert weighed["answer"].tolist() == ["b", "b"]
+    assert scores.subject_rows(rows, rows["group"], ["a", "b"], "max").loc[0, "p_a"] == pytest.approx(0.6)
+
+
+def test_nobody_is_scored_where_all_subjects_have_several_labels():
+    rows = made(4).assign(recording_id=list("1234"), sha256=list("1234"), label=list("abab"))
+    assert scores.subject_rows(rows, pd.Series(list("xxyy")), CLASSES, "mean").empty
+
+
 def test_per_class_table():
     table = scores.per_class(pd.DataFrame({"label": ["a", "a", "b"], "answer": ["a", "b", "b"]}), ["a", "b"])
     assert table.loc["a"].tolist() == pytest.approx([1, 0.5, 2 / 3, 2])
