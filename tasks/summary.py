@@ -210,8 +210,9 @@ def _no_better_than(figures: pd.DataFrame) -> list[str]:
     """A note when a baseline's macro-F1 is within the model's interval: then nothing is known to have been heard."""
     macro_f1 = figures[figures["metric"] == "macro_f1"].set_index("model")
     ours, others = macro_f1.loc["resnet34"], macro_f1.drop("resnet34")["value"]
+    told = "worse than" if others.max() > ours["high"] else "not clearly better than"
     return [
-        f"The model is not clearly better than {others.idxmax()}: macro-F1 {ours['value']:.3f} "
+        f"The model is {told} {others.idxmax()}: macro-F1 {ours['value']:.3f} "
         f"({ours['low']:.3f}-{ours['high']:.3f}) against {others.max():.3f}"
     ] * bool(others.max() >= ours["low"])
 

@@ -29,7 +29,7 @@ from tasks.inventory import inventory
 from tasks.measure import file_shards, measure_shard
 from tasks.registry import connect
 from tasks.spectrograms import spectrogram_shard
-from tasks.summary import _never_told, _warned
+from tasks.summary import _never_told, _no_better_than, _warned
 from tasks.train import initial_weights
 from tasks.validate import accept, last_accepted, validate
 
@@ -249,6 +249,18 @@ def test_a_class_of_which_nothing_was_recognised_is_named():
     rows = {"a": (0.5, 4), "b": (0.0, 6), "c": (0.0, 0)}  # of c nothing was held out
     scored = SimpleNamespace(per_class={n: {"recall": r, "recordings": k} for n, (r, k) in rows.items()})
     assert _never_told(scored) == ["Not one of the 6 held-out recordings of b was recognised"]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [(0.55, []), (0.65, ["not clearly better than metadata only"]), (0.9, ["worse than metadata"])],
+)
+def test_a_model_is_held_against_the_best_baseline(baseline: float, said: list[str]):
+    rows = [("resnet34", 0.7, 0.6, 0.8), ("metadata only", baseline, 0.0, 1.0), ("majority class", 0.2, 0.1, 0.3)]
+    figures = pd.DataFrame(rows, columns=["model", "value", "low", "high"]).assign(metric="macro_f1")
+    notes = _no_better_than(figures)
+    assert len(notes) == len(said)
+    assert all(f"The model is {text}" in note for text, note in zip(said, notes, strict=True))
 
 
 def test_what_the_checks_warn_of_is_told_in_one_sentence():
