@@ -20,6 +20,7 @@ from heartdata.remote import is_remote, names_a_password
 from heartdata.sources import circor2022_patients
 from heartdata.sources.base import FolderSource, Listed, Listing, audio_files, with_unique_ids
 from heartdata.sources.folder import checked_pattern, groups, read_folder, read_names, subjects_hint
+from heartdata.sources.merged import ALONE, empty_subjects
 from heartdata.sources.named import NamedFiles
 from heartdata.sources.tables import (
     SUFFIXES,
@@ -44,7 +45,6 @@ MANY_ABSENT = 0.05  # when it is the label of more of the recordings than these,
 OF_NAMES = (",", "/", "&", r"\sand\s", r"[,/&]|\sand\s")  # part labels, but may belong to the name of one
 LIST = re.compile(r"""\[.*\]|[({].*['",].*[)}]""", re.DOTALL)  # a cell that a program wrote several values into
 NAMED = 10  # of the files that are left out
-ALONE = "every recording counts as a subject of its own, so if somebody was recorded twice, scores are too high"
 
 
 class TableSource(FolderSource):
@@ -156,7 +156,10 @@ class TableSource(FolderSource):
         entries = [_entry(columns, row, by_name) for row, by_name in rows]
         place = f"the column {columns['label']!r} of {path}" if "label" in columns else PATTERN_LABEL
         refuse_labels(place, self._values("label", entries), NAME_LABEL)
-        if "subject" not in columns.keys() | groups(self.pattern):
+        if "subject" in columns:
+            cells = list(table[columns["subject"]])
+            notes += empty_subjects(path, columns["subject"], cells, [self._value(cell) for cell in cells])
+        elif "subject" not in groups(self.pattern):
             self._refuse_unnamed_subjects(path, possible_subjects(columns, table))
             recurring = ", ".join(map(repr, recurring_columns(columns, table)))
             notes.append(
