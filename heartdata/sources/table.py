@@ -116,7 +116,8 @@ class TableSource(FolderSource):
         data = self._data()
         root, entries, notes = self._read_folder(data) if data.is_dir() else self._read_table(data)
         count = sum(entry.roles.get("label", "").strip().casefold() == AMBIGUOUS for entry in entries)
-        if "missing_values" not in self.model_fields_set and count > MANY_ABSENT * len(entries):
+        undecided = self.missing_values == type(self).model_fields["missing_values"].default
+        if undecided and count > MANY_ABSENT * len(entries):
             others = [value for value in self.missing_values if value != AMBIGUOUS]
             raise SourceError(
                 f"{count} of {len(entries)} recordings have the label {AMBIGUOUS!r}, which may be a class or mean that "

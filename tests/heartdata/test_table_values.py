@@ -47,6 +47,20 @@ def test_table_label_none_is_absent_only_when_rare_or_asked_for(folder: Path):
     assert told("path,label\n1,-\n2,-\n3,a\n4,\n") == ["2 labels '-' were taken as absent (source.missing_values)"]
 
 
+def test_a_configuration_that_was_handed_over_asks_about_labels_none_all_the_same(folder: Path):
+    (folder / "table.csv").write_text("path,label\n1,none\n2,murmur\n3,None\n")
+
+    def handed_over(**settings) -> TableSource:
+        return TableSource.model_validate(TableSource(data=folder / "table.csv", **settings).model_dump(mode="json"))
+
+    with pytest.raises(SourceError, match="2 of 3 recordings have the label 'none'"):
+        handed_over().check()
+    others = [value for value in TableSource(data="t.csv").missing_values if value != "none"]
+    for values, labels in ((others, ["None", "murmur", "None"]), (["none", *others], [None, "murmur", None])):
+        rows = handed_over(missing_values=values).listing(folder).recordings
+        assert [row.label for row in rows] == labels
+
+
 def test_table_subjects_of_several_spellings(folder: Path):
     listing = listed(folder, "path,label,subject\n1,a,P7\n2,a,p7\n3,b,p7\n4,b,007\n5,b,7\n6,b,70\n7,b,P07\n")
     assert [r.subject for r in listing.recordings] == ["p7", "p7", "p7", "007", "7", "70", "P07"]
