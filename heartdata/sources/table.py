@@ -17,6 +17,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from heartdata.errors import SourceError
 from heartdata.remote import is_remote, names_a_password
+from heartdata.schemas import SUBJECT_AS_WRITTEN
 from heartdata.sources import circor2022_patients
 from heartdata.sources.base import FolderSource, Listed, Listing, audio_files, with_unique_ids
 from heartdata.sources.folder import checked_pattern, groups, read_folder, read_names, subjects_hint
@@ -235,6 +236,7 @@ class TableSource(FolderSource):
         path, missing = _file(named, entry.name)
         label = self._value(entry.roles.get("label"))
         subject = self._value(entry.roles.get("subject"))
+        respelled = subject is not None and subjects[subject] != subject
         return Listed(
             recording_id=_recording_id(entry.name),
             path=path,
@@ -243,7 +245,7 @@ class TableSource(FolderSource):
             site=self._value(entry.roles.get("site")),
             collection=plain(entry.roles.get("collection", "")),
             missing=missing,
-            extra=dict(entry.extra),
+            extra={**entry.extra, SUBJECT_AS_WRITTEN: subject} if respelled else dict(entry.extra),
         )
 
 
