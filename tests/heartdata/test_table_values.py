@@ -1,5 +1,6 @@
 """Anybody's table: what counts as absent, as one subject, as one recording; linked folders; tables too large."""
 
+import os
 import re
 from pathlib import Path
 
@@ -99,6 +100,23 @@ def test_linked_folders_are_entered_once(folder: Path, tmp_path_factory: pytest.
     ]  # fmt: skip
     labels = {row.label for row in TableSource(data=folder).listing(folder).recordings}
     assert labels == {"audio", "linked"}
+
+
+@pytest.mark.parametrize("name", [b"gr\xfcn.wav", b"gr\xfcn/1.wav"])
+def test_a_name_that_is_not_utf_8_is_told(folder: Path, name: bytes):
+    path = folder / "audio" / os.fsdecode(name)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    except OSError:
+        pytest.skip("this disk takes no such names")
+    for do in (TableSource(data=folder).check, lambda: listed(folder, "path,label\naudio/one.wav,a\n")):
+        with pytest.raises(SourceError, match="^the names of 1 of 4 audio files are not UTF-8, the first") as refused:
+            do()
+        assert repr(os.fsencode(path)) in str(refused.value)
+    path.rename(folder / "audio" / "grün.wav")
+    (folder / "audio" / os.fsdecode(b"n\xfctes.txt")).touch()
+    assert len(audio_files(folder)) == 4
 
 
 def test_parquet_with_too_many_rows(folder: Path, monkeypatch: pytest.MonkeyPatch):
