@@ -35,6 +35,8 @@ RECORDINGS = _schema(
     ("extra", S),  # JSON: whatever else the source says
 )
 
+SUBJECT_AS_WRITTEN = "subject_in_table"  # in ``extra``: the row's own spelling, where most rows have another
+
 # What the inventory remembers of files, by path: see heartdata.seen.
 SEEN = _schema(
     ("uri", S), ("size_bytes", N), ("inode", N), ("mtime_ns", N), ("ctime_ns", N), ("sha256", S), ("settled", B)

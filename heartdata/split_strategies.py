@@ -7,7 +7,7 @@ or the recording itself where none is known) and group (units that near-duplicat
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -114,14 +114,18 @@ def by_column(rows: pd.DataFrame, column: str) -> pd.Series:
     return parts
 
 
-def by_hash(rows: pd.DataFrame, fractions: Sequence[float], seed: int) -> pd.Series:
+def by_hash(
+    rows: pd.DataFrame, fractions: Sequence[float], seed: int, spellings: Mapping[str, Collection[str]] | None = None
+) -> pd.Series:
     """The part that a hash of the seed and the unit gives, whatever else is in the table; shares hold in expectation.
 
     Where near-duplicates tie units together (``near_group``, those whose recordings were all refused as copies
     included), all go to test if one would, else to valid if one would: so data that come later can draw a unit into
-    the test part, but never out of it.
+    the test part, but never out of it. The same where a table has a unit in other ``spellings``, too: which of them is its
+    name depends on how many rows have each.
     """
     _, valid, test = fractions
+    others = spellings or {}
 
     def rank_of(unit: str) -> int:
         drawn = _uniform(seed, unit)
@@ -132,7 +136,8 @@ def by_hash(rows: pd.DataFrame, fractions: Sequence[float], seed: int) -> pd.Ser
         [unit, *(json.loads(near) if isinstance(near, str) else ())]
         for unit, near in zip(rows["unit"], tied, strict=True)
     ]
-    rank = pd.Series([max(map(rank_of, of)) for of in names], index=rows.index)
+    spelled = [[spelling for name in of for spelling in (name, *others.get(name, ()))] for of in names]
+    rank = pd.Series([max(map(rank_of, of)) for of in spelled], index=rows.index)
     return rank.groupby(rows["group"]).transform("max").map(dict(enumerate(PARTS)))
 
 

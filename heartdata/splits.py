@@ -1,5 +1,6 @@
 """Train, validation and test parts: one group (a subject, or near-duplicates) never stands on two sides."""
 
+import json
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from heartdata import split_strategies as strategies
 from heartdata.errors import DataRefused, LeakError
-from heartdata.schemas import SPLITS
+from heartdata.schemas import SPLITS, SUBJECT_AS_WRITTEN
 from heartdata.settings import Settings
 from heartdata.split_strategies import PARTS, UNLABELLED
 
@@ -104,7 +105,7 @@ def assign_parts(accepted: pa.Table, config: SplitConfig, recordings: pa.Table |
 
     The same for the same seed. Where ``config.unlabelled``, those without a label that nothing ties to the parts valid and
     test follow as part `UNLABELLED`; they change nothing for the others. ``recordings`` (schema RECORDINGS) is needed by
-    the strategy ``column`` alone. Raises `DataRefused` when a class cannot stand where it must, `LeakError` if a group
+    the strategy ``column``, and tells ``hash`` how else subjects are spelled. Raises `DataRefused` when a class cannot stand where it must, `LeakError` if a group
     stood in two parts.
     """
     table = in_use(accepted, config)
@@ -116,9 +117,10 @@ def assign_parts(accepted: pa.Table, config: SplitConfig, recordings: pa.Table |
             raise ValueError("the strategy column needs the table of recordings")
         extra = recordings.select(["recording_id", "extra"]).to_pandas()
         table = table.merge(extra, on="recording_id", how="left", validate="one_to_one")
+    spellings = _spellings(recordings) if recordings is not None and config.strategy == "hash" else {}
     table["fold"] = _folds(table, config)
-    table["part"] = _parts(table, config)
-    loose = _loose(accepted, table, config) if config.unlabelled else None
+    table["part"] = _parts(table, config, spellings)
+    loose = _loose(accepted, table, config, spellings) if config.unlabelled else None
     table = table[table["part"].notna()].reset_index(drop=True)
     _refuse_incomplete(table, config)
     if loose is not None:
@@ -140,7 +142,19 @@ def _of_collections(accepted: pa.Table, config: SplitConfig) -> pd.DataFrame:
     return table
 
 
-def _loose(accepted: pa.Table, parted: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
+def _spellings(recordings: pa.Table) -> dict[str, set[str]]:
+    """The units whose subject is spelled in another way, too, to what they would be called by it."""
+    table = recordings.select(["source", "subject", "extra"]).to_pandas()
+    table = table[table["extra"].str.contains(f'"{SUBJECT_AS_WRITTEN}"', regex=False, na=False)]
+    found: dict[str, set[str]] = {}
+    for source, subject, extra in table.itertuples(index=False):
+        found.setdefault(f"{source}/{subject}", set()).add(f"{source}/{json.loads(extra)[SUBJECT_AS_WRITTEN]}")
+    return found
+
+
+def _loose(
+    accepted: pa.Table, parted: pd.DataFrame, config: SplitConfig, spellings: dict[str, set[str]]
+) -> pd.DataFrame:
     """The unlabelled recordings that can be trained on beside ``parted``: none of a group that is not trained on."""
     table = _of_collections(accepted, config)
     table = table.merge(parted[["recording_id", "part"]], on="recording_id", how="left", validate="one_to_one")
@@ -148,7 +162,7 @@ def _loose(accepted: pa.Table, parted: pd.DataFrame, config: SplitConfig) -> pd.
     labelled = table["label"].notna()
     barred = set(table.loc[labelled & (table["part"] != "train"), "whole"])
     if config.strategy == "hash":  # as they will be once they have a label
-        parts = strategies.by_hash(table.assign(group=table["whole"]), config.fractions, config.seed)
+        parts = strategies.by_hash(table.assign(group=table["whole"]), config.fractions, config.seed, spellings)
         barred |= set(table.loc[parts != "train", "whole"])
     if config.held_out is not None:
         barred |= set(table.loc[strategies.is_held_out(table, config.held_out), "whole"])
@@ -207,7 +221,7 @@ def _folds(table: pd.DataFrame, config: SplitConfig) -> pd.Series:
     return strategies.stratified(table, shares, config.seed, config.attempts).astype("Int64")
 
 
-def _parts(table: pd.DataFrame, config: SplitConfig) -> pd.Series:
+def _parts(table: pd.DataFrame, config: SplitConfig, spellings: dict[str, set[str]]) -> pd.Series:
     """The part of each row as the strategy has it."""
     match config.strategy:
         case "subject":
@@ -215,7 +229,7 @@ def _parts(table: pd.DataFrame, config: SplitConfig) -> pd.Series:
         case "blocks":
             return strategies.by_blocks(table, config.fractions, config.gap)
         case "hash":
-            return strategies.by_hash(table, config.fractions, config.seed)
+            return strategies.by_hash(table, config.fractions, config.seed, spellings)
         case "k_fold":
             is_test = table["fold"] == config.fold
         case "leave_one_source_out":

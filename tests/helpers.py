@@ -1,5 +1,6 @@
 """Short made sounds, where the real recordings lie, and the demo at its smallest."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,37 @@ def write_wav(path: Path, samples: np.ndarray, rate_hz: int = 4000, subtype: str
     """Write samples; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, rate_hz, subtype=subtype)
+    return path
+
+
+def write_xlsx(path: Path, merged: tuple[str, ...] = (), **sheets: list[list]) -> Path:
+    """A workbook of text, numbers and, as ISO cells, dates; ``merged``: ranges of cells in every sheet, as A2:A4."""
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    doc = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006/relationships"
+
+    def cell(value: object) -> str:
+        kind = "n" if isinstance(value, int | float) else "d" if str(value).startswith("2020-") else "str"
+        return f'<c t="{kind}"><v>{value}</v></c>' if value is not None else "<c/>"
+
+    numbered = list(enumerate(sheets, 1))
+    names = "".join(f'<sheet name="{name}" sheetId="{i}" r:id="r{i}"/>' for i, name in numbered)
+
+    def related(targets: dict[str, str]) -> str:
+        ids = enumerate(targets.items(), 1)
+        each = (f'<Relationship Id="r{i}" Type="{doc}/{kind}" Target="{to}"/>' for i, (to, kind) in ids)
+        return f'<Relationships xmlns="{package}">{"".join(each)}</Relationships>'
+
+    each = "".join(f'<mergeCell ref="{cells}"/>' for cells in merged)
+    joined = f"<mergeCells>{each}</mergeCells>" if merged else ""
+    with zipfile.ZipFile(path, "w") as book:
+        book.writestr("xl/workbook.xml", f'<workbook {space} xmlns:r="{doc}"><sheets>{names}</sheets></workbook>')
+        book.writestr("_rels/.rels", related({"xl/workbook.xml": "officeDocument"}))
+        book.writestr("xl/_rels/workbook.xml.rels", related({f"worksheets/{i}.xml": "worksheet" for i, _ in numbered}))
+        for i, name in numbered:
+            rows = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in sheets[name])
+            sheet = f"<worksheet {space}><sheetData>{rows}</sheetData>{joined}</worksheet>"
+            book.writestr(f"xl/worksheets/{i}.xml", sheet)
     return path
 
 

@@ -1,6 +1,7 @@
 """What every source of recordings does: list them, without opening the audio."""
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from heartdata.settings import Settings
 READ = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".opus", ".caf", ".w64")
 UNREAD = (".m4a", ".aac", ".wma", ".amr", ".3gp")  # listed all the same: quarantine says of each what to do
 AUDIO_SUFFIXES = READ + UNREAD
+UNDECODED = re.compile("[\ud800-\udfff]")  # how Python writes the bytes of a name that are not UTF-8
 SYSTEM_FOLDERS = ("lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX")  # of disks, not of data sets
 
 
@@ -93,7 +95,7 @@ def audio_files(folder: Path) -> list[Path]:
     """Every audio file below ``folder``, sorted; hidden files and macOS's ``._`` twins are no recordings.
 
     Linked folders are entered, too, but each folder only once: under its own name, if it lies below ``folder`` itself.
-    Raises `SourceError` for a folder that may not be read.
+    Raises `SourceError` for a folder that may not be read, and for a name that is no text.
     """
 
     def refuse(error: OSError) -> None:
@@ -114,7 +116,18 @@ def audio_files(folder: Path) -> list[Path]:
                 links += [path for name in folders if (path := Path(here, name)).is_symlink()]
                 found += [Path(here, name) for name in names if _is_audio(name)]
         starts = sorted(links)
+    _refuse_undecoded(folder, found)
     return sorted(found)
+
+
+def _refuse_undecoded(folder: Path, found: list[Path]) -> None:
+    """Raise `SourceError` when a path in ``found`` is no text: its bytes are not UTF-8, so no table can hold it."""
+    broken = sorted(path for path in found if UNDECODED.search(str(path)))
+    if broken:
+        raise SourceError(
+            f"the names of {len(broken)} of {len(found)} audio files are not UTF-8, the first being "
+            f"{os.fsencode(broken[0])!r}: rename them, one by one or all with convmv -r -f latin1 -t utf8 --notest {folder}"
+        )
 
 
 def _is_audio(name: str) -> bool:

@@ -23,6 +23,7 @@ DATABASES = (*(f"training-{letter}" for letter in "abcdef"), "validation")
 REFERENCE = "REFERENCE.csv"
 QUALITY = ("REFERENCE-SQI.csv", "REFERENCE_withSQI.csv")
 RECORDS = "RECORDS"  # what a database without any table of labels is known by
+CHALLENGE_NAME = re.compile(r"[a-f]\d{4,5}", re.IGNORECASE)
 LABELS = {"-1": "normal", "1": "abnormal", "0": None, "": None}
 
 
@@ -157,10 +158,21 @@ def _unread(folder: Path, read: list[Path]) -> list[Path]:
 def _name_of(folder: Path, called: str) -> str:
     """What the database in ``folder`` is called: as its folder, or as the one of the challenge whose recordings it has."""
     names = {name.casefold() for name in (_reference([folder])[0] or _header_labels(folder))}
-    if _known(called) or not names or not all(re.fullmatch(r"[a-f]\d{4,5}", name) for name in names):
+    if _known(called) or not names or not all(map(CHALLENGE_NAME.fullmatch, names)):
         return _known(called) or called
     letters = {name[0] for name in names}
-    return f"training-{letters.pop()}" if len(letters) == 1 else "validation"
+    return f"training-{letters.pop()}" if len(letters) == 1 else called
+
+
+def _homes(database: str, names: list[str]) -> dict[str, str]:
+    """Recording to the database that it is of: where most are of several of the challenge's, the one of its letter.
+
+    The folder validation, whose recordings are copies of theirs, stays one.
+    """
+    letters = {name: name[0].casefold() for name in names if CHALLENGE_NAME.fullmatch(name)}
+    if database == "validation" or len(set(letters.values())) < 2 or 2 * len(letters) <= len(names):
+        return dict.fromkeys(names, database)
+    return {name: f"training-{letters[name]}" if name in letters else database for name in names}
 
 
 def _reference(folders: list[Path]) -> tuple[dict[str, dict[str, str]], list[str]]:
@@ -237,11 +249,15 @@ def _read_database(database: str, folder: Path, annotations: list[Path]) -> tupl
     reference, notes = _reference([folder, *updated]) if _tables(folder) else _reference_of_headers(folder)
     files = wav_files(folder)
     unnamed = sorted(files.keys() - reference.keys())
-    names = [*reference, *unnamed]
-    subjects, unjoined = ({}, []) if database == "validation" else read_subjects(annotations, database, names)
-    notes += unjoined
+    homes = _homes(database, [*reference, *unnamed])
+    subjects, remarks = _subjects(homes, annotations)
+    notes += remarks
+    if several := sorted(set(homes.values()) - {database}):
+        notes.append(
+            f"{folder} holds recordings of {', '.join(several)}: each is in the collection of the letter of its name"
+        )
     rows, other = [], []
-    for name in names:
+    for name, home in homes.items():
         extra = {key: value for key, value in reference.get(name, {}).items() if value}
         label = LABELS[extra.get("challenge_label", "")]
         comment = _comment(folder / f"{name}.hea")
@@ -255,7 +271,7 @@ def _read_database(database: str, folder: Path, annotations: list[Path]) -> tupl
                 path=files.get(name),
                 label=label,
                 subject=subjects.get(name),
-                collection=database,
+                collection=home,
                 missing=None if name in files else f"there is no file {folder / name}.wav",
                 extra=extra,
             )
@@ -271,6 +287,17 @@ def _read_database(database: str, folder: Path, annotations: list[Path]) -> tupl
             f"believed: {other[0]}, ..."
         )
     return rows, notes
+
+
+def _subjects(homes: dict[str, str], annotations: list[Path]) -> tuple[dict[str, str], list[str]]:
+    """As `read_subjects`, of all the databases in ``homes`` but the validation set."""
+    subjects: dict[str, str] = {}
+    notes: list[str] = []
+    for home in sorted(set(homes.values()) - {"validation"}):
+        found, remarks = read_subjects(annotations, home, [name for name in homes if homes[name] == home])
+        subjects |= found
+        notes += remarks
+    return subjects, notes
 
 
 def _comment(header: Path) -> str:

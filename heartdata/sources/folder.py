@@ -6,14 +6,18 @@ from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from heartdata.errors import SourceError
-from heartdata.sources import circor2022
+from heartdata.sources import circor2022, pascal
 from heartdata.sources.base import audio_files
 from heartdata.sources.cinc2016 import DATABASES
 from heartdata.sources.named import NamedFiles
 from heartdata.sources.tables import ROLES, SUFFIXES, Columns, Entry, plain, read_table
 from heartdata.split_strategies import SYNONYMS
 
-PUBLIC = {"cinc2016": set(DATABASES), "pascal": {"set_a", "set_b"}, "circor2022": {circor2022.FOLDER}}
+PUBLIC = {
+    "cinc2016": set(DATABASES),
+    "pascal": {*pascal.FOLDERS, *pascal.FOLDERS["set_a"], *pascal.FOLDERS["set_b"]},
+    "circor2022": {circor2022.FOLDER},
+}
 PARTS = (*SYNONYMS, "eval", "evaluation", "unseen")  # and fold1, fold2, ...
 FINDINGS = ("normal", "abnormal", "healthy", "pathological", "murmur", "murmurs", "artifact", "artefact", "noise")
 SUBJECTS = 10  # so many folders, with few names inside, are hardly classes, even if only one name recurs

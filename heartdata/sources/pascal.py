@@ -1,7 +1,7 @@
 """The PASCAL Classifying Heart Sounds Challenge 2011: set_a (phone app) and set_b (digital stethoscope).
 
-Its tables name files that are not on the disk in those words; `file_key` brings both to one form, and every row
-must then join to exactly one file.
+Kaggle's tables name files that are not on the disk in those words; `file_key` brings both to one form, and every row
+must then join to exactly one file. The challenge's own archives have no tables: their folders tell the labels.
 """
 
 import re
@@ -16,11 +16,26 @@ from heartdata.sources.base import Listed, Listing, audio_files
 
 WHAT = "folder (or zip) with set_a.csv and set_b.csv"
 
+# The folders of the challenge's own archives. Those that hold noisy recordings may lie in the ones without that word.
+FOLDERS = {
+    "set_a": ("Atraining_normal", "Atraining_murmur", "Atraining_extrahls", "Atraining_artifact", "Aunlabelledtest"),
+    "set_b": (
+        "Btraining_normal",
+        "Btraining_noisynormal",
+        "Btraining_murmur",
+        "Btraining_noisymurmur",
+        "Btraining_extrastole",
+        "Bunlabelledtest",
+    ),
+}
+
 _SET_B_NAME = re.compile(r"(?:^|_)(?P<subject>\d+)_(?P<epoch_ms>\d{13})_(?P<site>[A-Z])_?(?P<repeat>\d*)$")
 
 
 class PascalSource(ArchiveSource):
-    """Configuration: ``data`` is the folder that holds set_a.csv, set_b.csv, set_a/ and set_b/, or the zip of it."""
+    """Configuration: ``data`` is the folder that holds set_a.csv, set_b.csv, set_a/ and set_b/, or the challenge's own folders
+    (Atraining_normal/ and so on), or the zip of it.
+    """
 
     # Labels of set_a say which device was used (extrahls and artifact only from phones, extrastole only from
     # stethoscopes): both are checked, one is trained on.
@@ -35,8 +50,10 @@ class PascalSource(ArchiveSource):
     def check(self) -> None:
         """Raise `SourceError` when one of the chosen sets' tables or folders is not there."""
         with self.looked_into(WHAT) as folder:
+            root = self._root(folder)
             for name in self.sets:
-                _parts_of(self._root(folder), name)
+                if not _labelled_folders(root, name):
+                    _parts_of(root, name)
 
     def listing(self, workdir: Path) -> Listing:
         """Both sets, unlabelled recordings included. Rows that join to no single file raise `SourceError`."""
@@ -59,8 +76,8 @@ class PascalSource(ArchiveSource):
         return Listing(rows, notes)
 
     def _root(self, folder: Path) -> Path:
-        """``folder``, or the one folder inside it that holds the tables."""
-        return holding(folder, lambda f: any((f / f"{name}.csv").exists() for name in self.sets))
+        """``folder``, or the one folder inside it that holds the tables or the challenge's own folders."""
+        return holding(folder, lambda f: any((f / f"{name}.csv").exists() or _present(f, name) for name in self.sets))
 
 
 def file_key(name: str) -> str:
@@ -81,7 +98,29 @@ def _parts_of(root: Path, name: str) -> tuple[Path, Path]:
     return csv, folder
 
 
+def _present(root: Path, name: str) -> list[Path]:
+    """The folders of the challenge's own archives in ``root``."""
+    return [root / folder for folder in FOLDERS[name] if (root / folder).is_dir()]
+
+
+def _labelled_folders(root: Path, name: str) -> list[Path]:
+    """As `_present`, where they are the set; raises `SourceError` when a label's is not there."""
+    present = [] if (root / name).exists() else _present(root, name)
+    names = [folder.name for folder in present]
+    needed = [folder for folder in FOLDERS[name] if "training_" in folder and "noisy" not in folder]
+    absent = [folder for folder in needed if folder not in names]
+    if present and absent:
+        (other,) = FOLDERS.keys() - {name}
+        raise SourceError(
+            f"{root} holds {names[0]}, but no {', '.join(absent)}: complete the download, or read the other set alone "
+            f"with --set 'source.sets=[{other}]'"
+        )
+    return present
+
+
 def _read_set(root: Path, name: str) -> tuple[list[Listed], list[str]]:
+    if folders := _labelled_folders(root, name):
+        return [_named_by_folder(root, name, path) for folder in folders for path in audio_files(folder)], []
     csv, folder = _parts_of(root, name)
     files: dict[str, list[Path]] = {}
     for path in audio_files(folder):
@@ -107,6 +146,13 @@ def _read_set(root: Path, name: str) -> tuple[list[Listed], list[str]]:
     rest = sorted(path for paths in files.values() for path in paths)
     rows += [_listed(root, name, path, {"label": "", "sublabel": ""}) for path in rest]
     return rows, [str(path.relative_to(root)) for path in rest]
+
+
+def _named_by_folder(root: Path, name: str, path: Path) -> Listed:
+    """A recording of the challenge's own archives: the innermost of their folders tells the label."""
+    (*_, folder) = [part for part in path.relative_to(root).parts[:-1] if part in FOLDERS[name]]
+    told = folder.partition("training_")[2]
+    return _listed(root, name, path, {"label": told.removeprefix("noisy"), "sublabel": told})
 
 
 def _listed(root: Path, name: str, path: Path, row: dict[str, str]) -> Listed:

@@ -17,9 +17,11 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from heartdata.errors import SourceError
 from heartdata.remote import is_remote, names_a_password
+from heartdata.schemas import SUBJECT_AS_WRITTEN
 from heartdata.sources import circor2022_patients
 from heartdata.sources.base import FolderSource, Listed, Listing, audio_files, with_unique_ids
 from heartdata.sources.folder import checked_pattern, groups, read_folder, read_names, subjects_hint
+from heartdata.sources.merged import ALONE, empty_subjects
 from heartdata.sources.named import NamedFiles
 from heartdata.sources.tables import (
     SUFFIXES,
@@ -44,7 +46,6 @@ MANY_ABSENT = 0.05  # when it is the label of more of the recordings than these,
 OF_NAMES = (",", "/", "&", r"\sand\s", r"[,/&]|\sand\s")  # part labels, but may belong to the name of one
 LIST = re.compile(r"""\[.*\]|[({].*['",].*[)}]""", re.DOTALL)  # a cell that a program wrote several values into
 NAMED = 10  # of the files that are left out
-ALONE = "every recording counts as a subject of its own, so if somebody was recorded twice, scores are too high"
 
 
 class TableSource(FolderSource):
@@ -116,7 +117,8 @@ class TableSource(FolderSource):
         data = self._data()
         root, entries, notes = self._read_folder(data) if data.is_dir() else self._read_table(data)
         count = sum(entry.roles.get("label", "").strip().casefold() == AMBIGUOUS for entry in entries)
-        if "missing_values" not in self.model_fields_set and count > MANY_ABSENT * len(entries):
+        undecided = self.missing_values == type(self).model_fields["missing_values"].default
+        if undecided and count > MANY_ABSENT * len(entries):
             others = [value for value in self.missing_values if value != AMBIGUOUS]
             raise SourceError(
                 f"{count} of {len(entries)} recordings have the label {AMBIGUOUS!r}, which may be a class or mean that "
@@ -156,7 +158,10 @@ class TableSource(FolderSource):
         entries = [_entry(columns, row, by_name) for row, by_name in rows]
         place = f"the column {columns['label']!r} of {path}" if "label" in columns else PATTERN_LABEL
         refuse_labels(place, self._values("label", entries), NAME_LABEL)
-        if "subject" not in columns.keys() | groups(self.pattern):
+        if "subject" in columns:
+            cells = list(table[columns["subject"]])
+            notes += empty_subjects(path, columns["subject"], cells, [self._value(cell) for cell in cells])
+        elif "subject" not in groups(self.pattern):
             self._refuse_unnamed_subjects(path, possible_subjects(columns, table))
             recurring = ", ".join(map(repr, recurring_columns(columns, table)))
             notes.append(
@@ -231,6 +236,7 @@ class TableSource(FolderSource):
         path, missing = _file(named, entry.name)
         label = self._value(entry.roles.get("label"))
         subject = self._value(entry.roles.get("subject"))
+        respelled = subject is not None and subjects[subject] != subject
         return Listed(
             recording_id=_recording_id(entry.name),
             path=path,
@@ -239,7 +245,7 @@ class TableSource(FolderSource):
             site=self._value(entry.roles.get("site")),
             collection=plain(entry.roles.get("collection", "")),
             missing=missing,
-            extra=dict(entry.extra),
+            extra={**entry.extra, SUBJECT_AS_WRITTEN: subject} if respelled else dict(entry.extra),
         )
 
 

@@ -6,7 +6,7 @@ import io
 import re
 import unicodedata
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
+from heartdata.sources.merged import Range, fill_merged
 
 UTF_8 = "utf-8"
 
@@ -260,8 +261,10 @@ def _excel(path: Path, columns: Columns, sheet: str | None, needed: Collection[s
         raise SourceError(
             f"{path} unpacks to {size:.0f} MB, more than {MAX_UNPACKED_MB}: save the sheet of the recordings as CSV"
         )
-    cells = pd.read_excel(book, sheet_name=None, engine="calamine", header=None, dtype=object, na_filter=False)
-    sheets = {name: _sheet(frame) for name, frame in cells.items()}
+    with pd.ExcelFile(book, engine="calamine") as opened:
+        cells = pd.read_excel(opened, sheet_name=None, header=None, dtype=object, na_filter=False)
+        merged = {name: opened.book.get_sheet_by_name(name).merged_cell_ranges or () for name in cells}
+    sheets = {name: _sheet(frame, merged[name]) for name, frame in cells.items()}
     names = ", ".join(map(repr, sheets))
     if sheet is not None:
         if sheet not in sheets:
@@ -279,8 +282,9 @@ def _excel(path: Path, columns: Columns, sheet: str | None, needed: Collection[s
     return sheets[suiting[0]]
 
 
-def _sheet(cells: pd.DataFrame) -> pd.DataFrame:
+def _sheet(cells: pd.DataFrame, merged: Sequence[Range]) -> pd.DataFrame:
     rows = [[_excel_text(cell) for cell in row] for row in cells.to_numpy().tolist()]
+    fill_merged(rows, merged)
     header, *rows = [row for row in rows if any(cell.strip() for cell in row)] or [[]]
     return pd.DataFrame(rows, columns=_distinct(header), dtype=str)
 

@@ -221,3 +221,31 @@ def test_subjects_of_another_database_are_not_those_of_the_challenge(tmp_path: P
         "lab/b0002.wav": "lab_3",
         "training-b/b0001.wav": "b3",
     }
+
+
+def test_recordings_of_several_databases_in_one_folder(tmp_path: Path):
+    root = tmp_path / "all"
+    database(root / "training", "a0001", "A0002", "b0001", "b0002", "e00001", "f0001")
+    appendix = "a0001,training-a,C45S1,,\nA0002,training-a,C45S2,,\nb0001,training-b,x,3,\nb0002,training-b,x,3,\n"
+    written(
+        root / "annotations" / "Online_Appendix_training_set.csv",
+        f"{APPENDIX}{appendix}e00001,training-e,e01,,14\nf0001,training-f,x,,\n",
+    )
+    expected = {
+        "training/a0001.wav": ("abnormal", "a45", "training-a"),
+        "training/A0002.wav": ("normal", "a45", "training-a"),
+        "training/b0001.wav": ("normal", "b3", "training-b"),
+        "training/b0002.wav": ("normal", "b3", "training-b"),
+        "training/e00001.wav": ("normal", "e_normal14", "training-e"),
+        "training/f0001.wav": ("normal", None, "training-f"),
+    }
+    told = "holds recordings of training-a, training-b, training-e, training-f: each is in the collection of the letter"
+    for data in (root, root / "training"):
+        assert listed(data) == expected
+        assert [note for note in notes(data) if told not in note] == []
+    database(root / "training", "x0001", "a0001")  # of an unknown database
+    assert listed(root)["training/x0001.wav"] == ("abnormal", None, "training")
+    assert listed(root)["training/b0001.wav"] == (None, "b3", "training-b")
+    (root / "training").rename(root / "Validation")
+    for data in (root, root / "Validation"):
+        assert {(subject, collection) for _, subject, collection in listed(data).values()} == {(None, "validation")}

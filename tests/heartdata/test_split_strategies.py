@@ -1,6 +1,8 @@
 """Each way to part recordings: known answers, what is refused, and no leak on random tables."""
 
 import json
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -9,8 +11,10 @@ import pyarrow as pa
 import pytest
 
 from heartdata.errors import DataRefused
+from heartdata.inventory import take_inventory
 from heartdata.manifest import build_manifest
 from heartdata.schemas import ACCEPTED, RECORDINGS, SPECTROGRAMS
+from heartdata.sources import TableSource
 from heartdata.split_strategies import _iterative, by_hash, natural_key
 from heartdata.splits import BELONGS, COMPLETE, NEEDED, SplitConfig, Strategy, assign_parts, groups, units
 from heartdata.store import table_from_rows
@@ -249,6 +253,29 @@ def test_hash_near_duplicates_draw_into_the_test_part_and_never_out_of_it():
         tied = by_hash(rows, (0.6, 0.2, 0.2), 0)
         assert (tied.map(rank) >= alone.map(rank)).all()
         assert tied.groupby(rows["group"]).nunique().max() == 1
+
+
+def test_hash_moves_nobody_out_of_the_test_part_who_is_spelled_in_another_way(tmp_path: Path):
+    def night(rows: list[str]) -> dict[str, str]:
+        (tmp_path / "t.csv").write_text("\n".join(["file,label,subject", *rows]))
+        for row in rows:
+            (tmp_path / row.partition(",")[0]).write_text(row)
+        listed, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path)
+        table = pa.Table.from_pandas(listed.to_pandas().reindex(columns=ACCEPTED.names), schema=ACCEPTED)
+        parts = assign_parts(table, SplitConfig(strategy="hash"), listed).to_pandas()
+        return dict(zip(parts["recording_id"], parts["part"], strict=True))
+
+    def rows(number: int, subject: str, label: str | None = None) -> list[str]:
+        return [f"{i}-{number}.wav,{'ab'[i % 2] if label is None else label},{subject.format(i)}" for i in range(60)]
+
+    first, later = rows(0, "P{}"), [*rows(0, "P{}"), *rows(1, "p{}"), *rows(2, "p{}")]
+    parts = [night(first), night(later), night([*first, *rows(3, "p{}", "") * 2]), night([*later, *rows(4, "P{}") * 4])]
+    rank = {"train": 0, "valid": 1, "test": 2}
+    for before, after in pairwise(parts[i] for i in (0, 1, 3)):
+        assert all(rank[after[name]] >= rank[part] for name, part in before.items())
+    assert parts[1] == {name: parts[3][name] for name in parts[1]}
+    assert {name: parts[1][name] for name in parts[0]} == parts[2]
+    assert list(parts[0].values()).count("test") < [parts[1][name] for name in parts[0]].count("test")
 
 
 def test_hash_refuses_a_class_without_test():

@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from helpers import beats, write_wav
+from helpers import beats, write_wav, write_xlsx
 
 from heartdata.config import build_config
 from heartdata.errors import ConfigError, SourceError
@@ -21,34 +21,6 @@ def folder(tmp_path: Path) -> Path:
 def listed(folder: Path, text: str, encoding: str = "utf-8", **settings):
     (folder / "table.csv").write_text(text, encoding=encoding)
     return TableSource(data=folder / "table.csv", **settings).listing(folder)
-
-
-def write_xlsx(path: Path, **sheets: list[list]) -> Path:
-    """A workbook of text, numbers and, as ISO cells, dates."""
-    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-    doc = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-    package = "http://schemas.openxmlformats.org/package/2006/relationships"
-
-    def cell(value: object) -> str:
-        kind = "n" if isinstance(value, int | float) else "d" if str(value).startswith("2020-") else "str"
-        return f'<c t="{kind}"><v>{value}</v></c>'
-
-    numbered = list(enumerate(sheets, 1))
-    names = "".join(f'<sheet name="{name}" sheetId="{i}" r:id="r{i}"/>' for i, name in numbered)
-
-    def related(targets: dict[str, str]) -> str:
-        ids = enumerate(targets.items(), 1)
-        each = (f'<Relationship Id="r{i}" Type="{doc}/{kind}" Target="{to}"/>' for i, (to, kind) in ids)
-        return f'<Relationships xmlns="{package}">{"".join(each)}</Relationships>'
-
-    with zipfile.ZipFile(path, "w") as book:
-        book.writestr("xl/workbook.xml", f'<workbook {space} xmlns:r="{doc}"><sheets>{names}</sheets></workbook>')
-        book.writestr("_rels/.rels", related({"xl/workbook.xml": "officeDocument"}))
-        book.writestr("xl/_rels/workbook.xml.rels", related({f"worksheets/{i}.xml": "worksheet" for i, _ in numbered}))
-        for i, name in numbered:
-            rows = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in sheets[name])
-            book.writestr(f"xl/worksheets/{i}.xml", f"<worksheet {space}><sheetData>{rows}</sheetData></worksheet>")
-    return path
 
 
 GOOD = [["File", "Diagnosis", "Patient ID"], ["audio/one.wav", "N", 7]]

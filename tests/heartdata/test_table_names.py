@@ -84,6 +84,7 @@ def test_recordings_of_kinds_that_cannot_be_read_are_rows_with_an_error(tmp_path
         (["Train/normal/1.wav", "test/normal/1.wav"], "are parts, no classes: Train, test. Say where the labels stand"),
         (["training-a/1.wav", "validation/1.wav"], "as the data set cinc2016 does: use --source cinc2016"),
         (["set_a/1.wav", "set_b/1.wav"], "use --source pascal"),
+        (["Atraining_normal/1.wav", "Bunlabelledtest/1.wav", "Btraining_noisymurmur/1.wav"], "use --source pascal"),
         (
             [f"P{i}/{label}/{i}.wav" for i in range(12) for label in ("normal", "murmur")],
             r"the 12 sub-folders of .* \(P0, P1, P10, P11, ...\) hold folders of the same names \(murmur, normal\), and",

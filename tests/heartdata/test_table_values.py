@@ -1,5 +1,6 @@
 """Anybody's table: what counts as absent, as one subject, as one recording; linked folders; tables too large."""
 
+import os
 import re
 from pathlib import Path
 
@@ -47,6 +48,20 @@ def test_table_label_none_is_absent_only_when_rare_or_asked_for(folder: Path):
     assert told("path,label\n1,-\n2,-\n3,a\n4,\n") == ["2 labels '-' were taken as absent (source.missing_values)"]
 
 
+def test_a_configuration_that_was_handed_over_asks_about_labels_none_all_the_same(folder: Path):
+    (folder / "table.csv").write_text("path,label\n1,none\n2,murmur\n3,None\n")
+
+    def handed_over(**settings) -> TableSource:
+        return TableSource.model_validate(TableSource(data=folder / "table.csv", **settings).model_dump(mode="json"))
+
+    with pytest.raises(SourceError, match="2 of 3 recordings have the label 'none'"):
+        handed_over().check()
+    others = [value for value in TableSource(data="t.csv").missing_values if value != "none"]
+    for values, labels in ((others, ["None", "murmur", "None"]), (["none", *others], [None, "murmur", None])):
+        rows = handed_over(missing_values=values).listing(folder).recordings
+        assert [row.label for row in rows] == labels
+
+
 def test_table_subjects_of_several_spellings(folder: Path):
     listing = listed(folder, "path,label,subject\n1,a,P7\n2,a,p7\n3,b,p7\n4,b,007\n5,b,7\n6,b,70\n7,b,P07\n")
     assert [r.subject for r in listing.recordings] == ["p7", "p7", "p7", "007", "7", "70", "P07"]
@@ -85,6 +100,23 @@ def test_linked_folders_are_entered_once(folder: Path, tmp_path_factory: pytest.
     ]  # fmt: skip
     labels = {row.label for row in TableSource(data=folder).listing(folder).recordings}
     assert labels == {"audio", "linked"}
+
+
+@pytest.mark.parametrize("name", [b"gr\xfcn.wav", b"gr\xfcn/1.wav"])
+def test_a_name_that_is_not_utf_8_is_told(folder: Path, name: bytes):
+    path = folder / "audio" / os.fsdecode(name)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    except OSError:
+        pytest.skip("this disk takes no such names")
+    for do in (TableSource(data=folder).check, lambda: listed(folder, "path,label\naudio/one.wav,a\n")):
+        with pytest.raises(SourceError, match="^the names of 1 of 4 audio files are not UTF-8, the first") as refused:
+            do()
+        assert repr(os.fsencode(path)) in str(refused.value)
+    path.rename(folder / "audio" / "grün.wav")
+    (folder / "audio" / os.fsdecode(b"n\xfctes.txt")).touch()
+    assert len(audio_files(folder)) == 4
 
 
 def test_parquet_with_too_many_rows(folder: Path, monkeypatch: pytest.MonkeyPatch):
