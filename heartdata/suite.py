@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from heartdata.settings import Settings
 
-VERSION = "7"  # raise when a check changes
+VERSION = "8"  # raise when a check changes
 
 
 class RecordingBounds(Settings):
