@@ -54,14 +54,17 @@ class Registered(BaseModel):
 
 
 def _still_there(result: "Registered", store: Store) -> bool:
-    """Whether the version that a cached result names is in the registry and is the challenger."""
+    """Whether the version that a cached result names is the challenger, and each other alias is somebody's."""
     from mlflow.exceptions import MlflowException
 
+    client = connect(result.registry, store)
     try:
-        version = connect(result.registry, store).get_model_version_by_alias(result.name, ALIAS)
+        version = client.get_model_version_by_alias(result.name, ALIAS)
+        aliases = client.get_registered_model(result.name).aliases
     except MlflowException:
         return False
-    return (int(version.version), version.run_id) == (result.version, result.run_id)
+    same = (int(version.version), version.run_id) == (result.version, result.run_id)
+    return same and aliases.keys() >= set(result.registry.aliases)
 
 
 @stage("register", VERSION, valid=_still_there)
