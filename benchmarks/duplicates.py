@@ -1,4 +1,4 @@
-"""Near-duplicates: precision and recall on altered real recordings, pairs among untouched ones, seconds at scale.
+"""Near-duplicates: precision and recall on altered real recordings, pairs among untouched ones, recall by size, seconds.
 
 python -m benchmarks.duplicates --data ../shared/data
 """
@@ -135,50 +135,93 @@ def untouched(sounds: dict[str, np.ndarray]) -> dict[str, str]:
     return root
 
 
-def altered(files: dict[str, tuple[np.ndarray, int]], sounds: dict[str, np.ndarray], root: dict[str, str]) -> None:
-    """Print recall and precision for each kind of change."""
-    rng = np.random.default_rng(0)
+def alter(
+    change: Callable[..., Altered], files: dict[str, tuple[np.ndarray, int]], chosen: list[str]
+) -> dict[str, np.ndarray]:
+    """Copies of the chosen recordings, changed, at RATE_HZ."""
+    copies = {}
+    for number, name in enumerate(chosen):
+        y, rate = change(*files[name], np.random.default_rng(number))
+        copies[f"{name} altered"] = resample(np.asarray(y, np.float32), rate, RATE_HZ)
+    return copies
+
+
+def choose(sounds: dict[str, np.ndarray]) -> list[str]:
+    """SAMPLE of the recordings that are long and loud enough."""
     long_enough = [n for n, s in sounds.items() if len(s) >= RATE_HZ and s.std() > 1e-4]
-    chosen = [str(n) for n in rng.choice(long_enough, SAMPLE, replace=False)]
-    originals = printed(sounds)
+    return [str(n) for n in np.random.default_rng(0).choice(long_enough, SAMPLE, replace=False)]
+
+
+def recall(pairs: pd.DataFrame) -> int:
+    """How many altered copies are paired with their originals."""
+    both = zip(pairs["sha256_a"], pairs["sha256_b"], strict=True)
+    return sum(a != b and a.removesuffix(" altered") == b.removesuffix(" altered") for a, b in both)
+
+
+def altered(
+    files: dict[str, tuple[np.ndarray, int]], originals: pd.DataFrame, chosen: list[str], root: dict[str, str]
+) -> None:
+    """Print recall and precision for each kind of change."""
     say("| change | copies | found | recall | other pairs | precision |\n|---|---|---|---|---|---|")
     for kind, change in CHANGES.items():
-        copies = {}
-        for number, name in enumerate(chosen):
-            y, rate = change(*files[name], np.random.default_rng(number))
-            copies[f"{name} altered"] = resample(np.asarray(y, np.float32), rate, RATE_HZ)
+        copies = alter(change, files, chosen)
         pairs = near_duplicates(pd.concat([originals, printed(copies)]), THRESHOLD)
         pairs = pairs[pairs["sha256_a"].isin(copies) | pairs["sha256_b"].isin(copies)]
+        found = recall(pairs)
         names = [tuple(s.removesuffix(" altered") for s in p) for p in zip(pairs.sha256_a, pairs.sha256_b, strict=True)]
-        found = sum(a == b for a, b in names)
         wrong = sum(root.get(a, a) != root.get(b, b) for a, b in names)
         say(f"| {kind} | {SAMPLE} | {found} | {found / SAMPLE:.3f} | {wrong} | {found / max(found + wrong, 1):.3f} |")
 
 
-def at_scale(prints: pd.DataFrame) -> None:
-    """Seconds for made fingerprints of 20 s: a Markov chain of real codes; 1 % are copies with 8 % of the bits wrong."""
+def made_prints(prints: pd.DataFrame, number: int) -> np.ndarray:
+    """``number`` fingerprints of 20 s, shape (number, 2, 1000): codes from a Markov chain of the real ones."""
     codes = [np.frombuffer(p, np.uint8)[: len(p) // 2] for p in prints["fingerprint"]]
     counts = np.zeros((256, 256))
     for c in codes:
         np.add.at(counts, (c[:-1], c[1:]), 1)
     chances = np.cumsum((counts + 1e-3) / (counts + 1e-3).sum(axis=1, keepdims=True), axis=1)
+    rng = np.random.default_rng(0)
+    made = np.zeros((number, 2, 1000), np.uint8)
+    made[:, 0, 0] = rng.integers(1, 256, number)
+    made[:, 1] = rng.integers(0, 256, (number, 1000), dtype=np.uint8)
+    for t in range(1, 1000):
+        rows, drawn = chances[made[:, 0, t - 1]], rng.random(number)
+        made[:, 0, t] = np.minimum((rows < drawn[:, None]).sum(axis=1), 255)
+    return made
+
+
+def named(made: np.ndarray) -> pd.DataFrame:
+    """A table of fingerprints under nine-digit names."""
+    return pd.DataFrame({"sha256": [f"{i:09d}" for i in range(len(made))], "fingerprint": [m.tobytes() for m in made]})
+
+
+def by_size(files: dict[str, tuple[np.ndarray, int]], prints: pd.DataFrame, chosen: list[str]) -> None:
+    """Print the recall of altered real recordings among more and more made fingerprints."""
+    kinds = ("noise 20 dB below", "noise 10 dB below", "cut, noise 20 dB, loudness, mp3")
+    copies = {kind: printed(alter(CHANGES[kind], files, chosen)) for kind in kinds}
+    say(f"\n| recordings | seconds | untouched pairs | {' | '.join(kinds)} |\n|---|---|---|---|---|---|")
+    for number in (0, 1_500, 3_000, 10_000):
+        others = pd.concat([prints, named(made_prints(prints, number))], ignore_index=True)
+        start = time.perf_counter()
+        pairs = near_duplicates(others, THRESHOLD)
+        seconds = time.perf_counter() - start
+        real = int((~pairs["sha256_a"].str.isdigit() & ~pairs["sha256_b"].str.isdigit()).sum())
+        found = [recall(near_duplicates(pd.concat([others, copies[kind]]), THRESHOLD)) for kind in kinds]
+        shown = " | ".join(f"{f / len(chosen):.3f}" for f in found)
+        say(f"| {len(others):,} | {seconds:.1f} | {real} | {shown} |")
+
+
+def at_scale(prints: pd.DataFrame) -> None:
+    """Seconds for made fingerprints; 1 % are copies with 8 % of the bits wrong."""
     say("\n| fingerprints | seconds | copies found | of | other pairs |\n|---|---|---|---|---|")
-    for number in (1_000, 10_000, 100_000):
-        rng = np.random.default_rng(0)
-        made = np.zeros((number, 2, 1000), np.uint8)
-        made[:, 0, 0] = rng.integers(1, 256, number)
-        made[:, 1] = rng.integers(0, 256, (number, 1000), dtype=np.uint8)
-        for t in range(1, 1000):
-            rows, drawn = chances[made[:, 0, t - 1]], rng.random(number)
-            made[:, 0, t] = np.minimum((rows < drawn[:, None]).sum(axis=1), 255)
+    for number in (1_000, 10_000, 30_000):
+        made, rng = made_prints(prints, number), np.random.default_rng(1)
         planted = number // 100
         wrong = np.packbits(rng.random((planted, 1000, 8)) < 0.08, axis=2)[:, :, 0]
         made[:planted] = made[planted : 2 * planted]
         made[:planted, 0] = np.roll(made[:planted, 0] ^ wrong, 100, axis=1)
         made[:planted, 1] = np.roll(made[:planted, 1], 100, axis=1)
-        table = pd.DataFrame(
-            {"sha256": [f"{i:09d}" for i in range(number)], "fingerprint": [m.tobytes() for m in made]}
-        )
+        table = named(made)
         start = time.perf_counter()
         pairs = near_duplicates(table, THRESHOLD)
         seconds = time.perf_counter() - start
@@ -200,7 +243,9 @@ def main() -> None:
     prints = printed(sounds)
     near_duplicates(prints, THRESHOLD)
     say(f"Fingerprints of {len(sounds)} recordings, and their pairs: {time.perf_counter() - start:.1f} s\n")
-    altered(files, sounds, untouched(sounds))
+    chosen = choose(sounds)
+    altered(files, prints, chosen, untouched(sounds))
+    by_size(files, prints, chosen)
     at_scale(prints)
 
 

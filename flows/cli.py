@@ -260,8 +260,10 @@ def dict_of(changes: list[str] | None, store: str | None) -> dict[str, Any]:
 
 
 def absolute(data: str | None) -> str | None:
-    """A typed path, whatever folder the work is done in."""
-    return str(Path(data).expanduser().resolve()) if data else None
+    """A typed path, whatever folder the work is done in. Raises `HeartbeatError`."""
+    from flows.outputs import expanded
+
+    return str(expanded(Path(data)).resolve()) if data else None
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from flows.data import bar, table_of
 from flows.environment import prepare
+from flows.outputs import writable_file
 from heartdata.config import Calibration, RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import AUDIO_SUFFIXES, audio_files
@@ -19,12 +20,14 @@ from tasks.registry import is_empty, load_model
 def predict_files(paths: Sequence[Path], named: str | None, out: Path | None, run: RunConfig) -> None:
     """Show a model's answer for each audio file of ``paths`` (files and folders); ``out``: a CSV of all of it.
 
-    ``named``: as in `tasks.registry.load_model`. Raises `HeartbeatError`.
+    ``named``: as in `tasks.registry.load_model`. Raises `HeartbeatError`, also when no file has an answer.
     """
     files = [file for path in paths for file in _files_of(path)]
     store = Store(run.store)
     if is_empty(run.registry, store):
         raise HeartbeatError(f"no model is registered in {store.uri} yet: run heartbeat, or name another --store")
+    if out is not None:
+        out = writable_file(out)
     prepare(store.open())
     console = Console()
     uri, model = load_model(named, run.registry, store)
@@ -34,15 +37,16 @@ def predict_files(paths: Sequence[Path], named: str | None, out: Path | None, ru
             answers.append(_answer(model, file))
             advance(len(answers), len(files), "")
     frame = pd.DataFrame(answers)
-    console.print(table_of(f"Answers of {uri}", [_shown(row) for row in answers]))
+    console.print(table_of(f"Answers of {uri}", shown(answers)))
     if known := reliability(model.unwrap_python_model().predictor.config.calibration):
         console.print(known, highlight=False)
     if refused := int(frame["error"].notna().sum()):
         console.print(f"{refused} of {len(files)} files have no answer", highlight=False)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(out, index=False)
         console.print(f"Written     {out}", highlight=False, soft_wrap=True)
+    if refused == len(files):
+        raise HeartbeatError(f"none of the {len(files)} files has an answer; the first: {frame['error'][0]}")
 
 
 def reliability(fitted: Calibration) -> str:
@@ -73,6 +77,28 @@ def _answer(model: Any, path: Path) -> dict[str, Any]:
     except OSError as error:
         raise HeartbeatError(f"{path} cannot be read ({error.strerror}): mend the path, and ask again") from error
     return {"file": str(path), **model.predict(pd.DataFrame({"audio": [content]})).iloc[0].to_dict()}
+
+
+def shown(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What of the rows stands in the terminal; the most probable class, too, where it is not every row's label."""
+    rows, likeliest = [_shown(row) for row in answers], [_likeliest(row) for row in answers]
+    if all(name in ("", row["label"]) for name, row in zip(likeliest, answers, strict=True)):
+        return rows
+    told = [f"{name} {row['p_' + name]:.2f}" if name else "" for name, row in zip(likeliest, answers, strict=True)]
+    return [
+        {**{k: v for k, v in row.items() if k != "why not"}, "most probable": most, "why not": row["why not"]}
+        for row, most in zip(rows, told, strict=True)
+    ]
+
+
+def _likeliest(row: dict[str, Any]) -> str:
+    """The class of the highest probability, before the operating point has its say; empty where there is no answer."""
+    if row["error"] is not None:
+        return ""
+    classes = [name for name in row if name.startswith("p_")]
+    first = max(classes, key=lambda name: row[name])
+    label = "p_" + row["label"]
+    return (label if row[label] == row[first] else first).removeprefix("p_")
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from flows.outputs import writable_folder
 from flows.run import run_flow, up_command
 from heartdata.store import Store
 from heartdata.studies import STUDIES
@@ -25,6 +26,8 @@ def run_study(
 ) -> None:  # fmt: skip
     """Run a study and show its figures; its page and pictures go to ``out`` as well. Raises `HeartbeatError`."""
     config = study_config(name, data, file, changes, seeds)
+    if out is not None:
+        out = writable_folder(out)
     store = Store(config.run.store)
     run = config.run.model_copy(update={"store": store.uri})
 

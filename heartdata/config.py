@@ -1,6 +1,7 @@
 """The configuration of a whole run: one frozen object, refused when a key is unknown or a value out of range."""
 
 import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,8 @@ from heartdata.sources import SOURCES, AnySource, DemoSource
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.splits import SplitConfig
 from heartdata.suite import RecordingBounds, ValidationConfig
+
+BOOLEAN = "tag:yaml.org,2002:bool"
 
 
 def _plain(name: str) -> str:
@@ -50,6 +53,17 @@ def _web(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("an address that begins with http:// or https:// is needed")
     return url.rstrip("/")
+
+
+class _TextLoader(yaml.SafeLoader):
+    """YAML in which true and false alone are no text: ``no``, ``yes``, ``on`` and ``off`` may be labels or columns."""
+
+
+_TextLoader.yaml_implicit_resolvers = {
+    first: [(tag, shape) for tag, shape in known if tag != BOOLEAN]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_TextLoader.add_implicit_resolver(BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 View = Literal["windows", "whole"]
@@ -276,14 +290,14 @@ def parse_change(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError(f"--set {text!r} is not of the form key=value, such as training.epochs=3")
     try:
-        return key.strip(), yaml.safe_load(value) if value else ""
+        return key.strip(), yaml.load(value, _TextLoader) if value else ""
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text!r}: the value cannot be read ({error})") from error
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.load(file.read_text(encoding="utf-8"), _TextLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"the configuration {file} cannot be read ({error})") from error
     if not isinstance(values or {}, dict):
@@ -318,7 +332,7 @@ def nested(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """As `_merged`; but where ``over`` names another source, nothing of the section ``source`` in ``base`` is kept."""
+    """As `merged`; but where ``over`` names another source, nothing of the section ``source`` in ``base`` is kept."""
     below, name = base.get("source", {}), over["source"].get("name")
     if name is not None and below.get("name", name) != name:
         base = {**base, "source": {}}

@@ -10,7 +10,8 @@ more than those of different recordings of one heart; docs/audit.md has the figu
 
 Finding is near-linear: a few consecutive codes make a key; recordings with a common key are compared around it (seed
 and extend, as in Altschul et al. 1990), and what agrees there is compared over its whole overlap. Each entry of a
-bucket meets its next NEIGHBOURS only, and the key grows with the collection, so chance meetings stay few.
+bucket meets its next NEIGHBOURS only, sorted by the codes that follow the key: so in a large collection, where buckets
+are full, those meet that agree further (as in Bawa et al. 2005, WWW: LSH forest), and in a small one all.
 """
 
 from collections.abc import Iterator
@@ -35,15 +36,19 @@ LIKE_CODES = 0.2  # agreement of codes that is enough when the envelopes agree,
 LIKE_FRAMES = 150  # over three seconds at least
 SHORT_ALLOWANCE = 0.15  # a short overlap agrees by chance more: so much less counts, times 1 / sqrt(seconds)
 
+KEY_CODES = 3
 KEY_STEP = 3  # frames between the codes of a key
 KEYS = 512  # of a recording at most, about
-NEIGHBOURS = 8
+BEFORE_AGREEMENT = 0.2  # of the codes before equal keys
+NEIGHBOURS = 16
 AROUND = 24  # frames on each side of a common key that are compared first,
 SEED_AGREEMENT = 0.3  # and how far they must agree
 OFFSETS = 3  # alignments of a pair that are compared in whole
-CHUNK = 4_000_000  # codes that are keyed at a time
+CHUNK = 4_000_000  # codes that are keyed at a time,
+PAIRS = 100_000  # and pairs that are compared
 COLUMNS = ["sha256_a", "sha256_b", "similarity", "agreement"]
-
+AFTER_KEY = np.uint64(64 - 8 * KEY_CODES)  # bits of a word that follow its key
+WHOLE_KEY = np.uint64((1 << 64) - (1 << 64 - 8 * KEY_CODES))
 
 _EDGES = [hz * WINDOW // RATE_HZ for hz in BANDS_HZ]  # bins of a frame's spectrum
 _HANN = np.hanning(WINDOW).astype(np.float32)
@@ -155,42 +160,58 @@ def _candidates(prints: list[np.ndarray]) -> dict[tuple[int, int], list[int]]:
 
 
 def _hits(codes: np.ndarray, ends: np.ndarray, owner: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions (in ``codes``) of equal keys in two recordings, the earlier recording's first."""
-    keys, places = _keys(codes, ends, owner)
-    order = np.argsort(keys, kind="stable")
-    keys, places = keys[order], places[order]
+    """Positions (in ``codes``) of equal keys in two recordings, the earlier recording's first, where what comes before agrees."""
+    after, places = _keyed(codes, ends, owner)
+    order = np.argsort(after, kind="stable")
+    keys, places = after[order] >> AFTER_KEY, places[order]
+    del after, order
+    before = _words(codes, owner, places, -KEY_STEP)
     for step in range(1, NEIGHBOURS + 1):
-        equal = np.flatnonzero(keys[:-step] == keys[step:])
-        at, other = places[equal], places[equal + step]
-        differ = owner[at] != owner[other]
-        at, other = at[differ], other[differ]
-        for chunk in range(0, len(at), 100_000):
-            yield at[chunk : chunk + 100_000], other[chunk : chunk + 100_000]
+        for start in range(0, len(keys) - step, PAIRS):
+            end = min(start + PAIRS, len(keys) - step)
+            equal = start + np.flatnonzero(keys[start:end] == keys[start + step : end + step])
+            equal = equal[_agreement(before[equal], before[equal + step]) >= BEFORE_AGREEMENT]
+            at, other = np.sort([places[equal], places[equal + step]], axis=0)
+            differ = owner[at] != owner[other]
+            yield at[differ], other[differ]
 
 
-def _keys(codes: np.ndarray, ends: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keys (uint64) and their positions, ascending: about KEYS a recording, chosen by hash, so that copies agree."""
+def _keyed(codes: np.ndarray, ends: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Words that begin with a key, and their positions: about KEYS a recording, chosen by hash of the key, so that copies agree."""
     lengths = np.diff(ends, prepend=0)
-    size = key_bytes(int(np.minimum(lengths, KEYS).sum()))
-    span = (size - 1) * KEY_STEP
     parts = [(np.zeros(0, np.uint64), np.zeros(0, np.int64))]
-    for start in range(0, max(0, len(codes) - span), CHUNK):
-        count = min(CHUNK, len(codes) - span - start)
-        places = np.arange(start, start + count)
-        keys, heard = np.zeros(count, np.uint64), places + span < ends[owner[places]]
-        for i in range(size):
-            part = codes[start + i * KEY_STEP :][:count]
-            keys = (keys << np.uint64(8)) | part
-            heard &= part != 0
-        hashed = (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
+    for start in range(0, len(codes), CHUNK):
+        places = np.arange(start, min(start + CHUNK, len(codes)))
+        words = _words(codes, owner, places, KEY_STEP)
+        hashed = ((words >> AFTER_KEY) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
+        heard = _nonzero_bytes(words) >= WHOLE_KEY
         heard &= hashed * lengths[owner[places]].astype(np.uint64) < np.uint64(KEYS << 32)
-        parts.append((keys[heard], places[heard]))
-    return np.concatenate([k for k, _ in parts]), np.concatenate([p for _, p in parts])
+        parts.append((words[heard], places[heard]))
+    return np.concatenate([w for w, _ in parts]), np.concatenate([p for _, p in parts])
 
 
-def key_bytes(keys: int) -> int:
-    """Bytes of a key in a collection of so many: each holds some 6 bits, and a few chance meetings are fine."""
-    return int(np.clip(np.ceil((np.log2(max(keys, 2)) - 1.5) / 6), 3, 8))
+def _words(codes: np.ndarray, owner: np.ndarray, places: np.ndarray, step: int) -> np.ndarray:
+    """Eight codes from each position on, ``step`` frames apart, as uint64; 0 where the recording has ended."""
+    words, of = np.zeros(len(places), np.uint64), owner[places]
+    for i in range(8):
+        at = places + i * step
+        inside = np.clip(at, 0, len(codes) - 1)
+        part = np.where((at == inside) & (owner[inside] == of), codes[inside], 0)
+        words = (words << np.uint64(8)) | part.astype(np.uint64)
+    return words
+
+
+def _agreement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """`code_agreement` of words."""
+    heard = _nonzero_bytes(x) & _nonzero_bytes(y)
+    return 1 - 2 * np.bitwise_count((x ^ y) & heard) / np.maximum(np.bitwise_count(heard).astype(np.float32), 1)
+
+
+def _nonzero_bytes(words: np.ndarray) -> np.ndarray:
+    """255 where a byte of a word is not 0."""
+    for shift in (4, 2, 1):
+        words = words | (words >> np.uint64(shift))
+    return (words & np.uint64(0x0101010101010101)) * np.uint64(255)
 
 
 def _around(codes: np.ndarray, owner: np.ndarray, at: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -7,16 +7,20 @@ from heartdata.duplicates import near_duplicates
 from heartdata.errors import DataRefused
 from heartdata.schemas import HEARD
 
-VERSION = "2"
+VERSION = "3"  # raise when the same inputs note down or refuse other sounds
 
 
 def heard_by(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table | None) -> pa.Table:
-    """The distinct sounds of all parts but test (schema HEARD), and those ``before``: what its weights came from."""
+    """The distinct sounds of all parts but test (schema HEARD), and those ``before``: what its weights came from.
+
+    A sound that was of one subject then and is of another now has a row for each, so that neither is forgotten.
+    """
     sounds = _sounds(manifest[manifest["part"] != "test"], facts)
     table = pa.Table.from_pandas(sounds, schema=HEARD, preserve_index=False)
     together = pa.concat_tables([table, before] if before is not None else [table]).to_pandas()
-    unique = together.drop_duplicates("sha256").sort_values("sha256")
-    return pa.Table.from_pandas(unique, schema=HEARD, preserve_index=False)
+    unique = together.drop_duplicates(["sha256", "subject"]).sort_values(["sha256", "subject"])
+    nameless = unique["subject"].isna() & unique.duplicated("sha256", keep=False)
+    return pa.Table.from_pandas(unique[~nameless], schema=HEARD, preserve_index=False)
 
 
 def refuse_heard(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, init: str, threshold: float) -> None:

@@ -65,10 +65,6 @@ class ProgressFile:
         best = _below(tensors, "best.") or _below(tensors, "net.")
         return Progress(**told, best=best), state
 
-    def remove(self) -> None:
-        """Forget it: the training has ended."""
-        self.path.unlink(missing_ok=True)
-
 
 def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,6 +1,7 @@
 """Train, validation and test parts: one group (a subject, or near-duplicates) never stands on two sides."""
 
 import json
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -106,8 +107,11 @@ def assign_parts(accepted: pa.Table, config: SplitConfig, recordings: pa.Table |
     The same for the same seed. Where ``config.unlabelled``, those without a label that nothing ties to the parts valid and
     test follow as part `UNLABELLED`; they change nothing for the others. ``recordings`` (schema RECORDINGS) is needed by
     the strategy ``column``, and tells ``hash`` how else subjects are spelled. Raises `DataRefused` when a class cannot stand where it must, `LeakError` if a group
+    test follow as part `UNLABELLED`; they change nothing for the others. ``recordings`` (schema RECORDINGS), refused ones
+    too, say which collections there are, and are needed by the strategy ``column``. Raises `DataRefused` when a class cannot stand where it must, `LeakError` if a group
     stood in two parts.
     """
+    refuse_unknown_collections(config.collections, accepted if recordings is None else recordings)
     table = in_use(accepted, config)
     table["unit"] = units(table)
     table["group"] = groups(table)
@@ -127,6 +131,15 @@ def assign_parts(accepted: pa.Table, config: SplitConfig, recordings: pa.Table |
         table = pd.concat([table, loose]).sort_values("recording_id", ignore_index=True)
     check_no_leak(table)
     return pa.Table.from_pandas(table[SPLITS.names], schema=SPLITS, preserve_index=False)
+
+
+def refuse_unknown_collections(wanted: Sequence[str] | None, table: pa.Table) -> None:
+    """Raise `DataRefused` naming one of ``split.collections`` of which ``table`` has no recording."""
+    known = {name or "" for name in table.column("collection").to_pylist()}
+    for name in wanted or ():
+        if name not in known:
+            there = ", ".join(sorted(known - {""})) or "no collections"
+            raise DataRefused(f"split.collections names {name!r}, of which there is no recording: there are {there}")
 
 
 def in_use(accepted: pa.Table, config: SplitConfig) -> pd.DataFrame:

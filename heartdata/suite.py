@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from heartdata.settings import Settings
 
-VERSION = "7"  # raise when a check changes
+VERSION = "8"  # raise when a check changes
 
 
 class RecordingBounds(Settings):
@@ -86,6 +86,14 @@ class ValidationConfig(RecordingBounds):
         """The bounds for recordings of the source or collection ``name``."""
         general = {n: getattr(self, n) for n in RecordingBounds.model_fields}
         return RecordingBounds(**{**general, **self.overrides.get(name, {})})
+
+    def loosest(self) -> RecordingBounds:
+        """The bounds that accept whatever those of any source or collection accept."""
+        each = [self.bounds_of(name) for name in ("", *self.overrides)]
+        names = list(RecordingBounds.model_fields)
+        lowest = {n: min(getattr(b, n) for b in each) for n in names if n.startswith("min_")}
+        highest = {n: max(getattr(b, n) for b in each) for n in names if n.startswith("max_")}
+        return each[0].model_copy(update=lowest | highest)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from heartdata.duplicates import near_duplicates
 from heartdata.errors import DataRefused
 from heartdata.expectations import Result, Suites
 from heartdata.schemas import ACCEPTED, CHECKS, QUARANTINE
+from heartdata.splits import refuse_unknown_collections
 from heartdata.store import table_from_rows
 from heartdata.suite import (
     ValidationConfig,
@@ -50,9 +51,11 @@ def validate(
     """Judge every recording, the subjects, the table, and its change; Data Docs are written to the folder ``docs``.
 
     Takes tables of schemas RECORDINGS and FACTS. Every recording ends in exactly one of accepted and quarantine.
-    ``collections``: those that will be trained on (None: all); the checks on the table look at their labels only.
+    ``collections``: those that will be trained on (None: all); the checks on the table look at their labels only, and
+    one of which there is no recording is refused (`DataRefused`).
     ``before``: what was accepted last time (schema ACCEPTED), or None.
     """
+    refuse_unknown_collections(collections, recordings)
     measured = facts.to_pandas()
     pairs = near_duplicates(measured, config.near_duplicate_similarity) if config.near_duplicates else None
     table = join_facts(recordings.to_pandas(), measured.drop(columns="fingerprint"))

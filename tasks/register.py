@@ -1,13 +1,15 @@
 """Stage 9: the run and the model in MLflow: configuration, figures, pictures, data set, and a registered version."""
 
+import itertools
 import json
 import os
 import re
 import warnings
 from importlib.metadata import version as installed
 from pathlib import Path
+from posixpath import normpath
 from socket import gethostname
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
@@ -26,10 +28,13 @@ from tasks.registry import ALIAS, connect, tracking_uri
 from tasks.stage import fingerprint, stage
 from tasks.train import HEARD_FOLDER, TrainedModel, history_of
 
+T = TypeVar("T")
+
 VERSION = "4"
 KEY_TAG = "heartbeat.key"
 PROCESS_TAG = "heartbeat.process"
 MADE = "Scores on made sounds prove that the pipeline works, nothing more"
+NAME_LENGTH = 240  # of what MLflow keeps 250 characters of
 AGREE = 1e-3  # the served model's probabilities and those evaluated
 SERVED_MODEL = Path(heartdata.__file__).parents[1] / "mlflow" / "served_model.py"
 SERVED_NEEDS = ("mlflow", "librosa", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy",
@@ -49,14 +54,17 @@ class Registered(BaseModel):
 
 
 def _still_there(result: "Registered", store: Store) -> bool:
-    """Whether the version that a cached result names is in the registry and is the challenger."""
+    """Whether the version that a cached result names is the challenger, and each other alias is somebody's."""
     from mlflow.exceptions import MlflowException
 
+    client = connect(result.registry, store)
     try:
-        version = connect(result.registry, store).get_model_version_by_alias(result.name, ALIAS)
+        version = client.get_model_version_by_alias(result.name, ALIAS)
+        aliases = client.get_registered_model(result.name).aliases
     except MlflowException:
         return False
-    return (int(version.version), version.run_id) == (result.version, result.run_id)
+    same = (int(version.version), version.run_id) == (result.version, result.run_id)
+    return same and aliases.keys() >= set(result.registry.aliases)
 
 
 @stage("register", VERSION, valid=_still_there)
@@ -166,7 +174,7 @@ def _log_run(
         description=description,
         tags={KEY_TAG: key, **_tags(manifest, model, config)},
     ) as run:
-        mlflow.log_params(flat(config.model_dump(mode="json")))
+        mlflow.log_params(named(flat(config.model_dump(mode="json"))))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         _log_dataset(manifest, config, store)
         best_epoch = model.best_epoch + 1  # people count from one, and so do the steps here
@@ -198,16 +206,29 @@ def _log_run(
 
 def _of_each_class(evaluation: Evaluation) -> dict[str, float]:
     """Metrics such as ``test_f1.murmur``."""
-    return {
-        metric_name(f"test_{metric}.{name}"): value
-        for name, figures in evaluation.per_class.items()
-        for metric, value in figures.items()
-    }
+    return named(
+        {
+            f"test_{metric}.{name}": value
+            for name, figures in evaluation.per_class.items()
+            for metric, value in figures.items()
+        }
+    )
 
 
 def metric_name(text: str) -> str:
     """``text`` with underscores for what MLflow allows in no name."""
-    return re.sub(r"[^\w.: /-]", "_", text)
+    name = re.sub(r"[^\w.: /-]", "_", text)[:NAME_LENGTH]
+    return name if normpath(name) == name else name.replace("/", "_")
+
+
+def named(values: dict[str, T]) -> dict[str, T]:
+    """``values`` under names that MLflow allows; a name that another has already is numbered."""
+    found: dict[str, T] = {}
+    for text, value in values.items():
+        name = metric_name(text)
+        names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        found[next(n for n in names if n not in found)] = value
+    return found
 
 
 def note_on(config: RunConfig) -> str:

@@ -16,7 +16,7 @@ from heartdata.store import Store, atomic_write
 from heartdata.study_config import StudyConfig
 from heartdata.study_page import study_page
 from tasks.progress import track
-from tasks.register import KEY_TAG, end_killed_runs, experiment_of, finite, metric_name, process_tag
+from tasks.register import KEY_TAG, end_killed_runs, experiment_of, finite, metric_name, named, process_tag
 from tasks.registry import connect
 from tasks.stage import is_transient
 from tasks.study import FoldResult, StudyResult
@@ -73,7 +73,7 @@ def _log(
     with mlflow.start_run(
         experiment_id=experiment, run_name=f"study {study.name}", description=study.title, tags=tags
     ) as parent:
-        mlflow.log_params(flat(config.model_dump(mode="json")))
+        mlflow.log_params(named(flat(config.model_dump(mode="json"))))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         values = {metric_name(f"{row.arm}.{row.model}.{row.metric}"): row.value for row in reached.itertuples()}
         mlflow.log_metrics(finite(values))

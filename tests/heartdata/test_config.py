@@ -142,6 +142,15 @@ def test_values_are_typed(text: str, value: object):
     assert parse_change(text) == ("a.b", value)
 
 
+def test_words_that_yaml_takes_for_booleans_are_text(tmp_path: Path):
+    (tmp_path / "run.yaml").write_text("validation: {classes: [yes, no]}\ntraining: {flip: true}\n")
+    typed = dict(map(parse_change, ("source.columns.subject=No", "training.find_learning_rate=on")))
+    config = build_config("table", "/x.csv", tmp_path / "run.yaml", typed)
+    assert (config.source.columns.subject, config.validation.classes) == ("No", ("yes", "no"))
+    assert (config.training.flip, config.training.find_learning_rate) == (True, True)
+    assert parse_change("a=False") == ("a", False)
+
+
 def test_what_is_no_change_is_told():
     with pytest.raises(ConfigError, match="not of the form key=value"):
         parse_change("training.epochs")

@@ -61,6 +61,16 @@ def test_an_altered_copy_is_found_among_others(change: str):
     assert pairs(table(**sounds, **copies)) == {(f"{seed}", f"{seed}x") for seed in range(4)}
 
 
+def test_noisy_copies_are_found_among_thousands_as_among_few():
+    rng = np.random.default_rng(0)
+    sounds = {f"{seed}": recorded(seed) for seed in range(24)}
+    few = table(**sounds, **{f"{n}x": x + 0.3 * x.std() * rng.normal(size=len(x)) for n, x in sounds.items()})
+    names = [f"other{i}" for i in range(2000)]
+    others = pd.DataFrame({"sha256": names, "fingerprint": [rng.bytes(2000) for _ in names]})
+    assert pairs(pd.concat([few, others])) == pairs(few)
+    assert len(pairs(few)) >= 20
+
+
 def test_hearts_of_one_rate_and_recordings_of_one_heart_are_told_apart():
     same_rate = {f"rate{seed}": recorded(seed) for seed in range(30)}
     one = heart(99, kind="murmur")

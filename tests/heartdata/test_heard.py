@@ -89,6 +89,21 @@ def test_another_recording_of_a_heard_subject_is_refused():
     refuse_heard(manifest(subject="7", source="demo", b="test"), facts, made, "x", 0.98)
 
 
+def test_a_subject_that_is_no_longer_told_is_not_forgotten():
+    facts = sounds(a=1, b=2)
+    first = heard_by(manifest(subject="7", a="train"), facts, None)
+    assert heard_by(manifest(a="train"), facts, first)["subject"].to_pylist() == ["table/7"]
+    assert heard_by(manifest(subject="7", a="train"), facts, first).num_rows == 1
+    both = heard_by(manifest(subject="8", a="train"), facts, first)
+    assert both.select(["sha256", "subject"]).to_pylist() == [
+        {"sha256": "a", "subject": "table/7"},
+        {"sha256": "a", "subject": "table/8"},
+    ]
+    for subject in "78":
+        with pytest.raises(DataRefused, match=r"'b.wav'"):
+            refuse_heard(manifest(subject=subject, b="test"), facts, both, "x", 0.98)
+
+
 def test_what_an_earlier_version_registered_can_be_read():
     table = heard_by(manifest(a="train"), sounds(a=1), None)
     assert of_any_version(table.drop_columns("subject")).equals(table)

@@ -278,6 +278,25 @@ def test_hash_moves_nobody_out_of_the_test_part_who_is_spelled_in_another_way(tm
     assert list(parts[0].values()).count("test") < [parts[1][name] for name in parts[0]].count("test")
 
 
+def test_hash_near_duplicates_of_a_later_night_draw_into_the_test_part_and_never_out_of_it():
+    rng = np.random.default_rng(2)
+    frame = accepted({f"s{i}": "ab"[i % 2] for i in range(200)}, each=1).to_pandas()
+    rank, moved = {"train": 0, "valid": 1, "test": 2}, 0
+
+    def night(rows: pd.DataFrame) -> pd.Series:
+        tied = rows.assign(unit=units(rows), group=groups(rows))
+        return by_hash(tied, (0.6, 0.2, 0.2), 0).map(rank)
+
+    for _ in range(20):
+        tonight = [f'["n{rng.integers(60)}"]' if rng.random() < 0.5 else None for _ in range(len(frame))]
+        later = frame.assign(near_group=tonight)
+        known = later.sample(frac=0.5, random_state=rng)
+        first, second = night(known), night(later).loc[known.index]
+        assert (second >= first).all()
+        moved += int((second > first).sum())
+    assert moved
+
+
 def test_hash_refuses_a_class_without_test():
     with pytest.raises(DataRefused, match="label 'c' to t.*use split.strategy=subject, another split.seed, or more"):
         parts_of(accepted({**MANY, "c0": "c"}), strategy="hash")

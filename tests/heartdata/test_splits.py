@@ -43,8 +43,16 @@ def test_same_seed_same_parts_whatever_the_order():
 def test_unlabelled_and_other_collections_are_left_out():
     table = assign_parts(accepted({**MANY, "unknown": ""}), SplitConfig(collections=("c",)))
     assert table.num_rows == 120
+    with pytest.raises(DataRefused, match="names 'C', of which there is no recording: there are c"):
+        assign_parts(accepted(MANY), SplitConfig(collections=("c", "C")))
+
+
+def test_a_collection_that_was_wholly_refused_is_not_unknown():
+    refused = [{"recording_id": "r", "sha256": "r", "source": "t", "collection": "d", "label": "a", "subject": None}]
+    listed = pa.Table.from_pylist([*accepted(MANY).select(list(refused[0])).to_pylist(), *refused])
+    assert assign_parts(accepted(MANY), SplitConfig(collections=("c", "d")), listed).num_rows == 120
     with pytest.raises(DataRefused, match=r"in split.collections = \('d',\)"):
-        assign_parts(accepted(MANY), SplitConfig(collections=("d",)))
+        assign_parts(accepted(MANY), SplitConfig(collections=("d",)), listed)
 
 
 def with_rows(table: pa.Table, *rows: dict) -> pa.Table:

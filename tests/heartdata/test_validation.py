@@ -9,6 +9,7 @@ import pytest
 from helpers import beats, tone, write_wav
 
 from heartdata.copies import mark_copies
+from heartdata.errors import DataRefused
 from heartdata.inventory import take_inventory
 from heartdata.measure import MeasureConfig, measure_file
 from heartdata.schemas import FACTS
@@ -52,7 +53,7 @@ def judged(folder: Path) -> Validation:
     rows += [{"path": p.name, "label": "a"} for p in sorted(folder.glob("*.wav")) if not p.name.startswith("good")]
     rows.append({"path": "file_missing.wav", "label": "b"})
     for name, label in (("twin1", "a"), ("twin2", "b"), ("copy1", ""), ("copy2", "a")):
-        write_wav(folder / f"{name}.wav", beats(seed=70 if "twin" in name else 71))
+        write_wav(folder / f"{name}.wav", beats(75, seed=70) if "twin" in name else beats(90, seed=71))
         rows.append({"path": f"{name}.wav", "label": label})
     return judge(folder, rows, max_quarantined_fraction=0.9, max_unjoined_fraction=0.5)
 
@@ -83,6 +84,15 @@ def test_one_file_alone_is_judged_as_the_suite_judges_it(folder: Path, judged: V
     for path in sorted(folder.glob("*.wav")):
         fault = fault_of(measure_file(str(path), None, MeasureConfig()), ValidationConfig())
         assert fault == (refused[path.name].partition(" (also:")[0] if path.name in refused else None), path.name
+
+
+def test_the_loosest_bounds_accept_what_any_source_or_collection_accepts():
+    config = ValidationConfig(
+        overrides={"a": {"min_duration_s": 0.5, "max_silent_fraction": 0.5}, "b": {"max_duration_s": 900}}
+    )
+    loosest = config.loosest()
+    assert (loosest.min_duration_s, loosest.max_silent_fraction, loosest.max_duration_s) == (0.5, 0.9, 900)
+    assert ValidationConfig().loosest() == ValidationConfig().bounds_of("")
 
 
 def test_everybody_is_either_accepted_or_quarantined(judged: Validation):
@@ -196,7 +206,10 @@ def test_a_label_of_another_collection_is_no_class_of_this_training(tmp_path: Pa
     assert "no usable recording is left with the label extra" in str(
         judge(tmp_path, [*rows, silent], collections=["mine"]).refusal
     )
-    assert "only 0 labelled recordings" in str(judge(tmp_path, rows, collections=["nobody's"]).refusal)
+    with pytest.raises(
+        DataRefused, match="split.collections names 'Mine', of which there is no recording: there are mine"
+    ):
+        judge(tmp_path, rows, collections=["mine", "Mine"])
 
 
 def made(seed: int) -> np.ndarray:
