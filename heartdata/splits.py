@@ -105,10 +105,9 @@ def assign_parts(accepted: pa.Table, config: SplitConfig, recordings: pa.Table |
     """One row (schema SPLITS) a recording that is in use and that the strategy does not leave out.
 
     The same for the same seed. Where ``config.unlabelled``, those without a label that nothing ties to the parts valid and
-    test follow as part `UNLABELLED`; they change nothing for the others. ``recordings`` (schema RECORDINGS) is needed by
-    the strategy ``column``, and tells ``hash`` how else subjects are spelled. Raises `DataRefused` when a class cannot stand where it must, `LeakError` if a group
     test follow as part `UNLABELLED`; they change nothing for the others. ``recordings`` (schema RECORDINGS), refused ones
-    too, say which collections there are, and are needed by the strategy ``column``. Raises `DataRefused` when a class cannot stand where it must, `LeakError` if a group
+    too, say which collections there are and, for ``hash``, how else subjects are spelled; the strategy ``column`` needs
+    them. Raises `DataRefused` when a class cannot stand where it must, `LeakError` if a group
     stood in two parts.
     """
     refuse_unknown_collections(config.collections, accepted if recordings is None else recordings)
