@@ -36,7 +36,7 @@ def predict_files(paths: Sequence[Path], named: str | None, out: Path | None, ru
         for file in files:
             answers.append(_answer(model, file))
             advance(len(answers), len(files), "")
-    frame = pd.DataFrame(answers)
+    frame = pd.DataFrame(answers).assign(model=uri)
     console.print(table_of(f"Answers of {uri}", shown(answers)))
     if known := reliability(model.unwrap_python_model().predictor.config.calibration):
         console.print(known, highlight=False)

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from heartdata.errors import HeartbeatError
 from heartdata.prune import plan_prune
+from heartdata.remote import is_remote
 from heartdata.store import Store
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ def prune_store(config: "RunConfig", keep: int, remove: bool) -> None:
         from tasks.registry import data_set_versions
 
         store = Store(config.store)
+        if not (is_remote(store.uri) or store.root.is_dir()):
+            raise HeartbeatError(f"there is no store {store.uri}: say which with --store")
         try:
             plan = plan_prune(store, keep, data_set_versions(config.registry, store))
             for entry in plan.remove if remove else ():

@@ -1,10 +1,11 @@
 """`heartbeat up`: Prefect server, executor of deployments and MLflow UI in one foreground process."""
 
 import contextlib
+import fcntl
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 from rich.console import Console
@@ -33,12 +34,13 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
                 f"port {port} is taken (another `heartbeat up`?): stop that, or choose one with {option}"
             )
     prepare(store, verbose=True)
+    alone = only_one(store)
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     for number in (signal.SIGINT, signal.SIGTERM):  # a background job of a script ignores SIGINT until told otherwise
         signal.signal(number, _stop)
     console = Console(highlight=False, soft_wrap=True)
-    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+    with alone, contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         logs = store.workpath("logs")
         from tasks.registry import tracking_uri
 
@@ -68,6 +70,22 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         console.print("Ctrl-C stops all.")
         serve(deployment, pause_on_shutdown=False, print_starting_message=False, limit=1)
     console.print("Stopped.")
+
+
+def only_one(store: Store) -> TextIO:
+    """Hold a store until the file that is given is closed, or this process ends. Raises `HeartbeatError`.
+
+    Two over one store would take each other's runs for interrupted ones.
+    """
+    file = store.workpath("up.lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise HeartbeatError(
+            f"another `heartbeat up` serves {store.uri}: stop that, or choose another store with --store"
+        ) from error
+    return file
 
 
 def end_interrupted(name: str) -> int:

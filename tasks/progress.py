@@ -95,6 +95,11 @@ class Tracker:
             else:
                 update_progress_artifact(self._artifact, percent)
 
+    def end(self) -> None:
+        """All is done: the last call may have come too soon after the one before to be shown."""
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, 100.0)
+
 
 @contextmanager
 def track(stage: str, total: int = 1, unit: str = "") -> Iterator[Tracker]:
@@ -102,6 +107,7 @@ def track(stage: str, total: int = 1, unit: str = "") -> Iterator[Tracker]:
     started_s = monotonic()
     tracker = Tracker(stage, total, unit)
     yield tracker
+    tracker.end()
     took_s = monotonic() - started_s
     _Run.seconds[stage] = _Run.seconds.get(stage, 0.0) + took_s  # several folds or networks are one stage
     if FlowRunContext.get() or TaskRunContext.get():

@@ -4,11 +4,14 @@ import itertools
 import json
 import os
 import re
+import shutil
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
 from posixpath import normpath
 from socket import gethostname
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from prefect.artifacts import create_link_artifact
@@ -17,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 import heartdata
 from heartdata.audio import read_bytes
-from heartdata.config import RegistryConfig, RunConfig
+from heartdata.config import ModelConfig, RegistryConfig, RunConfig
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.schemas import FIGURES, MANIFEST, RECORDINGS, predictions_schema
 from heartdata.settings import flat
@@ -186,13 +189,11 @@ def _log_run(
         ours = {f"test_{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy() if m == "resnet34"}
         ours |= _of_each_class(evaluation) | {f"test_{name}": value for name, value in evaluation.confidence.items()}
         rendered = {f"spectrograms.{name}": float(value) for name, value in manifest.counts.items()}
-        mlflow.log_metrics(finite({**final, **ours, **rendered, "best_epoch": best_epoch}))
+        mlflow.log_metrics(finite({**final, **ours, **rendered, **_fitted(model, store), "best_epoch": best_epoch}))
         mlflow.log_metrics(finite(ours), step=best_epoch, model_id=info.model_id)
         mlflow.log_table(figures, "figures.json")
-        for name, picture in evaluation.pictures.items():
-            mlflow.log_artifact(str(store.local(picture.name)), f"pictures/{name}")
-        for table in (recordings, manifest, evaluation.predictions, evaluation.subjects):
-            mlflow.log_artifact(str(store.local(table.name)), "tables")
+        pictures = {f"pictures/{name}.png": picture for name, picture in evaluation.pictures.items()}
+        _log_named({**tables_of(recordings, manifest, evaluation), **pictures}, store)
         mlflow.log_artifact(str(store.local(heard.name)), HEARD_FOLDER)
         _check_served(info.model_uri, model, evaluation, recordings, store)
     name = config.registry.model_name
@@ -213,6 +214,37 @@ def _of_each_class(evaluation: Evaluation) -> dict[str, float]:
             for metric, value in figures.items()
         }
     )
+
+
+def _fitted(model: TrainedModel, store: Store) -> dict[str, float]:
+    """What makes answers of the probabilities: metrics ``temperature``, ``unsure_below`` and ``class_weight.murmur``."""
+    config = ModelConfig.model_validate_json(store.local(model.config.name).read_text())
+    weights = config.calibration.class_weights or (1.0,) * len(config.classes)
+    of_classes = {f"class_weight.{name}": weight for name, weight in zip(config.classes, weights, strict=True)}
+    fitted = {"temperature": config.calibration.temperature, "unsure_below": config.calibration.unsure_below}
+    return named({**fitted, **of_classes})
+
+
+def tables_of(recordings: Artifact, manifest: Artifact, evaluation: Evaluation) -> dict[str, Artifact]:
+    """The tables of a run by their places in MLflow: a figure leads by ``recording_id`` to the URI of the exact audio."""
+    return {
+        "tables/recordings.parquet": recordings,
+        "tables/manifest.parquet": manifest,
+        "tables/predictions.parquet": evaluation.predictions,
+        "tables/subjects.parquet": evaluation.subjects,
+    }
+
+
+def _log_named(files: Mapping[str, Artifact], store: Store) -> None:
+    """Log files of the store under names for people."""
+    import mlflow
+
+    with TemporaryDirectory() as folder:
+        for name, artifact in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(exist_ok=True)
+            shutil.copyfile(store.local(artifact.name), path)
+        mlflow.log_artifacts(folder)
 
 
 def metric_name(text: str) -> str:
@@ -242,6 +274,8 @@ def _ensure_registered_model(client: Any, name: str) -> None:
 
 
 def _tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dict[str, str]:
+    from mlflow.utils.git_utils import get_git_commit
+
     tags = {
         "dataset_version": manifest.digest,
         "weights_sha256": model.weights.digest,
@@ -252,6 +286,8 @@ def _tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dict[st
         **process_tag(),
         "heartbeat_version": installed("heartbeat"),
     }
+    if commit := get_git_commit(heartdata.__file__):
+        tags["mlflow.source.git.commit"] = commit
     context = FlowRunContext.get()
     if model.note:
         tags["warning"] = model.note

@@ -1,6 +1,7 @@
 """The MLflow registry that a run's configuration names."""
 
 import os
+import re
 from typing import Any
 
 from heartdata.config import RegistryConfig
@@ -55,23 +56,28 @@ def is_empty(config: RegistryConfig, store: Store) -> bool:
 
 
 def load_model(named: str | None, config: RegistryConfig, store: Store) -> tuple[str, Any]:
-    """The URI and the MLflow model of a registered version, ``named`` as ``models:/name@alias`` or ``models:/name/3``.
+    """A registered version as ``models:/name/3``, and its MLflow model; ``named`` so or as ``models:/name@alias``.
 
-    None: the newest version of the only registered model. Raises `HeartbeatError` saying what there is.
+    None: the challenger of the only registered model. Raises `HeartbeatError` saying what there is.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
-        models = connect(config, store).search_registered_models()
+        client = connect(config, store)
+        models = client.search_registered_models()
     except MlflowException as error:
         raise HeartbeatError(f"the MLflow registry cannot be asked for a model ({error.message})") from error
-    known = sorted(f"models:/{model.name}@{ALIAS}" for model in models)
+    known = sorted(f"models:/{model.name}@{alias}" for model in models for alias in {ALIAS, *model.aliases})
     there = f"there are: {', '.join(known) or 'none'}"
-    if named is None and len(known) != 1:
+    if named is None and len(models) != 1:
         raise HeartbeatError(f"say which model with --model; {there}")
-    uri = named or known[0]
+    uri = named or f"models:/{models[0].name}@{ALIAS}"
+    if not uri.startswith("models:/"):
+        raise HeartbeatError(f"--model {uri} should begin with models:/; {there}")
     try:
+        if alias := re.fullmatch("models:/([^/@]+)@(.+)", uri):
+            uri = f"models:/{alias[1]}/{client.get_model_version_by_alias(*alias.groups()).version}"
         return uri, mlflow.pyfunc.load_model(uri)
     except MlflowException as error:
         raise HeartbeatError(f"the model {uri!r} is not in the registry ({error.message}); {there}") from error

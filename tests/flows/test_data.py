@@ -274,3 +274,6 @@ def test_prune_shows_first_and_removes_only_when_told(heartbeat, tmp_path: Path)
     assert "removed" in heartbeat("data", "prune", "--store", store.root, "--keep", 1, "--yes")[2]
     assert [shard for shard in shards if shard.exists()] == [store.workpath(made.name)]
     assert "Nothing to remove" in heartbeat("data", "prune", "--store", store.root, "--keep", 1)[2]
+    status, told, _ = heartbeat("data", "prune", "--store", tmp_path / "nowhere")
+    assert status != 0
+    assert "there is no store" in told

@@ -124,6 +124,12 @@ def test_registry_holds_the_run_whole(first, root: Path):
     assert {"test_brier", "test_ece_10_bins", "test_coverage"} <= set(run.data.metrics)
     assert run.data.metrics["test_macro_f1"] == pytest.approx(first.scores[0]["value"])
     assert run.info.status == "FINISHED"
+    assert run.data.metrics["temperature"] > 0
+    assert run.data.metrics["class_weight.murmur"] > 0
+    assert {f.path for f in found.list_artifacts(version.run_id, "tables")} == {
+        f"tables/{name}.parquet" for name in ("recordings", "manifest", "predictions", "subjects")
+    }
+    assert "pictures/roc.png" in {f.path for f in found.list_artifacts(version.run_id, "pictures")}
     assert run.data.tags["data_docs"] == first.data_docs
     assert len(run.inputs.dataset_inputs) == 3
     assert run.data.metrics["test_f1.murmur"] == pytest.approx(float(first.per_class[2]["f1"]), abs=1e-3)
@@ -168,6 +174,8 @@ def test_predict_asks_the_registered_model_for_files_and_folders(
         r"On its validation recordings \d+% of this model's answers were not unsure, and of these \d+%", told
     )
     rows = pd.read_csv(out)
+    assert "Answers of models:/heartbeat-demo/" in told
+    assert rows["model"].str.fullmatch(r"models:/heartbeat-demo/\d+").all()
     assert [Path(file).name for file in rows["file"]] == ["broken.wav", "good.flac", "good.flac"]
     assert rows["error"].notna().tolist() == [True, False, False]
     probabilities = rows[[c for c in rows.columns if c.startswith("p_")]]

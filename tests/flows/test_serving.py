@@ -17,7 +17,8 @@ from flows import up
 from flows.cli import run_config
 from flows.servers import answers, free_port, knows_run, port_is_free
 from heartdata.config import build_config
-from heartdata.errors import ConfigError
+from heartdata.errors import ConfigError, HeartbeatError
+from heartdata.store import Store
 
 PROJECT = Path(__file__).parents[2]
 TIMEOUT_S = 150
@@ -109,6 +110,13 @@ def test_what_is_typed_wins_over_prefect_yaml(typed: dict, expected: tuple, tmp_
     (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(written))
     with pytest.raises(ConfigError, match="parameters.config in prefect.yaml must be a mapping"):
         up.nightly_settings()
+
+
+def test_one_store_is_served_once(tmp_path: Path):
+    store = Store(tmp_path).open()
+    with up.only_one(store), pytest.raises(HeartbeatError, match="another `heartbeat up` serves"):
+        up.only_one(store)
+    up.only_one(store).close()
 
 
 def test_links_go_where_the_user_says():

@@ -1,5 +1,8 @@
 """What is said of work on one of several things begins with its name."""
 
+from types import SimpleNamespace
+
+import pytest
 from helpers import Heard
 
 from tasks import progress
@@ -29,3 +32,17 @@ def test_lines_of_one_stage_are_told_apart():
         ("train", False, "network 2 of 2"),
         ("results", False, "2 folds"),
     ]
+
+
+def test_what_prefect_shows_of_a_stage_that_has_ended_is_whole(monkeypatch):
+    shown: list[float] = []
+    monkeypatch.setattr(progress, "FlowRunContext", SimpleNamespace(get=lambda: True))
+    monkeypatch.setattr(progress, "get_run_logger", lambda: SimpleNamespace(info=lambda *_: None))
+    monkeypatch.setattr(progress, "create_progress_artifact", lambda percent, **_: shown.append(percent) or "id")
+    monkeypatch.setattr(progress, "update_progress_artifact", lambda _, percent: shown.append(percent))
+    monkeypatch.setattr(progress, "ARTIFACT_EVERY_S", -1.0)
+    with progress.track("evaluate", 14, "recordings") as advance:
+        advance(7)
+        monkeypatch.setattr(progress, "ARTIFACT_EVERY_S", 1e9)
+        advance(14)
+    assert shown == [pytest.approx(50), 100]
