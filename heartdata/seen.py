@@ -25,7 +25,7 @@ class Seen:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.hashed = 0
+        self.hashed = self.believed = 0
         self._new: dict[str, dict[str, object]] = {}
         try:
             rows = conform(read_parquet(path), SEEN, str(path)).to_pylist()
@@ -37,6 +37,7 @@ class Seen:
         """Hex sha256 and size in bytes of a file, or of the object that a URI names. Raises OSError."""
         now, stat = marks(file), self._known.get(str(file))
         if stat and all(stat[name] == value for name, value in now.items()) and stat["settled"]:
+            self.believed += 1
             self._new[str(file)] = stat
             return str(stat["sha256"]), int(now["size_bytes"])
         hashed_ns = time.time_ns()

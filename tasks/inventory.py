@@ -29,7 +29,9 @@ def inventory(source: Source, store: Store) -> Artifact:
         subjects = table.column("subject").drop_null().unique()
         counts: dict[str, int | float | str] = {"found": table.num_rows, "subjects": len(subjects)}
         told = f"{len(subjects)} subjects" if len(subjects) else "each its own subject"
-        detail = f"{table.num_rows} recordings, {told}; {seen.hashed} files read, the others are as they were"
+        detail = f"{table.num_rows} recordings, {told}; {seen.hashed} files read"
+        if seen.believed:
+            detail += f", {seen.believed} as they were"
         advance(table.num_rows, table.num_rows, detail)
         counts |= {f"note_{number}": note for number, note in enumerate(notes)}
         listed = store.write_table("recordings", table, RECORDINGS, counts)

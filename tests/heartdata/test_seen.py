@@ -23,6 +23,7 @@ def look(folder: Path) -> tuple[dict[str, str], int]:
     seen = Seen(folder / "seen.parquet")
     found = {name: seen.sha256(folder / name)[0] for name in "abc" if (folder / name).exists()}
     seen.save()
+    assert seen.hashed + seen.believed == len(found)
     return found, seen.hashed
 
 
