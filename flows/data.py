@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from flows.outputs import expanded
 from heartdata.catalogue import DATA_SETS, PHYSIONET_URL, SUMS, DataSet
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
@@ -72,7 +73,7 @@ def fetch_set(name: str, root: Path, only: Sequence[str] = (), base_url: str | N
     if known.kaggle and (only or base_url):
         raise HeartbeatError(f"{name} comes as one archive from Kaggle: leave --only and --base-url out")
     console.print(f"{escape(known.title)}, licence {known.licence}: {known.page}")
-    root = root.expanduser().resolve()
+    root = expanded(root).resolve()
     if known.kaggle:
         said = fetch_from_kaggle(known, root)
     else:
@@ -166,7 +167,7 @@ def inspect_source(config: "RunConfig", out: Path, each: int, seed: int) -> None
         from heartdata.inspect import HINTS, by_class, examples, measured
         from heartdata.inspect_plots import write_pictures
         from heartdata.inventory import take_inventory
-    out = out.expanduser().resolve()
+    out = expanded(out).resolve()
     try:
         out.mkdir(parents=True, exist_ok=True)
         with bar(console, "reading") as advance:

@@ -277,3 +277,12 @@ def test_prune_shows_first_and_removes_only_when_told(heartbeat, tmp_path: Path)
     status, told, _ = heartbeat("data", "prune", "--store", tmp_path / "nowhere")
     assert status != 0
     assert "there is no store" in told
+
+
+def test_a_place_of_nobody_is_told_in_a_sentence(heartbeat, tmp_path: Path):
+    for label in "ab":
+        write_wav(tmp_path / label / "1.wav", beats())
+    for arguments in (("inspect", "--source", "table", "--data", tmp_path, "--out"), ("fetch", "cinc2016", "--to")):
+        status, told, _ = heartbeat("data", *arguments, "~nosuchuser/x")
+        assert status != 0
+        assert "names a user whom this machine does not know" in told
