@@ -39,7 +39,7 @@ class Cinc2016Source(ArchiveSource):
 
     def check(self) -> None:
         """Raise `SourceError` when a database, or the table of one, is not there."""
-        with self.looked_into(WHAT) as folder:
+        with self.browsed(WHAT) as folder:
             self._chosen(folder)
 
     def listing(self, workdir: Path) -> Listing:

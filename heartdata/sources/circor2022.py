@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from heartdata.errors import SourceError
-from heartdata.sources.archives import ArchiveSource, holding
+from heartdata.sources.archives import ArchiveSource, locate
 from heartdata.sources.base import Listed, Listing
 from heartdata.sources.circor2022_patients import TABLE, Patient, names_of_texts, read_columns, read_patients
 from heartdata.sources.folders import wav_files
@@ -43,7 +43,7 @@ class Circor2022Source(ArchiveSource):
 
     def check(self) -> None:
         """Raise `SourceError` when the folder, a column of the table, or both the table and the .txt are not there."""
-        with self.looked_into(WHAT) as folder:
+        with self.browsed(WHAT) as folder:
             self._root(folder)
 
     def listing(self, workdir: Path) -> Listing:
@@ -83,7 +83,7 @@ class Circor2022Source(ArchiveSource):
 
     def _root(self, folder: Path) -> Path:
         """The folder that holds the recordings' one and the table, if any; raises `SourceError` when there is none."""
-        root = holding(folder, lambda f: (f / TABLE).exists() or bool(names_of_texts(f / FOLDER)))
+        root = locate(folder, lambda f: (f / TABLE).exists() or bool(names_of_texts(f / FOLDER)))
         if not (root / FOLDER).exists():
             above = f", that is {root.parent}" if root.name == FOLDER else ""
             raise SourceError(f"{root / FOLDER} is not there: --data must be the {WHAT}{above}")

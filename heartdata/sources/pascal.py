@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import pandas as pd
 
 from heartdata.errors import SourceError
-from heartdata.sources.archives import ArchiveSource, holding
+from heartdata.sources.archives import ArchiveSource, locate
 from heartdata.sources.base import Listed, Listing, audio_files
 
 WHAT = "folder (or zip) with set_a.csv and set_b.csv"
@@ -49,7 +49,7 @@ class PascalSource(ArchiveSource):
 
     def check(self) -> None:
         """Raise `SourceError` when one of the chosen sets' tables or folders is not there."""
-        with self.looked_into(WHAT) as folder:
+        with self.browsed(WHAT) as folder:
             root = self._root(folder)
             for name in self.sets:
                 if not _labelled_folders(root, name):
@@ -77,7 +77,7 @@ class PascalSource(ArchiveSource):
 
     def _root(self, folder: Path) -> Path:
         """``folder``, or the one folder inside it that holds the tables or the challenge's own folders."""
-        return holding(folder, lambda f: any((f / f"{name}.csv").exists() or _present(f, name) for name in self.sets))
+        return locate(folder, lambda f: any((f / f"{name}.csv").exists() or _present(f, name) for name in self.sets))
 
 
 def file_key(name: str) -> str:

@@ -1,5 +1,6 @@
 """Zip archives as data: unpacked once, and refused when they are unsafe or damaged."""
 
+import errno
 import shutil
 import stat
 import struct
@@ -32,22 +33,13 @@ def link(name: str, kind: int = stat.S_IFLNK) -> zipfile.ZipInfo:
         ([("../a.wav", b"")], r"'\.\./a.wav' leads out of the archive"),
         ([("a/../../b.wav", b"")], "leads out of the archive"),
         ([("a\\..\\..\\b.wav", b"")], "leads out of the archive"),
-        ([("/etc/passwd", b"")], "'/etc/passwd' has an absolute name"),
-        ([("\\\\host\\a.wav", b"")], "has an absolute name"),
-        ([("C:/a.wav", b"")], "has an absolute name"),
-        ([("c:a.wav", b"")], "has an absolute name"),
-        ([("a\\b.wav", b"")], "has a backslash"),
-        ([("a//b.wav", b"")], "has an empty or too long part"),
-        ([("./b.wav", b"")], "has an empty or too long part"),
-        ([("ä" * 128, b"")], "has an empty or too long part"),
+        ([("/etc/passwd", b"")], "'/etc/passwd' leads out of the archive"),
+        ([("\\\\host\\a.wav", b"")], "leads out of the archive"),
+        ([("c:a.wav", b"")], "leads out of the archive"),
         ([(link("a.wav"), b"/etc/passwd")], "'a.wav' is a symbolic link"),
-        ([(link("a.wav", stat.S_IFIFO), b"")], "is neither a file nor a folder"),
-        ([("a/X.wav", b"1"), ("a/x.wav", b"2")], r"'a/x.wav' has the same name as 'a/X.wav'"),
-        ([("a\u0308.wav", b"1"), ("ä.wav", b"2")], "has the same name"),
-        ([("a", b"1"), ("a/", b"")], "has the same name"),
-        ([("A", b"1"), ("a/b/c.wav", b"2")], "'a/b/c.wav' lies below 'A', which is no folder"),
-        ([("bomb.wav", bytes(20_000_000))], "'bomb.wav' grows to more than 200 times"),
-        ([(f"{n}.wav", bytes(5_100_000)) for n in range(2)], r"bad.zip grows to more than 200 times its packed size"),
+        ([("a/X.wav", b"1"), ("a/x.wav", b"2")], r"'a/X.wav' has the name of another"),
+        ([("a.wav", b"1"), ("./a.wav", b"2")], "has the name of another"),
+        ([(f"{n}.wav", bytes(5_100_000)) for n in range(2)], "unpacks to more than 200 times its size"),
     ],
 )
 def test_unsafe_zips_are_refused_before_anything_is_written(tmp_path: Path, members: list, message: str):
@@ -60,39 +52,47 @@ def test_unsafe_zips_are_refused_before_anything_is_written(tmp_path: Path, memb
     assert not any((tmp_path / "made").glob("*"))
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("ä" * 128, b"")],
+        [("a", b"1"), ("a/b.wav", b"2")],
+        [("a/b.wav", b"2"), ("a", b"1")],
+        [("a", b"1"), ("a/", b"")],
+    ],
+)
+def test_names_that_no_disk_can_hold_are_refused(tmp_path: Path, members: list):
+    data = made_zip(tmp_path / "bad.zip", *members)
+    with pytest.raises(SourceError, match=r"bad.zip is not a folder, and reading it as a zip archive failed"):
+        archives.unpack(data, tmp_path / "made", 10**6)
+    assert list((tmp_path / "made").iterdir()) == []
+
+
 def test_zips_beyond_a_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    data = made_zip(tmp_path / "z.zip", ("training-a/REFERENCE.csv", b"a0001,1\n"), ("training-a/b.wav", bytes(5000)))
-    Cinc2016Source(data=data).check()
-    with pytest.raises(SourceError, match=r"holds 0.0 GB, more than the 1e-06 GB that source.max_unpacked_gb allows"):
-        Cinc2016Source(data=data, max_unpacked_gb=1e-6).check()
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
-    with pytest.raises(SourceError, match="has 2 members, more than 1: unpack it"):
-        Cinc2016Source(data=data).check()
-    monkeypatch.undo()
+    data = made_zip(
+        tmp_path / "z.zip", ("training-a/REFERENCE.csv", b"a0001,1\n"), ("training-a/b.wav", bytes(9_000_000))
+    )
+    Cinc2016Source(data=data).check()  # below 10 MB, any ratio is allowed
+    with pytest.raises(SourceError, match=r"holds 0.0 GB, more than the 0.005 GB that source.max_unpacked_gb allows"):
+        Cinc2016Source(data=data, max_unpacked_gb=0.005).check()
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: type("", (), {"free": 100}))
     with pytest.raises(StoreError, match="GB free: make room"):
         Cinc2016Source(data=data).listing(tmp_path / "made")
 
 
-def test_what_is_written_counts_and_not_what_the_zip_says_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    data = made_zip(tmp_path / "z.zip", ("a.wav", bytes(20_000_000)))
-    monkeypatch.setattr(archives, "_refuse_unsafe", lambda path, members, limit: None)
-    with pytest.raises(SourceError, match="'a.wav' grows to more than 200 times"):
-        archives.unpack(data, tmp_path / "made", 10**12)
-    with pytest.raises(SourceError, match="grew beyond its own account at 'a.wav', more than the 0.001 GB"):
-        archives.unpack(data, tmp_path / "made", 10**6)
-    made_zip(data, *((f"{n}.wav", bytes(4_000_000)) for n in range(3)))
-    with pytest.raises(SourceError, match=r"z.zip grows to more than 200 times its packed size"):
-        archives.unpack(data, tmp_path / "made", 10**12)
-    monkeypatch.undo()
-    made_zip(data, *((f"{n}.wav", bytes(3_000_000)) for n in range(3)))  # 9 MB in all may grow as they like
-    shutil.rmtree(archives.unpack(data, tmp_path / "made", 10**12))
-    lying = bytearray(made_zip(tmp_path / "z.zip", ("a.wav", bytes(5000))).read_bytes())
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_no_member_is_written_beyond_the_size_that_it_declares(tmp_path: Path, method: int):
+    with zipfile.ZipFile(tmp_path / "z.zip", "w", method) as archive:
+        archive.writestr("a.wav", bytes(1_000_000))
+    lying = bytearray((tmp_path / "z.zip").read_bytes())
     for header, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         struct.pack_into("<I", lying, lying.index(header) + offset, 10)
-    data.write_bytes(lying)
-    with pytest.raises(SourceError, match="'a.wav' is damaged"):
-        archives.unpack(data, tmp_path / "made", 10**6)
+    (tmp_path / "z.zip").write_bytes(lying)
+    with zipfile.ZipFile(tmp_path / "z.zip") as archive, archive.open("a.wav") as member:
+        with pytest.raises(zipfile.BadZipFile, match="CRC"):
+            member.read()
+    with pytest.raises(SourceError, match=r"z.zip .* failed .* 'a.wav'"):
+        archives.unpack(tmp_path / "z.zip", tmp_path / "made", 10**6)
     assert list((tmp_path / "made").iterdir()) == []
 
 
@@ -107,12 +107,12 @@ def test_encrypted_and_damaged_zips_are_refused(tmp_path: Path):
         Cinc2016Source(data=data).check()
     damaged = bytearray(whole)
     damaged[40] ^= 0xFF
-    for content, message in ((whole[:-30], "neither a folder nor a zip archive"), (damaged, "'a.wav' is damaged")):
+    for content in (whole[:-30], damaged):
         data.write_bytes(content)
-        with pytest.raises(SourceError, match=message):
+        with pytest.raises(SourceError, match=r"z.zip is not a folder, and reading it as a zip archive failed"):
             archives.unpack(data, tmp_path / "made", 10**6)
     data.write_bytes(b"no zip")
-    with pytest.raises(SourceError, match=r"z.zip is neither a folder nor a zip archive that can be read"):
+    with pytest.raises(SourceError, match=r"z.zip is not a folder, and reading it as a zip archive failed"):
         PascalSource(data=data).check()
 
 
@@ -132,10 +132,10 @@ def test_a_zip_is_unpacked_once_for_the_same_content(tmp_path: Path):
 def test_a_torn_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data = made_zip(tmp_path / "z.zip", ("REFERENCE.csv", b"a0001,1\n"), ("a0001.wav", b"1"))
 
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(archives, "_write", full)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(OSError, match="No space"):
         Cinc2016Source(data=data).listing(tmp_path / "made")
     assert list((tmp_path / "made").iterdir()) == []
