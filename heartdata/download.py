@@ -1,15 +1,16 @@
-"""Fetching published files: what the publisher's list of checksums names, and nothing under its name that differs.
+"""Downloading published files: only those in the publisher's list of checksums, each kept only if its checksum matches.
 
-pooch compares checksums and renames a file once its checksum matches. It has no resume, opens a connection a file and
-would try a 404 again, so the transfer (`Transfer`) and the retries are our own.
+pooch downloads, retries, compares checksums and renames; this module chooses the files, runs a few downloads at a time
+and turns faults into sentences.
 """
 
 import re
+import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import pooch
@@ -18,57 +19,56 @@ import requests
 from heartdata.errors import HeartbeatError
 
 THREADS = 4  # the servers are run for research: no more than a browser would open
-ATTEMPTS = 5
-WAIT_S = 1.0  # before the second attempt; doubled for each further one
-TIMEOUT_S = (20, 60)  # to connect, and between two pieces of the answer
+ATTEMPTS = 5  # pooch waits 1, 2, 3 and 4 s between them
+TIMEOUT_S = (20, 60)  # to connect, and between two pieces of the response
+CHUNK_BYTES = 1 << 18
 MAX_LIST_BYTES, MAX_FILE_BYTES = 100_000_000, 2_000_000_000  # of a list of checksums, of a published file
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z")
 _SUM = re.compile(r"([0-9a-fA-F]{64})\s+\*?(\S.*)")
 
-pooch.get_logger().setLevel("ERROR")  # it would name each file on stderr
+pooch.get_logger().setLevel("ERROR")  # it would log each file to stderr
 
-T = TypeVar("T")
 Progress = Callable[[int, int, int], None]  # files done, files in all, bytes received
 
 
 class FetchError(HeartbeatError):
-    """Something cannot be fetched."""
+    """Something cannot be downloaded."""
 
 
 class FileRefused(FetchError):
-    """One file cannot be had; the others may."""
+    """One file cannot be downloaded; others may."""
 
 
-class Stopped(Exception):
-    """The fetch ended before this transfer."""
+class Cancelled(Exception):
+    """Nobody waits for this download any more."""
 
 
 def parse_sums(text: str, url: str) -> dict[str, str]:
-    """Names to sha256 from a list as sha256sum writes it. Raises `FetchError` for one that leads out of the folder."""
+    """Names to sha256 from a list as sha256sum writes it. Raises `FetchError` for a name that leads out of the folder."""
     sums = {}
     for line in filter(str.strip, text.splitlines()):
-        found = _SUM.fullmatch(line.strip())
-        if not found:
-            raise FetchError(f"{url} is no list of checksums (it says {line.strip()[:60]!r}): is the address right?")
-        name = found[2]
+        match = _SUM.fullmatch(line.strip())
+        if not match:
+            raise FetchError(f"{url} is not a list of checksums (it says {line.strip()[:60]!r}): is the address right?")
+        name = match[2]
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable() or not path.parts:
-            raise FetchError(f"{url} names {name!r}, which leads out of the folder: nothing was fetched from there")
-        sums[str(path)] = found[1].lower()
+            raise FetchError(f"{url} names {name!r}, which leads out of the folder: nothing was downloaded from there")
+        sums[str(path)] = match[1].lower()
     if not sums:
         raise FetchError(f"{url} names no files: is the address right?")
     return sums
 
 
 def chosen(sums: Mapping[str, str], parts: Iterable[str], url: str, beside: Collection[str] = ()) -> dict[str, str]:
-    """Of ``sums`` the files in the folders ``parts``, those beside the folders and ``beside``; packed ones left out.
+    """Of ``sums`` the files in the folders ``parts``, those outside all folders and ``beside``, without archives.
 
-    Raises `FetchError` for a part that is not there.
+    Raises `FetchError` for an unknown folder.
     """
     folders = {PurePosixPath(name).parts[0] for name in sums if "/" in name}
     for part in parts:
         if part not in folders:
-            raise FetchError(f"{url} names no folder {part!r}: choose of {', '.join(sorted(folders))}")
+            raise FetchError(f"{url} names no folder {part!r}: choose one of {', '.join(sorted(folders))}")
     wanted = {*parts}
     return {
         name: sha256
@@ -79,180 +79,125 @@ def chosen(sums: Mapping[str, str], parts: Iterable[str], url: str, beside: Coll
 
 
 def missing_files(folder: Path, wanted: Mapping[str, str]) -> dict[str, str]:
-    """Of ``wanted`` the files that are not in ``folder``, or not with that sha256."""
+    """Of ``wanted`` (name to sha256) the files that are not in ``folder`` or have another checksum."""
 
-    def lacks(name: str, sha256: str) -> bool:
+    def is_missing(name: str) -> bool:
         try:
-            return pooch.file_hash(str(folder / name)) != sha256
-        except OSError:  # not there; or fetching will tell
+            return pooch.file_hash(str(folder / name)) != wanted[name]
+        except OSError:
             return True
 
     with ThreadPoolExecutor(THREADS) as pool:
-        lacking = pool.map(lacks, wanted, wanted.values())
-        return {name: wanted[name] for name, is_missing in zip(wanted, lacking, strict=True) if is_missing}
+        return {
+            name: wanted[name] for name, missing in zip(wanted, pool.map(is_missing, wanted), strict=True) if missing
+        }
 
 
 def fetch_text(url: str) -> str:
-    """A list of checksums. Raises `FetchError`."""
-    with requests.Session() as session:
-        text = _again(url, lambda: b"".join(_pieces(_opened(session, url), url, MAX_LIST_BYTES)))
-    return text.decode("utf-8", "replace")
+    """The content of a list of checksums. Raises `FetchError`."""
+    base_url, _, name = url.rpartition("/")
+    with tempfile.TemporaryDirectory() as folder:
+        _fetch(_registry(base_url, Path(folder), {name: None}), name, MAX_LIST_BYTES, threading.Event())
+        return (Path(folder) / name).read_text(encoding="utf-8", errors="replace")
 
 
 def fetch_files(
     base_url: str, folder: Path, wanted: Mapping[str, str], progress: Progress = lambda done, total, received: None
 ) -> None:
-    """Fetch the files ``wanted`` (name to sha256) into ``folder``, a few at a time.
+    """Download the files ``wanted`` (name to sha256) into ``folder``, a few at a time.
 
-    What cannot be had by itself (404, a wrong checksum) does not keep the others; the first of them is named in the
-    `FetchError` raised at the end. A server that cannot be reached ends it at once. What came is kept: run again.
+    A file that cannot be downloaded (404, a wrong checksum) does not stop the others; the first such is named in the
+    `FetchError` raised at the end. A server that cannot be reached stops all. Downloaded files are kept: run again.
     """
-    registry = pooch.create(
-        path=str(folder), base_url=base_url, registry=dict(wanted),
-        urls={name: f"{base_url}/{quote(name)}" for name in wanted},
-    )  # fmt: skip
-    work = Work(registry)
+    registry = _registry(base_url, folder, wanted)
     refused: list[FileRefused] = []
+    received_bytes = 0
+    stop = threading.Event()
     pool = ThreadPoolExecutor(THREADS)
-    running = [pool.submit(work.fetch, name) for name in wanted]
-    patient = True
+    running = [pool.submit(_fetch, registry, name, MAX_FILE_BYTES, stop) for name in wanted]
     try:
-        for done, ended in enumerate(as_completed(running), 1):
-            refused += filter(None, [_refusal(ended)])
-            progress(done, len(running), work.received)
-    except KeyboardInterrupt:
-        patient = False  # a server that has stopped answering would hold up whoever pressed Ctrl-C
-        raise
+        for done, future in enumerate(as_completed(running), 1):
+            try:
+                received_bytes += future.result()
+            except FileRefused as error:
+                refused.append(error)
+            progress(done, len(running), received_bytes)
     finally:
-        work.stop.set()
-        pool.shutdown(wait=patient, cancel_futures=True)
-        wait(running, timeout=2)
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)  # waiting for a dead server would ignore Ctrl-C for a minute
+        wait([future for future in running if not future.cancelled()], timeout=2)
     if refused:
-        more = f" ({len(refused)} of {len(wanted)} files could not be fetched)" if len(refused) > 1 else ""
+        more = f" ({len(refused)} of {len(wanted)} files could not be downloaded)" if len(refused) > 1 else ""
         raise FetchError(f"{refused[0]}{more}")
 
 
-def _refusal(ended: Future[None]) -> FileRefused | None:
-    error = ended.exception()
-    if error is None or isinstance(error, FileRefused):
-        return error
-    raise error
+def _registry(base_url: str, folder: Path, sums: Mapping[str, str | None]) -> pooch.Pooch:
+    urls = {name: f"{base_url}/{quote(name)}" for name in sums}
+    return pooch.create(folder, base_url, registry=dict(sums), urls=urls, retry_if_failed=ATTEMPTS - 1)
 
 
-class Work:
-    """What the threads of one fetch share: the files to be had, the bytes that came, the sign to stop."""
+def _fetch(registry: pooch.Pooch, name: str, max_bytes: int, stop: threading.Event) -> int:
+    """Download one file; returns its size in bytes. Raises `FileRefused`, `FetchError` or `Cancelled`."""
+    url, path = registry.get_url(name), Path(registry.path) / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)  # two threads of pooch may fail to make the same folder
+        registry.fetch(name, downloader=_Downloader(max_bytes, stop))
+        return path.stat().st_size
+    except requests.RequestException as error:
+        raise FetchError(
+            f"{url} cannot be downloaded after {ATTEMPTS} attempts ({_reason(error)}): run again when the network and the "
+            "server are up; files that are complete are not downloaded again"
+        ) from error
+    except ValueError as error:  # pooch's for a wrong checksum; it has deleted the file
+        raise FileRefused(
+            f"{name} from {url} has another checksum than its publisher's list gives, so it was not kept: run again, and "
+            "if it stays so tell the publisher"
+        ) from error
+    except OSError as error:
+        raise FetchError(
+            f"cannot write {path} ({error.strerror or error}): make room or make it writable, or choose another folder "
+            "with --to"
+        ) from error
 
-    def __init__(self, registry: pooch.Pooch) -> None:
-        self.registry = registry
-        self.stop = threading.Event()
-        self.received = 0
-        self._lock = threading.Lock()
-        self._local = threading.local()
 
-    def count(self, size_bytes: int) -> None:
-        """More has come. Raises `Stopped` when nobody waits for it any longer."""
-        with self._lock:
-            self.received += size_bytes
-        if self.stop.is_set():
-            raise Stopped
+class _Downloader(pooch.HTTPDownloader):
+    """pooch's, without retries where they cannot help. It is its own progress bar, which limits size and time."""
 
-    def fetch(self, name: str) -> None:
-        """Fetch one file. Raises `FileRefused` or `FetchError`."""
-        if not hasattr(self._local, "session"):
-            self._local.session = requests.Session()
-        url, path = self.registry.get_url(name), Path(self.registry.path) / name
-        transfer = Transfer(self._local.session, path.with_name(f".{path.name}.part"), self.count)
+    def __init__(self, max_bytes: int, stop: threading.Event) -> None:
+        super().__init__(self, CHUNK_BYTES, timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"})
+        self.max_bytes, self.stop = max_bytes, stop
+        self.url = ""
+        self.total = self.received_bytes = 0  # pooch sets the total
+
+    def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
+        """Download ``url``. Raises `requests.RequestException`, which pooch retries, `FileRefused`, `Cancelled`."""
+        self.url = url
+        self.reset()
+        self.update(0)
+        Path(output_file).unlink(missing_ok=True)  # made by tempfile, so that nobody else could read it
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _again(url, lambda: self._verified(name, transfer), self.stop)
-        except OSError as error:
-            raise FetchError(
-                f"cannot write {path} ({error.strerror or error}): make room or make it writable, or choose another "
-                "folder with --to"
-            ) from error
-
-    def _verified(self, name: str, transfer: "Transfer") -> None:
-        for afresh in (False, True):
-            try:
-                self.registry.fetch(name, downloader=transfer)
-                return
-            except requests.RequestException:  # some are ValueErrors too
-                raise
-            except ValueError as error:  # pooch's word for a wrong checksum; it has deleted what came
-                if transfer.resumed and not afresh:  # what an earlier transfer left may be at fault
-                    continue
-                raise FileRefused(
-                    f"{name} from {self.registry.get_url(name)} has another checksum than its publisher's list gives, "
-                    "so it was not kept: fetch again, and if it stays so tell the publisher"
-                ) from error
-
-
-class Transfer:
-    """A downloader for pooch that goes on where an earlier one stopped, if the server lets it (HTTP Range).
-
-    What has come lies in ``partial`` until it is whole. ``resumed``: some of it came in an earlier transfer.
-    """
-
-    def __init__(self, session: requests.Session, partial: Path, count: Callable[[int], None]) -> None:
-        self._session, self._partial, self._count = session, partial, count
-        self.resumed = False
-
-    def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
-        """Fetch ``url`` and put it at ``output_file``. Raises `requests.RequestException`, OSError, `Stopped`."""
-        held = self._partial.stat().st_size if self._partial.is_file() else 0
-        with _opened(self._session, url, held) as response:
-            is_all = response.status_code == 416  # there is nothing behind what is held
-            begins = response.headers.get("Content-Range", "").startswith(f"bytes {held}-")
-            self.resumed = held > 0 and (is_all or (response.status_code == 206 and begins))
-            if not is_all:
-                try:
-                    with self._partial.open("ab" if self.resumed else "wb") as file:
-                        for piece in _pieces(response, url, MAX_FILE_BYTES - (held if self.resumed else 0)):
-                            file.write(piece)
-                            self._count(len(piece))
-                except FileRefused:
-                    self._partial.unlink()
-                    raise
-        self._partial.replace(output_file)
-
-
-def _pieces(response: requests.Response, url: str, room_bytes: int) -> Iterator[bytes]:
-    """What the server sends; raises `FileRefused` when that is more than ``room_bytes``."""
-    for piece in response.iter_content(1 << 18):
-        room_bytes -= len(piece)
-        if room_bytes < 0:
-            raise FileRefused(f"{url} is larger than any such file of a known data set: is the address right?")
-        yield piece
-
-
-def _opened(session: requests.Session, url: str, start: int = 0) -> requests.Response:
-    """The answer for ``url`` from byte ``start`` on, not yet read. Raises `requests.RequestException`."""
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)
-    if not (start and response.status_code == 416):
-        response.raise_for_status()
-    return response
-
-
-def _again(url: str, work: Callable[[], T], stop: threading.Event | None = None) -> T:
-    """What ``work`` gives, tried several times where the fault may pass: a lost connection, an answer of 5xx or 429.
-
-    Raises `FileRefused` for other faults, `FetchError` when no attempt worked, `Stopped` once ``stop`` is set.
-    """
-    stop = stop or threading.Event()
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return work()
+            super().__call__(url, output_file, pooch, check_only)
         except requests.RequestException as error:
             status = error.response.status_code if error.response is not None else None
-            fault = f"the server answered {status}" if status else type(error).__name__
             if isinstance(error, ValueError) or (status is not None and status < 500 and status != 429):
-                raise FileRefused(f"{url} cannot be had ({fault}): is the address right?") from error
-            if attempt == ATTEMPTS:
-                raise FetchError(
-                    f"{url} cannot be had after {ATTEMPTS} attempts ({fault}): when the network and the server are "
-                    "there, run again, which goes on from here"
-                ) from error
-        if stop.wait(WAIT_S * 2 ** (attempt - 1)):
-            break
-    raise Stopped
+                raise FileRefused(f"{url} cannot be downloaded ({_reason(error)}): is the address right?") from error
+            raise
+
+    def update(self, size_bytes: int) -> None:
+        """More has been received: at most ``size_bytes``."""
+        self.received_bytes += size_bytes
+        if self.stop.is_set():
+            raise Cancelled
+        if self.received_bytes > self.max_bytes + CHUNK_BYTES:
+            raise FileRefused(f"{self.url} is larger than any such file of a known data set: is the address right?")
+
+    def reset(self) -> None:
+        """Count from 0."""
+        self.received_bytes = 0
+
+    def close(self) -> None:
+        """Part of pooch's interface of progress bars."""
+
+
+def _reason(error: requests.RequestException) -> str:
+    return f"the server answered {error.response.status_code}" if error.response is not None else type(error).__name__

@@ -17,7 +17,6 @@ from helpers import beats, write_wav
 
 from flows.cli import main
 from flows.data import check_space
-from heartdata import download
 from heartdata.errors import HeartbeatError
 from heartdata.rendering import render_shard
 from heartdata.schemas import MANIFEST
@@ -86,7 +85,7 @@ def mirror(tmp_path: Path, monkeypatch) -> Iterator[Mirror]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     made.url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("HEARTBEAT_PHYSIONET_URL", made.url)
-    monkeypatch.setattr(download, "WAIT_S", 0)
+    monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield made
     server.shutdown()
@@ -143,10 +142,12 @@ def test_what_cannot_be_fetched_is_told_in_a_sentence(mirror: Mirror, heartbeat,
         return told
 
     assert "no data set 'cinc': choose one of pascal, cinc2016, circor2022" in told("cinc")
-    assert "names no folder 'training-z': choose of annotations, training-a," in told(
+    assert "names no folder 'training-z': choose one of annotations, training-a," in told(
         "cinc2016", "--only", "training-z"
     )
-    assert "circor-heart-sound/1.0.3/SHA256SUMS.txt cannot be had (the server answered 404)" in told("circor2022")
+    assert "circor-heart-sound/1.0.3/SHA256SUMS.txt cannot be downloaded (the server answered 404)" in told(
+        "circor2022"
+    )
     mirror.list(more=f"{'0' * 64} ../evil\n")
     assert "names '../evil', which leads out of the folder" in told("cinc2016")
     mirror.list(more=f"{'0' * 64} /etc/evil\n")

@@ -88,10 +88,7 @@ def test_no_member_is_written_beyond_the_size_that_it_declares(tmp_path: Path, m
     for header, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         struct.pack_into("<I", lying, lying.index(header) + offset, 10)
     (tmp_path / "z.zip").write_bytes(lying)
-    with zipfile.ZipFile(tmp_path / "z.zip") as archive, archive.open("a.wav") as member:
-        with pytest.raises(zipfile.BadZipFile, match="CRC"):
-            member.read()
-    with pytest.raises(SourceError, match=r"z.zip .* failed .* 'a.wav'"):
+    with pytest.raises(SourceError, match=r"z.zip .* failed .*CRC.* 'a.wav'"):
         archives.unpack(tmp_path / "z.zip", tmp_path / "made", 10**6)
     assert list((tmp_path / "made").iterdir()) == []
 
