@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
+from scipy.cluster.hierarchy import DisjointSet
 from scipy.signal import butter, sosfiltfilt
 
 from heartdata.audio import decode, resample
@@ -122,17 +123,18 @@ def waveform_correlation(a: np.ndarray, b: np.ndarray) -> float:
 def untouched(sounds: dict[str, np.ndarray]) -> dict[str, str]:
     """Print the pairs among the real recordings; each recording in one to its cluster's first."""
     pairs = near_duplicates(printed(sounds), THRESHOLD)
-    root: dict[str, str] = {}
+    clusters = DisjointSet()
     say(f"{len(pairs)} pairs among {len(sounds)} untouched recordings:\n")
     say("| pair | envelopes | codes | waveforms 25-150 Hz |\n|---|---|---|---|")
     for a, b, similarity, agreement in pairs.itertuples(index=False):
         correlation = waveform_correlation(sounds[a], sounds[b])
         say(f"| {a} = {b} | {similarity:.3f} | {agreement:.3f} | {correlation:.3f} |")
-        joined = {root.setdefault(a, a), root.setdefault(b, b)}
-        root.update({name: min(joined) for name in root if root[name] in joined})
-    clusters = pd.Series(root).groupby(pd.Series(root)).size()
-    say(f"\nClusters by size: {clusters.value_counts().sort_index().to_dict()}\n")
-    return root
+        clusters.add(a)
+        clusters.add(b)
+        clusters.merge(a, b)
+    sizes = pd.Series([len(cluster) for cluster in clusters.subsets()], dtype=int)
+    say(f"\nClusters by size: {sizes.value_counts().sort_index().to_dict()}\n")
+    return {name: min(cluster) for cluster in clusters.subsets() for name in cluster}
 
 
 def alter(

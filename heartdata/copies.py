@@ -4,10 +4,8 @@ import json
 from collections.abc import Collection, Hashable
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import DisjointSet
 
 MARKS = ("other_labels", "same_sound", "duplicate_of", "near_duplicate_of")
 Likeness = dict[str, dict[str, float]]  # sha256 of a recording to those that it is like, and how much
@@ -36,7 +34,7 @@ def mark_copies(
     ranked = ranked.sort_values(["unsound", "unused", "unlabelled", "new", "recording_id"])
     ranked = ranked[ranked["samples_sha256"].notna()]
     near = _neighbours(pairs)
-    sound_of = pd.Series(_clusters(ranked, near), index=ranked.index)
+    sound_of = _clusters(ranked, near)
     several = sound_of.duplicated(keep=False)
     table["near_group"] = _unit(table).map(_tied(_unit(ranked[several]), sound_of[several]))
     for _, copies in ranked[several].groupby(sound_of[several]):
@@ -99,13 +97,12 @@ def _unit(rows: pd.DataFrame) -> pd.Series:
 
 def _tied(units: pd.Series, sounds: pd.Series) -> dict[str, str]:
     """Each unit that has a sound in common with another, to the JSON list of all that are so connected."""
-    of_unit, names = pd.factorize(units, sort=True)
-    of_sound, _ = pd.factorize(sounds)
-    size = len(names) + len(of_sound)
-    graph = coo_array((np.ones(len(units)), (of_unit, len(names) + of_sound)), shape=(size, size))
-    tied = pd.Series(connected_components(graph, directed=False)[1][: len(names)], index=names, dtype=int)
-    tied = tied[tied.duplicated(keep=False)]
-    return {str(n): text for _, ns in tied.groupby(tied) for text in [json.dumps(sorted(ns.index))] for n in ns.index}
+    ties = DisjointSet(units)
+    for _, (first, *others) in units.groupby(sounds):
+        for other in others:
+            ties.merge(first, other)
+    tied = [sorted(subset) for subset in ties.subsets() if len(subset) > 1]
+    return {name: text for names in tied for text in [json.dumps(names)] for name in names}
 
 
 def _neighbours(pairs: pd.DataFrame | None) -> Likeness:
@@ -119,12 +116,11 @@ def _neighbours(pairs: pd.DataFrame | None) -> Likeness:
     return near
 
 
-def _clusters(rows: pd.DataFrame, near: Likeness) -> np.ndarray:
-    """A number for each row, the same for recordings of one sound: connected components of copies and pairs."""
-    samples, _ = pd.factorize(rows["samples_sha256"])
-    place = dict(zip(rows["sha256"], samples, strict=True))
-    edges = [(place[a], place[b]) for a in near for b in near[a] if a in place and b in place]
-    start, end = np.array(edges, dtype=int).reshape(-1, 2).T
-    size = int(samples.max()) + 1 if len(samples) else 0
-    graph = coo_array((np.ones(len(edges)), (start, end)), shape=(size, size))
-    return connected_components(graph, directed=False)[1][samples] if size else samples
+def _clusters(rows: pd.DataFrame, near: Likeness) -> pd.Series:
+    """A name for each row, the same for recordings of one sound: connected components of copies and pairs."""
+    samples = dict(zip(rows["sha256"], rows["samples_sha256"], strict=True))
+    sounds = DisjointSet(rows["samples_sha256"])
+    for a in near.keys() & samples.keys():
+        for b in near[a].keys() & samples.keys():
+            sounds.merge(samples[a], samples[b])
+    return rows["samples_sha256"].map(sounds.__getitem__)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from heartdata.errors import SourceError
 from heartdata.schemas import RECORDINGS
 from heartdata.seen import Seen, marks, sha256_of
-from heartdata.sources.base import Listed, Source
+from heartdata.sources.base import Source, SourceRecording
 from heartdata.store import table_from_rows
 
 BATCHES = 200  # that threads take: handing over each recording would cost more than looking whether a file is known
@@ -47,7 +47,7 @@ def take_inventory(
     return table_from_rows(rows, RECORDINGS), list(listing.notes)
 
 
-def _row(source: str, listed: Listed, seen: Seen | None) -> dict[str, object]:
+def _row(source: str, listed: SourceRecording, seen: Seen | None) -> dict[str, object]:
     missing, sha256, size = listed.missing, None, None
     if listed.path is not None:
         try:

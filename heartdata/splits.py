@@ -4,12 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pydantic import Field, model_validator
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import DisjointSet
 
 from heartdata import split_strategies as strategies
 from heartdata.errors import DataRefused, LeakError
@@ -192,14 +190,11 @@ def groups(table: pd.DataFrame) -> pd.Series:
     unit = units(table)
     if "near_group" not in table or table["near_group"].isna().all():
         return unit
-    unit_of, names = pd.factorize(unit, sort=True)
-    near_of, near = pd.factorize(table["near_group"])  # -1 where null
-    tied = near_of >= 0
-    size = len(names) + len(near)
-    edges = coo_array((np.ones(tied.sum()), (unit_of[tied], len(names) + near_of[tied])), shape=(size, size))
-    component = connected_components(edges, directed=False)[1][: len(names)]
-    first = pd.Series(names).groupby(component).transform("min").to_numpy()
-    return pd.Series(first[unit_of], index=table.index)
+    ties = DisjointSet(unit)
+    for _, (first, *others) in unit.groupby(table["near_group"]):
+        for other in others:
+            ties.merge(first, other)
+    return unit.map({name: min(subset) for subset in ties.subsets() for name in subset})
 
 
 def check_no_leak(table: pd.DataFrame) -> None:

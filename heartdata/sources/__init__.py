@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from heartdata.sources.base import Listed, Listing, Source
+from heartdata.sources.base import Source, SourceListing, SourceRecording
 from heartdata.sources.cinc2016 import Cinc2016Source
 from heartdata.sources.circor2022 import Circor2022Source
 from heartdata.sources.demo import DemoSource
@@ -36,8 +36,8 @@ __all__ = [
     "Cinc2016Source",
     "Circor2022Source",
     "DemoSource",
-    "Listed",
-    "Listing",
+    "SourceRecording",
+    "SourceListing",
     "MixSource",
     "PascalSource",
     "Source",

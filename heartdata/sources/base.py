@@ -19,7 +19,7 @@ SYSTEM_FOLDERS = ("lost+found", "$RECYCLE.BIN", "System Volume Information", "__
 
 
 @dataclass(frozen=True)
-class Listed:
+class SourceRecording:
     """One recording as the source names it.
 
     ``path``: a local file, or the fsspec URI of one elsewhere. ``missing`` says why there is no file to read.
@@ -37,10 +37,10 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Listing:
+class SourceListing:
     """All recordings of a source, and remarks that a person should read (files beside the table, and so on)."""
 
-    recordings: Sequence[Listed]
+    recordings: Sequence[SourceRecording]
     notes: Sequence[str] = ()
 
 
@@ -54,7 +54,7 @@ class Source(Protocol):
         """Raise `SourceError` for what can be told at once: a folder that is not there, a table without labels."""
         ...
 
-    def listing(self, workdir: Path) -> Listing:
+    def listing(self, workdir: Path) -> SourceListing:
         """List the recordings; raises `SourceError`. ``workdir``: where a source may keep files of its own."""
         ...
 
@@ -134,7 +134,7 @@ def _is_audio(name: str) -> bool:
     return name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
 
 
-def with_unique_ids(rows: Sequence[Listed]) -> list[Listed]:
+def with_unique_ids(rows: Sequence[SourceRecording]) -> list[SourceRecording]:
     """An id of several rows gets ``#2``, ``#3`` by what the rows say, in whatever order they stand."""
     same: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
@@ -149,5 +149,5 @@ def with_unique_ids(rows: Sequence[Listed]) -> list[Listed]:
     return unique
 
 
-def _content(row: Listed) -> str:
+def _content(row: SourceRecording) -> str:
     return repr((row.label, row.subject, row.site, row.collection, sorted(row.extra.items()), str(row.path)))

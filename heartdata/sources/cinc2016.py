@@ -14,7 +14,7 @@ from pydantic import Field
 
 from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource
-from heartdata.sources.base import Listed, Listing
+from heartdata.sources.base import SourceListing, SourceRecording
 from heartdata.sources.cinc2016_subjects import ANNOTATIONS, annotation_folders, read_rows, read_subjects
 from heartdata.sources.folders import subfolders, wav_files
 
@@ -42,9 +42,9 @@ class Cinc2016Source(ArchiveSource):
         with self.browsed(WHAT) as folder:
             self._chosen(folder)
 
-    def listing(self, workdir: Path) -> Listing:
+    def listing(self, workdir: Path) -> SourceListing:
         """Every row of each REFERENCE.csv, missing ones included, and the recordings that stand in none."""
-        rows: list[Listed] = []
+        rows: list[SourceRecording] = []
         notes: list[str] = []
         root = self.unpacked(WHAT, workdir)
         chosen = self._chosen(root)
@@ -63,7 +63,7 @@ class Cinc2016Source(ArchiveSource):
                 f"The subjects of {unknown} of {len(rows)} recordings are not known, so each counts as a subject of "
                 "its own: if somebody was recorded twice, scores are too high"
             )
-        return Listing(rows, notes)
+        return SourceListing(rows, notes)
 
     def _chosen(self, folder: Path) -> dict[str, Path]:
         """The wanted databases' folders by name; raises `SourceError`."""
@@ -243,7 +243,7 @@ def _is_header(cells: list[str]) -> bool:
     return not re.search(r"\d", cells[0]) and not re.fullmatch(r"[-+\d.]+", cells[1])
 
 
-def _read_database(database: str, folder: Path, annotations: list[Path]) -> tuple[list[Listed], list[str]]:
+def _read_database(database: str, folder: Path, annotations: list[Path]) -> tuple[list[SourceRecording], list[str]]:
     """The recordings of one database and remarks on them."""
     updated = [beside / "updated" / name for beside in annotations for name in dict.fromkeys((folder.name, database))]
     reference, notes = _reference([folder, *updated]) if _tables(folder) else _reference_of_headers(folder)
@@ -266,7 +266,7 @@ def _read_database(database: str, folder: Path, annotations: list[Path]) -> tupl
         if label and {comment.casefold(), label} == {"normal", "abnormal"}:
             other.append(name)
         rows.append(
-            Listed(
+            SourceRecording(
                 recording_id=f"{database}/{name}.wav",
                 path=files.get(name),
                 label=label,

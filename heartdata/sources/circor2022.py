@@ -14,7 +14,7 @@ from pydantic import Field
 
 from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource, locate
-from heartdata.sources.base import Listed, Listing
+from heartdata.sources.base import SourceListing, SourceRecording
 from heartdata.sources.circor2022_patients import TABLE, Patient, names_of_texts, read_columns, read_patients
 from heartdata.sources.folders import wav_files
 
@@ -46,7 +46,7 @@ class Circor2022Source(ArchiveSource):
         with self.browsed(WHAT) as folder:
             self._root(folder)
 
-    def listing(self, workdir: Path) -> Listing:
+    def listing(self, workdir: Path) -> SourceListing:
         """Every recording that a file or a patient's table names; those without a file are listed as missing."""
         root = self._root(self.unpacked(WHAT, workdir))
         patients, notes = read_patients(root / TABLE, root / FOLDER)
@@ -67,7 +67,7 @@ class Circor2022Source(ArchiveSource):
             if segmented is None and name in files:
                 unsegmented.append(name)
             rows.append(
-                Listed(
+                SourceRecording(
                     recording_id=f"{FOLDER}/{name}.wav",
                     path=files.get(name),
                     label=self._label(root, patient) if patient else None,
@@ -79,7 +79,7 @@ class Circor2022Source(ArchiveSource):
                 )
             )
         notes += _notes(strangers, elsewhere, unsegmented)
-        return Listing(rows, notes)
+        return SourceListing(rows, notes)
 
     def _root(self, folder: Path) -> Path:
         """The folder that holds the recordings' one and the table, if any; raises `SourceError` when there is none."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scipy.cluster.hierarchy import DisjointSet
+
 from heartdata.errors import SourceError
 
 TABLE = "training_data.csv"
@@ -121,16 +123,8 @@ def _whole(cell: str) -> str:
 
 
 def _same_person(others: dict[str, str]) -> dict[str, str]:
-    """Patient id to subject id, the smallest id of all that are linked, whichever of them names the other."""
-    leader: dict[str, str] = {}
-
-    def lead(name: str) -> str:
-        while leader.setdefault(name, name) != name:
-            name = leader[name]
-        return name
-
-    for name, other in others.items():
-        first, *rest = sorted({lead(name), lead(other or name)}, key=lambda x: (len(x), x))
-        for follower in rest:
-            leader[follower] = first
-    return {name: lead(name) for name in others}
+    """Patient id to subject id: the smallest id of all that are linked, whichever of them names the other."""
+    people = DisjointSet([*others, *filter(None, others.values())])
+    for patient, other in others.items():
+        people.merge(patient, other or patient)
+    return {patient: min(people.subset(patient), key=lambda name: (len(name), name)) for patient in others}

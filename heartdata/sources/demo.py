@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from heartdata.errors import StoreError
 from heartdata.settings import Settings
-from heartdata.sources.base import Listed, Listing
+from heartdata.sources.base import SourceListing, SourceRecording
 from heartdata.synth import CLASSES, EXTRA_SOUND, RATE_HZ, Heart, make_sound, through_any_device, varied
 
 SITES = ("AV", "PV", "TV", "MV")
@@ -51,14 +51,14 @@ class DemoSource(Settings):
     def check(self) -> None:
         """Nothing can be missing."""
 
-    def listing(self, workdir: Path) -> Listing:
+    def listing(self, workdir: Path) -> SourceListing:
         """Make the set below ``workdir`` unless it is there, and list it."""
         folder = workdir / f"demo-{VERSION}-{self.digest()[:12]}"
         if not folder.is_dir():
             self._make(folder)
         table = pd.read_csv(folder / "recordings.csv", keep_default_na=False)
         rows = [
-            Listed(
+            SourceRecording(
                 recording_id=row["path"],
                 path=folder / row["path"],
                 label=row["label"],
@@ -69,7 +69,7 @@ class DemoSource(Settings):
             )
             for row in table.to_dict("records")
         ]
-        return Listing(
+        return SourceListing(
             rows,
             ["The sounds are made: scores on them prove that the pipeline works, nothing more."],
         )

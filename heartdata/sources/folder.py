@@ -9,7 +9,7 @@ from heartdata.errors import SourceError
 from heartdata.sources import circor2022, pascal
 from heartdata.sources.base import audio_files
 from heartdata.sources.cinc2016 import DATABASES
-from heartdata.sources.named import NamedFiles
+from heartdata.sources.named import FileLookup
 from heartdata.sources.tables import ROLES, SUFFIXES, Columns, Entry, plain, read_table
 from heartdata.split_strategies import SYNONYMS
 
@@ -167,7 +167,7 @@ def _some(names: Collection[str]) -> str:
 
 def _refuse_ignored_table(root: Path, names: list[str]) -> None:
     """Raise `SourceError` when a table in ``root`` has a column of labels, and one of paths that are mostly of ``names``."""
-    named = NamedFiles(root, [root / name for name in names])
+    named = FileLookup(root, [root / name for name in names])
     for path in _tables(root):
         try:
             table = read_table(path, Columns(), None, {"path", "label"})
@@ -175,7 +175,7 @@ def _refuse_ignored_table(root: Path, names: list[str]) -> None:
             continue
         columns = Columns().found(list(table.columns))
         if {"path", "label"} <= columns.keys():
-            count = sum(bool(named.meant(plain(re.split(r"[/\\]", cell)[-1]))) for cell in table[columns["path"]])
+            count = sum(bool(named.candidates(plain(re.split(r"[/\\]", cell)[-1]))) for cell in table[columns["path"]])
             if 2 * count > len(names):
                 raise SourceError(
                     f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its "

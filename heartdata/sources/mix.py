@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
-from heartdata.sources.base import Listed, Listing
+from heartdata.sources.base import SourceListing, SourceRecording
 from heartdata.sources.cinc2016 import Cinc2016Source
 from heartdata.sources.circor2022 import Circor2022Source
 from heartdata.sources.demo import DemoSource
@@ -65,19 +65,19 @@ class MixSource(Settings):
         for part in self.sources:
             part.check()
 
-    def listing(self, workdir: Path) -> Listing:
+    def listing(self, workdir: Path) -> SourceListing:
         """The parts' recordings; ids and collections begin with the part's key. Raises `SourceError`."""
-        rows: list[Listed] = []
+        rows: list[SourceRecording] = []
         notes: list[str] = []
         for key, part in zip(self.keys(), self.sources, strict=True):
             listing = part.listing(workdir)
             rows += _renamed(key, listing, self.labels.get(key))
             notes += [f"{key}: {note}" for note in listing.notes]
         _refuse_different(rows, self.labels.keys())
-        return Listing(rows, notes)
+        return SourceListing(rows, notes)
 
 
-def _refuse_different(rows: list[Listed], mapped: Collection[str]) -> None:
+def _refuse_different(rows: list[SourceRecording], mapped: Collection[str]) -> None:
     """Raise `SourceError` when labels of two parts differ and no mapping says that this is meant.
 
     Two parts without a mapping need the same labels; where one has a mapping, none may differ in case alone.
@@ -99,7 +99,7 @@ def _refuse_different(rows: list[Listed], mapped: Collection[str]) -> None:
             )
 
 
-def _renamed(key: str, listing: Listing, mapping: Mapping | None) -> Iterator[Listed]:
+def _renamed(key: str, listing: SourceListing, mapping: Mapping | None) -> Iterator[SourceRecording]:
     """The recordings of one part as they stand in the mix; raises `SourceError` for a label that is not mapped."""
     unmapped = {row.label for row in listing.recordings if row.label is not None} - (mapping or {}).keys()
     if mapping is not None and unmapped:

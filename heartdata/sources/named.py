@@ -8,13 +8,13 @@ from pathlib import Path, PurePosixPath
 from heartdata.sources.tables import folded
 
 
-class NamedFiles:
+class FileLookup:
     """The audio files ``paths`` below ``root`` by every name that a table may give them."""
 
     def __init__(self, root: Path, paths: Sequence[Path]) -> None:
         self.root, self.paths = root, paths
 
-    def meant(self, name: str) -> list[Path]:
+    def candidates(self, name: str) -> list[Path]:
         """The files that ``name`` (with slashes) may stand for: whole as a path, or a bare name in whatever folder."""
         return self._by_name.get(folded(str(PurePosixPath(name))), [])
 

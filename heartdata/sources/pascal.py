@@ -12,7 +12,7 @@ import pandas as pd
 
 from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource, locate
-from heartdata.sources.base import Listed, Listing, audio_files
+from heartdata.sources.base import SourceListing, SourceRecording, audio_files
 
 WHAT = "folder (or zip) with set_a.csv and set_b.csv"
 
@@ -55,7 +55,7 @@ class PascalSource(ArchiveSource):
                 if not _labelled_folders(root, name):
                     _parts_of(root, name)
 
-    def listing(self, workdir: Path) -> Listing:
+    def listing(self, workdir: Path) -> SourceListing:
         """Both sets, unlabelled recordings included. Rows that join to no single file raise `SourceError`."""
         root = self._root(self.unpacked(WHAT, workdir))
         rows, notes = [], []
@@ -73,7 +73,7 @@ class PascalSource(ArchiveSource):
                 notes.append(
                     f"{len(unnamed)} files in {name}/ stand in no row of {name}.csv; kept as unlabelled: {unnamed[0]}, ..."
                 )
-        return Listing(rows, notes)
+        return SourceListing(rows, notes)
 
     def _root(self, folder: Path) -> Path:
         """``folder``, or the one folder inside it that holds the tables or the challenge's own folders."""
@@ -118,7 +118,7 @@ def _labelled_folders(root: Path, name: str) -> list[Path]:
     return present
 
 
-def _read_set(root: Path, name: str) -> tuple[list[Listed], list[str]]:
+def _read_set(root: Path, name: str) -> tuple[list[SourceRecording], list[str]]:
     if folders := _labelled_folders(root, name):
         return [_named_by_folder(root, name, path) for folder in folders for path in audio_files(folder)], []
     csv, folder = _parts_of(root, name)
@@ -148,19 +148,19 @@ def _read_set(root: Path, name: str) -> tuple[list[Listed], list[str]]:
     return rows, [str(path.relative_to(root)) for path in rest]
 
 
-def _named_by_folder(root: Path, name: str, path: Path) -> Listed:
+def _named_by_folder(root: Path, name: str, path: Path) -> SourceRecording:
     """A recording of the challenge's own archives: the innermost of their folders tells the label."""
     (*_, folder) = [part for part in path.relative_to(root).parts[:-1] if part in FOLDERS[name]]
     told = folder.partition("training_")[2]
     return _listed(root, name, path, {"label": told.removeprefix("noisy"), "sublabel": told})
 
 
-def _listed(root: Path, name: str, path: Path, row: dict[str, str]) -> Listed:
+def _listed(root: Path, name: str, path: Path, row: dict[str, str]) -> SourceRecording:
     parts = _SET_B_NAME.search(file_key(path.name)) if name == "set_b" else None
     extra = {"noisy": "true"} if row["sublabel"].strip().lower().startswith("noisy") else {}
     if parts:
         extra |= {"epoch_ms": parts["epoch_ms"], "repeat": parts["repeat"]}
-    return Listed(
+    return SourceRecording(
         recording_id=path.relative_to(root).as_posix(),
         path=path,
         label=row["label"].strip().lower() or None,

@@ -19,10 +19,10 @@ from heartdata.errors import SourceError
 from heartdata.remote import is_remote, names_a_password
 from heartdata.schemas import SUBJECT_AS_WRITTEN
 from heartdata.sources import circor2022_patients
-from heartdata.sources.base import FolderSource, Listed, Listing, audio_files, with_unique_ids
+from heartdata.sources.base import FolderSource, SourceListing, SourceRecording, audio_files, with_unique_ids
 from heartdata.sources.folder import checked_pattern, groups, read_folder, read_names, subjects_hint
 from heartdata.sources.merged import ALONE, empty_subjects
-from heartdata.sources.named import NamedFiles
+from heartdata.sources.named import FileLookup
 from heartdata.sources.tables import (
     SUFFIXES,
     UTF_8,
@@ -85,11 +85,11 @@ class TableSource(FolderSource):
         of_table = info.data.get("data", Path()).suffix.lower() in (*SUFFIXES, ".txt")
         return None if pattern is None else checked_pattern(pattern, needs_label=not of_table)
 
-    def listing(self, workdir: Path) -> Listing:
+    def listing(self, workdir: Path) -> SourceListing:
         """One recording a row, or a file of the folder. A row whose file is not there is listed as missing."""
         root, entries, notes = self._read()
         files = [] if self._data().is_dir() else audio_files(root)
-        named = NamedFiles(root, files)
+        named = FileLookup(root, files)
         labels = _spellings(self._values("label", entries))
         subjects = _spellings(self._values("subject", entries))
         rows = [self._listed(named, labels, subjects, entry) for entry in entries]
@@ -103,7 +103,7 @@ class TableSource(FolderSource):
                 f"Left out, as they stand in no row of the table: {len(beside)} of {len(files)} audio files below {root}: "
                 f"{names}{more}"
             )
-        return Listing(with_unique_ids(rows), notes)
+        return SourceListing(with_unique_ids(rows), notes)
 
     def check(self) -> None:
         """Raise `SourceError` when the table or folder cannot be read, or does not tell one label a recording."""
@@ -232,12 +232,14 @@ class TableSource(FolderSource):
         absent = sorted((cell, count) for cell, count in cells.items() if cell and self._value(cell) is None)
         return [f"{count} labels {cell!r} were taken as absent (source.missing_values)" for cell, count in absent]
 
-    def _listed(self, named: NamedFiles, labels: dict[str, str], subjects: dict[str, str], entry: Entry) -> Listed:
+    def _listed(
+        self, named: FileLookup, labels: dict[str, str], subjects: dict[str, str], entry: Entry
+    ) -> SourceRecording:
         path, missing = _file(named, entry.name)
         label = self._value(entry.roles.get("label"))
         subject = self._value(entry.roles.get("subject"))
         respelled = subject is not None and subjects[subject] != subject
-        return Listed(
+        return SourceRecording(
             recording_id=_recording_id(entry.name),
             path=path,
             label=labels[label] if label else None,
@@ -305,7 +307,7 @@ def _recording_id(name: str) -> str:
     return name if is_remote(name) else posixpath.normpath(unicodedata.normalize("NFC", name.replace("\\", "/")))
 
 
-def _file(named: NamedFiles, name: str) -> tuple[Path | str | None, str | None]:
+def _file(named: FileLookup, name: str) -> tuple[Path | str | None, str | None]:
     """The file that ``name`` means below the root of ``named``, or why there is none; a URI is left as it is.
 
     A backslash may stand for a slash. Raises `SourceError` for a URI with a password.
@@ -325,7 +327,7 @@ def _file(named: NamedFiles, name: str) -> tuple[Path | str | None, str | None]:
                 return path, None
     except OSError as error:  # a name too long for the file system, a folder that is closed to us
         return None, f"the path cannot be read: {error}"
-    meant = named.meant(slashed)
+    meant = named.candidates(slashed)
     if meant:
         first, *others = meant
         told = " and ".join(str(path.relative_to(named.root)) for path in meant[:2])
@@ -336,7 +338,7 @@ def _file(named: NamedFiles, name: str) -> tuple[Path | str | None, str | None]:
     return None, f"{named.root / slashed} is a link to nothing" if link else f"there is no file {named.root / slashed}"
 
 
-def _otherwise(root: Path, entries: list[Entry], rows: list[Listed]) -> list[str]:
+def _otherwise(root: Path, entries: list[Entry], rows: list[SourceRecording]) -> list[str]:
     """A note on the files that the table calls otherwise than they are called on the disk."""
     pairs = ((e.name, r.path) for e, r in zip(entries, rows, strict=True) if isinstance(r.path, Path))
     pairs = ((name, path) for name, path in pairs if str(path) != f"{root}/{name}")  # the quick look

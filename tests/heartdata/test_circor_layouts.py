@@ -8,7 +8,7 @@ import pytest
 from heartdata.errors import SourceError
 from heartdata.inventory import take_inventory
 from heartdata.sources import Circor2022Source
-from heartdata.sources.base import Listed, Listing
+from heartdata.sources.base import SourceListing, SourceRecording
 from heartdata.splits import SplitConfig, assign_parts
 
 
@@ -18,7 +18,7 @@ def written(path: Path, text: str = "") -> Path:
     return path
 
 
-def named(listing: Listing) -> dict[str, Listed]:
+def named(listing: SourceListing) -> dict[str, SourceRecording]:
     """The rows by the names of their files, without suffix."""
     return {row.recording_id.removeprefix("training_data/").removesuffix(".wav"): row for row in listing.recordings}
 

@@ -6,12 +6,12 @@ import pytest
 from helpers import write_xlsx
 
 from heartdata.errors import SourceError
-from heartdata.sources import Listing, TableSource
+from heartdata.sources import SourceListing, TableSource
 
 HEADER = ["Patient ID", "File name", "Diagnosis", "Site"]
 
 
-def listed(path: Path, rows: list[list[str]], **settings) -> Listing:
+def listed(path: Path, rows: list[list[str]], **settings) -> SourceListing:
     path.write_text("".join(",".join(row) + "\n" for row in rows))
     return TableSource(data=path, **settings).listing(path.parent)
 

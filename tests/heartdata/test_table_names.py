@@ -11,7 +11,7 @@ from heartdata.errors import SourceError
 from heartdata.inventory import take_inventory
 from heartdata.measure import MeasureConfig, measure_file
 from heartdata.sources import Cinc2016Source, TableSource
-from heartdata.sources.base import Listing, check_source
+from heartdata.sources.base import SourceListing, check_source
 from heartdata.split_strategies import SYNONYMS
 
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def listed(folder: Path, *names: str) -> Listing:
+def listed(folder: Path, *names: str) -> SourceListing:
     text = "path,label\n" + "".join(f"{name},a\n" for name in names)
     (folder / "table.csv").write_text(text)
     return TableSource(data=folder / "table.csv").listing(folder)
