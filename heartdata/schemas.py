@@ -103,6 +103,13 @@ CHECKS = _schema(
     ("reason", S),
 )
 
+# Words for the parts of a split, in folders' names and users' columns, to the value of SPLITS.
+PART_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
 SPLITS = _schema(
     ("recording_id", S),
     ("sha256", S),

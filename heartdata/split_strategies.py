@@ -13,14 +13,10 @@ import numpy as np
 import pandas as pd
 
 from heartdata.errors import DataRefused
+from heartdata.schemas import PART_NAMES
 
 PARTS = ("train", "valid", "test")
 UNLABELLED = "unlabelled"  # the part of what is trained on without a label
-SYNONYMS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 def stratified(rows: pd.DataFrame, fractions: Sequence[float], seed: int, attempts: int) -> pd.Series:
@@ -102,13 +98,13 @@ def by_column(rows: pd.DataFrame, column: str) -> pd.Series:
         others = ", ".join(sorted({str(name) for extra in extras for name in extra})) or "none"
         raise DataRefused(f"no recording has a column {column!r}: set split.column to one of those there are: {others}")
     said = [str(extra.get(column, "")).strip() for extra in extras]
-    parts = pd.Series([SYNONYMS.get(word.casefold()) for word in said], index=rows.index, dtype=object)
+    parts = pd.Series([PART_NAMES.get(word.casefold()) for word in said], index=rows.index, dtype=object)
     unknown = [name for name, part in zip(rows["recording_id"], parts, strict=True) if part is None]
     if unknown:
         word = said[list(rows["recording_id"]).index(unknown[0])]
         raise DataRefused(
             f"the column {column!r} says {word!r} of the recording {unknown[0]!r} ({len(unknown)} such in all): "
-            f"write one of {', '.join(SYNONYMS)}"
+            f"write one of {', '.join(PART_NAMES)}"
         )
     refuse_torn(rows, parts, "group", f"as the column {column!r} says: give all its recordings one part")
     return parts

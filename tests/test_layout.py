@@ -1,6 +1,7 @@
 """The house: dependencies point one way, and the folder mlflow/ shadows nothing."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,15 @@ def test_dependencies_point_one_way(package: str):
     files = list((ROOT / package).rglob("*.py"))
     assert files
     assert {p.name: bad for p in files if (bad := imported(p) & FORBIDDEN[package])} == {}
+
+
+def test_sources_know_nothing_of_what_is_done_with_recordings():
+    allowed = {"errors", "remote", "schemas", "settings", "sources", "store", "synth"}
+    pattern = re.compile(r"^\s*(?:from|import) heartdata(?:\.(\w+)| import (\w+))", re.MULTILINE)
+    files = (ROOT / "heartdata" / "sources").glob("*.py")
+    modules = {file.name: {a or b for a, b in pattern.findall(file.read_text())} for file in files}
+    assert any(modules.values())
+    assert {name: bad for name, found in modules.items() if (bad := found - allowed)} == {}
 
 
 def test_the_mlflow_folder_shadows_nothing():

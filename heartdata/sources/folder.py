@@ -1,4 +1,4 @@
-"""Recordings whose labels stand in the names of folders or files: one sub-folder a class, or a pattern."""
+"""Recordings whose labels are in the names of folders or files: one sub-folder a class, or a pattern."""
 
 import re
 from collections import Counter
@@ -6,35 +6,35 @@ from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from heartdata.errors import SourceError
+from heartdata.schemas import PART_NAMES
 from heartdata.sources import circor2022, pascal
 from heartdata.sources.base import audio_files
 from heartdata.sources.cinc2016 import DATABASES
 from heartdata.sources.named import FileLookup
 from heartdata.sources.tables import ROLES, SUFFIXES, Columns, Entry, plain, read_table
-from heartdata.split_strategies import SYNONYMS
 
 PUBLIC = {
     "cinc2016": set(DATABASES),
     "pascal": {*pascal.FOLDERS, *pascal.FOLDERS["set_a"], *pascal.FOLDERS["set_b"]},
     "circor2022": {circor2022.FOLDER},
 }
-PARTS = (*SYNONYMS, "eval", "evaluation", "unseen")  # and fold1, fold2, ...
+PARTS = (*PART_NAMES, "eval", "evaluation", "unseen")  # and fold1, fold2, ...
 FINDINGS = ("normal", "abnormal", "healthy", "pathological", "murmur", "murmurs", "artifact", "artefact", "noise")
-SUBJECTS = 10  # so many folders, with few names inside, are hardly classes, even if only one name recurs
-NUMBERED = 6  # so many folders that differ in a number alone are hardly classes
-NAMED = 4  # of the folders that are told
+NUMBERED = 6  # so many folders that differ only in a number are probably not classes
+EXAMPLES = 4  # folders named in a message
 EXAMPLE = "--set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for normal_01.wav"
+BY_FOLDER = "--set 'source.pattern=(?P<label>[^/]+)/.*'"
 
 
 def checked_pattern(pattern: str, needs_label: bool) -> str:
-    """The pattern itself; raises ValueError when it is no regular expression or has no group of use."""
+    """The pattern itself; raises ValueError when it is not a regular expression or has no group of use."""
     try:
-        named = groups(pattern)
+        names = groups(pattern)
     except re.error as error:
-        raise ValueError(f"this is no regular expression ({error})") from error
-    if needs_label and "label" not in named:
+        raise ValueError(f"this is not a regular expression ({error})") from error
+    if needs_label and "label" not in names:
         raise ValueError("a group (?P<label>...) is needed, to say which part of a file's name is the label")
-    if not named & set(ROLES):
+    if not names & set(ROLES):
         raise ValueError(f"a group (?P<NAME>...) is needed, NAME being one of {', '.join(ROLES)}")
     return pattern
 
@@ -45,38 +45,37 @@ def groups(pattern: str | None) -> set[str]:
 
 
 def read_names(pattern: str, names: list[str]) -> tuple[list[dict[str, str]], list[str]]:
-    """What each group of ``pattern`` finds in each path (nothing where it does not match), and a note on the others.
+    """The text of each group of ``pattern`` in each path (none where it does not match), and a note on the others.
 
-    The pattern must match the whole path without its suffix, slashes between folders. Raises `SourceError` when it
-    matches none.
+    The pattern must match the whole path without its suffix, with slashes between folders. Raises `SourceError` when
+    it matches none.
     """
     matches = [re.fullmatch(pattern, _without_suffix(name)) for name in names]
-    others = [name for name, match in zip(names, matches, strict=True) if match is None]
-    if others and len(others) == len(names):
+    unmatched = [name for name, match in zip(names, matches, strict=True) if match is None]
+    if unmatched and len(unmatched) == len(names):
         raise SourceError(
             f"source.pattern={pattern} matches none of {len(names)} paths, such as {_without_suffix(names[0])!r}: "
             "it must match the whole path below the folder, without the suffix"
         )
-    found = [{k: v for k, v in match.groupdict().items() if v is not None} if match else {} for match in matches]
+    texts = [{k: v for k, v in match.groupdict().items() if v is not None} if match else {} for match in matches]
     note = "{} of {} paths do not match source.pattern, so nothing was taken from them: {}, ..."
-    return found, [note.format(len(others), len(names), others[0])] if others else []
+    return texts, [note.format(len(unmatched), len(names), unmatched[0])] if unmatched else []
 
 
 def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]]:
-    """Every recording below ``root`` with what its path tells, and remarks. Raises `SourceError` when that is nothing."""
+    """Every recording below ``root`` with what its path tells, and notes. Raises `SourceError` when that is nothing."""
     above = f"{root.as_posix().rstrip('/')}/"
     below = [path.as_posix().removeprefix(above) for path in audio_files(root)]
     names = [name for name in below if "/." not in f"/{name}"]
     if not names:
-        raise SourceError(f"{root} is a folder that holds no recordings: {_ways(root)}")
+        raise SourceError(f"{root} is a folder without recordings: {_ways(root)}")
     if pattern is not None:
-        found, notes = read_names(pattern, names)
-        return [Entry.of(name, told) for name, told in zip(names, found, strict=True)], notes
-    classes = {name: name.partition("/")[0] for name in names if "/" in name}
-    _refuse_other_layouts(root, names, set(classes.values()))
-    labels = {name: label for name, label in classes.items() if "unlabel" not in label.casefold()}
-    _refuse_groups(root, labels)
-    _refuse_numbered(root, sorted(set(labels.values())))
+        texts, notes = read_names(pattern, names)
+        return [Entry.of(name, text) for name, text in zip(names, texts, strict=True)], notes
+    outer = {name: name.partition("/")[0] for name in names if "/" in name}
+    _refuse_other_layouts(root, names, set(outer.values()))
+    labels = {name: label for name, label in outer.items() if "unlabel" not in label.casefold()}
+    _refuse_ambiguous(root, labels)
     if len(set(labels.values())) < 2:
         raise SourceError(f"{root} is a folder without one sub-folder of recordings for each class: {_ways(root)}")
     _refuse_ignored_table(root, names)
@@ -85,102 +84,88 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
 
 
 def subjects_hint(names: list[str], pattern: str | None) -> str:
-    """Where in the paths ``names``, of which ``pattern`` tells the labels, the subjects may stand, as far as it shows."""
+    """How to name the subjects of recordings with the paths ``names``, as far as the paths show it."""
     inner = [name.rsplit("/", 1)[0] for name in names if name.count("/") > 1]
-    called = {folder.rpartition("/")[2] for folder in inner}
-    numbered = [re.fullmatch(r".*?\d+", _without_suffix(name)) for name in names]
-    recorded = 2 * len(inner) > len(names) and len(set(inner)) <= len(inner) / 2
-    if recorded and pattern is None and not all(map(_is_part, called)):
+    nested = 2 * len(inner) > len(names) and len(set(inner)) <= len(inner) / 2
+    if nested and pattern is None and not all(_is_part(PurePosixPath(folder).name) for folder in inner):
         return (
             "If the innermost folders are subjects, say --set "
             "'source.pattern=(?P<label>[^/]+)/(.*/)?(?P<subject>[^/]+)/[^/]+'"
         )
-    if all(numbered):
-        return (
-            "Say where they stand with the group subject of source.pattern; if numbers that follow each other may be of one "
-            "person, --set split.strategy=blocks keeps neighbours together"
-        )
-    return "Say where they stand with the group subject of source.pattern"
+    hint = "Say where they are with the group subject of source.pattern"
+    if all(re.search(r"\d$", _without_suffix(name)) for name in names):
+        hint += "; if numbers that follow each other may be of one person, --set split.strategy=blocks keeps neighbours together"
+    return hint
 
 
 def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> None:
-    """Raise `SourceError` for ``folders`` that are no classes: a public set's, one around all."""
-    told = ", ".join(sorted(folders))
+    """Raise `SourceError` when ``folders`` are those of a public data set, or one folder around all classes."""
+    listed = ", ".join(sorted(folders))
     for source, others in PUBLIC.items():
         if folders - {"validation"} and folders - {"validation"} <= others:
-            raise SourceError(f"{root} holds {told}, as the data set {source} does: use --source {source}")
+            raise SourceError(f"{root} holds {listed}, as the data set {source} does: use --source {source}")
     below = {name.split("/")[1] for name in names if name.count("/") > 1}
     if len(folders) == 1 and len(below) > 1 and all(name.count("/") > 1 for name in names):
-        raise SourceError(f"{root} holds one folder, {told}: give that with --data {root / told}, or a table of labels")
+        raise SourceError(f"{root} holds one folder, {listed}: use --data {root / listed}, or a table of labels")
 
 
-def _refuse_groups(root: Path, labels: dict[str, str]) -> None:
-    """Raise `SourceError` when the folders ``labels``, one a path, are parts of a split, or may be subjects or sites.
-
-    What tells them from classes is that the same names stand inside several of them, and that none is a usual finding.
-    """
+def _refuse_ambiguous(root: Path, labels: dict[str, str]) -> None:
+    """Raise `SourceError` when the folders ``labels``, one a path, are parts of a split, or may be subjects or sites."""
     inside: dict[str, set[str]] = {folder: set() for folder in sorted(set(labels.values()))}
     for name, folder in labels.items():
         inside[folder] |= set(name.split("/")[1:-1][:1])
-    holders = Counter(inner for names in inside.values() for inner in names)
-    few = len(inside) >= SUBJECTS and 2 <= len(holders) <= len(inside) / 2
-    recur = few or sum(count > 1 for count in holders.values()) > 1
-    alike = len(holders) > 0 and len(set(map(frozenset, inside.values()))) == 1
+    counts = Counter(inner for names in inside.values() for inner in names)
     parts = sum(map(_is_part, inside))
-    outer, inner = _some(inside), _some(sorted(holders))
-    if len(inside) > 1 and parts and (parts == len(inside) or recur or alike):
-        known = {folder.casefold() for folder in inside} <= SYNONYMS.keys()
+    outer, inner = _some(inside), _some(sorted(counts))
+    same_inside = bool(counts) and all(names == counts.keys() for names in inside.values())
+    if len(inside) > 1 and parts and (parts == len(inside) or same_inside):
+        is_known = {folder.casefold() for folder in inside} <= PART_NAMES.keys()
         raise SourceError(
-            f"the sub-folders of {root} are parts, no classes: {outer}. Say where the labels stand, such as "
+            f"the sub-folders of {root} are parts of a split, not classes: {outer}. Say where the labels are, such as "
             "--set 'source.pattern=(?P<part>[^/]+)/(?P<label>[^/]+)/.*'"
-            + (", and, to keep these parts, --set split.strategy=column --set split.column=part" if known else "")
+            + (", and, to keep these parts, --set split.strategy=column --set split.column=part" if is_known else "")
         )
-    told = any(folder.casefold() in FINDINGS for folder in inside)
-    if recur and not told and not all(map(_is_part, holders)):
+    has_finding = any(folder.casefold() in FINDINGS for folder in inside)
+    if sum(count > 1 for count in counts.values()) > 1 and not has_finding and not all(map(_is_part, counts)):
         raise SourceError(
             f"the {len(inside)} sub-folders of {root} ({outer}) hold folders of the same names ({inner}), and either may be "
             f"the labels. If {inner} are, say so with --set 'source.pattern=(?P<subject>[^/]+)/(?P<label>[^/]+)/.*' where "
             f"{outer} are subjects, or with --set 'source.pattern=(?P<collection>[^/]+)/(?P<label>[^/]+)/.*' where they are "
-            f"hospitals, devices or the like; if {outer} are, with --set 'source.pattern=(?P<label>[^/]+)/.*'"
+            f"hospitals, devices or the like; if {outer} are, with {BY_FOLDER}"
         )
-
-
-def _refuse_numbered(root: Path, folders: list[str]) -> None:
-    """Raise `SourceError` when many ``folders`` are called alike but for a number: people or days more often than classes."""
-    stems = {re.sub(r"\d+", "", folder).casefold() for folder in folders}
-    if len(folders) >= NUMBERED and len(stems) == 1 and all(re.search(r"\d", folder) for folder in folders):
+    stems = {re.sub(r"\d+", "", folder).casefold() for folder in inside}
+    if len(inside) >= NUMBERED and len(stems) == 1 and all(re.search(r"\d", folder) for folder in inside):
         raise SourceError(
-            f"the {len(folders)} sub-folders of {root} are numbered ({_some(folders)}), as subjects are. If they are, the labels "
-            f"must stand elsewhere: {_ways(root)}. If they are classes, say so with --set 'source.pattern=(?P<label>[^/]+)/.*'"
+            f"the {len(inside)} sub-folders of {root} are numbered ({outer}), as subjects are. If they are subjects, the labels "
+            f"must be elsewhere: {_ways(root)}. If they are classes, say so with {BY_FOLDER}"
         )
 
 
 def _is_part(folder: str) -> bool:
-    """Whether ``folder`` is called like a part of a split."""
+    """Whether ``folder`` is named like a part of a split."""
     return folder.casefold() in PARTS or re.fullmatch(r"fold[ _-]?\d+", folder.casefold()) is not None
 
 
 def _some(names: Collection[str]) -> str:
-    """The first few of ``names``."""
-    return ", ".join(list(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return ", ".join(list(names)[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
 
 
 def _refuse_ignored_table(root: Path, names: list[str]) -> None:
-    """Raise `SourceError` when a table in ``root`` has a column of labels, and one of paths that are mostly of ``names``."""
-    named = FileLookup(root, [root / name for name in names])
+    """Raise `SourceError` when a table in ``root`` has labels, and paths of most of ``names``."""
+    lookup = FileLookup(root, [root / name for name in names])
     for path in _tables(root):
         try:
             table = read_table(path, Columns(), None, {"path", "label"})
         except SourceError:
             continue
-        columns = Columns().found(list(table.columns))
+        columns = Columns().resolve(list(table.columns))
         if {"path", "label"} <= columns.keys():
-            count = sum(bool(named.candidates(plain(re.split(r"[/\\]", cell)[-1]))) for cell in table[columns["path"]])
+            count = sum(bool(lookup.candidates(plain(re.split(r"[/\\]", cell)[-1]))) for cell in table[columns["path"]])
             if 2 * count > len(names):
                 raise SourceError(
-                    f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its "
-                    f"{len(names)} recordings, with labels in the column {columns['label']!r}: give it with --data {path}; "
-                    "or, if the folders are the classes, say so with --set 'source.pattern=(?P<label>[^/]+)/.*'"
+                    f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its {len(names)} "
+                    f"recordings, with labels in the column {columns['label']!r}: use --data {path}; or, if the folders are "
+                    f"the classes, say so with {BY_FOLDER}"
                 )
 
 
@@ -190,7 +175,7 @@ def _without_suffix(name: str) -> str:
 
 
 def _tables(root: Path) -> list[Path]:
-    """The files in ``root`` itself that may be tables, without hidden ones and the locks that Excel leaves."""
+    """The files in ``root`` itself that may be tables, without hidden ones and Excel's lock files."""
     return sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith((".", "~")))
 
 
@@ -203,9 +188,9 @@ def _ways(root: Path) -> str:
     )
 
 
-def _notes(root: Path, classes: Iterable[str], beside: list[str]) -> Iterable[str]:
+def _notes(root: Path, classes: Iterable[str], unlabelled: list[str]) -> Iterable[str]:
     yield f"Labels are the names of the sub-folders of {root}: {', '.join(sorted(set(classes)))}"
     if tables := _tables(root):
         yield f"{tables[0]} was not read: if it holds the labels, give it with --data"
-    if beside:
-        yield f"{len(beside)} recordings lie in no sub-folder that names a class, and are unlabelled: {beside[0]}, ..."
+    if unlabelled:
+        yield f"{len(unlabelled)} recordings are in no sub-folder of a class, and are unlabelled: {unlabelled[0]}, ..."

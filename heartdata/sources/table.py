@@ -1,4 +1,4 @@
-"""Anybody's recordings: a spreadsheet that names audio files and their labels, or a folder whose names do."""
+"""Anybody's recordings: a table of audio files and their labels, or a folder whose names tell the labels."""
 
 import codecs
 import json
@@ -9,14 +9,14 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from itertools import combinations
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pandas as pd
 from pydantic import Field, ValidationInfo, field_validator
 
 from heartdata.errors import SourceError
-from heartdata.remote import is_remote, names_a_password
+from heartdata.remote import is_remote
 from heartdata.schemas import SUBJECT_AS_WRITTEN
 from heartdata.sources import circor2022_patients
 from heartdata.sources.base import FolderSource, SourceListing, SourceRecording, audio_files, with_unique_ids
@@ -28,41 +28,45 @@ from heartdata.sources.tables import (
     UTF_8,
     Columns,
     Entry,
+    binary_columns,
+    other_label_columns,
     plain,
     possible_subjects,
     read_table,
-    recurring_columns,
-    rival_labels,
-    zero_one_columns,
-)
+)  # fmt: skip
 
-MANY_LABELS = 50  # more than these are no classes when they are numbers or stand in one row each, more or less
+MANY_LABELS = 50  # more than these are not classes if they are numbers or most are in one row only
 NAME_LABEL = (
     "name a column that holds one target, such as yes or no for one finding, with --set source.columns.label=COLUMN"
 )
 PATTERN_LABEL = "the group label of source.pattern"
-AMBIGUOUS = "none"  # of the default missing values, the one that is also a word for a finding
-MANY_ABSENT = 0.05  # when it is the label of more of the recordings than these, it may be the name of a class
-OF_NAMES = (",", "/", "&", r"\sand\s", r"[,/&]|\sand\s")  # part labels, but may belong to the name of one
-LIST = re.compile(r"""\[.*\]|[({].*['",].*[)}]""", re.DOTALL)  # a cell that a program wrote several values into
-NAMED = 10  # of the files that are left out
+AMBIGUOUS = "none"  # of the default missing values, the one that may also be a class
+MANY_AMBIGUOUS = 0.05  # the share of recordings with that label above which the user is asked
+SEPARATOR = re.compile(r"[;|+]")  # of several labels in one cell
+SEPARATOR_OR_NAME = re.compile(r"[,/&]|\sand\s")  # the same, but may also be part of one label's name
+LIST = re.compile(r"""\[.*\]|[({].*['",].*[)}]""", re.DOTALL)  # several values that a program wrote into a cell
+EXAMPLES = 10  # files named in a note
 
 
 class TableSource(FolderSource):
-    """Configuration: ``data`` is a CSV, Excel or Parquet file, in which paths are relative to ``folder``; or it is a
-    folder of recordings, labelled by the names of its sub-folders or by ``pattern``.
+    """Configuration: ``data`` is a CSV, Excel or Parquet file with paths relative to ``folder``, or a folder of recordings
+    labelled by the names of its sub-folders or by ``pattern``.
     """
 
     preset: ClassVar[dict[str, Any]] = {}
 
     name: Literal["table"] = "table"
-    folder: Path | None = Field(default=None, description="default: the folder that the table lies in")
+    folder: Path | None = Field(default=None, description="default: the folder of the table")
     encoding: str = Field(
         default=UTF_8,
-        exclude_if=lambda encoding: encoding == UTF_8,  # sources of before it was there keep their digest
+        exclude_if=lambda encoding: (
+            encoding == UTF_8
+        ),  # left out of the digest when default, so old cache keys stay valid
         description="of a CSV, such as cp1252",
     )
-    sheet: str | None = Field(default=None, description="of a workbook; default: the first, or the one that suits")
+    sheet: str | None = Field(
+        default=None, description="of a workbook; default: the first, or the only one with the columns"
+    )
     pattern: str | None = Field(default=None, description="a regular expression for paths, with groups named as roles")
     columns: Columns = Columns()
     missing_values: tuple[str, ...] = Field(
@@ -74,7 +78,7 @@ class TableSource(FolderSource):
     @classmethod
     def _known(cls, encoding: str) -> str:
         try:
-            "".encode(encoding)  # refuses what is no encoding of text, too
+            "".encode(encoding)  # base64 and the like are codecs, too, but not of text
             return codecs.lookup(encoding).name
         except LookupError as error:
             raise ValueError("there is no such encoding: utf-8, cp1252, latin-1, cp1250, shift_jis are some") from error
@@ -82,43 +86,42 @@ class TableSource(FolderSource):
     @field_validator("pattern")
     @classmethod
     def _usable(cls, pattern: str | None, info: ValidationInfo) -> str | None:
-        of_table = info.data.get("data", Path()).suffix.lower() in (*SUFFIXES, ".txt")
-        return None if pattern is None else checked_pattern(pattern, needs_label=not of_table)
+        is_table = info.data.get("data", Path()).suffix.lower() in (*SUFFIXES, ".txt")
+        return None if pattern is None else checked_pattern(pattern, needs_label=not is_table)
 
     def listing(self, workdir: Path) -> SourceListing:
-        """One recording a row, or a file of the folder. A row whose file is not there is listed as missing."""
+        """One recording a row, or a file of the folder. A row whose file does not exist is listed as missing."""
         root, entries, notes = self._read()
         files = [] if self._data().is_dir() else audio_files(root)
-        named = FileLookup(root, files)
+        lookup = FileLookup(root, files)
         labels = _spellings(self._values("label", entries))
         subjects = _spellings(self._values("subject", entries))
-        rows = [self._listed(named, labels, subjects, entry) for entry in entries]
+        rows = [self._recording(lookup, labels, subjects, entry) for entry in entries]
         notes = [*_respelled("Labels", labels), *_respelled("Subjects", subjects), *notes]
-        notes += [*_zeros(set(subjects.values())), *self._absent(entries), *_otherwise(root, entries, rows)]
+        notes += [*_leading_zeros(set(subjects.values())), *self._absent(entries), *_renamed(root, entries, rows)]
         listed = {row.path.resolve() for row in rows if isinstance(row.path, Path)} if files else set()
-        if beside := [path for path in files if path.resolve() not in listed]:
-            names = ", ".join(str(path.relative_to(root)) for path in beside[:NAMED])
-            more = f" and {len(beside) - NAMED} more" if len(beside) > NAMED else ""
+        if unlisted := [str(path.relative_to(root)) for path in files if path.resolve() not in listed]:
+            more = f" and {len(unlisted) - EXAMPLES} more" if len(unlisted) > EXAMPLES else ""
             notes.append(
-                f"Left out, as they stand in no row of the table: {len(beside)} of {len(files)} audio files below {root}: "
-                f"{names}{more}"
+                f"Left out, as they are in no row of the table: {len(unlisted)} of {len(files)} audio files below {root}: "
+                f"{', '.join(unlisted[:EXAMPLES])}{more}"
             )
         return SourceListing(with_unique_ids(rows), notes)
 
     def check(self) -> None:
-        """Raise `SourceError` when the table or folder cannot be read, or does not tell one label a recording."""
+        """Raise `SourceError` when the table or folder cannot be read or does not give each recording one label."""
         self._read()
 
     def _data(self) -> Path:
         return self.existing("table or folder of recordings")
 
     def _read(self) -> tuple[Path, list[Entry], list[str]]:
-        """The folder that paths are relative to, what is said of each recording, and remarks."""
+        """The folder that paths are relative to, an entry a recording, and notes."""
         data = self._data()
         root, entries, notes = self._read_folder(data) if data.is_dir() else self._read_table(data)
         count = sum(entry.roles.get("label", "").strip().casefold() == AMBIGUOUS for entry in entries)
-        undecided = self.missing_values == type(self).model_fields["missing_values"].default
-        if undecided and count > MANY_ABSENT * len(entries):
+        is_default = self.missing_values == type(self).model_fields["missing_values"].default
+        if is_default and count > MANY_AMBIGUOUS * len(entries):
             others = [value for value in self.missing_values if value != AMBIGUOUS]
             raise SourceError(
                 f"{count} of {len(entries)} recordings have the label {AMBIGUOUS!r}, which may be a class or mean that "
@@ -135,12 +138,10 @@ class TableSource(FolderSource):
             )
         entries, notes = read_folder(root, self.pattern)
         place = PATTERN_LABEL if self.pattern else f"the names of the sub-folders of {root}"
-        refuse_labels(place, self._values("label", entries), "mend it, or give a table")
+        refuse_labels(place, self._values("label", entries), "correct it, or give a table")
         if "subject" not in groups(self.pattern):
-            notes.append(
-                f"The names of the recordings tell no subjects: {ALONE}. "
-                + subjects_hint([entry.name for entry in entries], self.pattern)
-            )
+            hint = subjects_hint([entry.name for entry in entries], self.pattern)
+            notes.append(f"The subjects of the recordings are unknown: {ALONE}. {hint}")
         return root, entries, notes
 
     def _read_table(self, path: Path) -> tuple[Path, list[Entry], list[str]]:
@@ -149,73 +150,69 @@ class TableSource(FolderSource):
         if table.empty:
             raise SourceError(f"{path} has no rows: add one row a recording")
         columns = self._columns(path, table, needed)
-        notes = [] if self.columns.label else rival_labels(columns, table)
-        told: list[dict[str, str]] = [{}] * len(table)
+        notes = [] if self.columns.label else other_label_columns(columns, table)
+        by_name: list[dict[str, str]] = [{}] * len(table)
         if self.pattern:
-            told, unmatched = read_names(self.pattern, list(table[columns["path"]]))
+            by_name, unmatched = read_names(self.pattern, list(table[columns["path"]]))
             notes += unmatched
-        rows = zip(table.to_dict("records"), told, strict=True)
-        entries = [_entry(columns, row, by_name) for row, by_name in rows]
+        entries = [_entry(columns, *row) for row in zip(table.to_dict("records"), by_name, strict=True)]
         place = f"the column {columns['label']!r} of {path}" if "label" in columns else PATTERN_LABEL
         refuse_labels(place, self._values("label", entries), NAME_LABEL)
         if "subject" in columns:
             cells = list(table[columns["subject"]])
             notes += empty_subjects(path, columns["subject"], cells, [self._value(cell) for cell in cells])
         elif "subject" not in groups(self.pattern):
-            self._refuse_unnamed_subjects(path, possible_subjects(columns, table))
-            recurring = ", ".join(map(repr, recurring_columns(columns, table)))
-            notes.append(
-                f"The table has no subject column: {ALONE}. Name the column with --set source.columns.subject=COLUMN"
-                + (f" (values recur in {recurring})" if recurring else "")
-            )
+            notes.append(self._no_subjects(path, *possible_subjects(columns, table)))
         return self.folder.expanduser().resolve() if self.folder else path.parent, entries, notes
 
-    def _refuse_unnamed_subjects(self, path: Path, possible: list[str]) -> None:
-        """Raise `SourceError` when columns of ``possible`` subjects are not used and it is not said that none is."""
-        if possible and self.columns.subject is None:
+    def _no_subjects(self, path: Path, by_name: list[str], by_values: list[str]) -> str:
+        """A note on a table without subjects; raises `SourceError` when columns' names speak of them and none is denied."""
+        if by_name and self.columns.subject is None:
             raise SourceError(
-                f"{path} has no subject column that can be told from its name, but {' and '.join(map(repr, possible))} may "
-                "say who was recorded: recordings of one person might stand in training and in test. Name it with "
-                f"--set 'source.columns.subject={possible[0]}'; if no column says it, go on with "
+                f"{path} has no subject column of a usual name, but {' and '.join(map(repr, by_name))} may identify who was "
+                "recorded: recordings of one person might be in both training and test. Name it with "
+                f"--set 'source.columns.subject={by_name[0]}'; if no column identifies people, go on with "
                 "--set source.columns.subject= (and nothing after the sign)"
             )
+        repeated = f" (values recur in {', '.join(map(repr, by_values))})" if by_values else ""
+        return f"The table has no subject column: {ALONE}. Name it with --set source.columns.subject=COLUMN{repeated}"
 
     def _columns(self, path: Path, table: pd.DataFrame, needed: Collection[str]) -> dict[str, str]:
-        """Role to column name; raises `SourceError` when a needed or a configured column is not there."""
+        """Role to column name; raises `SourceError` when a needed or a configured column does not exist."""
         present = list(table.columns)
         if {circor2022_patients.ID, circor2022_patients.LOCATIONS} <= set(present):
             raise SourceError(
                 f"{path} is the table of patients of the data set circor2022: use --source circor2022 --data {path.parent}"
             )
-        found = self.columns.found(present)
+        columns = self.columns.resolve(present)
         for role, wanted in self.columns:
-            if wanted and role not in found:
+            if wanted and role not in columns:
                 raise SourceError(f"{path} has no column {wanted!r} for the {role}; it has: {', '.join(present)}")
-        absent = [role for role, _ in self.columns if role in needed and role not in found]
-        targets = zero_one_columns(table) if absent == ["label"] else []
+        absent = [role for role, _ in self.columns if role in needed and role not in columns]
+        targets = binary_columns(table) if absent == ["label"] else []
         if len(targets) > 1:
             raise SourceError(
                 f"{path} has no label column but several of zeros and ones: {', '.join(targets)}. Name one as "
-                f"the target with --set source.columns.label=COLUMN: its 0 and 1 are then the labels"
+                "the target with --set source.columns.label=COLUMN: its 0 and 1 are then the labels"
             )
         if absent:
             unnamed = sum(bool(re.fullmatch(r"column\.\d+", name)) for name in present)
             title = " (the first row that is not empty must be the header)" if 2 * unnamed >= len(present) else ""
-            unknown = [*absent, *({"subject"} - found.keys())]
+            unknown = [*absent, *({"subject"} - columns.keys())]
             raise SourceError(
-                f"{path} has no {' and no '.join(f'{role} column' for role in absent)} that can be told from its name; "
-                f"it has: {', '.join(present)}{title}. "
-                f"Say which it is with {' '.join(f'--set source.columns.{role}=COLUMN' for role in unknown)}"
+                f"{path} has no {' and no '.join(f'{role} column' for role in absent)} of a usual name; it has: "
+                f"{', '.join(present)}{title}. "
+                f"Name them with {' '.join(f'--set source.columns.{role}=COLUMN' for role in unknown)}"
                 + (" (of the subject, if there is one)" if "subject" in unknown else "")
             )
-        chosen = [role for role in found if role in ("path", "label") or getattr(self.columns, role)]
+        chosen = [role for role in columns if role in ("path", "label") or getattr(self.columns, role)]
         for one, other in combinations(chosen, 2):
-            if found[one] == found[other]:
+            if columns[one] == columns[other]:
                 raise SourceError(
-                    f"the column {found[one]!r} of {path} is taken for the {one} and for the {other}, and can be only one: "
-                    f"set source.columns.{one} or source.columns.{other} to another, or to nothing where no column has the role"
+                    f"the column {columns[one]!r} of {path} is both the {one} and the {other}, but can have one role: set "
+                    f"source.columns.{one} or source.columns.{other} to another, or to nothing where no column has the role"
                 )
-        return found
+        return columns
 
     def _value(self, cell: str | None) -> str | None:
         """The cell as `plain` writes it; None when it is empty or one of ``missing_values``."""
@@ -227,15 +224,15 @@ class TableSource(FolderSource):
         return [value for entry in entries if (value := self._value(entry.roles.get(role)))]
 
     def _absent(self, entries: list[Entry]) -> list[str]:
-        """A note on each text that stands for a label and counts as none."""
+        """A note on each text in place of a label that counts as none."""
         cells = Counter(entry.roles.get("label", "").strip() for entry in entries)
         absent = sorted((cell, count) for cell, count in cells.items() if cell and self._value(cell) is None)
         return [f"{count} labels {cell!r} were taken as absent (source.missing_values)" for cell, count in absent]
 
-    def _listed(
-        self, named: FileLookup, labels: dict[str, str], subjects: dict[str, str], entry: Entry
+    def _recording(
+        self, lookup: FileLookup, labels: dict[str, str], subjects: dict[str, str], entry: Entry
     ) -> SourceRecording:
-        path, missing = _file(named, entry.name)
+        path, missing = lookup.find(entry.name)
         label = self._value(entry.roles.get("label"))
         subject = self._value(entry.roles.get("subject"))
         respelled = subject is not None and subjects[subject] != subject
@@ -257,21 +254,21 @@ def _folded(texts: tuple[str, ...]) -> frozenset[str]:
 
 
 def _entry(columns: dict[str, str], row: dict[str, str], by_name: dict[str, str]) -> Entry:
-    """A row; what the file's name tells counts for roles that have no column."""
-    told = Entry.of(row[columns["path"]].strip(), by_name)
-    cells = {role: row[column] for role, column in columns.items()}
+    """A row; what the file's name tells (``by_name``) counts for roles without a column."""
+    named = Entry.of(row[columns["path"]].strip(), by_name)
+    roles = {role: row[column] for role, column in columns.items()}
     rest = {column: cell for column, cell in row.items() if column not in columns.values() and cell}
-    return Entry(told.name, told.roles | cells, told.extra | rest)
+    return Entry(named.name, named.roles | roles, named.extra | rest)
 
 
 def refuse_labels(place: str, labels: list[str], remedy: str) -> None:
-    """Raise `SourceError` when ``labels``, one a recording, are no classes of which each recording has one."""
+    """Raise `SourceError` when ``labels``, one a recording, are not classes, or some are several labels."""
     different = sorted(set(labels))
-    numbers = all(re.fullmatch(r"[-+]?\d+([.,]\d+)?", label) for label in different)
-    if len(different) > MANY_LABELS and (numbers or 2 * len(different) > len(labels)):
+    are_numbers = all(re.fullmatch(r"[-+]?\d+([.,]\d+)?", label) for label in different)
+    if len(different) > MANY_LABELS and (are_numbers or 2 * len(different) > len(labels)):
         raise SourceError(
             f"{len(labels)} recordings have {len(different)} different labels in {place}, such as "
-            f"{', '.join(map(repr, different[:3]))}, so these are no classes: {remedy}"
+            f"{', '.join(map(repr, different[:3]))}, so these are not classes: {remedy}"
         )
     joined = joined_labels(different) | {label for label in different if LIST.fullmatch(label)}
     if joined:
@@ -282,21 +279,18 @@ def refuse_labels(place: str, labels: list[str], remedy: str) -> None:
 
 
 def joined_labels(labels: Collection[str]) -> set[str]:
-    """Those of ``labels`` that are several, parted by ``;``, ``|``, ``+``, a comma, ``/``, ``&`` or ``and``.
+    """Those of ``labels`` that are several, joined by SEPARATOR or SEPARATOR_OR_NAME.
 
-    One part must be a label itself, or all must recur in others; with a comma and what follows it above, which may
-    belong to a name, every part must be a label itself.
+    By the first, where one part is a label itself or all parts recur in others; by the second, where all are labels.
     """
-    alone = {label.casefold() for label in labels}
+    known = {label.casefold() for label in labels}
     joined: set[str] = set()
-    for separator in (";", r"\|", r"\+", *OF_NAMES):
-        split = re.compile(separator).split
-        parts = {label: {p for part in split(label.casefold()) if (p := part.strip())} for label in labels}
+    for separator in (SEPARATOR, SEPARATOR_OR_NAME):
+        parts = {label: {part.strip() for part in separator.split(label.casefold())} - {""} for label in labels}
         counts = Counter(part for several in parts.values() for part in several)
         for label, several in parts.items():
-            known = [part in alone for part in several]
-            told = all(known) if separator in OF_NAMES else any(known) or all(counts[part] > 1 for part in several)
-            if len(several) > 1 and told:
+            recur = separator is SEPARATOR and (several & known or all(counts[part] > 1 for part in several))
+            if len(several) > 1 and (several <= known or recur):
                 joined.add(label)
     return joined
 
@@ -307,77 +301,43 @@ def _recording_id(name: str) -> str:
     return name if is_remote(name) else posixpath.normpath(unicodedata.normalize("NFC", name.replace("\\", "/")))
 
 
-def _file(named: FileLookup, name: str) -> tuple[Path | str | None, str | None]:
-    """The file that ``name`` means below the root of ``named``, or why there is none; a URI is left as it is.
-
-    A backslash may stand for a slash. Raises `SourceError` for a URI with a password.
-    """
-    if not name:
-        return None, "the table gives no path"
-    if names_a_password(name):
-        raise SourceError(
-            "a path of the table names a user and a password: leave them out and put them in the environment"
-        )
-    if is_remote(name):
-        return name, None
-    slashed = name.replace("\\", "/")
-    try:
-        for spelled in dict.fromkeys((name, slashed)):
-            if (path := named.root / spelled).is_file():
-                return path, None
-    except OSError as error:  # a name too long for the file system, a folder that is closed to us
-        return None, f"the path cannot be read: {error}"
-    meant = named.candidates(slashed)
-    if meant:
-        first, *others = meant
-        told = " and ".join(str(path.relative_to(named.root)) for path in meant[:2])
-        return (None, f"{name} may mean {len(meant)} files, such as {told}") if others else (first, None)
-    if PureWindowsPath(name).is_absolute() and not name.startswith("/"):
-        return None, f"{name} is a place on a Windows computer, while paths should begin at {named.root}"
-    link = (named.root / slashed).is_symlink()
-    return None, f"{named.root / slashed} is a link to nothing" if link else f"there is no file {named.root / slashed}"
-
-
-def _otherwise(root: Path, entries: list[Entry], rows: list[SourceRecording]) -> list[str]:
-    """A note on the files that the table calls otherwise than they are called on the disk."""
-    pairs = ((e.name, r.path) for e, r in zip(entries, rows, strict=True) if isinstance(r.path, Path))
-    pairs = ((name, path) for name, path in pairs if str(path) != f"{root}/{name}")  # the quick look
-    pairs = ((name, path) for name, path in pairs if plain(str(path)) != plain(f"{root}/{name}"))
-    others = [(name, path) for name, path in pairs if path not in (root / name, root / name.replace("\\", "/"))]
-    if not others:
-        return []
-    name, path = others[0]
-    return [
-        f"{len(others)} files were found under another name than the table's: {name} as {path.relative_to(root)}, ..."
+def _renamed(root: Path, entries: list[Entry], rows: list[SourceRecording]) -> list[str]:
+    """A note on the files that the table calls by another name than the disk."""
+    pairs = [
+        (entry.name, row.path.relative_to(root))
+        for entry, row in zip(entries, rows, strict=True)
+        if isinstance(row.path, Path) and row.path not in (root / entry.name, root / entry.name.replace("\\", "/"))
     ]
+    pairs = [(name, path) for name, path in pairs if plain(str(path)) != plain(name)]
+    if not pairs:
+        return []
+    (name, path), *_ = pairs
+    return [f"{len(pairs)} files were found under another name than the table's: {name} as {path}, ..."]
 
 
-def _spellings(labels: Iterable[str]) -> dict[str, str]:
-    """Each label to the most frequent spelling, or the first sorted, of those that differ in case or ``.0`` alone."""
-    counts = Counter(labels)
+def _spellings(values: Iterable[str]) -> dict[str, str]:
+    """Each value to the most frequent spelling, or the first sorted, of those that differ in case or ``.0`` alone."""
+    counts = Counter(values)
     best: dict[str, str] = {}
-    for label in sorted(counts, key=lambda label: (-counts[label], label)):
-        best.setdefault(_alike(label), label)
-    return {label: best[_alike(label)] for label in counts}
+    for value in sorted(counts, key=lambda value: (-counts[value], value)):
+        best.setdefault(_spelling_key(value), value)
+    return {value: best[_spelling_key(value)] for value in counts}
 
 
-def _alike(label: str) -> str:
-    """What spellings of one label have in common: a spreadsheet may write 1 as 1.0."""
-    return re.sub(r"^([-+]?\d+)\.0+$", r"\1", label.casefold())
+def _spelling_key(value: str) -> str:
+    return re.sub(r"^([-+]?\d+)\.0+$", r"\1", value.casefold())  # a spreadsheet may write 1 as 1.0
 
 
 def _respelled(what: str, spellings: dict[str, str]) -> list[str]:
-    """A note on the spellings that gave way to another."""
+    """A note on the spellings that were replaced by another."""
     changed = ", ".join(f"{value!r} as {best!r}" for value, best in sorted(spellings.items()) if value != best)
-    return (
-        [f"{what} that differ only in upper and lower case, or in .0, were taken as one: {changed}"] if changed else []
-    )
+    return [f"{what} that differ only in letter case, or in .0, were taken as one: {changed}"] if changed else []
 
 
-def _zeros(subjects: Collection[str]) -> list[str]:
-    """A note on the subjects that would be one but for zeros before a number."""
-    alike = defaultdict(list)
+def _leading_zeros(subjects: Collection[str]) -> list[str]:
+    """A note on the subjects that differ only in zeros before a number."""
+    similar = defaultdict(list)
     for subject in sorted(subjects):
-        alike[re.sub(r"(?<!\d)0+(?=\d)", "", subject.casefold())].append(subject)
-    told = ", ".join(" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1)
-    return [f"Subjects that differ only in leading zeros count as different ones: {told}"] if told else []
+        similar[re.sub(r"(?<!\d)0+(?=\d)", "", subject.casefold())].append(subject)
+    groups = ", ".join(" and ".join(map(repr, group)) for group in similar.values() if len(group) > 1)
+    return [f"Subjects that differ only in leading zeros count as different ones: {groups}"] if groups else []

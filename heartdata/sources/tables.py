@@ -1,4 +1,4 @@
-"""Reading a table of recordings as text, and telling which column plays which role."""
+"""Reading a table of recordings as text, and finding which column has which role."""
 
 import codecs
 import csv
@@ -21,93 +21,59 @@ from heartdata.sources.merged import Range, fill_merged
 
 UTF_8 = "utf-8"
 
-# What a column is called where the configuration does not say, as `normal_name` writes it.
+# Usual names of the columns, as `normal_name` writes them.
 USUAL_NAMES = {
     "path": (
-        "path",
-        "file",
-        "filename",
-        "filepath",
-        "fname",
-        "wav",
-        "wavfile",
-        "wavpath",
-        "audio",
-        "audiofile",
-        "audiopath",
-        "recording",
-        "recordingname",
-        "recordingid",
-        "record",
-        "recordname",
-        "recordid",
+        "path", "file", "filename", "filepath", "fname", "wav", "wavfile", "wavpath", "audio", "audiofile",
+        "audiopath", "recording", "recordingname", "recordingid", "record", "recordname", "recordid",
     ),
     "label": ("label", "labels", "class", "diagnosis", "target", "category"),
     "subject": (
-        "subject",
-        "subjectid",
-        "subjectno",
-        "subjectnumber",
-        "patient",
-        "patientid",
-        "patientno",
-        "patientnumber",
-        "patientcode",
-        "patid",
-        "pid",
-        "mrn",
-        "caseid",
-        "caseno",
-        "childid",
-        "participant",
-        "participantid",
-        "participantcode",
-        "volunteerid",
+        "subject", "subjectid", "subjectno", "subjectnumber", "patient", "patientid", "patientno",
+        "patientnumber", "patientcode", "patid", "pid", "mrn", "caseid", "caseno", "childid", "participant",
+        "participantid", "participantcode", "volunteerid",
     ),
     "site": ("site", "location", "position", "auscultationsite"),
     "collection": ("collection", "database", "dataset", "device"),
-}
+}  # fmt: skip
 
-# Words of a column's name that tells who somebody is, such as `patients`, `subjectcode` and `Case ID (anonymised)`.
-PERSON = re.compile(
-    r"(subject|patient|participant|person|individual|volunteer|proband|case)s?(id|no|nr|num|number|code|name|key|hash)?"
-)
-WHICH = re.compile(
-    r"u?u?ids?|no|nr|num|number|code|name|key|hash|identifier|index|study|the|of|(anonym|pseudonym)(ous|i[sz]ed)?"
-)
+# Names of columns that identify persons, in words: `patients`, `subjectcode`, `case id anonymised`.
+_IDENTIFIER = r"(u?u?ids?|no|nr|num|number|code|name|key|hash)"
+_QUALIFIER = rf"({_IDENTIFIER}|identifier|index|study|the|of|(anonym|pseudonym)(ous|i[sz]ed)?)"
+_PERSON = rf"(subject|patient|participant|person|individual|volunteer|proband|case)s?{_IDENTIFIER}?"
+PERSON_COLUMN = re.compile(rf"({_QUALIFIER} )*{_PERSON}( ({_PERSON}|{_QUALIFIER}))*")
 
 ROLES = ("label", "subject", "site", "collection")  # what is known of a recording beside its path
 PARQUET = (".parquet", ".pq")
 EXCEL = (".xlsx", ".xlsm")
-OTHER_BOOKS = (".xls", ".xlsb", ".ods")  # not read: a damaged one may hang the reader or end the whole process
+OTHER_BOOKS = (".xls", ".xlsb", ".ods")  # not read: a damaged one may hang the reader or crash the process
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar")
 SUFFIXES = (".csv", ".tsv", *EXCEL, *PARQUET)
-ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # what holds a workbook that has a password
+ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # is in a workbook that has a password
 
 MAX_UNPACKED_MB = 500  # of a workbook
 MAX_ROWS = 20_000_000  # of Parquet
 
-# What may stand between cells, in the order of trial, and what to call it.
-SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}  # in the order in which they are tried
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One recording: its path as the source writes it, the cell of each role that is known, and all other cells."""
+    """One recording: its path as the source writes it, the cell of each known role, and all other cells."""
 
     name: str
     roles: dict[str, str]
     extra: dict[str, str]
 
     @classmethod
-    def of(cls, name: str, known: dict[str, str]) -> "Entry":
-        """``known`` parted into roles and the rest."""
-        roles = {key: cell for key, cell in known.items() if key in ROLES}
-        return cls(name, roles, {key: cell for key, cell in known.items() if key not in ROLES and cell})
+    def of(cls, name: str, cells: dict[str, str]) -> "Entry":
+        """``cells`` by role or other name; empty ones without a role are left out."""
+        roles = {key: cell for key, cell in cells.items() if key in ROLES}
+        return cls(name, roles, {key: cell for key, cell in cells.items() if key not in ROLES and cell})
 
 
 class Columns(Settings):
-    """Which column holds what. A null is looked for under the usual names; an empty text says that none does."""
+    """Which column has which role. Null: the one with a usual name; an empty text: none."""
 
     path: str | None = None
     label: str | None = None
@@ -115,18 +81,16 @@ class Columns(Settings):
     site: str | None = None
     collection: str | None = None
 
-    def found(self, present: list[str]) -> dict[str, str]:
-        """Role to the name of its column, for the roles that can be told; the first of several counts."""
+    def resolve(self, present: list[str]) -> dict[str, str]:
+        """Role to the name of its column, for the roles that have one; the first of several counts."""
         by_name = {normal_name(name): name for name in reversed(present) if normal_name(name)}
         roles = {}
         for role, usual in USUAL_NAMES.items():
             wanted = getattr(self, role)
-            if wanted == "":
-                continue
-            names = usual if wanted is None else (normal_name(wanted),)
-            name = wanted if wanted in present else next((by_name[n] for n in names if n in by_name), None)
-            if name is not None:
-                roles[role] = name
+            names = [normal_name(wanted)] if wanted else usual if wanted is None else []
+            column = wanted if wanted in present else next((by_name[name] for name in names if name in by_name), None)
+            if column:
+                roles[role] = column
         return roles
 
 
@@ -145,42 +109,33 @@ def folded(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
-def rival_labels(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
-    """A note, when further columns have usual names of a label."""
+def other_label_columns(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
+    """A note when further columns have usual names of a label."""
     usual = [name for name in table.columns if normal_name(name) in USUAL_NAMES["label"]]
-    rivals = ", ".join(repr(name) for name in usual if name not in columns.values())
+    others = ", ".join(repr(name) for name in usual if name not in columns.values())
     note = "The label was taken from the column {!r}; if {} holds it, say so with --set source.columns.label=COLUMN"
-    return [note.format(columns["label"], rivals)] if rivals and "label" in columns else []
+    return [note.format(columns["label"], others)] if others and "label" in columns else []
 
 
-def recurring_columns(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
-    """The columns without a role whose values, over ten, stand in two rows or more on average: they may be subjects."""
-    counts = _counts(columns, table)
-    return [name for name, (filled, different) in counts.items() if different > 10 and filled >= 2 * different]
+def possible_subjects(columns: dict[str, str], table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Columns without a role that may identify subjects, by their name (`subject_code`, `PatientName`) and by their values.
+
+    By name: with some value in several rows. By values: more than ten, which on average are in two rows or more.
+    """
+    by_name, by_values = [], []
+    for name in table.columns.difference(columns.values(), sort=False):
+        cells = table[name][table[name].str.strip() != ""]
+        different = cells.nunique()
+        words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
+        if 1 < different < len(cells) and PERSON_COLUMN.fullmatch(" ".join(words).lower()):
+            by_name.append(name)
+        if different > 10 and len(cells) >= 2 * different:
+            by_values.append(name)
+    return by_name, by_values
 
 
-def possible_subjects(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
-    """The columns without a role, of values that recur, whose names speak of persons: `subject_code`, `PatientName`."""
-    counts = _counts(columns, table)
-    return [n for n, (filled, different) in counts.items() if 1 < different < filled and _speaks_of_persons(n)]
-
-
-def _counts(columns: dict[str, str], table: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """Of each column without a role, how many cells are filled, and with how many different values."""
-    others = {
-        name: table[name][table[name].str.strip() != ""] for name in table.columns if name not in columns.values()
-    }
-    return {name: (len(cells), cells.nunique()) for name, cells in others.items()}
-
-
-def _speaks_of_persons(name: str) -> bool:
-    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
-    persons = [PERSON.fullmatch(word.lower()) is not None for word in words]
-    return any(persons) and all(a or WHICH.fullmatch(w.lower()) for a, w in zip(persons, words, strict=True))
-
-
-def zero_one_columns(table: pd.DataFrame) -> list[str]:
-    """The columns of which every cell is empty or one of two: 0 and 1, or false and true."""
+def binary_columns(table: pd.DataFrame) -> list[str]:
+    """The columns whose cells are 0 and 1, or false and true, or empty."""
     pairs = ({"0", "1"}, {"0.0", "1.0"}, {"false", "true"})
     return [name for name in table.columns if {cell.strip().casefold() for cell in table[name]} - {""} in pairs]
 
@@ -188,12 +143,11 @@ def zero_one_columns(table: pd.DataFrame) -> list[str]:
 def read_table(
     path: Path, columns: Columns, sheet: str | None, needed: Collection[str], encoding: str = UTF_8
 ) -> pd.DataFrame:
-    """All columns of a CSV, Excel or Parquet file as text, absent values as empty strings, without wholly empty rows.
+    """All columns of a CSV, Excel or Parquet file as text, absent values as empty strings, without empty rows.
 
     A CSV is separated by the first of comma, semicolon, tab and bar that yields the ``columns`` of the ``needed`` roles, or
-    by what a first line such as ``sep=;`` says; its text is in ``encoding``, or in UTF-16 with its mark. Of a workbook,
-    ``sheet`` is read, or the first, or else the only one with those columns. Raises `SourceError` naming the file, and the
-    line that has too many cells.
+    by what a first line such as ``sep=;`` says; its text is in ``encoding``, or in UTF-16 with a byte-order mark. Of a
+    workbook, ``sheet`` is read, or the first, or else the only one with those columns. Raises `SourceError`.
     """
     suffix = path.suffix.lower()
     if suffix in OTHER_BOOKS:
@@ -211,10 +165,11 @@ def read_table(
         return _parquet(path) if suffix in PARQUET else _csv(path, columns, needed, encoding)
     except SourceError:
         raise
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise SourceError(
-            f"{path} is not {encoding.upper()} text: save it as CSV UTF-8, or say what it is in with --set "
-            "source.encoding=NAME (what older Excel writes is cp1252 in Western Europe, cp1250 in Central Europe)"
+            f"{path} is not {encoding.upper()} text: save it as CSV UTF-8, or name its encoding with --set "
+            "source.encoding=NAME (older Excel writes cp1252 in Western Europe, cp1250 in Central Europe; UTF-16 without a "
+            "byte-order mark is utf-16-le or utf-16-be)"
         ) from error
     except Exception as error:  # each parser has its own exceptions; all mean the same to the user
         raise SourceError(f"{path} cannot be read as a table ({str(error).partition(chr(10))[0]})") from error
@@ -222,14 +177,13 @@ def read_table(
 
 def _parquet(path: Path) -> pd.DataFrame:
     """Whole numbers that pandas stored as floats, because some were absent, become whole again; a named index is a
-    column, and a column of lists of one value each one of these values. Raises `SourceError` naming a column of bytes.
+    column, and of lists of one value each the values count. Raises `SourceError` naming a column of bytes.
     """
     count = pq.read_metadata(path).num_rows
     if count > MAX_ROWS:
         raise SourceError(f"{path} has {count} rows, more than {MAX_ROWS}: a table needs one row a recording")
     frame = pd.read_parquet(path)
-    if named := [name for name in frame.index.names if name is not None and name not in frame.columns]:
-        frame = frame.reset_index(named)
+    frame = frame.reset_index([name for name in frame.index.names if name is not None and name not in frame.columns])
     frame.columns = [str(name) for name in frame.columns]
     frame = frame.apply(_without_lists).convert_dtypes()
     for name, cells in frame.select_dtypes("object").items():
@@ -241,10 +195,8 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 def _without_lists(cells: pd.Series) -> pd.Series:
     """The value of each list, where every cell is absent or a list of one."""
-    lists = [cell for cell in cells if isinstance(cell, np.ndarray)] if cells.dtype == object else []
-    if not lists or len(lists) < cells.notna().sum() or any(len(values) != 1 for values in lists):
-        return cells
-    return cells.map(lambda values: values[0], na_action="ignore")
+    lists = cells.dropna().map(lambda cell: isinstance(cell, np.ndarray) and len(cell) == 1)
+    return cells.map(lambda values: values[0], na_action="ignore") if len(lists) and lists.all() else cells
 
 
 def _excel(path: Path, columns: Columns, sheet: str | None, needed: Collection[str]) -> pd.DataFrame:
@@ -266,20 +218,20 @@ def _excel(path: Path, columns: Columns, sheet: str | None, needed: Collection[s
         merged = {name: opened.book.get_sheet_by_name(name).merged_cell_ranges or () for name in cells}
     sheets = {name: _sheet(frame, merged[name]) for name, frame in cells.items()}
     names = ", ".join(map(repr, sheets))
-    if sheet is not None:
-        if sheet not in sheets:
-            raise SourceError(f"{path} has no sheet {sheet!r}; it has: {names}")
-        return sheets[sheet]
-    suiting = [name for name, frame in sheets.items() if columns.found(list(frame.columns)).keys() >= set(needed)]
+    complete = [name for name, frame in sheets.items() if columns.resolve(list(frame.columns)).keys() >= set(needed)]
     first = next(iter(sheets))
-    if len(sheets) == 1 or first in suiting:
-        return sheets[first]
-    if len(suiting) != 1:
-        raise SourceError(
-            f"{path} has {len(suiting) or 'no'} sheets with columns for {' and '.join(sorted(needed))} that can be "
-            f"told from their names; its sheets are {names}: choose one with --set source.sheet=NAME"
-        )
-    return sheets[suiting[0]]
+    if sheet is None:
+        if len(sheets) == 1 or first in complete:
+            return sheets[first]
+        if len(complete) != 1:
+            raise SourceError(
+                f"{path} has {len(complete) or 'no'} sheets with columns for {' and '.join(sorted(needed))} of a usual name; "
+                f"its sheets are {names}: choose one with --set source.sheet=NAME"
+            )
+        return sheets[complete[0]]
+    if sheet not in sheets:
+        raise SourceError(f"{path} has no sheet {sheet!r}; it has: {names}")
+    return sheets[sheet]
 
 
 def _sheet(cells: pd.DataFrame, merged: Sequence[Range]) -> pd.DataFrame:
@@ -299,17 +251,13 @@ def _excel_text(cell: object) -> str:
 def _csv(path: Path, columns: Columns, needed: Collection[str], encoding: str) -> pd.DataFrame:
     """Short rows are filled with empty cells. Not `pd.read_csv`: it cuts a first row that is too long."""
     with path.open("rb") as file:
-        head = file.read(1000)
-    marked = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    if not marked and not encoding.startswith(("utf-16", "utf-32")) and (order := _utf_16_order(head)):
-        raise SourceError(
-            f"{path} looks like UTF-16 without a byte-order mark: save it as CSV UTF-8, or say so with --set "
-            f"source.encoding=utf-16-{order}"
-        )
-    text = path.read_text(encoding="utf-16" if marked else encoding).removeprefix("\ufeff")
-    told = re.match(r'"?sep=(.)"?(?=\n)', text, re.IGNORECASE)
-    text = text[told.end() :] if told else text
-    separator = told[1] if told else _separator(text, columns, needed)
+        has_mark = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    text = path.read_text(encoding="utf-16" if has_mark else encoding).removeprefix("\ufeff")
+    if text[:1000].count("\0") > len(text[:1000]) / 4:
+        raise UnicodeError("UTF-16 read as another encoding")
+    declared = re.match(r'"?sep=(.)"?(?=\n)', text, re.IGNORECASE)
+    text = text[declared.end() :] if declared else text
+    separator = declared[1] if declared else _separator(text, columns, needed)
     lines = _filled_lines(text, separator, strict=True)
     _, header = next(lines, (0, []))
     rows = []
@@ -325,17 +273,11 @@ def _csv(path: Path, columns: Columns, needed: Collection[str], encoding: str) -
     return pd.DataFrame(rows, columns=_distinct(header), dtype=str)
 
 
-def _utf_16_order(head: bytes) -> str | None:
-    """``le`` or ``be`` when most bytes at odd or at even places are zero, as in the Latin letters of a header."""
-    shares = {"le": head[1::2], "be": head[::2]}
-    return next((order for order, part in shares.items() if part.count(0) > len(part) / 2), None)
-
-
 def _separator(text: str, columns: Columns, needed: Collection[str]) -> str:
     """The first that yields the columns that are needed, else the one that yields most columns."""
     headers = {separator: next(_filled_lines(text, separator), (0, []))[1] for separator in SEPARATORS}
-    suiting = (s for s, header in headers.items() if columns.found(header).keys() >= set(needed))
-    return next(suiting, max(headers, key=lambda s: len(headers[s])))
+    matching = (s for s, header in headers.items() if columns.resolve(header).keys() >= set(needed))
+    return next(matching, max(headers, key=lambda s: len(headers[s])))
 
 
 def _filled_lines(text: str, separator: str, strict: bool = False) -> Iterator[tuple[int, list[str]]]:

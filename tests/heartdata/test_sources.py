@@ -126,7 +126,7 @@ def test_table_with_usual_names(folder: Path):
     assert (one.label, one.subject, one.extra) == ("normal", "7", {"age": "40"})
     assert (two.label, two.subject, two.missing) == (None, "8", None)
     assert listing.notes == [
-        f"Left out, as they stand in no row of the table: 1 of 3 audio files below {folder}: audio/three.wav"
+        f"Left out, as they are in no row of the table: 1 of 3 audio files below {folder}: audio/three.wav"
     ]
 
 
@@ -156,7 +156,7 @@ def test_a_table_in_another_encoding_is_read_when_that_is_said(folder: Path):
     assert [row.label for row in rows] == ["Geräusch", "souffle é"]
     marked = listed(folder, text, "utf-16", encoding="cp1252").recordings  # its mark tells more
     assert [row.label for row in marked] == ["Geräusch", "souffle é"]
-    with pytest.raises(SourceError, match="is not CP932 text: save it as CSV UTF-8, or say .*source.encoding=NAME"):
+    with pytest.raises(SourceError, match="is not CP932 text: save it as CSV UTF-8, or .*source.encoding=NAME"):
         listed(folder, "path;label\naudio/one.wav;é\xff\n", "cp1252", encoding="cp932")
     for wrong in ("utf-99", "base64"):
         with pytest.raises(ValueError, match="there is no such encoding"):
@@ -182,18 +182,18 @@ def test_table_rows_of_other_lengths_than_the_header(folder: Path):
         (
             "a;b;c,d\n1;2;3,4\n",
             "utf-8",
-            "has no path column and no label column that can be told from its name; it has: a, b, c,d. Say which it is "
+            "has no path column and no label column of a usual name; it has: a, b, c,d. Name them "
             "with --set source.columns.path=COLUMN --set source.columns.label=COLUMN --set source.columns.subject=COLUMN ",
         ),
         (
             "a,label\n1,2\n",
             "utf-8",
-            "has no path column that can be told .* with --set source.columns.path=COLUMN --set",
+            "has no path column .* with --set source.columns.path=COLUMN --set",
         ),
         (
             "a,label,subject\n1,2,3\n",
             "utf-8",
-            "has no path column that can be told .* with --set source.columns.path=COLUMN$",
+            "has no path column .* with --set source.columns.path=COLUMN$",
         ),
     ],
 )
@@ -221,7 +221,7 @@ def test_table_labels_of_several_spellings_are_one(folder: Path):
     listing = listed(folder, text)
     assert [r.label for r in listing.recordings] == ["normal"] * 3 + ["Murmur"] * 2 + ["other"]
     assert listing.notes[0] == (
-        "Labels that differ only in upper and lower case, or in .0, were taken as one: 'Normal' as 'normal', 'murmur' as 'Murmur'"
+        "Labels that differ only in letter case, or in .0, were taken as one: 'Normal' as 'normal', 'murmur' as 'Murmur'"
     )
     assert not any("taken as one" in note for note in listed(folder, "path,label\n1,a\n2, a \n3,b\n").notes)
 

@@ -102,16 +102,14 @@ def test_folder_of_a_sub_folder_per_class(classes: Path):
     by_folder = f"Labels are the names of the sub-folders of {classes}: Murmur x, normal"
     found, notes = told()
     assert (found, notes[0]) == (labels, by_folder)
-    assert (
-        notes[1] == "1 recordings lie in no sub-folder that names a class, and are unlabelled: unlabelled/c_1.wav, ..."
-    )
-    assert notes[2].startswith("The names of the recordings tell no subjects: every recording counts as a subject")
+    assert notes[1] == "1 recordings are in no sub-folder of a class, and are unlabelled: unlabelled/c_1.wav, ..."
+    assert notes[2].startswith("The subjects of the recordings are unknown: every recording counts as a subject")
     for name in ("e.wav", "ages.csv"):
         (classes / name).write_bytes(b"")
     found, notes = told()
     assert found == {**labels, "e.wav": None}
     assert notes[1] == f"{classes}/ages.csv was not read: if it holds the labels, give it with --data"
-    assert notes[2] == "2 recordings lie in no sub-folder that names a class, and are unlabelled: e.wav, ..."
+    assert notes[2] == "2 recordings are in no sub-folder of a class, and are unlabelled: e.wav, ..."
 
 
 def test_folder_that_tells_no_labels(folder: Path):
@@ -124,7 +122,7 @@ def test_folder_that_tells_no_labels(folder: Path):
     with pytest.raises(SourceError, match=f"{message}--data {folder}/t.xlsx{ways}"):
         TableSource(data=folder).check()
     (folder / "none").mkdir()
-    with pytest.raises(SourceError, match="none is a folder that holds no recordings: give the table"):
+    with pytest.raises(SourceError, match="none is a folder without recordings: give the table"):
         TableSource(data=folder / "none").check()
     with pytest.raises(SourceError, match="is a folder: give the table itself with --data, or leave out source.folder"):
         TableSource(data=folder, columns={"label": "x"}).check()
@@ -149,7 +147,7 @@ def test_folder_with_a_pattern(classes: Path):
 
 @pytest.mark.parametrize(
     ("data", "pattern", "said"),
-    [("/x", "(", "source.pattern = '(': this is no regular expression (missing )"),
+    [("/x", "(", "source.pattern = '(': this is not a regular expression (missing )"),
      ("/x", "(?P<subject>.*)", "source.pattern = '(?P<subject>.*)': a group (?P<label>...) is needed, to say"),
      ("/x.csv", "(?P<age>.*)", "a group (?P<NAME>...) is needed, NAME being one of label, subject, site, collection")],
 )  # fmt: skip
@@ -217,7 +215,7 @@ def test_labels_that_are_no_classes(folder: Path):
         assert len(listed(folder, table(labels)).recordings) == len(labels)
 
 
-def test_a_title_above_the_header_is_told(folder: Path):
+def test_a_title_above_the_header_is_refused(folder: Path):
     with pytest.raises(
         SourceError, match=r"Clinic export, column.2, column.3 \(the first row that is not empty must be"
     ):

@@ -10,9 +10,9 @@ from helpers import beats, write_wav
 from heartdata.errors import SourceError
 from heartdata.inventory import take_inventory
 from heartdata.measure import MeasureConfig, measure_file
+from heartdata.schemas import PART_NAMES
 from heartdata.sources import Cinc2016Source, TableSource
 from heartdata.sources.base import SourceListing, check_source
-from heartdata.split_strategies import SYNONYMS
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_names_without_suffix_or_folder_or_in_other_cases_are_found_and_noted(fo
         ("p3/three.wav", "there is no file {folder}/p3/three.wav"),
         ("audio/one.flac", "there is no file {folder}/audio/one.flac"),
         ("/elsewhere/one.wav", "there is no file /elsewhere/one.wav"),
-        (r"C:\Ann\one.wav", r"C:\Ann\one.wav is a place on a Windows computer, while paths should begin at {folder}"),
+        (r"C:\Ann\one.wav", r"C:\Ann\one.wav is a path of a Windows computer, while paths should begin at {folder}"),
     ],
 )
 def test_names_that_mean_no_file_for_certain_are_missing(folder: Path, name: str, said: str):
@@ -81,7 +81,10 @@ def test_recordings_of_kinds_that_cannot_be_read_are_rows_with_an_error(tmp_path
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["Train/normal/1.wav", "test/normal/1.wav"], "are parts, no classes: Train, test. Say where the labels stand"),
+        (
+            ["Train/normal/1.wav", "test/normal/1.wav"],
+            "are parts of a split, not classes: Train, test. Say where the labels are",
+        ),
         (["training-a/1.wav", "validation/1.wav"], "as the data set cinc2016 does: use --source cinc2016"),
         (["set_a/1.wav", "set_b/1.wav"], "use --source pascal"),
         (["Atraining_normal/1.wav", "Bunlabelledtest/1.wav", "Btraining_noisymurmur/1.wav"], "use --source pascal"),
@@ -94,7 +97,7 @@ def test_recordings_of_kinds_that_cannot_be_read_are_rows_with_an_error(tmp_path
             r"the 6 sub-folders of .* are numbered \(Fall 0, Fall 1, Fall 2, Fall 3, ...\), as subjects are",
         ),
         (["training_data/1.wav"], "use --source circor2022"),
-        (["all/normal/1.wav", "all/murmur/1.wav"], "holds one folder, all: give that with --data .*/all, or a table"),
+        (["all/normal/1.wav", "all/murmur/1.wav"], "holds one folder, all: use --data .*/all, or a table"),
     ],
 )
 def test_sub_folders_that_are_no_classes(tmp_path: Path, names: list[str], said: str):
@@ -161,9 +164,9 @@ def test_parts_of_a_split_are_no_classes(tmp_path: Path, outer: tuple[str, ...],
     source = made(
         tmp_path, *(str(Path(part, label, f"{i}.wav")) for part in outer for label in inner for i in range(2))
     )
-    with pytest.raises(SourceError, match="are parts, no classes: ") as refused:
+    with pytest.raises(SourceError, match="are parts of a split, not classes: ") as refused:
         source.check()
-    kept = {folder.casefold() for folder in outer if folder != "unlabelled"} <= SYNONYMS.keys()
+    kept = {folder.casefold() for folder in outer if folder != "unlabelled"} <= PART_NAMES.keys()
     assert ("split.column=part" in str(refused.value)) == kept  # other words, the split does not understand
     if inner != ("",):
         (pattern,) = re.findall("'source.pattern=([^']+)'", str(refused.value))
@@ -195,7 +198,7 @@ def test_folders_of_recording_sets_are_no_classes_where_a_table_has_the_labels(t
         (tmp_path / name).write_bytes(b"")
     table = tmp_path / "Details.csv"
     table.write_text("fileName;age;diagnosis\na1;3;VSD\na2.wav;4;ASD\nb1;5;VSD\n")
-    with pytest.raises(SourceError, match=f"Details.csv names 3 of its 3 recordings, .* give it with --data {table}"):
+    with pytest.raises(SourceError, match=f"Details.csv names 3 of its 3 recordings, .* use --data {table}"):
         TableSource(data=tmp_path).check()
     rows = TableSource(data=tmp_path, pattern="(?P<label>[^/]+)/.*").listing(tmp_path).recordings
     assert [row.label for row in rows] == ["clean", "clean", "noisy"]
@@ -221,11 +224,13 @@ def test_folders_of_unlabelled_recordings_are_no_class(tmp_path: Path):
         (("normal/ann.wav", "murmur/bob.wav"), "the group subject of source.pattern"),
     ],
 )
-def test_where_the_subjects_may_stand_is_told(tmp_path: Path, names: tuple[str, ...], hint: str):
+def test_how_to_name_the_subjects_is_noted(tmp_path: Path, names: tuple[str, ...], hint: str):
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    (note,) = [n for n in TableSource(data=tmp_path).listing(tmp_path).notes if "tell no subjects" in n]
+    (note,) = [
+        n for n in TableSource(data=tmp_path).listing(tmp_path).notes if "subjects of the recordings are unknown" in n
+    ]
     assert hint in note
     if found := re.search("source.pattern=([^']+)'", note):  # the advice is good
         source = TableSource(data=tmp_path, pattern=found[1])
@@ -250,10 +255,10 @@ def test_a_folder_that_may_not_be_read_is_named_and_not_passed_over(tmp_path: Pa
         check_source(Cinc2016Source(data=tmp_path / "murmur"))
 
 
-def test_a_link_to_nothing_is_called_so(tmp_path: Path):
+def test_a_broken_link_is_named(tmp_path: Path):
     for name in ("normal/1.wav", "murmur/2.wav"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "normal" / "3.wav").symlink_to(tmp_path / "gone.wav")
     missing = [row.missing for row in TableSource(data=tmp_path).listing(tmp_path).recordings if row.missing]
-    assert missing == [f"{tmp_path}/normal/3.wav is a link to nothing"]
+    assert missing == [f"{tmp_path}/normal/3.wav is a broken link"]

@@ -65,10 +65,7 @@ def test_a_configuration_that_was_handed_over_asks_about_labels_none_all_the_sam
 def test_table_subjects_of_several_spellings(folder: Path):
     listing = listed(folder, "path,label,subject\n1,a,P7\n2,a,p7\n3,b,p7\n4,b,007\n5,b,7\n6,b,70\n7,b,P07\n")
     assert [r.subject for r in listing.recordings] == ["p7", "p7", "p7", "007", "7", "70", "P07"]
-    assert (
-        listing.notes[0]
-        == "Subjects that differ only in upper and lower case, or in .0, were taken as one: 'P7' as 'p7'"
-    )
+    assert listing.notes[0] == "Subjects that differ only in letter case, or in .0, were taken as one: 'P7' as 'p7'"
     told = "Subjects that differ only in leading zeros count as different ones: '007' and '7', 'P07' and 'p7'"
     assert told in listing.notes
     assert not any("zeros" in note for note in listed(folder, "path,label,subject\n1,a,0\n2,b,10\n3,b,1\n").notes)
@@ -202,7 +199,9 @@ def test_columns_that_may_hold_the_subject_are_named(folder: Path):
 )
 def test_a_column_that_speaks_of_persons_is_to_be_named_or_denied(folder: Path, column: str):
     rows = "".join(f"{i}.wav,{'ab'[i % 2]},P{i // 12}\n" for i in range(240))
-    with pytest.raises(SourceError, match=f"no subject column .*, but '{re.escape(column)}' may say who") as refused:
+    with pytest.raises(
+        SourceError, match=f"no subject column .*, but '{re.escape(column)}' may identify who"
+    ) as refused:
         listed(folder, f"path,label,{column}\n{rows}")
     advice = re.findall(r"--set '?(source.columns.subject=.*?)(?:'| .and nothing)", str(refused.value))
 
@@ -239,12 +238,12 @@ def test_a_role_that_no_column_has(folder: Path):
     [
         (
             {"label": "Finding", "subject": "finding"},
-            "'Finding' of {}/table.csv is taken for the label and for the subject",
+            "'Finding' of {}/table.csv is both the label and the subject",
         ),
-        ({"label": "Finding", "subject": "path"}, "'path' of {}/table.csv is taken for the path and for the subject"),
+        ({"label": "Finding", "subject": "path"}, "'path' of {}/table.csv is both the path and the subject"),
         (
             {"label": "Finding", "site": "who", "subject": "who"},
-            "'who' of {}/table.csv is taken for the subject and for the s",
+            "'who' of {}/table.csv is both the subject and the s",
         ),
     ],
 )
@@ -257,9 +256,9 @@ def test_a_column_has_one_role(folder: Path, columns: dict[str, str], said: str)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf_16_without_a_mark_is_told(folder: Path, encoding: str):
+def test_utf_16_without_a_mark_is_refused(folder: Path, encoding: str):
     text = "path;label;subject\naudio/one.wav;\u00e9;1\n"
-    with pytest.raises(SourceError, match=f"table.csv looks like UTF-16 without .* --set source.encoding={encoding}$"):
+    with pytest.raises(SourceError, match=f"table.csv is not UTF-8 text: .*source.encoding=NAME .*{encoding}"):
         listed(folder, text, encoding)
     (folder / "table.csv").write_text(text, encoding=encoding)
     (row,) = TableSource(data=folder / "table.csv", encoding=encoding).listing(folder).recordings
