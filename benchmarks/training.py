@@ -22,7 +22,7 @@ from heartdata.callbacks import gains_from_bfloat16
 from heartdata.config import TrainingConfig
 from heartdata.dataset import Windows
 from heartdata.memory import peak_memory_mb
-from heartdata.model import build_net
+from heartdata.model import build_net, computing_device
 from heartdata.spectrograms import SpectrogramConfig, log_mel
 from heartdata.store import Store
 from heartdata.synth import CLASSES, RATE_HZ, Heart, make_sound
@@ -79,7 +79,7 @@ def bare_s(rows: pd.DataFrame, store: Store, config: TrainingConfig, batches: in
     net = build_net(len(classes)).train()
     optimiser = torch.optim.AdamW(net.parameters(), config.learning_rate, fused=True)
     loss_of = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = computing_device()
     half = gains_from_bfloat16(device)
     net.to(device)
     began = time.perf_counter()

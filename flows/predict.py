@@ -1,6 +1,6 @@
 """`heartbeat predict`: what a registered model answers for audio files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from heartdata.errors import HeartbeatError
 from heartdata.sources.base import AUDIO_SUFFIXES, audio_files
 from heartdata.store import Store
 from tasks.registry import is_empty, load_model
+
+FILES_AT_ONCE, BYTES_AT_ONCE = 32, 64 << 20
 
 
 def predict_files(paths: Sequence[Path], named: str | None, out: Path | None, run: RunConfig) -> None:
@@ -33,8 +35,8 @@ def predict_files(paths: Sequence[Path], named: str | None, out: Path | None, ru
     uri, model = load_model(named, run.registry, store)
     answers = []
     with bar(console, "predicting") as advance:
-        for file in files:
-            answers.append(_answer(model, file))
+        for batch in _batches(files):
+            answers += _answers(model, batch)
             advance(len(answers), len(files), "")
     frame = pd.DataFrame(answers).assign(model=uri)
     console.print(table_of(f"Answers of {uri}", shown(answers)))
@@ -70,13 +72,29 @@ def _files_of(path: Path) -> list[Path]:
     return found
 
 
-def _answer(model: Any, path: Path) -> dict[str, Any]:
-    """One row: the file, and what the model says of it (see ``mlflow/served_model.py``)."""
+def _batches(files: Sequence[Path]) -> Iterator[list[tuple[Path, bytes]]]:
+    """Files with their contents, so many at a time that they fit into memory together."""
+    batch: list[tuple[Path, bytes]] = []
+    for file in files:
+        batch.append((file, _read(file)))
+        if len(batch) == FILES_AT_ONCE or sum(len(content) for _, content in batch) > BYTES_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _answers(model: Any, batch: Sequence[tuple[Path, bytes]]) -> list[dict[str, Any]]:
+    """One row a file: its name, and what the model says of it (see ``mlflow/served_model.py``)."""
+    rows = model.predict(pd.DataFrame({"audio": [content for _, content in batch]})).to_dict("records")
+    return [{"file": str(file), **row} for (file, _), row in zip(batch, rows, strict=True)]
+
+
+def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise HeartbeatError(f"{path} cannot be read ({error.strerror}): mend the path, and ask again") from error
-    return {"file": str(path), **model.predict(pd.DataFrame({"audio": [content]})).iloc[0].to_dict()}
 
 
 def shown(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -188,6 +188,9 @@ class ModelConfig(Settings):
     width: int = Field(gt=0, description="spectrogram columns in a window")
     view: View = "windows"
     spectrogram: SpectrogramConfig
+    preprocessing: dict[str, str] = Field(
+        default={}, description="versions of the code that made what it was trained on; none in models of before"
+    )
     calibration: Calibration = Calibration()
     measure: MeasureConfig = MeasureConfig()
     accepts: RecordingBounds = Field(default=RecordingBounds(), description="what else is no recording to answer for")

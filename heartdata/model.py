@@ -1,8 +1,9 @@
 """The network (torchvision's resnet34 on one channel), its weights as safetensors, and what a model file set holds."""
 
-import contextlib
+import hashlib
 import io
 import math
+import pickle
 import socket
 from collections.abc import Sequence
 from http.client import HTTPException
@@ -16,6 +17,13 @@ from heartdata.errors import ConfigError
 from heartdata.pretraining import BACKBONE
 
 DOWNLOAD_TIMEOUT_S = 20
+
+
+def computing_device() -> torch.device:
+    """Where networks are trained and give predictions: a GPU where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def build_net(classes: int) -> nn.Module:
@@ -56,17 +64,22 @@ def first_of(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def imagenet_weights() -> dict[str, torch.Tensor]:
     """torchvision's ImageNet weights for one channel (the three summed), without the last layer.
 
-    Read from torch's cache, else downloaded. Raises `ConfigError` when they cannot be had.
+    Read from torch's cache, else downloaded; in either case only with the hash that torchvision gives, and without
+    running any code of the file's. Raises `ConfigError` when they cannot be had.
     """
     from torchvision.models import ResNet34_Weights
 
+    url = ResNet34_Weights.IMAGENET1K_V1.url
+    kept = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+    prefix = kept.stem.rpartition("-")[2]  # of the file's sha256
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # torch announces downloads there
-            weights = ResNet34_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        if not kept.is_file():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(kept), hash_prefix=prefix, progress=False)
+        content = kept.read_bytes()
     except (OSError, RuntimeError, HTTPException) as error:
-        kept = Path(torch.hub.get_dir()) / "checkpoints" / Path(ResNet34_Weights.IMAGENET1K_V1.url).name
         reason = getattr(error, "reason", error)  # urllib wraps what went wrong
         raise ConfigError(
             f"ImageNet weights cannot be had ({reason}); bring them once as {kept}, or run `heartbeat pretrain` and set "
@@ -74,6 +87,12 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
         ) from error
     finally:
         socket.setdefaulttimeout(before)
+    if not hashlib.sha256(content).hexdigest().startswith(prefix):
+        raise ConfigError(f"{kept} is not the file that torchvision publishes: delete it, and it is downloaded again")
+    try:
+        weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # so short a prefix can be forged
+        raise ConfigError(f"{kept} holds more than weights: delete it, and it is downloaded again") from error
     weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)
     return backbone(weights)
 

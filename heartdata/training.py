@@ -20,7 +20,7 @@ from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import OptimWrapper
-from fastai.torch_core import default_device, set_seed
+from fastai.torch_core import set_seed
 from torch import nn
 
 from heartdata.callbacks import Augment, HalfPrecision, KeepBest, SeedEpochs, gains_from_bfloat16
@@ -28,7 +28,7 @@ from heartdata.config import NetworkConfig
 from heartdata.contrast import Contrast, with_projection
 from heartdata.dataset import Windows
 from heartdata.errors import HeartbeatError
-from heartdata.model import build_net, start_from
+from heartdata.model import build_net, computing_device, start_from
 from heartdata.progress_file import Progress, ProgressFile
 from heartdata.schemas import HISTORY
 from heartdata.split_strategies import UNLABELLED
@@ -198,7 +198,7 @@ def dataloaders(
             Windows(valid_rows, classes, store, width, random=False, view=config.view),
             bs=config.batch, shuffle=False, num_workers=0,
         ),
-        device=default_device(),
+        device=computing_device(),
     )  # fmt: skip
     _ = data.train.n_inp  # fastai looks at an item to tell: now, not in the first epoch, which may be any one
     return data

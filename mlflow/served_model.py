@@ -25,17 +25,17 @@ class HeartSoundModel(mlflow.pyfunc.PythonModel):
         """One row an input: ``label``, ``unsure``, ``error`` (why there is no label, or None) and ``p_<class>``."""
         from heartdata.errors import BadAudio
 
-        classes = self.predictor.config.classes
+        names = [f"p_{c}" for c in self.predictor.config.classes]
         rows = []
-        for content in model_input["audio"]:
-            try:
-                answer = self.predictor.answer_bytes(bytes(content))
-                probabilities = dict(zip((f"p_{c}" for c in classes), answer.probabilities, strict=True))
+        for answer in self.predictor.predict(bytes(content) for content in model_input["audio"]):
+            if isinstance(answer, BadAudio):
+                nothing = {"label": None, "unsure": True, "error": str(answer)}
+                rows.append({**nothing, **dict.fromkeys(names, float("nan"))})
+            else:
+                probabilities = dict(zip(names, answer.probabilities, strict=True))
                 rows.append({"label": answer.label, "unsure": answer.unsure, "error": None, **probabilities})
-            except BadAudio as error:
-                nothing = {"label": None, "unsure": True, "error": str(error)}
-                rows.append({**nothing, **{f"p_{c}": float("nan") for c in classes}})
-        return pd.DataFrame(rows)
+        frame = pd.DataFrame(rows, columns=["label", "unsure", "error", *names], dtype=object)  # None stays None
+        return frame.astype({"unsure": bool, **dict.fromkeys(names, float)})
 
 
 set_model(HeartSoundModel())

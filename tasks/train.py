@@ -14,12 +14,14 @@ from heartdata.config import ModelConfig, NetworkConfig, RegistryConfig, Spectro
 from heartdata.errors import ConfigError
 from heartdata.pretraining import BACKBONE
 from heartdata.schemas import FACTS, HEARD, HISTORY, MANIFEST
+from heartdata.spectrograms import PREPROCESSING
 from heartdata.store import Artifact, Store, sha256_json
 from tasks.progress import track
 from tasks.registry import connect
 from tasks.stage import LONG_S, NOT_DIGESTED, fingerprint, stage
 
-VERSION = "5"  # raise when the same inputs train another network
+# Raise when the same inputs train another network. The config of a model names PREPROCESSING, so the key does, too.
+VERSION = "-".join(["6", *PREPROCESSING.values()])
 HEARD_FOLDER = "heard"  # of a run in MLflow
 UNKNOWN_PAST = "{} does not say what it was trained on: recordings of the test part may be among them"
 
@@ -169,6 +171,7 @@ def train(
             width=config.width,
             view=config.view,
             spectrogram=spectrogram,
+            preprocessing=PREPROCESSING,
             dataset_version=manifest.digest,
             init=initial.kind,
         )

@@ -9,26 +9,32 @@ memory limit when one asks for too much. The tests run it with a fixed seed; giv
 import argparse
 import faulthandler
 import io
+import itertools
 import resource
 import shutil
 import sys
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
+from torch import nn
 
 from heartdata.audio import decode
+from heartdata.config import ModelConfig
 from heartdata.errors import BadAudio, SourceError
 from heartdata.inventory import take_inventory
 from heartdata.measure import MeasureConfig, facts
+from heartdata.predictor import Predictor
 from heartdata.schemas import FACTS
 from heartdata.sources import SOURCES
 from heartdata.spectrograms import SpectrogramConfig, log_mel
 from heartdata.store import table_from_rows
+from heartdata.suite import RecordingBounds
 
 HANG_S = 30
 MEMORY_BYTES = 6 << 30
@@ -101,22 +107,96 @@ def sounds(rng: np.random.Generator) -> list[bytes]:
 
 
 def fuzz_audio(count: int, rng: np.random.Generator) -> Counter[str]:
-    """Each content becomes facts of the schema and a finite spectrogram, or `BadAudio`."""
-    outcomes: Counter[str] = Counter()
+    """Each damaged content is measured and predicted for, or refused; see `outcomes_of`."""
     whole = sounds(rng)
-    for _ in range(count):
-        content = mutated(whole[rng.integers(len(whole))], rng)
-        faulthandler.dump_traceback_later(HANG_S, exit=True)
-        try:
-            audio = decode(content)
-            row = facts(audio, MeasureConfig())
-            table_from_rows([{"sha256": "x", **row}], FACTS)
-            if row["finite"]:
-                assert np.isfinite(log_mel(audio.mono, audio.rate_hz, SpectrogramConfig())).all()
-            outcomes["read" if row["finite"] else "not finite"] += 1
-        except BadAudio:
-            outcomes["refused"] += 1
+    return outcomes_of(mutated(whole[rng.integers(len(whole))], rng) for _ in range(count))
+
+
+def outcomes_of(contents: Iterable[bytes]) -> Counter[str]:
+    """Each content becomes facts of the schema and a finite spectrogram, or `BadAudio`; and a prediction, or an error."""
+    outcomes: Counter[str] = Counter()
+    predictor = Predictor(TinyNet(), CONFIG)
+
+    def measured() -> Iterator[bytes]:
+        for content in contents:
+            faulthandler.dump_traceback_later(HANG_S, exit=True)
+            try:
+                audio = decode(content)
+                row = facts(audio, MeasureConfig())
+                table_from_rows([{"sha256": "x", **row}], FACTS)
+                if row["finite"]:
+                    assert np.isfinite(log_mel(audio.mono, audio.rate_hz, SpectrogramConfig())).all()
+                outcomes["read" if row["finite"] else "not finite"] += 1
+            except BadAudio:
+                outcomes["refused"] += 1
+            yield content
+
+    for answer in predictor.predict(measured()):
+        if not isinstance(answer, BadAudio):
+            assert np.isfinite(answer.probabilities).all()
+        outcomes["no prediction" if isinstance(answer, BadAudio) else "prediction"] += 1
     return outcomes
+
+
+class TinyNet(nn.Module):
+    """A network that takes no time: (n, 1, mel_bands, width) to (n, 2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.ones(2))
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        return windows.mean((1, 2, 3))[:, None] * self.weights
+
+
+CONFIG = ModelConfig(
+    classes=("a", "b"), width=128, spectrogram=SpectrogramConfig(), dataset_version="", init="random",
+    accepts=RecordingBounds(min_duration_s=0.1),
+)  # fmt: skip
+
+# Fields of the chunk fmt, from its beginning: format, channels, rate, bytes a second, bytes a frame, bits.
+FORMAT_FIELDS = ((0, 2), (2, 2), (4, 4), (8, 4), (12, 2), (14, 2))
+HEADER_BYTES = 48
+
+
+def with_number(content: bytes, at: int, size: int, number: int) -> bytes:
+    """``content`` with a little-endian number in the place of ``size`` bytes."""
+    return content[:at] + number.to_bytes(size, "little") + content[at + size :]
+
+
+def headers(rng: np.random.Generator) -> Iterator[bytes]:
+    """Recordings in every format whose header holds 0, the highest or a random number in the place of one field.
+
+    A field may be every number of 2 or 4 bytes at the beginning. Of wav `wav_headers` as well.
+    """
+    for (form, _), content in zip(FORMATS, sounds(rng), strict=True):
+        for size, at in itertools.product((2, 4), range(0, HEADER_BYTES, 2)):
+            for number in (0, 256**size - 1, int(rng.integers(256**size))):
+                yield with_number(content, at, size, number)
+        if form == "WAV":
+            yield from wav_headers(content, rng)
+
+
+def wav_headers(content: bytes, rng: np.random.Generator) -> Iterator[bytes]:
+    """A wav file with other sizes of its chunks, and with 0 or the highest number in several fields of the chunk fmt.
+
+    All combinations: numbers that are wrong together may fit each other, as no channels and no bytes a second do.
+    """
+    for place in (content.find(name) for name in (b"fmt ", b"fact", b"data") if name in content):
+        for number in (*EXTREMES, len(content), len(content) - place, int(rng.integers(1 << 32))):
+            yield with_number(content, place + 4, 4, number)
+    start = content.index(b"fmt ") + 8
+    for numbers in itertools.product((None, 0, -1), repeat=len(FORMAT_FIELDS)):
+        changed = content
+        for (at, size), number in zip(FORMAT_FIELDS, numbers, strict=True):
+            if number is not None:
+                changed = with_number(changed, start + at, size, number % 256**size)
+        yield changed
+
+
+def fuzz_headers(rng: np.random.Generator) -> Counter[str]:
+    """What `headers` gives; see `outcomes_of`."""
+    return Counter({f"header {name}": count for name, count in outcomes_of(headers(rng)).items()})
 
 
 def table_set(folder: Path, rng: np.random.Generator) -> dict[str, object]:
@@ -255,6 +335,7 @@ def main() -> None:
     chosen = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     outcomes = fuzz_audio(chosen.audio, np.random.default_rng([chosen.seed, 0]))
+    outcomes += fuzz_headers(np.random.default_rng([chosen.seed, 2]))
     outcomes += fuzz_tables(chosen.tables, np.random.default_rng([chosen.seed, 1]))
     faulthandler.cancel_dump_traceback_later()
     peak = peak_mib()

@@ -26,7 +26,7 @@ def ask(monkeypatch, capsys, tmp_path: Path):
     def run(answers: list[dict], out: Path | None = None) -> str:
         def answer(frame: pd.DataFrame) -> pd.DataFrame:
             asked.append(frame)
-            return pd.DataFrame([answers[len(asked) - 1]]).astype({"error": object})
+            return pd.DataFrame(answers[: len(frame)], dtype=object)
 
         config = SimpleNamespace(predictor=SimpleNamespace(config=SimpleNamespace(calibration=Calibration())))
         model = SimpleNamespace(predict=answer, unwrap_python_model=lambda: config)
@@ -64,7 +64,21 @@ def test_no_answer_at_all_is_an_error_after_the_table(ask, capsys):
     with pytest.raises(HeartbeatError, match="none of the 2 files has an answer; the first: too short"):
         ask([NONE, NONE])
     assert "2 of 2 files have no answer" in capsys.readouterr().out
-    assert "1 of 2 files have no answer" in ask([*[NONE] * 3, NORMAL])
+    assert "1 of 2 files have no answer" in ask([NONE, NORMAL])
+
+
+def test_files_are_asked_about_together_as_far_as_memory_allows(ask, tmp_path: Path, monkeypatch):
+    ask([NONE, NORMAL], tmp_path / "x.csv")
+    assert [len(frame) for frame in ask.asked] == [2]
+    rows = pd.read_csv(tmp_path / "x.csv")
+    assert [Path(file).name for file in rows["file"]] == ["a.wav", "b.wav"]
+    assert rows["label"].isna().tolist() == [True, False]
+    for bound in ("FILES_AT_ONCE", "BYTES_AT_ONCE"):
+        ask.asked.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(predict, bound, 1)
+            ask([NORMAL, NORMAL])
+        assert [len(frame) for frame in ask.asked] == [1, 1]
 
 
 def test_the_most_probable_class_is_shown_where_it_is_not_the_answer(ask):

@@ -1,6 +1,5 @@
 """Decoding: every format and width, and every fault of a file told in a sentence."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,9 @@ import pytest
 import soundfile
 from helpers import tone, write_wav
 
-from heartdata.audio import _decode_plain, decode, read_bytes, resample
+from heartdata.audio import decode, read_bytes, resample
 from heartdata.errors import BadAudio, SourceError
+from heartdata.measure import MeasureConfig, measure_file
 from heartdata.store import sha256_file
 
 
@@ -20,24 +20,47 @@ def with_remarks(content: bytes, remarks: bytes) -> bytes:
     return content[:4] + size.to_bytes(4, "little") + content[8:36] + chunk + content[36:]
 
 
-@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("channels", [1, 2, 33])
 @pytest.mark.parametrize("remarks", [None, b"INFOINAM\x04\0\0\0103_", b"INFOINAM\x03\0\0\0ab\0"])
-def test_a_plain_wav_has_the_samples_that_libsndfile_gives(tmp_path: Path, channels: int, remarks: bytes | None):
-    noise = np.random.default_rng(0).uniform(-1, 1, (4001, channels)).astype(np.float32)
+def test_a_16_bit_wav_has_exactly_its_samples(tmp_path: Path, channels: int, remarks: bytes | None):
+    noise = np.random.default_rng(0).integers(-(2**15), 2**15, (4001, channels), dtype=np.int16)
     content = write_wav(tmp_path / "x.wav", noise).read_bytes()
-    content = content if remarks is None else with_remarks(content, remarks)
-    plain, (expected, rate_hz) = _decode_plain(content), soundfile.read(io.BytesIO(content), always_2d=True)
-    assert plain is not None
-    assert (plain.rate_hz, plain.format, plain.declared_frames) == (rate_hz, "WAV/PCM_16", len(expected))
-    assert np.array_equal(plain.samples, expected)
+    audio = decode(content if remarks is None else with_remarks(content, remarks))
+    assert (audio.rate_hz, audio.declared_frames) == (4000, 4001)
+    assert np.array_equal(audio.samples, noise / np.float32(2**15))
 
 
-def test_what_is_not_quite_plain_is_left_to_libsndfile(tmp_path: Path):
+def test_what_is_cut_or_appended_is_noticed(tmp_path: Path):
     content = write_wav(tmp_path / "x.wav", tone(100)).read_bytes()
-    assert _decode_plain(content) is not None
-    for changed in (content[:-1], content[:-2], content + b"\0\0", content[:40], content.replace(b"data", b"dato")):
-        assert _decode_plain(changed) is None
-    assert _decode_plain(write_wav(tmp_path / "24.wav", tone(100), subtype="PCM_24").read_bytes()) is None
+    for changed, frames in ((content[:-2], 11_999), (content[:-4000], 10_000), (content + b"\0\0", 12_000)):
+        audio = decode(changed)
+        assert (len(audio.samples), audio.declared_frames) == (frames, 12_000)
+    for changed in (content[:40], content[:44], content.replace(b"data", b"dato")):
+        with pytest.raises(BadAudio):
+            decode(changed)
+
+
+def test_a_wav_without_channels_is_refused(tmp_path: Path):
+    content = bytearray(write_wav(tmp_path / "x.wav", tone(100)).read_bytes())
+    content[22:24] = content[32:34] = bytes(2)  # channels, bytes of a frame
+    content[28:32] = bytes(4)  # bytes a second: consistent with no channels
+    with pytest.raises(BadAudio, match="cannot be decoded"):
+        decode(bytes(content))
+
+
+@pytest.mark.parametrize(
+    "raised", [ValueError("negative dimensions"), RuntimeError("x"), MemoryError(), OverflowError("too large")]
+)
+def test_whatever_a_decoder_raises_is_bad_audio(tmp_path: Path, monkeypatch, raised: Exception):
+    def read(*args, **settings):
+        raise raised
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", read)
+    path = write_wav(tmp_path / "x.wav", tone(100))
+    with pytest.raises(BadAudio, match=f"cannot be decoded as audio \\({str(raised) or 'MemoryError'}\\)"):
+        decode(path.read_bytes())
+    row = measure_file(str(path), sha256_file(path), MeasureConfig())
+    assert str(row["error"]).startswith("cannot be decoded")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Five thousand damaged recordings and a thousand damaged tables, headers and archives (see tests/fuzzing.py)."""
+"""Five thousand damaged recordings, as many headers, and a thousand damaged tables, headers and archives (see tests/fuzzing.py)."""
 
 import subprocess
 import sys
@@ -20,6 +20,11 @@ def test_damaged_inputs_are_read_or_refused():
     }
     assert sum(n for name, n in outcomes.items() if name in ("read", "refused", "not finite")) == 5000
     assert min(outcomes["read"], outcomes["refused"]) > 1000  # the damage is neither nothing nor everything
+    headers = {name.removeprefix("header "): n for name, n in outcomes.items() if name.startswith("header ")}
+    assert min(headers[name] for name in ("read", "refused", "prediction", "no prediction")) > 500
+    assert headers["prediction"] + headers["no prediction"] == sum(
+        headers[n] for n in ("read", "refused")
+    ) + headers.get("not finite", 0)
     assert sum(n for name, n in outcomes.items() if ": " in name) == 1000
     kinds = {name.split(": ")[0] for name in outcomes if ": " in name}
     assert kinds == {"csv", "cinc2016", "circor2022", "pascal", "excel", "zip"}

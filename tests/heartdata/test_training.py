@@ -12,10 +12,9 @@ from safetensors.torch import save
 
 from heartdata import callbacks, training
 from heartdata.callbacks import as_good_as_the_best, macro_f1_of
-from heartdata.config import ModelConfig, TrainingConfig
-from heartdata.errors import BadAudio, ConfigError, HeartbeatError
+from heartdata.config import TrainingConfig
+from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.model import build_net, first_of, joined, load_net, read_weights, start_from, weights_bytes
-from heartdata.predictor import Predictor
 from heartdata.spectrograms import SpectrogramConfig, log_mel
 from heartdata.store import Store
 
@@ -289,25 +288,3 @@ def test_the_first_of_an_ensemble_is_trained_as_it_would_be_alone():
     assert several[0].digest() == alone[0].digest()
     assert len({network.seed for network in several}) == 3
     assert len({network.seed for seed in range(4) for network in TrainingConfig(seed=seed, members=3).networks()}) == 12
-
-
-def test_predictor_answers_bytes_and_refuses_what_is_none(tmp_path: Path):
-    from helpers import write_wav
-
-    (tmp_path / "w.safetensors").write_bytes(weights_bytes(build_net(2)))
-    config = ModelConfig(
-        classes=("a", "b"), width=64, spectrogram=SpectrogramConfig(), dataset_version="0", init="random"
-    )
-    (tmp_path / "c.json").write_text(config.model_dump_json())
-    predictor = Predictor.load(tmp_path / "w.safetensors", tmp_path / "c.json")
-    answer = predictor.answer_bytes(write_wav(tmp_path / "a.wav", beats()).read_bytes())
-    assert sum(answer.probabilities) == pytest.approx(1)
-    assert answer.label == "ab"[int(np.argmax(answer.probabilities))]
-    with pytest.raises(BadAudio):
-        predictor.answer_bytes(b"no audio")
-    with pytest.raises(BadAudio, match=r"only 0.50 s long: too short"):
-        predictor.answer_bytes(write_wav(tmp_path / "s.wav", beats(duration_s=0.5)).read_bytes())
-    with pytest.raises(BadAudio, match="silent .* check the microphone"):
-        predictor.answer_bytes(write_wav(tmp_path / "z.wav", np.zeros(8000, np.float32)).read_bytes())
-    with pytest.raises(BadAudio, match="not numbers"):
-        predictor.answer_bytes(write_wav(tmp_path / "n.wav", np.full(8000, np.nan), subtype="FLOAT").read_bytes())

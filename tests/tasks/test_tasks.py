@@ -1,5 +1,7 @@
 """Single tasks by ``.fn``: no server, no flow."""
 
+import hashlib
+import io
 import os
 import re
 from pathlib import Path
@@ -7,6 +9,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 import torchvision
 from helpers import Heard, beats, write_wav
 from prefect.logging import disable_run_logger
@@ -157,8 +160,37 @@ def test_weights_of_unknown_past_are_taken_with_a_warning(store: Store, tmp_path
     )
 
 
-def test_auto_takes_imagenet_weights_where_they_can_be_had(store: Store, monkeypatch):
-    monkeypatch.setattr(torchvision.models.ResNet34_Weights, "get_state_dict", lambda *a, **k: resnet34().state_dict())
+def published(content: bytes, kept: bytes, folder: Path, monkeypatch) -> Path:
+    """torch's cache with ``kept`` in the place of ImageNet weights, which torchvision publishes as ``content``."""
+    name = f"resnet34-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    weights = torchvision.models.ResNet34_Weights.IMAGENET1K_V1
+    monkeypatch.setattr(weights.value, "url", (folder / name).as_uri())
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
+    path = folder / "checkpoints" / name
+    path.parent.mkdir()
+    path.write_bytes(kept)
+    return path
+
+
+def pickled(weights: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    return buffer.getvalue()
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_auto_takes_imagenet_weights_where_they_can_be_had(store: Store, tmp_path: Path, monkeypatch):
+    content = pickled(resnet34().state_dict())
+    published(content, content, tmp_path, monkeypatch)
     found = initial_weights.fn("auto", RegistryConfig(), store)
     assert (found.kind, found.note) == ("imagenet", "")
     assert found.weights is not None
@@ -167,11 +199,35 @@ def test_auto_takes_imagenet_weights_where_they_can_be_had(store: Store, monkeyp
     assert "fc.weight" not in weights
 
 
-def test_auto_says_why_it_starts_from_random_weights(store: Store, monkeypatch):
+@pytest.mark.parametrize("downloaded", [False, True])
+def test_other_weights_under_the_name_of_imagenet_are_refused(
+    store: Store, tmp_path: Path, monkeypatch, downloaded: bool
+):
+    other = pickled({"conv1.weight": Touch(tmp_path / "ran")})
+    path = published(pickled({}), other, tmp_path, monkeypatch)
+    if downloaded:
+        path.rename(tmp_path / path.name)  # the publisher's place
+    said = "invalid hash value" if downloaded else f"{path} is not the file that torchvision publishes: delete it"
+    with pytest.raises(ConfigError, match=said):
+        initial_weights.fn("imagenet", RegistryConfig(), store)
+    assert path.exists() is not downloaded
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nothing_in_a_file_of_weights_is_run(store: Store, tmp_path: Path, monkeypatch):
+    content = pickled({"conv1.weight": Touch(tmp_path / "ran")})
+    path = published(content, content, tmp_path, monkeypatch)
+    with pytest.raises(ConfigError, match=f"{path} holds more than weights: delete it"):
+        initial_weights.fn("imagenet", RegistryConfig(), store)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_auto_says_why_it_starts_from_random_weights(store: Store, tmp_path: Path, monkeypatch):
     def offline(*args, **settings):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(torchvision.models.ResNet34_Weights, "get_state_dict", offline)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "urlopen", offline)
     with disable_run_logger():
         found = initial_weights.fn("auto", RegistryConfig(), store)
     assert (found.kind, found.weights) == ("random", None)
