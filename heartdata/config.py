@@ -28,23 +28,14 @@ def _plain(name: str) -> str:
     return name
 
 
-def _without_password(uri: str) -> str:
+def _without_user(uri: str) -> str:
     rest = uri.partition("://")[2]
     if "@" in rest and not rest.startswith("/"):
         raise PydanticCustomError(
             "secret",
-            "names a user or a password, which every run would record: leave them out and put them in the environment "
-            "as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (of a database: all of it as MLFLOW_TRACKING_URI)",
-        )
-    return uri
-
-
-def _store_without_password(uri: str) -> str:
-    if names_a_password(uri):
-        raise PydanticCustomError(
-            "secret",
-            "names a password, which every run would record: leave it out and give credentials in the environment, "
-            "for S3 as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            "names a user or a password, which every run would record: leave them out and put them in the environment as "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (of a database: the whole URI as "
+            "MLFLOW_TRACKING_URI)",
         )
     return uri
 
@@ -211,10 +202,10 @@ class RegistryConfig(Settings):
     model_name: Name = "heartbeat"
     experiment: Name = "heartbeat"
     aliases: tuple[Name, ...] = Field(default=(), description="what a new version is called, beside challenger")
-    tracking_uri: Annotated[str, AfterValidator(_without_password)] | None = Field(
+    tracking_uri: Annotated[str, AfterValidator(_without_user)] | None = Field(
         default=None, description="null: SQLite in the output folder"
     )
-    ui_url: Annotated[str, AfterValidator(_without_password), AfterValidator(_web)] = Field(
+    ui_url: Annotated[str, AfterValidator(_without_user), AfterValidator(_web)] = Field(
         default="http://127.0.0.1:5000", description="where links to runs point"
     )
 
@@ -232,7 +223,7 @@ class RunConfig(Settings):
     answers: AnswersConfig = AnswersConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
-    store: Annotated[str, AfterValidator(_store_without_password)] = Field(
+    store: str = Field(
         default_factory=lambda: os.environ.get("HEARTBEAT_STORE") or "out",
         min_length=1,
         description="output folder, or an fsspec URI such as s3://bucket/name",
@@ -362,7 +353,8 @@ def _sentence(error: Any) -> str:
         return f"{key} is needed" + (": give it with --data" if key == "source.data" else "")
     if error["type"] == "secret":  # never shown
         return f"{key} {error['msg']}"
-    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+    shown = "(not shown, as it names a password)" if names_a_password(str(error["input"])) else repr(error["input"])
+    return f"{key} = {shown}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _did_you_mean(place: list[str], source: str) -> str:

@@ -313,9 +313,7 @@ def _file(named: NamedFiles, name: str) -> tuple[Path | str | None, str | None]:
     if not name:
         return None, "the table gives no path"
     if names_a_password(name):
-        raise SourceError(
-            "a path of the table names a user and a password: leave them out and put them in the environment"
-        )
+        raise SourceError("a path of the table names a password: leave it out and put it in the environment")
     if is_remote(name):
         return name, None
     slashed = name.replace("\\", "/")

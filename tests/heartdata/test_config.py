@@ -6,6 +6,7 @@ import pytest
 
 from heartdata.config import RunConfig, build_config, parse_change
 from heartdata.errors import ConfigError
+from heartdata.remote import names_a_password
 from heartdata.sources import DemoSource
 
 
@@ -162,5 +163,42 @@ def test_a_store_s_password_is_refused_and_not_shown(monkeypatch):
     with pytest.raises(ConfigError, match="store names a password.*AWS_ACCESS_KEY_ID") as told:
         build_config(changes={"store": "s3://user:secret@bucket/x"})
     assert "secret" not in str(told.value)
-    for fine in ("s3://bucket/a:b@c", "abfs://container@account.dfs.core.windows.net/x", "/out/a:b@c"):
+    for fine in (
+        "s3://bucket/a:b@c",
+        "s3://bucket/x?versionId=token",
+        "abfs://container@account.dfs.core.windows.net/x",
+        "/out/a:b@c",
+    ):
         assert build_config(changes={"store": fine}).store == fine
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["postgresql:///db?user=me&password=secret",
+     "mysql://host/db?ssl_ca=/ca.pem&PassWord=secret",
+     "postgresql://host/db?sslpassword=secret",
+     "postgresql://host/db?%70assword=secret",
+     "mssql+pyodbc:///?odbc_connect=DRIVER%3DODBC%3BUID%3Dme%3BPWD%3Dsecret",
+     "https://host:5000?token=secret",
+     "https://host:5000/#access_token=secret",
+     "https://account.blob.core.windows.net/c?sv=1&sig=secret",
+     "https://bucket.s3.amazonaws.com/x?X-Amz-Signature=secret",
+     "s3://me%3Asecret@bucket",
+     "s3://me:secret%40bucket"],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["registry.tracking_uri", "store", "engine.address", "training.init"])
+def test_a_password_anywhere_in_a_uri_is_refused_and_not_shown(key: str, uri: str):
+    changes = {key: f"{uri}&x=.safetensors", "engine.name": "dask"}
+    with pytest.raises(ConfigError, match=f"{key} names ") as error:
+        build_config(changes=changes)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["postgresql:///db?sslmode=require&sslkey=/home/me/key.pem&passfile=/home/me/.pgpass",
+     "http://host:5000?page=a@b",
+     "sqlite:////home/me@work/password=x/mlflow.db"],
+)  # fmt: skip
+def test_a_uri_without_a_password_is_taken(uri: str):
+    assert not names_a_password(uri)
