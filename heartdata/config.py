@@ -1,14 +1,14 @@
 """The configuration of a whole run: one frozen object, refused when a key is unknown or a value out of range."""
 
 import os
-import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from heartdata.errors import ConfigError
 from heartdata.measure import MeasureConfig
@@ -18,8 +18,6 @@ from heartdata.sources import SOURCES, AnySource, DemoSource
 from heartdata.spectrograms import SpectrogramConfig
 from heartdata.splits import SplitConfig
 from heartdata.suite import RecordingBounds, ValidationConfig
-
-BOOLEAN = "tag:yaml.org,2002:bool"
 
 
 def _plain(name: str) -> str:
@@ -44,17 +42,6 @@ def _web(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("an address that begins with http:// or https:// is needed")
     return url.rstrip("/")
-
-
-class _TextLoader(yaml.SafeLoader):
-    """YAML in which true and false alone are no text: ``no``, ``yes``, ``on`` and ``off`` may be labels or columns."""
-
-
-_TextLoader.yaml_implicit_resolvers = {
-    first: [(tag, shape) for tag, shape in known if tag != BOOLEAN]
-    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_TextLoader.add_implicit_resolver(BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 View = Literal["windows", "whole"]
@@ -281,16 +268,30 @@ def parse_change(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError(f"--set {text!r} is not of the form key=value, such as training.epochs=3")
     try:
-        return key.strip(), yaml.load(value, _TextLoader) if value else ""
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value cannot be read ({error})") from error
+        return key.strip(), parse_yaml(value) if value else ""
+    except ValueError as error:
+        raise ConfigError(f"--set {text!r}: the value cannot be read: {error}") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML 1.2 document, in which ``yes``, ``no``, ``on`` and ``off`` are text.
+
+    Raises ValueError, whose message is one line that names the line of the document where it is known.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{line}{error.problem}") from error
+    except YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(file.read_text(encoding="utf-8"), _TextLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"the configuration {file} cannot be read ({error})") from error
+        values = parse_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the configuration {file} cannot be read: {error}") from error
     if not isinstance(values or {}, dict):
         raise ConfigError(f"the configuration {file} must be a mapping of keys, such as 'training: {{epochs: 3}}'")
     return values or {}

@@ -145,18 +145,37 @@ def test_values_are_typed(text: str, value: object):
 
 def test_words_that_yaml_takes_for_booleans_are_text(tmp_path: Path):
     (tmp_path / "run.yaml").write_text("validation: {classes: [yes, no]}\ntraining: {flip: true}\n")
-    typed = dict(map(parse_change, ("source.columns.subject=No", "training.find_learning_rate=on")))
+    typed = dict(map(parse_change, ("source.columns.subject=No", "answers.temperature=on")))
     config = build_config("table", "/x.csv", tmp_path / "run.yaml", typed)
     assert (config.source.columns.subject, config.validation.classes) == ("No", ("yes", "no"))
-    assert (config.training.flip, config.training.find_learning_rate) == (True, True)
+    assert (config.training.flip, config.answers.temperature) == (True, True)
     assert parse_change("a=False") == ("a", False)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [("training:\n  epochs: 3\n  epochs: 4\n", 'line 3: found duplicate key "epochs" with value "4"'),
+     ("training: {epochs: 3\n", "line 2: expected ',' or '}'"),
+     ("split:\n\tseed: 3\n", "line 2: found character '\\t'"),
+     ("source: *x\n", "line 1: found undefined alias 'x'"),
+     ("a: 1\n---\na: 2\n", "line 2: "),
+     ("a: \0\n", "unacceptable character"),
+     ("a: 2020-13-45\n", "month must be in 1..12")],
+)  # fmt: skip
+def test_what_is_wrong_in_a_file_is_one_sentence_with_its_line(written: str, said: str, tmp_path: Path):
+    (tmp_path / "run.yaml").write_text(written)
+    with pytest.raises(ConfigError) as error:
+        build_config(file=tmp_path / "run.yaml")
+    assert str(error.value).startswith(f"the configuration {tmp_path / 'run.yaml'} cannot be read: {said}")
+    assert "\n" not in str(error.value)
 
 
 def test_what_is_no_change_is_told():
     with pytest.raises(ConfigError, match="not of the form key=value"):
         parse_change("training.epochs")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read") as error:
         parse_change("a=[1")
+    assert "\n" not in str(error.value)
 
 
 def test_a_store_s_password_is_refused_and_not_shown(monkeypatch):
