@@ -63,7 +63,6 @@ class NetworkConfig(Settings):
     width: int = Field(default=128, ge=32, le=65536, description="spectrogram columns in a window")
     view: View = Field(default="windows", description="whole: a recording as one picture, squeezed to the width")
     learning_rate: float = Field(default=1e-3, gt=0, le=1, description="the highest of the one-cycle schedule")
-    find_learning_rate: bool = Field(default=False, description="by fastai's lr_find instead")
     backbone_rate: float = Field(
         default=0.3, gt=0, le=1, description="of all layers but the last, as a share of learning_rate; given weights"
     )
@@ -171,6 +170,13 @@ class ModelConfig(Settings):
     accepts: RecordingBounds = Field(default=RecordingBounds(), description="what else is no recording to answer for")
     dataset_version: str
     init: str
+
+    @field_validator("spectrogram", mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, values: Any) -> Any:
+        """Without settings that are gone, where a model registered earlier has the only value that is left."""
+        gone = {"band_pass_order": 0, "reference": "max"}.items()
+        return {k: v for k, v in values.items() if (k, v) not in gone} if isinstance(values, dict) else values
 
 
 class EvaluationConfig(Settings):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import beats, tone
+from pydantic import ValidationError
 from safetensors.torch import save
 
 from heartdata import callbacks, training
@@ -240,13 +241,6 @@ def test_bfloat16_is_taken_when_asked_for_and_scores_stay_numbers(data):
     assert all(np.isfinite(row["train_loss"]) for row in trained.history.to_pylist())
 
 
-def test_a_learning_rate_is_found_when_asked_for_and_does_not_change_the_start(data):
-    manifest, store = data
-    found = CONFIG.model_copy(update={"find_learning_rate": True, "epochs": 1})
-    trained = training.train(manifest, None, found, store)
-    assert 1e-7 < trained.history["learning_rate"][0].as_py() < 10
-
-
 def test_collections_tell_nothing_about_the_class_when_both_are_balanced():
     rows = pd.DataFrame({"collection": list("aaab"), "label": ["x", "x", "y", "x"]})
     assert training.sampling_weights(rows, "class_and_collection").tolist() == [0.5, 0.5, 1, 1]
@@ -289,6 +283,16 @@ def test_the_first_of_an_ensemble_is_trained_as_it_would_be_alone():
     assert several[0].digest() == alone[0].digest()
     assert len({network.seed for network in several}) == 3
     assert len({network.seed for seed in range(4) for network in TrainingConfig(seed=seed, members=3).networks()}) == 12
+
+
+def test_the_configuration_of_an_earlier_model_is_read_where_it_means_the_same():
+    config = ModelConfig(classes=("a",), width=64, spectrogram=SpectrogramConfig(), dataset_version="0", init="random")
+    stored = config.model_dump(mode="json")
+    stored["spectrogram"] |= {"band_pass_order": 0, "reference": "max"}
+    assert ModelConfig.model_validate(stored) == config
+    stored["spectrogram"]["band_pass_order"] = 4
+    with pytest.raises(ValidationError, match="band_pass_order"):
+        ModelConfig.model_validate(stored)
 
 
 def test_predictor_answers_bytes_and_refuses_what_is_none(tmp_path: Path):
