@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from flows.environment import prepare
-from flows.servers import HOST, answers, knows_run, prefect_api
+from flows.servers import HOST, PREFECT_PORT, answers, knows_run, port_is_free, prefect_api
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
@@ -62,9 +62,10 @@ def run_flow(load: Callable[[], Any], config: Any, run: RunConfig, verbose: bool
     console = Console(highlight=False, soft_wrap=True)
     aside = "" if store.uri == str(store.root) else f", local files in {store.root}"
     console.print(f"[bold]heartbeat[/bold]: source {run.source.name}, output in {store.uri}{aside}")
-    with prefect_api(store.workpath("logs/prefect-server.log")) as temporary:
+    with prefect_api(store) as temporary:
         if temporary:  # links open in `heartbeat up`, which shows the same database: PREFECT_HOME is in the store
-            os.environ.setdefault("PREFECT_UI_URL", f"http://{HOST}:4200")
+            port = PREFECT_PORT if port_is_free(PREFECT_PORT) else OTHER_PREFECT_PORT
+            os.environ.setdefault("PREFECT_UI_URL", f"http://{HOST}:{port}")
         doing = "loading" if temporary is None else "starting a temporary Prefect server"
         if not console.is_terminal:
             console.print(f"  {doing}")
@@ -113,8 +114,11 @@ def where_to_look(store: str, model_url: str, run_id: str, flow_url: str, prefec
     start = {}
     if not (prefect_runs and knows_run(mlflow, run_id)):
         command = up_command(store)
-        if answers(f"{mlflow}/health"):
-            command += f" --prefect-port {OTHER_PREFECT_PORT}" * prefect_runs + f" --mlflow-port {OTHER_MLFLOW_PORT}"
+        mlflow_taken = answers(f"{mlflow}/health")
+        if (prefect_runs and mlflow_taken) or f":{OTHER_PREFECT_PORT}/" in flow_url:
+            command += f" --prefect-port {OTHER_PREFECT_PORT}"
+        if mlflow_taken:
+            command += f" --mlflow-port {OTHER_MLFLOW_PORT}"
             model_url = f"http://{HOST}:{OTHER_MLFLOW_PORT}/#{page}"
         start = {"First start": command}
     pages = {"Prefect UI": flow_url, "MLflow UI": model_url}

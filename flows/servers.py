@@ -1,6 +1,8 @@
 """Server processes on loopback that end when the process that started them ends, however it ends."""
 
 import contextlib
+import http.client
+import json
 import os
 import signal
 import socket
@@ -10,12 +12,17 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from heartdata.errors import HeartbeatError
+from heartdata.store import Store, atomic_write
 
 HOST = "127.0.0.1"
+PREFECT_PORT = 4200
+UP_FILE = "up.json"  # which server a running `heartbeat up` has started for a store
+ID_VARIABLE = "heartbeat_up"  # Prefect variable that holds the same id as that file
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 10
 
@@ -25,7 +32,7 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return response.status == 200
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 
@@ -111,21 +118,55 @@ def mlflow_server(port: int, tracking_uri: str, log: Path) -> Server:
 
 
 @contextlib.contextmanager
-def prefect_api(log: Path, running: str = f"http://{HOST}:4200/api") -> Iterator[Server | None]:
-    """Set PREFECT_API_URL: what the environment says, else a running `heartbeat up`, else a temporary server.
+def announced(store: Store, api: str) -> Iterator[None]:
+    """Let `prefect_api` find the server at ``api``, which must have PREFECT_API_URL and be ready."""
+    from prefect.variables import Variable
+
+    file, up_id = store.workpath(UP_FILE), uuid.uuid4().hex
+    Variable.set(ID_VARIABLE, up_id, overwrite=True)
+    with atomic_write(file) as output:
+        output.write(json.dumps({"api": api, "id": up_id}).encode())
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def running_api(store: Store) -> str | None:
+    """The address of the Prefect API that a running `heartbeat up` serves for this store.
+
+    Another store's server may have the same port by now, so the server has to confirm the id.
+    """
+    try:
+        up = json.loads(store.workpath(UP_FILE).read_bytes())
+        with urllib.request.urlopen(f"{up['api']}/variables/name/{ID_VARIABLE}", timeout=2) as response:
+            return up["api"] if json.load(response)["value"] == up["id"] else None
+    except (
+        OSError,
+        http.client.HTTPException,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # no file, no server, or one of something else
+        return None
+
+
+@contextlib.contextmanager
+def prefect_api(store: Store) -> Iterator[Server | None]:
+    """Set PREFECT_API_URL: what the environment says, else this store's `heartbeat up`, else a temporary server.
 
     Yields the temporary server, which may still be starting, or None. Prefect must not be imported before.
     """
     if "PREFECT_API_URL" in os.environ:
         yield None
         return
-    if answers(f"{running}/health"):
+    if running := running_api(store):
         os.environ["PREFECT_API_URL"] = running
         yield None
         return
     port = free_port()
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
-    server = prefect_server(port, log, ui=False)
+    server = prefect_server(port, store.workpath("logs/prefect-server.log"), ui=False)
     try:
         yield server
     finally:

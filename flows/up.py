@@ -7,13 +7,12 @@ import signal
 from pathlib import Path
 from typing import Any, TextIO
 
-import yaml
 from rich.console import Console
 
 from flows.environment import prepare
 from flows.run import program
-from flows.servers import HOST, mlflow_server, port_is_free, prefect_server
-from heartdata.config import RunConfig
+from flows.servers import HOST, PREFECT_PORT, announced, mlflow_server, port_is_free, prefect_server
+from heartdata.config import RunConfig, parse_yaml
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.sources.base import check_source
 from heartdata.store import Store
@@ -54,6 +53,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         with console.status("starting the servers"):
             for server in servers:
                 server.wait_ready()
+        stack.enter_context(announced(store, os.environ["PREFECT_API_URL"]))
         from prefect import serve
 
         deployment = nightly_deployment(config)
@@ -65,7 +65,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         console.print(f"Prefect API  {os.environ['PREFECT_API_URL']}")
         console.print(f"MLflow UI    http://{HOST}:{mlflow_port}")
         console.print(f"Deployment   heartbeat/{deployment.name}, {_when(deployment)}; run it now from another shell:")
-        api = "" if prefect_port == 4200 else f"PREFECT_API_URL={os.environ['PREFECT_API_URL']} "
+        api = "" if prefect_port == PREFECT_PORT else f"PREFECT_API_URL={os.environ['PREFECT_API_URL']} "
         console.print(f"             {api}{program('prefect')} deployment run heartbeat/{deployment.name} --watch")
         console.print("Ctrl-C stops all.")
         serve(deployment, pause_on_shutdown=False, print_starting_message=False, limit=1)
@@ -120,8 +120,12 @@ def with_links_to(ui_url: str, config: RunConfig) -> RunConfig:
 
 
 def _defined() -> dict[str, Any]:
-    """The deployment that prefect.yaml defines."""
-    (defined,) = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    """The deployment that prefect.yaml defines. Raises `ConfigError`."""
+    try:
+        project = parse_yaml((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"prefect.yaml cannot be read: {error}") from error
+    (defined,) = project["deployments"]
     return defined
 
 

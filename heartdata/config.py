@@ -1,14 +1,14 @@
 """The configuration of a whole run: one frozen object, refused when a key is unknown or a value out of range."""
 
 import os
-import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from heartdata.errors import ConfigError
 from heartdata.measure import MeasureConfig
@@ -19,8 +19,6 @@ from heartdata.spectrograms import SpectrogramConfig
 from heartdata.splits import SplitConfig
 from heartdata.suite import RecordingBounds, ValidationConfig
 
-BOOLEAN = "tag:yaml.org,2002:bool"
-
 
 def _plain(name: str) -> str:
     if not name.isprintable() or any(c in name for c in "/:'\""):
@@ -28,23 +26,14 @@ def _plain(name: str) -> str:
     return name
 
 
-def _without_password(uri: str) -> str:
+def _without_user(uri: str) -> str:
     rest = uri.partition("://")[2]
     if "@" in rest and not rest.startswith("/"):
         raise PydanticCustomError(
             "secret",
-            "names a user or a password, which every run would record: leave them out and put them in the environment "
-            "as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (of a database: all of it as MLFLOW_TRACKING_URI)",
-        )
-    return uri
-
-
-def _store_without_password(uri: str) -> str:
-    if names_a_password(uri):
-        raise PydanticCustomError(
-            "secret",
-            "names a password, which every run would record: leave it out and give credentials in the environment, "
-            "for S3 as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            "names a user or a password, which every run would record: leave them out and put them in the environment as "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (of a database: the whole URI as "
+            "MLFLOW_TRACKING_URI)",
         )
     return uri
 
@@ -53,17 +42,6 @@ def _web(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("an address that begins with http:// or https:// is needed")
     return url.rstrip("/")
-
-
-class _TextLoader(yaml.SafeLoader):
-    """YAML in which true and false alone are no text: ``no``, ``yes``, ``on`` and ``off`` may be labels or columns."""
-
-
-_TextLoader.yaml_implicit_resolvers = {
-    first: [(tag, shape) for tag, shape in known if tag != BOOLEAN]
-    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_TextLoader.add_implicit_resolver(BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 View = Literal["windows", "whole"]
@@ -85,7 +63,6 @@ class NetworkConfig(Settings):
     width: int = Field(default=128, ge=32, le=65536, description="spectrogram columns in a window")
     view: View = Field(default="windows", description="whole: a recording as one picture, squeezed to the width")
     learning_rate: float = Field(default=1e-3, gt=0, le=1, description="the highest of the one-cycle schedule")
-    find_learning_rate: bool = Field(default=False, description="by fastai's lr_find instead")
     backbone_rate: float = Field(
         default=0.3, gt=0, le=1, description="of all layers but the last, as a share of learning_rate; given weights"
     )
@@ -189,7 +166,7 @@ class ModelConfig(Settings):
     view: View = "windows"
     spectrogram: SpectrogramConfig
     preprocessing: dict[str, str] = Field(
-        default={}, description="versions of the code that made what it was trained on; none in models of before"
+        default={}, description="versions of the code that made what it was trained on"
     )
     calibration: Calibration = Calibration()
     measure: MeasureConfig = MeasureConfig()
@@ -214,10 +191,10 @@ class RegistryConfig(Settings):
     model_name: Name = "heartbeat"
     experiment: Name = "heartbeat"
     aliases: tuple[Name, ...] = Field(default=(), description="what a new version is called, beside challenger")
-    tracking_uri: Annotated[str, AfterValidator(_without_password)] | None = Field(
+    tracking_uri: Annotated[str, AfterValidator(_without_user)] | None = Field(
         default=None, description="null: SQLite in the output folder"
     )
-    ui_url: Annotated[str, AfterValidator(_without_password), AfterValidator(_web)] = Field(
+    ui_url: Annotated[str, AfterValidator(_without_user), AfterValidator(_web)] = Field(
         default="http://127.0.0.1:5000", description="where links to runs point"
     )
 
@@ -235,7 +212,7 @@ class RunConfig(Settings):
     answers: AnswersConfig = AnswersConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
-    store: Annotated[str, AfterValidator(_store_without_password)] = Field(
+    store: str = Field(
         default_factory=lambda: os.environ.get("HEARTBEAT_STORE") or "out",
         min_length=1,
         description="output folder, or an fsspec URI such as s3://bucket/name",
@@ -293,16 +270,30 @@ def parse_change(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError(f"--set {text!r} is not of the form key=value, such as training.epochs=3")
     try:
-        return key.strip(), yaml.load(value, _TextLoader) if value else ""
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value cannot be read ({error})") from error
+        return key.strip(), parse_yaml(value) if value else ""
+    except ValueError as error:
+        raise ConfigError(f"--set {text!r}: the value cannot be read: {error}") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML 1.2 document, in which ``yes``, ``no``, ``on`` and ``off`` are text.
+
+    Raises ValueError, whose message is one line that names the line of the document where it is known.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{line}{error.problem}") from error
+    except YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(file.read_text(encoding="utf-8"), _TextLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"the configuration {file} cannot be read ({error})") from error
+        values = parse_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the configuration {file} cannot be read: {error}") from error
     if not isinstance(values or {}, dict):
         raise ConfigError(f"the configuration {file} must be a mapping of keys, such as 'training: {{epochs: 3}}'")
     return values or {}
@@ -365,7 +356,8 @@ def _sentence(error: Any) -> str:
         return f"{key} is needed" + (": give it with --data" if key == "source.data" else "")
     if error["type"] == "secret":  # never shown
         return f"{key} {error['msg']}"
-    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+    shown = "(not shown, as it names a password)" if names_a_password(str(error["input"])) else repr(error["input"])
+    return f"{key} = {shown}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _did_you_mean(place: list[str], source: str) -> str:

@@ -19,7 +19,6 @@ class Progress:
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int | None = None
     best: dict[str, torch.Tensor] = field(default_factory=dict)
-    learning_rate: float | None = None  # as found, where it was asked for
 
     def exhausted(self, patience: int) -> bool:
         """Whether each of the last ``patience`` epochs was too bad to be kept."""
@@ -39,7 +38,7 @@ class ProgressFile:
             tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
         for number, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        told = {"rows": progress.rows, "best_epoch": progress.best_epoch, "learning_rate": progress.learning_rate}
+        told = {"rows": progress.rows, "best_epoch": progress.best_epoch}
         content = save(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
             metadata={"progress": json.dumps(told)},

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic_core import PydanticCustomError
 
+from heartdata.remote import names_a_password
 from heartdata.store import sha256_json
 
 
@@ -12,6 +14,18 @@ class Settings(BaseModel):
     """One stage's configuration. Defaults stand in the fields and nowhere else."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @field_validator("*")
+    @classmethod
+    def _holds_no_password(cls, value: Any) -> Any:
+        if isinstance(value, str) and names_a_password(value):
+            raise PydanticCustomError(
+                "secret",
+                "names a password, which every run would record: leave it out and put it in the environment, "
+                "for S3 as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for MLflow as MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD (of a database: the whole URI as MLFLOW_TRACKING_URI)",
+            )
+        return value
 
     def digest(self) -> str:
         """Hex sha256 of the values, for cache keys and the run record."""

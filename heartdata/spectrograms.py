@@ -29,10 +29,6 @@ class SpectrogramConfig(Settings):
     mel_bands: int = Field(default=32, ge=8, le=512)
     low_hz: float = Field(default=25.0, ge=0)
     high_hz: float = Field(default=800.0, gt=0)
-    band_pass_order: int = Field(
-        default=0, ge=0, le=10, description="of a zero-phase Butterworth filter from low_hz to high_hz before; 0: none"
-    )
-    reference: Literal["max", "one"] = Field(default="max", description="0 dB is the loudest point, or power 1")
     range_db: float = Field(default=80.0, gt=0, description="kept below the loudest point")
     normalise: Literal["band", "recording", "none"] = Field(
         default="band",
@@ -88,24 +84,6 @@ def _window(config: SpectrogramConfig) -> np.ndarray:
     return signal.get_window("hann", config.window_samples).astype(np.float32)
 
 
-@lru_cache(maxsize=8)
-def _band_pass(config: SpectrogramConfig) -> np.ndarray:
-    """Second-order sections of the Butterworth filter; edges at 0 or half the rate need none."""
-    low, high = config.low_hz > 0, config.high_hz < config.rate_hz / 2
-    edges = [edge for edge, needed in ((config.low_hz, low), (config.high_hz, high)) if needed]
-    kind = "bandpass" if low and high else "highpass" if low else "lowpass"
-    return signal.butter(config.band_pass_order, edges, kind, fs=config.rate_hz, output="sos")
-
-
-def band_passed(mono: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """``mono`` (float32, at config.rate_hz) with what lies outside low_hz-high_hz filtered away, if that is wanted."""
-    if not config.band_pass_order or (config.low_hz == 0 and config.high_hz == config.rate_hz / 2):
-        return mono
-    sections = _band_pass(config)
-    padding = min(3 * (2 * len(sections) + 1), len(mono) - 1)
-    return signal.sosfiltfilt(sections, mono, padlen=padding).astype(np.float32)
-
-
 def mel_power(mono: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
     """Mel power, shape (columns, mel_bands), float32, of samples at config.rate_hz.
 
@@ -129,23 +107,19 @@ def mel_power(mono: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
 def mel_power_db(mono: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
     """Mel power in dB, shape (columns, mel_bands), float32, of samples at config.rate_hz.
 
-    Equals librosa.power_to_db(..., ref=np.max or 1, top_db=range_db) of `mel_power` to .002 dB.
+    0 dB is the loudest point. Equals librosa.power_to_db(..., ref=np.max, top_db=range_db) of `mel_power` to .002 dB.
     """
     power_db = mel_power(mono, config)
     np.maximum(power_db, 1e-10, out=power_db)
     np.log(power_db, out=power_db)  # numpy has vector instructions for log, none for log10
     power_db *= DB_PER_NEPER
-    loudest_db = power_db.max()
-    if config.reference == "max":
-        power_db -= loudest_db
-        loudest_db = np.float32(0)
-    return np.maximum(power_db, loudest_db - config.range_db, out=power_db)
+    power_db -= power_db.max()
+    return np.maximum(power_db, -config.range_db, out=power_db)
 
 
 def log_mel(mono: np.ndarray, rate_hz: int, config: SpectrogramConfig) -> np.ndarray:
     """The spectrogram that is stored and learnt from, shape (columns, mel_bands), float16, normalised."""
-    sound = band_passed(resample(mono, rate_hz, config.rate_hz), config)
-    power_db = mel_power_db(sound, config)
+    power_db = mel_power_db(resample(mono, rate_hz, config.rate_hz), config)
     if config.normalise == "recording":
         power_db -= power_db.mean()
         power_db /= max(power_db.std(), LEAST_DEVIATION_DB)

@@ -7,8 +7,10 @@ content's digest, so writing the same thing twice is harmless.
 
 import hashlib
 import json
+import logging
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,10 +23,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from platformdirs import user_cache_path, user_data_path
 from pydantic import BaseModel, ConfigDict
 
 from heartdata.errors import StoreError
 from heartdata.remote import Remote, is_remote, names_a_password
+
+logger = logging.getLogger("heartbeat")
 
 
 class Artifact(BaseModel):
@@ -96,12 +101,12 @@ class Store:
 
     What stages make lies there by name: `writing` and `local` are the way to it. What must be local (databases, logs,
     pages for people) lies in ``root``, by `workpath`: in a folder this is the folder itself, with a bucket a working
-    folder of this machine. Raises `StoreError` for a place that cannot be meant.
+    folder of this machine, beside copies of objects in a cache folder. Raises `StoreError` for a place that cannot be meant.
     """
 
     def __init__(self, root: str | Path) -> None:
         if names_a_password(str(root)):
-            raise StoreError("the store's URI names a password: give credentials in the environment instead")
+            raise StoreError("the store's URI names a password: give credentials in the environment")
         if re.match(r"\w{2,}:(/[^/]|/+$)", str(root)):
             raise StoreError(
                 f"{str(root)!r} is no folder and no URI: a URI has two slashes and a bucket, as in s3://bucket/name"
@@ -109,7 +114,7 @@ class Store:
         self._remote = Remote(str(root)) if is_remote(root) else None
         if self._remote:
             self.uri = self._remote.uri
-            self.root = working_folder(self.uri)
+            self.root, self._copies = working_folders(self.uri)
         else:
             self.root = Path(re.sub("^(file|local)://", "", str(root))).expanduser().resolve()
             self.uri = str(self.root)
@@ -150,8 +155,8 @@ class Store:
             with atomic_write(self.root / name) as file:
                 yield file
             return
-        self.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.root, prefix=".unfinished-") as folder:
+        self._copies.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._copies, prefix=".unfinished-") as folder:
             unfinished = Path(folder, Path(name).name)
             with unfinished.open("w+b") as file:
                 yield file
@@ -175,10 +180,10 @@ class Store:
 
     def _copy(self, name: str, info: dict[str, Any]) -> Path:
         """Where the copy of a remote object lies: elsewhere as soon as the store tells another size, time or ETag."""
-        return self.root / "objects" / name / sha256_json(info)[:16] / Path(name).name
+        return self._copies / name / sha256_json(info)[:16] / Path(name).name
 
     def _forget_copies(self, name: str) -> None:
-        shutil.rmtree(self.root / "objects" / name, ignore_errors=True)
+        shutil.rmtree(self._copies / name, ignore_errors=True)
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file, whatever it holds. Raises OSError when a bucket cannot be reached."""
@@ -269,12 +274,44 @@ class Store:
             return False
 
 
-def working_folder(uri: str) -> Path:
-    """Where this machine keeps what is local of a remote store: below HEARTBEAT_WORK, else the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    base = Path(os.environ.get("HEARTBEAT_WORK") or Path(cache, "heartbeat")).expanduser().resolve()
+def working_folders(uri: str) -> tuple[Path, Path]:
+    """Where this machine keeps what is local of a remote store, and copies of its objects, which may be deleted.
+
+    Below HEARTBEAT_WORK, else in the user's data folder and cache folder. A folder that an earlier version kept in the
+    cache is moved. Raises `StoreError` when it cannot be.
+    """
     readable = re.sub(r"\W+", "-", uri).strip("-")[:60]
-    return base / f"{readable}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
+    name = f"{readable}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
+    if chosen := os.environ.get("HEARTBEAT_WORK"):
+        folder = Path(chosen).expanduser().resolve() / name
+        return folder, folder / "objects"
+    folder = user_data_path("heartbeat", appauthor=False).resolve() / name
+    copies = user_cache_path("heartbeat", appauthor=False).resolve() / "objects" / name
+    old = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "heartbeat").expanduser().resolve() / name
+    if old.is_dir() and not old.is_symlink() and not folder.exists():
+        _move_out_of_cache(old, folder, copies)
+    return folder, copies
+
+
+def _move_out_of_cache(old: Path, folder: Path, copies: Path) -> None:
+    """Move a working folder and link the old place to the new one, as records in its MLflow hold absolute paths."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        old.rename(folder)
+    except FileNotFoundError:  # another process was first
+        return
+    except OSError as error:
+        source, target = shlex.quote(str(old)), shlex.quote(str(folder))
+        raise StoreError(
+            f"the working folder {old} must leave the cache and cannot be moved ({error.strerror}): "
+            f"type mv {source} {target} && ln -s {target} {source}, or set HEARTBEAT_WORK={shlex.quote(str(old.parent))}"
+        ) from error
+    with suppress(OSError):  # left where they are, they only take space
+        copies.parent.mkdir(parents=True, exist_ok=True)
+        (folder / "objects").rename(copies)
+    with suppress(FileExistsError):
+        old.symlink_to(folder)
+    logger.warning("the working folder was moved from %s to %s; a link to it stays there", old, folder)
 
 
 def _files_below(root: Path, prefix: str) -> Iterator[Entry]:

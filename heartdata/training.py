@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -98,10 +97,8 @@ def _trained(
     labels = valid_rows["label"].map({label: number for number, label in enumerate(classes)})
     keep = KeepBest(windows.recordings, labels, config.patience, on_epoch, file, progress)
     with learner.no_bar(), learner.no_logging():
-        rate = progress.learning_rate or (found_rate(learner) if config.find_learning_rate else config.learning_rate)
-        progress.learning_rate = rate
         for phase in phases(config, initial is not None):
-            _fit(learner, phase, rate, initial is not None, config, keep, remembered)
+            _fit(learner, phase, initial is not None, config, keep, remembered)
             if keep.fault:
                 raise HeartbeatError(keep.fault)
     net.load_state_dict(progress.best)
@@ -125,7 +122,7 @@ def phases(config: NetworkConfig, from_weights: bool) -> list[Phase]:
 
 
 def _fit(
-    learner: Learner, phase: Phase, rate: float, from_weights: bool, config: NetworkConfig, keep: KeepBest,
+    learner: Learner, phase: Phase, from_weights: bool, config: NetworkConfig, keep: KeepBest,
     remembered: dict[int, dict[str, torch.Tensor]],
 ) -> None:  # fmt: skip
     """Train through ``phase``, or what is left of it; nothing where it, or the patience of ``keep``, is at its end."""
@@ -138,6 +135,7 @@ def _fit(
     if remembered and done > 0:  # freezing and unfreezing make the optimiser forget
         learner.opt.load_state_dict({**learner.opt.state_dict(), "state": dict(remembered)})
     remembered.clear()
+    rate = config.learning_rate
     rates = slice(rate * config.backbone_rate, rate) if from_weights and not phase.frozen else rate
     learner.fit_one_cycle(
         phase.epochs,
@@ -167,16 +165,6 @@ def learner_of(net: nn.Module, data: DataLoaders, config: NetworkConfig) -> Lear
         train_bn=False,
         cbs=callbacks,
     )
-
-
-def found_rate(learner: Learner) -> float:
-    """fastai's suggestion (its valley) from a mock training, after which the weights are as they were."""
-    with TemporaryDirectory() as folder:
-        learner.path = Path(folder)
-        learner.unfreeze()
-        found = float(learner.lr_find(show_plot=False).valley)
-    learner.opt = None  # the mock training's memory
-    return found
 
 
 def dataloaders(

@@ -40,8 +40,8 @@ MADE = "Scores on made sounds prove that the pipeline works, nothing more"
 NAME_LENGTH = 240  # of what MLflow keeps 250 characters of
 AGREE = 1e-3  # the served model's probabilities and those evaluated
 SERVED_MODEL = Path(heartdata.__file__).parents[1] / "mlflow" / "served_model.py"
-SERVED_NEEDS = ("mlflow", "librosa", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy",
-                "soundfile", "soxr", "torch", "torchvision")  # fmt: skip
+SERVED_NEEDS = ("mlflow", "librosa", "numpy", "pandas", "platformdirs", "pyarrow", "pydantic", "ruamel.yaml",
+                "safetensors", "scipy", "soundfile", "soxr", "torch", "torchvision")  # fmt: skip
 
 
 class Registered(BaseModel):

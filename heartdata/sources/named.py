@@ -24,9 +24,7 @@ class FileLookup:
         if not name:
             return None, "the table gives no path"
         if names_a_password(name):
-            raise SourceError(
-                "a path of the table has a user and a password in it: remove them and set them in the environment"
-            )
+            raise SourceError("a path of the table has a password in it: remove it and set it in the environment")
         if is_remote(name):
             return name, None
         slashed = name.replace("\\", "/")

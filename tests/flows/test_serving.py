@@ -1,6 +1,7 @@
 """`heartbeat up`: servers answer, the nightly run stands on the server, Ctrl-C stops all; and the work-pool way."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -10,13 +11,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 from helpers import tiny
 
 from flows import up
 from flows.cli import run_config
-from flows.servers import answers, free_port, knows_run, port_is_free
-from heartdata.config import build_config
+from flows.servers import answers, free_port, knows_run, port_is_free, running_api
+from heartdata.config import build_config, parse_yaml
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.store import Store
 
@@ -82,6 +82,19 @@ def test_nightly_runs_stand_on_the_server(served):
     assert answers(f"{mlflow}/health")
 
 
+def test_a_run_finds_the_server_of_its_store(served):
+    process, api, _, _ = served
+    store = Store(process.args[process.args.index("--store") + 1])
+    assert running_api(store) == api
+    up_file = store.workpath("up.json")
+    written = up_file.read_text()
+    try:
+        up_file.write_text(written.replace(json.loads(written)["id"], "0" * 32))
+        assert running_api(store) is None
+    finally:
+        up_file.write_text(written)
+
+
 def test_nightly_run_has_what_was_given(served):
     process, api, mlflow, _ = served
     found = deployment(api)
@@ -99,16 +112,19 @@ def test_nightly_run_has_what_was_given(served):
      ({"source": "demo", "store": "/typed"}, ("demo", 6, "/typed"))],
 )  # fmt: skip
 def test_what_is_typed_wins_over_prefect_yaml(typed: dict, expected: tuple, tmp_path: Path, monkeypatch):
-    written = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    written = parse_yaml((PROJECT / "prefect.yaml").read_text())
     settings = {"source": {"name": "table", "data": "/x.csv"}, "training": {"epochs": 6}, "store": "/in_file"}
     written["deployments"][0]["parameters"] = {"config": settings}
-    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(written))
+    (tmp_path / "prefect.yaml").write_text(json.dumps(written))
     monkeypatch.setattr(up, "PROJECT", tmp_path)
     config = run_config(**typed, base=up.nightly_settings())
     assert (config.source.name, config.training.epochs, config.store) == expected
     written["deployments"][0]["parameters"] = {"config": 5}
-    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(written))
+    (tmp_path / "prefect.yaml").write_text(json.dumps(written))
     with pytest.raises(ConfigError, match="parameters.config in prefect.yaml must be a mapping"):
+        up.nightly_settings()
+    (tmp_path / "prefect.yaml").write_text("deployments: [\n")
+    with pytest.raises(ConfigError, match="prefect.yaml cannot be read: line 2: "):
         up.nightly_settings()
 
 
@@ -183,6 +199,7 @@ def test_ctrl_c_stops_all(served):
     process, api, mlflow, _ = served
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
+    assert not Path(process.args[process.args.index("--store") + 1], "up.json").exists()
     assert all(port_is_free(int(url.split(":")[2].split("/")[0])) for url in (api, mlflow))
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from heartdata.config import RunConfig, build_config, parse_change
 from heartdata.errors import ConfigError
+from heartdata.remote import names_a_password
 from heartdata.sources import DemoSource
 
 
@@ -14,6 +15,8 @@ from heartdata.sources import DemoSource
     [({"training.epoch": 3}, "unknown configuration key 'training.epoch': did you mean epochs?"),
      ({"training.zzz": 3}, "unknown configuration key 'training.zzz'; there are: init, epochs,"),
      ({"source.subjects_per_clas": 3}, "did you mean subjects_per_class?"),
+     ({"training.find_learning_rate": True}, "unknown configuration key 'training.find_learning_rate'"),
+     ({"spectrogram.reference": "one"}, "unknown configuration key 'spectrogram.reference'; there are: rate_hz,"),
      ({"nonsense": 1}, "unknown configuration key 'nonsense'"),
      ({"training.epochs": -1}, "training.epochs = -1: Input should be greater than or equal to 0"),
      ({"split.test_fraction": 0.9}, "split.test_fraction = 0.9"),
@@ -144,23 +147,79 @@ def test_values_are_typed(text: str, value: object):
 
 def test_words_that_yaml_takes_for_booleans_are_text(tmp_path: Path):
     (tmp_path / "run.yaml").write_text("validation: {classes: [yes, no]}\ntraining: {flip: true}\n")
-    typed = dict(map(parse_change, ("source.columns.subject=No", "training.find_learning_rate=on")))
+    typed = dict(map(parse_change, ("source.columns.subject=No", "answers.temperature=on")))
     config = build_config("table", "/x.csv", tmp_path / "run.yaml", typed)
     assert (config.source.columns.subject, config.validation.classes) == ("No", ("yes", "no"))
-    assert (config.training.flip, config.training.find_learning_rate) == (True, True)
+    assert (config.training.flip, config.answers.temperature) == (True, True)
     assert parse_change("a=False") == ("a", False)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [("training:\n  epochs: 3\n  epochs: 4\n", 'line 3: found duplicate key "epochs" with value "4"'),
+     ("training: {epochs: 3\n", "line 2: expected ',' or '}'"),
+     ("split:\n\tseed: 3\n", "line 2: found character '\\t'"),
+     ("source: *x\n", "line 1: found undefined alias 'x'"),
+     ("a: 1\n---\na: 2\n", "line 2: "),
+     ("a: \0\n", "unacceptable character"),
+     ("a: 2020-13-45\n", "month must be in 1..12")],
+)  # fmt: skip
+def test_what_is_wrong_in_a_file_is_one_sentence_with_its_line(written: str, said: str, tmp_path: Path):
+    (tmp_path / "run.yaml").write_text(written)
+    with pytest.raises(ConfigError) as error:
+        build_config(file=tmp_path / "run.yaml")
+    assert str(error.value).startswith(f"the configuration {tmp_path / 'run.yaml'} cannot be read: {said}")
+    assert "\n" not in str(error.value)
 
 
 def test_what_is_no_change_is_told():
     with pytest.raises(ConfigError, match="not of the form key=value"):
         parse_change("training.epochs")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read") as error:
         parse_change("a=[1")
+    assert "\n" not in str(error.value)
 
 
 def test_a_store_s_password_is_refused_and_not_shown(monkeypatch):
     with pytest.raises(ConfigError, match="store names a password.*AWS_ACCESS_KEY_ID") as told:
         build_config(changes={"store": "s3://user:secret@bucket/x"})
     assert "secret" not in str(told.value)
-    for fine in ("s3://bucket/a:b@c", "abfs://container@account.dfs.core.windows.net/x", "/out/a:b@c"):
+    for fine in (
+        "s3://bucket/a:b@c",
+        "s3://bucket/x?versionId=token",
+        "abfs://container@account.dfs.core.windows.net/x",
+        "/out/a:b@c",
+    ):
         assert build_config(changes={"store": fine}).store == fine
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["postgresql:///db?user=me&password=secret",
+     "mysql://host/db?ssl_ca=/ca.pem&PassWord=secret",
+     "postgresql://host/db?sslpassword=secret",
+     "postgresql://host/db?%70assword=secret",
+     "mssql+pyodbc:///?odbc_connect=DRIVER%3DODBC%3BUID%3Dme%3BPWD%3Dsecret",
+     "https://host:5000?token=secret",
+     "https://host:5000/#access_token=secret",
+     "https://account.blob.core.windows.net/c?sv=1&sig=secret",
+     "https://bucket.s3.amazonaws.com/x?X-Amz-Signature=secret",
+     "s3://me%3Asecret@bucket",
+     "s3://me:secret%40bucket"],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["registry.tracking_uri", "store", "engine.address", "training.init"])
+def test_a_password_anywhere_in_a_uri_is_refused_and_not_shown(key: str, uri: str):
+    changes = {key: f"{uri}&x=.safetensors", "engine.name": "dask"}
+    with pytest.raises(ConfigError, match=f"{key} names ") as error:
+        build_config(changes=changes)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["postgresql:///db?sslmode=require&sslkey=/home/me/key.pem&passfile=/home/me/.pgpass",
+     "http://host:5000?page=a@b",
+     "sqlite:////home/me@work/password=x/mlflow.db"],
+)  # fmt: skip
+def test_a_uri_without_a_password_is_taken(uri: str):
+    assert not names_a_password(uri)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from helpers import beats, write_wav
 
-from heartdata.config import build_config, parse_change
+from heartdata.config import build_config, parse_change, parse_yaml
 from heartdata.errors import SourceError
 from heartdata.sources import TableSource, tables
 from heartdata.sources.base import audio_files
@@ -36,7 +35,7 @@ def test_table_label_none_is_absent_only_when_rare_or_asked_for(folder: Path):
         told(table + "b,None\n")
     for values in re.findall(r"--set 'source.missing_values=(.*?)'", str(refused.value)):  # what is advised
         assert '"-"' in values
-        changes = {"source.missing_values": yaml.safe_load(values)}
+        changes = {"source.missing_values": parse_yaml(values)}
         source = build_config("table", str(folder / "table.csv"), changes=changes).source
         assert source.listing(folder).recordings[-1].label == (None if '"none"' in values else "None")
     with pytest.raises(SourceError, match="have the label 'none'"):

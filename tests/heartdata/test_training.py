@@ -239,13 +239,6 @@ def test_bfloat16_is_taken_when_asked_for_and_scores_stay_numbers(data):
     assert all(np.isfinite(row["train_loss"]) for row in trained.history.to_pylist())
 
 
-def test_a_learning_rate_is_found_when_asked_for_and_does_not_change_the_start(data):
-    manifest, store = data
-    found = CONFIG.model_copy(update={"find_learning_rate": True, "epochs": 1})
-    trained = training.train(manifest, None, found, store)
-    assert 1e-7 < trained.history["learning_rate"][0].as_py() < 10
-
-
 def test_collections_tell_nothing_about_the_class_when_both_are_balanced():
     rows = pd.DataFrame({"collection": list("aaab"), "label": ["x", "x", "y", "x"]})
     assert training.sampling_weights(rows, "class_and_collection").tolist() == [0.5, 0.5, 1, 1]
