@@ -96,7 +96,7 @@ def _trained(
     learner = learner_of(net, dataloaders(train_rows, valid_rows, classes, config, store), config)
     windows = learner.dls.valid.dataset
     labels = valid_rows["label"].map({label: number for number, label in enumerate(classes)})
-    keep = KeepBest(windows.recordings, labels, config.patience, on_epoch, file, progress)
+    keep = KeepBest(windows.recordings, labels, valid_rows["group"], config.patience, on_epoch, file, progress)
     with learner.no_bar(), learner.no_logging():
         rate = progress.learning_rate or (found_rate(learner) if config.find_learning_rate else config.learning_rate)
         progress.learning_rate = rate
