@@ -265,8 +265,8 @@ class RunConfig(Settings):
         wanted = {"weighted_accuracy": "murmur", "cost_per_patient": "outcome"}.get(self.answers.operating_point)
         if wanted is not None and getattr(self.source, "target", None) != wanted:
             raise ValueError(
-                f"answers.operating_point = {self.answers.operating_point} is a score of source circor2022 with "
-                f"source.target = {wanted}: choose macro_f1, balanced_accuracy or none"
+                f"answers.operating_point = {self.answers.operating_point} is for source circor2022 with source.target = "
+                f"{wanted}: set that, or choose macro_f1, balanced_accuracy or none"
             )
         return self
 

@@ -156,31 +156,31 @@ def test_patients_are_calibrated_and_scored_by_their_recordings_together():
 def test_the_operating_point_raises_the_weighted_accuracy_of_patients():
     """Murmurs that are present count five times: who is likely to have none is better answered Present."""
     rng = np.random.default_rng(0)
-    classes = ["Absent", "Present", "Unknown"]
-    labels = rng.choice(classes, 400, p=[0.7, 0.2, 0.1])
-    probabilities = softmax(rng.normal(size=(400, 3)) + 1.2 * np.eye(3)[[classes.index(x) for x in labels]], axis=1)
-    probabilities = probabilities * [0.7, 0.2, 0.1] / (probabilities * [0.7, 0.2, 0.1]).sum(axis=1, keepdims=True)
+    classes, prior = ["Absent", "Present", "Unknown"], [0.5, 0.4, 0.1]
+    labels = rng.choice(classes, 1600, p=prior)
+    probabilities = softmax(rng.normal(size=(1600, 3)) + 1.2 * np.eye(3)[[classes.index(x) for x in labels]], axis=1)
+    probabilities = probabilities * prior / (probabilities * prior).sum(axis=1, keepdims=True)
     rows = pd.DataFrame(probabilities, columns=[f"p_{c}" for c in classes]).assign(
         arm="by subject", seed=0, fold="0", model=NETWORK, label=labels, noisy=False, subject=None, collection="c",
-        answer=np.array(classes)[probabilities.argmax(axis=1)], patient=[f"p{i}" for i in range(400)],
-        group=[f"p{i}" for i in range(400)], recording_id=[f"r{i}" for i in range(400)], sha256="",
+        answer=np.array(classes)[probabilities.argmax(axis=1)], patient=[f"p{i}" for i in range(1600)],
+        group=[f"p{i}" for i in range(1600)], recording_id=[f"r{i}" for i in range(1600)], sha256="",
     )  # fmt: skip
     study = study_named("circor2022")
     patients = scored_rows(rows, study, "max")
-    half = patients["patient"].str[1:].astype(int) < 200
+    half = patients["patient"].str[1:].astype(int) < 800
     reached = {}
     for chosen in ("weighted_accuracy", "macro_f1", "none"):
         config = AnswersConfig(operating_point=chosen)
         told = with_calibrated(patients[~half], patients[half], classes, config, study)
         figures = study_figures(told, study, classes, 20, 0).set_index(["model", "metric"])["value"]
         reached[chosen] = figures[AT_POINT, "weighted_accuracy"]
-    assert reached["weighted_accuracy"] > max(reached["none"], reached["macro_f1"]) + 0.03
+    assert reached["weighted_accuracy"] > max(reached["none"], reached["macro_f1"]) + 0.02
 
 
 def test_a_score_of_circor_is_refused_where_labels_are_others():
-    with pytest.raises(ConfigError, match=r"is a score of source circor2022 with source.target = outcome"):
+    with pytest.raises(ConfigError, match=r"is for source circor2022 with source.target = outcome"):
         study_config("circor2022", ".", None, {"answers.operating_point": "cost_per_patient"})
-    with pytest.raises(ConfigError, match=r"with source.target = murmur: choose macro_f1"):
+    with pytest.raises(ConfigError, match=r"with source.target = murmur: set that, or choose macro_f1"):
         study_config("pascal-b", ".", None, {"answers.operating_point": "weighted_accuracy"})
 
 
@@ -332,7 +332,7 @@ def test_a_file_of_settings_counts_more_than_the_study_and_less_than_what_is_typ
     with pytest.raises(ConfigError, match="the study pascal-b is of the source pascal, not of table"):
         study_config("pascal-b", "x", file)
     with pytest.raises(ConfigError, match=r"the study circor2022 is scored for source.target = murmur"):
-        study_config("circor2022", "x", None, {"source.target": "outcome"})
+        study_config("circor2022", "x", None, {"source.target": "outcome", "answers.operating_point": "macro_f1"})
     for changes in ({"split.unlabelled": True, **CONTRAST}, {"split.strategy": "hash"}, {"split.test_fraction": 0.4}):
         with pytest.raises(ConfigError, match=f"in its own way: leave out {next(iter(changes))}; it takes split.coll"):
             study_config("pascal-b", "x", None, changes)
