@@ -32,8 +32,8 @@ UNSURE = "unsure"
 def scored_rows(rows: pd.DataFrame, study: Study, rule: Rule) -> pd.DataFrame:
     """``rows`` (schema `study_schema`, one a recording) as they are scored: as they are, or one a patient.
 
-    A patient is answered by the probabilities of his recordings together, see `subject_answers`; the columns that
-    name a recording are then null.
+    The probabilities of a patient's recordings are combined by ``rule``, see `subject_answers`; the columns that name
+    a recording are then null.
     """
     if study.level == "recording":
         return rows

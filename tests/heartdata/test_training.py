@@ -35,6 +35,7 @@ def data(tmp_path_factory) -> tuple[pd.DataFrame, Store]:
         rows.append(
             {
                 "recording_id": f"r{i}",
+                "group": f"g{i}",
                 "label": label,
                 "part": part,
                 "shard": "s.npy",
