@@ -97,8 +97,8 @@ def fit_operating_point(
     if not len(drawn):
         return np.ones(len(classes))
 
-    def score(told: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return SCORES[metric](confusion_counts(truth, told, len(classes), weights), classes)
+    def score(answered: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return SCORES[metric](confusion_counts(truth, answered, len(classes), weights), classes)
 
     fitted = np.stack([_search(scores, score, weights) for weights in drawn])
     without = (drawn == 0).T.astype(float)  # recordings, draws
