@@ -40,9 +40,10 @@ def study_page(
         "over the same draws of subjects for both models, and one that holds 0 tells neither from the other."
     )
     if study.level == "subject":
+        rule = {"mean": "mean", "max": "highest"}[run.evaluation.subject_rule]
         sections.append(
-            f"Patients are answered and scored: the probability of a class is the {run.evaluation.subject_rule} over "
-            "a patient's recordings, scaled to sum 1."
+            f"Patients are answered and scored: the probability of a class is the {rule} of a patient's recordings, "
+            "scaled to sum 1."
         )
     if warning:
         sections.append(f"**{warning}.**")

@@ -278,6 +278,10 @@ def test_the_page_shows_each_model_and_whose_the_reference_score_is():
     assert "fitted to each fold's own validation part" in page
     assert "the operating point is to better `balanced_accuracy`" in page
     assert "made before" not in page
+    assert "Patients are answered" not in page
+    murmurs = study_page(study_named("circor2022"), study_config("circor2022", ".").run, figures)
+    assert "the probability of a class is the highest of a patient's recordings" in murmurs
+    assert "the operating point is to better `weighted_accuracy`" in murmurs
     assert all(study.citation for study in STUDIES.values() if study.reference_score is not None)
     assert "| resnet34 | 1.000" in page
     assert "![comparison](comparison.png)" in page
