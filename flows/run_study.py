@@ -39,15 +39,14 @@ def run_study(
     ran = run_flow(load, config.model_copy(update={"run": run}), run, verbose)
     from flows.console import table
     from heartdata.schemas import STUDY_FIGURES
-    from heartdata.scores import in_words
-    from heartdata.study_page import figure_rows, first_metrics
+    from heartdata.study_page import figure_rows, first_metrics, reference
 
     figures = store.read_frame(ran.result.figures, STUDY_FIGURES)
     for arm in config.study.arms:
-        rows = figure_rows(figures[figures["arm"] == arm], first_metrics(config.study))
+        rows = figure_rows(figures[figures["arm"] == arm], first_metrics(config.study), config.study.metric)
         ran.console.print(table(f"{config.study.titled(arm)} (95 % interval)", rows))
-    if config.study.beat is not None:
-        ran.console.print(f"Prior best  {in_words(config.study.metric)} {config.study.beat:.3f}")
+    if config.study.reference_score is not None:
+        ran.console.print(f"Reference   {reference(config.study)}")
     folder = store.workpath(f"latest/study-{config.study.name}")
     if out is not None:
         _copy(folder, out / config.study.name)

@@ -4,7 +4,7 @@ Everything named fit_ or _threshold is chosen from predictions: give only out-of
 fold, or the scores that follow are of what was fitted to.
 """
 
-from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss
 
+from heartdata.challenge import MURMURS, OUTCOMES, cost_per_patient, in_order_of, weighted_accuracy
 from heartdata.config import AnswersConfig, Calibration
+from heartdata.confusion import balanced_accuracy, confusion_counts, macro_f1
 from heartdata.errors import ScoreError
 
 TEMPERATURES = (0.05, 20.0)
@@ -21,28 +23,32 @@ LEAST_PROBABILITY = 1e-12  # a probability of 0 has no logarithm
 CLASS_WEIGHTS = np.geomspace(1 / 16, 16, 33)  # steps of 2**.25; 1 is among them
 PASSES = 4  # of the coordinate search; it seldom needs three
 
-Metric = Literal["macro_f1", "balanced_accuracy"]
+# What an operating point can be chosen by, from confusions (rows, labels, answers) of ``classes``; higher is better.
+SCORES: dict[str, Callable[[np.ndarray, list[str]], np.ndarray]] = {
+    "macro_f1": lambda confusion, _: macro_f1(confusion),
+    "balanced_accuracy": lambda confusion, _: balanced_accuracy(confusion),
+    "weighted_accuracy": lambda confusion, classes: weighted_accuracy(in_order_of(MURMURS, confusion, classes)),
+    "cost_per_patient": lambda confusion, classes: -cost_per_patient(in_order_of(OUTCOMES, confusion, classes)),
+}
 
 
-def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The T between .05 and 20 for which softmax(log_probabilities / T) has the least mean negative log-likelihood.
 
     ``log_probabilities`` has shape (n, classes), logits or log-probabilities (the same up to a constant a row);
-    ``labels`` are column numbers of shape (n,), ``weights`` (n,) count rows more or less. Above 1 the model was too
-    sure of itself. Source: Guo et al., On calibration of modern neural networks, ICML 2017. Give only out-of-fold
+    ``labels`` are column numbers of shape (n,). Above 1 the model was too sure of itself. Source: Guo et al., On calibration of modern neural networks, ICML 2017. Give only out-of-fold
     predictions. Raises `ScoreError` where there is nothing to fit to.
     """
     scores = np.maximum(log_softmax(np.asarray(log_probabilities, float), axis=1), np.log(LEAST_PROBABILITY))
     labels = np.asarray(labels)
-    w = np.ones(len(scores)) if weights is None else np.asarray(weights, float)
-    if not (len(scores) == len(labels) == len(w)) or w.sum() <= 0:
-        raise ScoreError("a temperature needs as many labels (and weights above 0) as predictions, and at least one")
+    if len(scores) != len(labels) or not len(scores):
+        raise ScoreError("a temperature needs as many labels as predictions, and at least one")
     if not np.isfinite(scores).all():
         raise ScoreError("a temperature cannot be fitted to predictions that are not finite numbers")
 
     def loss(log_t: float) -> float:
         told = log_softmax(scores / np.exp(log_t), axis=1)[np.arange(len(labels)), labels]
-        return -float(w @ told) / float(w.sum())
+        return -float(told.mean())
 
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))
@@ -59,15 +65,16 @@ def fit_operating_point(
     probabilities: np.ndarray,
     labels: ArrayLike,
     classes: list[str],
-    metric: Metric = "macro_f1",
+    metric: str = "macro_f1",
     groups: ArrayLike | None = None,
     resamples: int = 40,
     seed: int = 0,
 ) -> np.ndarray:
     """Class weights of shape (classes,), the first 1, under which the most probable class scores best; see `answers`.
 
-    ``probabilities`` has shape (n, classes), ``labels`` are names. With two classes it is a threshold: the second is
-    answered where its probability is above 1 / (1 + weight).
+    ``probabilities`` has shape (n, classes), ``labels`` are names, ``metric`` is one of SCORES. With two classes it is a
+    threshold: the second is answered where its probability is above 1 / (1 + weight). Rows are whatever is scored:
+    recordings or patients.
 
     The best weights for a few hundred recordings are partly luck, so they are fitted to each of ``resamples`` bootstrap
     draws of whole ``groups`` (each recording alone where None) by a coordinate search on the grid CLASS_WEIGHTS, and
@@ -76,8 +83,8 @@ def fit_operating_point(
     out-of-fold predictions, never those of the test fold. Raises `ScoreError` for a label that is no class, for
     another metric, or for probabilities of another shape.
     """
-    if metric not in ("macro_f1", "balanced_accuracy"):
-        raise ScoreError(f"an operating point is chosen by macro_f1 or balanced_accuracy, not {metric!r}")
+    if metric not in SCORES:
+        raise ScoreError(f"an operating point is chosen by {', '.join(SCORES)}, not by {metric!r}")
     truth = _numbers(labels, classes)
     if probabilities.shape != (len(truth), len(classes)) or not len(truth):
         raise ScoreError(f"there are {len(truth)} labels for probabilities of shape {probabilities.shape}")
@@ -89,11 +96,15 @@ def fit_operating_point(
     drawn = drawn[((drawn @ occurs > 0) == (occurs.sum(axis=0) > 0)).all(axis=1)]
     if not len(drawn):
         return np.ones(len(classes))
-    fitted = np.stack([_search(scores, truth, metric, weights) for weights in drawn])
+
+    def score(answered: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return SCORES[metric](confusion_counts(truth, answered, len(classes), weights), classes)
+
+    fitted = np.stack([_search(scores, score, weights) for weights in drawn])
     without = (drawn == 0).T.astype(float)  # recordings, draws
     held_out = without @ fitted / np.maximum(without.sum(axis=1, keepdims=True), 1)
     told = np.stack([scores.argmax(axis=1), (scores + held_out).argmax(axis=1)])
-    plain, weighted = _metric(told, truth, len(classes), metric, np.ones(len(truth)))
+    plain, weighted = score(told, np.ones(len(truth)))
     return np.exp(fitted.mean(axis=0)) if weighted > plain + 1e-12 else np.ones(len(classes))
 
 
@@ -102,7 +113,9 @@ def answers(probabilities: np.ndarray, classes: list[str], weights: np.ndarray) 
     return np.array(classes, object)[(np.asarray(probabilities) * weights).argmax(axis=1)]
 
 
-def _search(scores: np.ndarray, truth: np.ndarray, metric: Metric, weights: np.ndarray) -> np.ndarray:
+def _search(
+    scores: np.ndarray, score: Callable[[np.ndarray, np.ndarray], np.ndarray], weights: np.ndarray
+) -> np.ndarray:
     """Logarithms of class weights: one class after another is set to the best on the grid, until nothing gains."""
     count = scores.shape[1]
     grid = np.log(CLASS_WEIGHTS)[np.argsort(np.abs(np.log(CLASS_WEIGHTS)), kind="stable")]  # near 1 first wins ties
@@ -113,26 +126,12 @@ def _search(scores: np.ndarray, truth: np.ndarray, metric: Metric, weights: np.n
             offsets = np.tile(at, (len(grid), 1))
             offsets[:, k] = grid
             told = (scores + offsets[:, None]).argmax(axis=2)
-            values = _metric(told, truth, count, metric, weights)
+            values = score(told, weights)
             if values.max() > best + 1e-12:
                 best, at = float(values.max()), offsets[values.argmax()]
         if best <= before + 1e-12:
             break
     return at - at[0]
-
-
-def _metric(told: np.ndarray, truth: np.ndarray, count: int, metric: Metric, weights: np.ndarray) -> np.ndarray:
-    """The metric of each row of ``told`` (rows, n), over the classes that occur, as `heartdata.scores.figures` has it."""
-    rows = len(told)
-    cells = (np.arange(rows)[:, None] * count + truth) * count + told
-    confusion = np.bincount(cells.ravel(), np.tile(weights, rows), rows * count**2).reshape(rows, count, count)
-    hits, support, given = np.einsum("rii->ri", confusion), confusion.sum(axis=2), confusion.sum(axis=1)
-    occurs = support > 0
-    if metric == "balanced_accuracy":
-        each = hits / np.where(occurs, support, 1)
-    else:
-        each = 2 * hits / np.where(occurs, support + given, 1)
-    return np.where(occurs, each, 0).sum(axis=1) / np.maximum(occurs.sum(axis=1), 1)
 
 
 def _numbers(labels: ArrayLike, classes: list[str]) -> np.ndarray:
@@ -181,9 +180,10 @@ def brier(probabilities: np.ndarray, labels: ArrayLike, classes: list[str]) -> f
 
 
 def calibrated(probabilities: np.ndarray, rows: pd.DataFrame, classes: list[str], config: AnswersConfig) -> Calibration:
-    """What `config` asks for, fitted to recordings (``rows`` with columns label and group) that were not trained on.
+    """What `config` asks for, fitted to ``rows`` (columns label and group) that were not trained on.
 
-    ``probabilities`` are the network's own, shape (n, classes).
+    ``probabilities`` are the network's own, shape (n, classes). Rows are what is answered and scored: recordings or
+    patients.
     """
     known = np.log(np.maximum(probabilities, LEAST_PROBABILITY))
     temperature = fit_temperature(known, _numbers(rows["label"], classes)) if config.temperature else 1.0

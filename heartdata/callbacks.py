@@ -11,11 +11,12 @@ from fastai.callback.core import Callback
 from fastai.learner import CancelFitException
 from fastai.torch_core import set_seed
 
+from heartdata.confusion import confusion_counts, macro_f1
 from heartdata.contrast import by_another_device
 from heartdata.memory import peak_memory_mb
 from heartdata.model import copied
 from heartdata.progress_file import Progress, ProgressFile
-from heartdata.scores import figures
+from heartdata.scores import subject_draws
 
 
 class SeedEpochs(Callback):
@@ -96,19 +97,20 @@ class KeepBest(Callback):
     """Scores each epoch on the validation recordings, keeps one epoch's weights, and stops when none gets as good.
 
     A recording's probabilities are the means over its windows, as in the final scores. Kept is the last epoch that is
-    `as_good_as_the_best`. ``progress``: where to go on from.
+    `as_good_as_the_best`. ``labels`` and ``subjects`` are of each recording. ``progress``: where to go on from.
     """
 
     def __init__(
         self,
         recordings: Sequence[int],
         labels: Sequence[int],
+        subjects: Sequence[str],
         patience: int,
         on_epoch: Callable[[dict[str, float]], None],
         file: ProgressFile | None,
         progress: Progress,
     ) -> None:
-        self.recordings, self.labels = np.asarray(recordings), np.asarray(labels)
+        self.recordings, self.labels, self.subjects = map(np.asarray, (recordings, labels, subjects))
         self.patience, self.on_epoch, self.file, self.progress = patience, on_epoch, file, progress
         self.fault: str | None = None
 
@@ -137,13 +139,13 @@ class KeepBest(Callback):
     def after_validate(self) -> None:
         progress, epoch = self.progress, len(self.progress.rows)
         probabilities = by_recording(torch.cat(self.answers).numpy(), self.recordings)
-        macro_f1, error = macro_f1_of(probabilities, self.labels)
+        score, error = macro_f1_of(probabilities, self.labels, self.subjects)
         row: dict[str, Any] = {
             "epoch": epoch,
             "train_loss": float(np.mean(self.losses)),
             "valid_loss": float(-np.log(chosen(probabilities, self.labels)).mean()),
             "valid_balanced_loss": balanced_loss(probabilities, self.labels),
-            "valid_macro_f1": macro_f1,
+            "valid_macro_f1": score,
             "valid_macro_f1_se": error,
             "learning_rate": float(self.opt.hypers[-1]["lr"]),
             "windows_seen": (progress.rows[-1]["windows_seen"] if progress.rows else 0) + self.seen(),
@@ -174,12 +176,16 @@ def as_good_as_the_best(rows: Sequence[dict[str, Any]]) -> bool:
     return bool(rows[-1]["valid_macro_f1"] >= best["valid_macro_f1"] - best["valid_macro_f1_se"])
 
 
-def macro_f1_of(probabilities: np.ndarray, labels: np.ndarray, draws: int = 200) -> tuple[float, float]:
-    """Macro-F1 over the classes that occur, and its standard error by bootstrap over recordings (always the same draws)."""
-    count, classes = probabilities.shape
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), draws)
-    weights = np.vstack([np.ones(count), drawn])
-    values = figures(labels, probabilities.argmax(1), probabilities, list(range(classes)), weights)["macro_f1"]
+def macro_f1_of(
+    probabilities: np.ndarray, labels: np.ndarray, subjects: np.ndarray, draws: int = 200
+) -> tuple[float, float]:
+    """Macro-F1 over the classes that occur, and its standard error by bootstrap over subjects (always the same draws).
+
+    ``labels`` and ``subjects`` have shape (n,), as the rows of ``probabilities``: recordings of one subject are drawn
+    together, as they are right or wrong together.
+    """
+    weights = subject_draws(subjects, draws, seed=0)
+    values = macro_f1(confusion_counts(labels, probabilities.argmax(1), probabilities.shape[1], weights))
     return float(values[0]), float(values[1:].std())
 
 

@@ -1,8 +1,8 @@
 """The official scores of three public challenges, and the answer for a subject from those for his recordings.
 
 Each score takes one label and one answer a recording (or patient) and gives a DataFrame with one row a weighting:
-``weights`` has shape (weightings, n), where None is one weighting with every recording once. With the draws of a
-bootstrap as weights an interval costs one matrix product. Names outside a score's vocabulary raise `ScoreError`.
+``weights`` has shape (weightings, n), where None is one weighting with every recording once. So an interval costs one
+call, with the draws of a bootstrap as weights. Names outside a score's vocabulary raise `ScoreError`.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import logit
 
+from heartdata.confusion import confusion_counts, ratio
 from heartdata.errors import ScoreError
 
 CINC2016_LABELS = ("normal", "abnormal")
@@ -30,7 +31,6 @@ PRESCREENING_COST, TREATMENT_COST, MISSED_COST = 10.0, 10_000.0, 50_000.0
 EXPERT_COST = (25.0, 397.0, -1718.0, 0.0, 11296.0)  # of r**0 to r**4, r the share of patients referred
 
 Subset = Literal["set_a", "set_b"]
-Target = Literal["murmur", "outcome"]
 Rule = Literal["mean", "max"]
 
 
@@ -40,23 +40,19 @@ def cinc2016_score(
     """PhysioNet/CinC Challenge 2016: columns sensitivity, specificity and macc, their mean.
 
     ``labels`` are normal or abnormal, ``answers`` those or unsure, ``noisy`` is True where the signal quality is poor;
-    all of shape (n,). Source: Clifford et al., Computing in Cardiology 2016, 609-612. Of each class, the shares right
-    among clean and among noisy recordings are weighted by the shares of clean and noisy ones in that class (wa1, wa2;
-    wn1, wn2). Unsure is right on a noisy recording and wrong on a clean one. The shares are those of the recordings
-    given, and of each weighting its own, so that a part with no noisy (or no clean) recordings has weight 0. Where a
-    weighting has no recording of a class, its rate and macc are nan.
+    all of shape (n,). Unsure is right on a noisy recording and wrong on a clean one. Source: Clifford et al.,
+    Computing in Cardiology 2016, 609-612. There the shares right among clean and among noisy recordings of a class are
+    weighted by the shares of clean and noisy ones in that class. With the shares of the recordings given, as here,
+    that is the share right of the class: macc is the balanced accuracy where no answer is unsure. Where a weighting
+    has no recording of a class, its rate and macc are nan.
     """
-    cells = (
-        _codes(labels, CINC2016_LABELS, "label"),
-        _flags(noisy),
-        _codes(answers, CINC2016_ANSWERS, "answer"),
-    )
-    counts = _counts(cells, (2, 2, 3), weights)  # weighting, class, noisy, answer
-    right = np.diagonal(counts[..., :2], axis1=1, axis2=3).swapaxes(1, 2).copy()  # weighting, class, noisy
-    right[:, :, 1] += counts[:, :, 1, 2]
-    size = counts.sum(axis=3)
-    share = _ratio(size, size.sum(axis=2, keepdims=True))
-    rate = (share * _ratio(right, size, empty=0.0)).sum(axis=2)
+    truth = _codes(labels, CINC2016_LABELS, "label")
+    answered = _codes(answers, CINC2016_ANSWERS, "answer")
+    poor = _flags(noisy)
+    _same_lengths(truth, answered, poor)
+    answered = np.where((answered == CINC2016_ANSWERS.index("unsure")) & poor, truth, answered)
+    counts = confusion_counts(truth, answered, len(CINC2016_ANSWERS), _each_once(weights, truth))
+    rate = ratio(np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2))[:, :2]
     return pd.DataFrame({"sensitivity": rate[:, 1], "specificity": rate[:, 0], "macc": rate.mean(axis=1)})
 
 
@@ -79,8 +75,8 @@ def pascal_score(
     if subset not in PASCAL_CLASSES:
         raise ScoreError(f"PASCAL has the sets {' and '.join(PASCAL_CLASSES)}, not {subset!r}")
     classes = PASCAL_CLASSES[subset]
-    confusion = _confusion(labels, answers, classes, classes, weights)
-    precision = _ratio(np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=1), empty=0.0)
+    confusion = _confusion(labels, answers, classes, weights)
+    precision = ratio(np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=1), empty=0.0)
     columns = {f"precision_{name}": precision[:, i] for i, name in enumerate(classes)}
     columns["total_precision"] = precision.sum(axis=1)
     problem = _Binary(confusion, classes, PASCAL_HEART_PROBLEM[subset])
@@ -89,7 +85,7 @@ def pascal_score(
         columns["artifact_youden_j"] = artifact.sensitivity + artifact.specificity - 1
         beta2 = PASCAL_BETA**2
         hits = (1 + beta2) * problem.tp
-        f = _ratio(hits, hits + beta2 * problem.fn + problem.fp)
+        f = ratio(hits, hits + beta2 * problem.fn + problem.fp)
         columns["heart_problem_f0.9"] = np.where(problem.tp + problem.fn > 0, f, np.nan)
     else:
         columns["heart_problem_youden_j"] = problem.sensitivity + problem.specificity - 1
@@ -111,9 +107,13 @@ def circor2022_murmur_score(labels: ArrayLike, answers: ArrayLike, weights: np.n
     (5 TP_present + 3 TP_unknown + TP_absent) / (5 N_present + 3 N_unknown + N_absent). Source: Reyna et al., PLOS
     Digital Health 2023, and the organisers' evaluation-2022. nan for a weighting without patients.
     """
-    confusion = _confusion(labels, answers, MURMURS, MURMURS, weights, any_case=True)
+    return pd.DataFrame({"weighted_accuracy": weighted_accuracy(_confusion(labels, answers, MURMURS, weights, True))})
+
+
+def weighted_accuracy(confusion: np.ndarray) -> np.ndarray:
+    """See `circor2022_murmur_score`; from counts of shape (n, labels, answers), both in the order of MURMURS."""
     right = np.diagonal(confusion, axis1=1, axis2=2) @ MURMUR_WEIGHTS
-    return pd.DataFrame({"weighted_accuracy": _ratio(right, confusion.sum(axis=2) @ MURMUR_WEIGHTS)})
+    return ratio(right, confusion.sum(axis=2) @ MURMUR_WEIGHTS)
 
 
 def circor2022_outcome_score(labels: ArrayLike, answers: ArrayLike, weights: np.ndarray | None = None) -> pd.DataFrame:
@@ -125,13 +125,23 @@ def circor2022_outcome_score(labels: ArrayLike, answers: ArrayLike, weights: np.
     referred. Lower is better; never referring anybody costs 35 plus 50000 times the share of abnormal ones. Source:
     as for `circor2022_murmur_score`. nan for a weighting without patients.
     """
-    confusion = _confusion(labels, answers, OUTCOMES, OUTCOMES, weights, any_case=True)
-    share = _ratio(confusion, confusion.sum(axis=(1, 2), keepdims=True))
+    return pd.DataFrame({"cost_per_patient": cost_per_patient(_confusion(labels, answers, OUTCOMES, weights, True))})
+
+
+def cost_per_patient(confusion: np.ndarray) -> np.ndarray:
+    """See `circor2022_outcome_score`; from counts of shape (n, labels, answers), both in the order of OUTCOMES."""
+    share = ratio(confusion, confusion.sum(axis=(1, 2), keepdims=True))
     referred, treated, missed = share[:, :, 0].sum(axis=1), share[:, 0, 0], share[:, 0, 1]
     expert = np.polynomial.polynomial.polyval(referred, EXPERT_COST)
-    return pd.DataFrame(
-        {"cost_per_patient": PRESCREENING_COST + expert + TREATMENT_COST * treated + MISSED_COST * missed}
-    )
+    return PRESCREENING_COST + expert + TREATMENT_COST * treated + MISSED_COST * missed
+
+
+def in_order_of(vocabulary: Sequence[str], confusion: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Counts (n, classes, classes) put in the order of a challenge's ``vocabulary``, found in any case."""
+    at = _codes(classes, vocabulary, "class", any_case=True)
+    found = np.zeros((len(confusion), len(vocabulary), len(vocabulary)))
+    found[:, at[:, None], at] = confusion
+    return found
 
 
 def subject_answers(predictions: pd.DataFrame, rule: Rule = "mean", by: str = "group") -> pd.DataFrame:
@@ -164,40 +174,6 @@ def subject_answers(predictions: pd.DataFrame, rule: Rule = "mean", by: str = "g
     return rows.join(probabilities).join(subjects.size().rename("recordings")).reset_index()
 
 
-def patient_answers(
-    rows: pd.DataFrame, target: Target, threshold: float | None = None, by: str = "group"
-) -> pd.DataFrame:
-    """One row a CirCor patient, with the columns of `subject_answers`, from answers to his recordings.
-
-    Target outcome: the mean of the probabilities, most probable class (or Abnormal from ``threshold`` on). Target
-    murmur: Present when any recording's answer is, or, with ``threshold``, when any recording's probability of Present
-    is at least that; else Unknown when any recording's answer is; else Absent. Probabilities of murmurs are by the
-    rule max; that of Present ranks patients, but the most probable class need not be the answer. Classes are found
-    in any case, and answered as the challenge spells them. Raises `ScoreError` as `subject_answers` does, and for
-    other classes.
-    """
-    if target not in ("murmur", "outcome"):
-        raise ScoreError(f"CirCor has the targets murmur and outcome, not {target!r}")
-    vocabulary = MURMURS if target == "murmur" else OUTCOMES
-    patients = subject_answers(rows, "max" if target == "murmur" else "mean", by)
-    columns = [c for c in rows.columns if c.startswith("p_")]
-    codes = _codes([c.removeprefix("p_") for c in columns], vocabulary, "class", any_case=True)
-    first = next((c for c, code in zip(columns, codes, strict=True) if code == 0), None)
-    if first is None:
-        raise ScoreError(f"the predictions have no column p_{vocabulary[0]}")
-    if target == "outcome":
-        answered = _codes(patients["answer"], vocabulary, "answer", any_case=True)
-        told = patients[first].to_numpy() < threshold if threshold is not None else answered == 1
-        return patients.assign(answer=np.array(vocabulary, object)[told.astype(int)])
-    if "answer" not in rows.columns:
-        raise ScoreError("the predictions have no column answer")
-    answered = _codes(rows["answer"], vocabulary, "answer", any_case=True)
-    present = answered == 0 if threshold is None else rows[first].to_numpy(float) >= threshold
-    worst = np.where(present, 0, np.where(answered == 1, 1, 2))
-    told = pd.Series(worst).groupby(rows[by].to_numpy()).min().reindex(patients[by]).to_numpy()
-    return patients.assign(answer=np.array(vocabulary, object)[told])
-
-
 class _Binary:
     """Counts of "one of ``positive``" against the rest, each of shape (weightings,), from a confusion of classes."""
 
@@ -205,21 +181,17 @@ class _Binary:
         yes = np.isin(classes, positive)
         self.tp, self.fn = (confusion[:, yes][:, :, told].sum(axis=(1, 2)) for told in (yes, ~yes))
         self.fp, self.tn = (confusion[:, ~yes][:, :, told].sum(axis=(1, 2)) for told in (yes, ~yes))
-        self.sensitivity = _ratio(self.tp, self.tp + self.fn)
-        self.specificity = _ratio(self.tn, self.tn + self.fp)
+        self.sensitivity = ratio(self.tp, self.tp + self.fn)
+        self.specificity = ratio(self.tn, self.tn + self.fp)
 
 
 def _confusion(
-    labels: ArrayLike,
-    answers: ArrayLike,
-    label_names: Sequence[str],
-    answer_names: Sequence[str],
-    weights: np.ndarray | None,
-    any_case: bool = False,
+    labels: ArrayLike, answers: ArrayLike, names: Sequence[str], weights: np.ndarray | None, any_case: bool = False
 ) -> np.ndarray:
-    """Sums of weights of shape (weightings, labels, answers)."""
-    codes = (_codes(labels, label_names, "label", any_case), _codes(answers, answer_names, "answer", any_case))
-    return _counts(codes, (len(label_names), len(answer_names)), weights)
+    """Sums of weights of shape (weightings, labels, answers), both in the order of ``names``."""
+    truth, answered = _codes(labels, names, "label", any_case), _codes(answers, names, "answer", any_case)
+    _same_lengths(truth, answered)
+    return confusion_counts(truth, answered, len(names), _each_once(weights, truth))
 
 
 def _codes(names: Any, vocabulary: Sequence[str], what: str, any_case: bool = False) -> np.ndarray:
@@ -239,21 +211,18 @@ def _flags(noisy: ArrayLike) -> np.ndarray:
     flags = np.asarray(noisy, object)
     if not all(isinstance(x, bool | np.bool_) for x in flags):
         raise ScoreError("noisy must be True or False for each recording: decide what an unknown quality counts as")
-    return flags.astype(int)
+    return flags.astype(bool)
 
 
-def _counts(codes: tuple[np.ndarray, ...], shape: tuple[int, ...], weights: np.ndarray | None) -> np.ndarray:
-    """Sums of weights in each cell that ``codes`` name: shape (weightings, *shape)."""
-    lengths = {len(x) for x in codes} | ({weights.shape[-1]} if weights is not None else set())
-    if len(lengths) > 1:
-        raise ScoreError(f"labels, answers and what goes with them have different lengths: {sorted(lengths)}")
+def _same_lengths(*columns: np.ndarray) -> None:
+    if len({len(column) for column in columns}) > 1:
+        raise ScoreError(f"labels, answers and what goes with them have different lengths: {[*map(len, columns)]}")
+
+
+def _each_once(weights: np.ndarray | None, of: np.ndarray) -> np.ndarray:
+    """``weights``, or one weighting with every recording once."""
     if weights is None:
-        weights = np.ones((1, len(codes[0])))
-    cells = np.eye(int(np.prod(shape)))[np.ravel_multi_index(codes, shape)]
-    return (weights @ cells).reshape(-1, *shape)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    """``part`` / ``whole``, and ``empty`` where there is nothing to divide by."""
-    part, whole = np.broadcast_arrays(part, whole)
-    return np.divide(part, whole, out=np.full(part.shape, empty), where=whole > 0)
+        return np.ones((1, len(of)))
+    if weights.shape[-1] != len(of):
+        raise ScoreError(f"there are weights for {weights.shape[-1]} recordings and labels for {len(of)}")
+    return weights

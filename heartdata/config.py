@@ -122,8 +122,10 @@ class AnswersConfig(Settings):
     """How probabilities become answers; everything is fitted to the validation part."""
 
     temperature: bool = Field(default=True, description="scale the probabilities so that they are as sure as right")
-    operating_point: Literal["macro_f1", "balanced_accuracy", "none"] = Field(
-        default="macro_f1", description="what the classes' weights in an answer are to raise; none: the most probable"
+    operating_point: Literal["macro_f1", "balanced_accuracy", "weighted_accuracy", "cost_per_patient", "none"] = Field(
+        default="macro_f1",
+        description="the score that the classes' weights in an answer are to better; none: the most probable; "
+        "weighted_accuracy and cost_per_patient: CirCor's, of murmurs and of outcomes",
     )
     max_risk: float = Field(default=0.2, ge=0, le=1, description="share of wrong answers among those not unsure")
     min_coverage: float = Field(default=0.5, gt=0, le=1, description="share of recordings that are answered at least")
@@ -235,6 +237,16 @@ class RunConfig(Settings):
         if self.split.unlabelled and not self.training.contrast:
             raise ValueError(
                 "split.unlabelled keeps recordings for training.contrast, which is 0: set both, or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scores_its_labels(self) -> "RunConfig":
+        wanted = {"weighted_accuracy": "murmur", "cost_per_patient": "outcome"}.get(self.answers.operating_point)
+        if wanted is not None and getattr(self.source, "target", None) != wanted:
+            raise ValueError(
+                f"answers.operating_point = {self.answers.operating_point} is for source circor2022 with source.target = "
+                f"{wanted}: set that, or choose macro_f1, balanced_accuracy or none"
             )
         return self
 

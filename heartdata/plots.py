@@ -66,9 +66,16 @@ def training_curves(history: pd.DataFrame, note: str = "") -> bytes:
 
 @plain_text
 def confusion_picture(
-    predictions: pd.DataFrame, classes: list[str], note: str = "", rule: str = MOST_PROBABLE
+    predictions: pd.DataFrame,
+    classes: list[str],
+    note: str = "",
+    rule: str = MOST_PROBABLE,
+    counted: str = "recordings",
 ) -> bytes:
-    """Counts of test recordings, coloured by the share of the true class; ``rule``: how they were answered."""
+    """Counts of test recordings (or what ``counted`` names), coloured by the share of the true class.
+
+    ``rule``: how they were answered.
+    """
     from sklearn.metrics import confusion_matrix
 
     counts = confusion_matrix(predictions["label"], predictions["answer"], labels=classes)
@@ -90,7 +97,7 @@ def confusion_picture(
     axes.set_yticks(range(len(classes)), classes)
     axes.set_xlabel("answered")
     axes.set_ylabel("true")
-    axes.set_title(f"Test recordings, answered by\n{rule}", fontsize=11)
+    axes.set_title(f"Test {counted}, answered by\n{rule}", fontsize=11)
     figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
     return as_png(figure, note)
 

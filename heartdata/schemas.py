@@ -159,14 +159,17 @@ HISTORY = _schema(
     ("valid_loss", F),
     ("valid_balanced_loss", F),  # averaged within each class first
     ("valid_macro_f1", F),  # what the epoch to keep is chosen by
-    ("valid_macro_f1_se", F),  # standard error, by bootstrap over the validation recordings
+    ("valid_macro_f1_se", F),  # standard error, by bootstrap over the validation subjects
     ("learning_rate", F),
     ("windows_seen", N),  # since the beginning
     _not_digested("seconds", F),
     _not_digested("peak_memory_mb", F),
 )
 
-FIGURES = _schema(("model", S), ("metric", S), ("value", F), ("low", F), ("high", F))
+# The first model's value less this one's, and the 95 % interval of that over the same resamples of subjects.
+_DIFFERENCE = (("difference", F), ("difference_low", F), ("difference_high", F))
+
+FIGURES = _schema(("model", S), ("metric", S), ("value", F), ("low", F), ("high", F), *_DIFFERENCE)
 
 
 def predictions_schema(classes: list[str]) -> pa.Schema:
@@ -188,7 +191,7 @@ def subjects_schema(classes: list[str]) -> pa.Schema:
 
 
 def study_schema(classes: list[str]) -> pa.Schema:
-    """As `predictions_schema`, for each answer of each model in a study."""
+    """As `predictions_schema`, for each answer of each model in a study, to a recording or to all of a patient's."""
     return _schema(
         ("arm", S),
         ("seed", N),
@@ -212,4 +215,5 @@ STUDY_FIGURES = _schema(
     ("value", F),  # mean over seeds
     ("sd", F),  # over seeds; null for one seed
     ("low", F), ("high", F),  # 95 % interval by bootstrap over subjects
+    *_DIFFERENCE,  # the first model is the network
 )  # fmt: skip

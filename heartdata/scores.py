@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_fscore_support
 
 from heartdata.calibration import answers, brier, confidence_of, expected_calibration_error
 from heartdata.challenge import Rule, subject_answers
+from heartdata.confusion import balanced_accuracy, confusion_counts, macro_f1, mean_that_exists, ratio
 
 METRICS = ("macro_f1", "balanced_accuracy", "accuracy", "auroc")
 INTERVAL = (2.5, 97.5)
+DIFFERENCE = ("difference", "difference_low", "difference_high")  # of two models on the same draws
 WORDS = {"macro_f1": "macro-F1", "auroc": "AUROC", "macc": "MAcc", "brier": "Brier", "ece_10_bins": "ECE (10 bins)"}
 
 
@@ -26,26 +29,16 @@ def figures(
     """
     number = {name: i for i, name in enumerate(classes)}
     true, answered = np.array([number[x] for x in labels]), np.array([number[x] for x in answers])
-    cells = np.eye(len(classes) ** 2)[true * len(classes) + answered]
-    counts = (weights @ cells).reshape(-1, len(classes), len(classes))
-    hits, support, given = np.einsum("wii->wi", counts), counts.sum(axis=2), counts.sum(axis=1)
+    counts = confusion_counts(true, answered, len(classes), weights)
     with np.errstate(invalid="ignore", divide="ignore"):
-        recall = np.where(support > 0, hits / support, np.nan)
-        f1 = np.where(support > 0, 2 * hits / (support + given), np.nan)
         areas = np.stack([_auroc(true == i, probabilities[:, i], weights) for i in range(len(classes))], axis=1)
-        columns = (
-            _mean(f1),
-            _mean(recall),
-            hits.sum(axis=1) / counts.sum(axis=(1, 2)),
-            _mean(areas),
-        )
+    columns = (
+        macro_f1(counts),
+        balanced_accuracy(counts),
+        ratio(np.trace(counts, axis1=1, axis2=2), counts.sum(axis=(1, 2))),
+        mean_that_exists(areas),
+    )
     return pd.DataFrame(dict(zip(METRICS, columns, strict=True)))
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Over the classes for which there is a value; NaN where there is none at all, as in a draw without recordings."""
-    exists = np.isfinite(values)
-    return np.where(exists, values, 0).sum(axis=1) / exists.sum(axis=1)
 
 
 def _auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -59,24 +52,53 @@ def _auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.
 
 
 def with_intervals(
-    model: str, predictions: pd.DataFrame, classes: list[str], resamples: int, seed: int
-) -> list[dict[str, object]]:
-    """Rows of schema FIGURES: each metric with its 95 % interval by bootstrap over the column ``group``.
+    predictions: dict[str, pd.DataFrame], classes: list[str], resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of schema FIGURES: each metric of each model with its 95 % interval by bootstrap over the column ``group``.
 
-    ``predictions`` has columns label, answer, group and p_<class>. A resample draws as many groups as there are, with
-    replacement, and weights each recording by how often its group was drawn.
+    ``predictions`` are tables of the same recordings in the same order, with columns label, answer, group and
+    p_<class>; the first model is the one that the others are compared with. A resample draws as many groups as there
+    are, with replacement, and weights each recording by how often its group was drawn. All models are scored on the
+    same resamples, so that the difference to the first one has an interval of its own.
     """
-    labels, answers = predictions["label"].to_numpy(object), predictions["answer"].to_numpy(object)
-    probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy(float)
-    group, names = pd.factorize(predictions["group"])
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    weights = np.vstack([np.ones(len(group)), drawn[:, group]]).astype(float)
-    values = figures(labels, answers, probabilities, classes, weights)
-    low, high = np.nanpercentile(values.iloc[1:], INTERVAL, axis=0)
+    first = next(iter(predictions.values()))
+    weights = subject_draws(first["group"], resamples, seed)
+    values = {
+        name: figures(
+            rows["label"].to_numpy(object),
+            rows["answer"].to_numpy(object),
+            rows[[f"p_{c}" for c in classes]].to_numpy(float),
+            classes,
+            weights,
+        )
+        for name, rows in predictions.items()
+    }
+    ours = next(iter(values))
     return [
-        {"model": model, "metric": m, "value": float(values[m][0]), "low": float(low[i]), "high": float(high[i])}
-        for i, m in enumerate(METRICS)
+        {"model": name, "metric": metric}
+        | dict(zip(("value", "low", "high"), with_interval(of_model[metric]), strict=True))
+        | dict(zip(DIFFERENCE, with_interval(values[ours][metric] - of_model[metric]), strict=True))
+        for name, of_model in values.items()
+        for metric in METRICS
     ]
+
+
+def subject_draws(groups: ArrayLike, resamples: int, seed: int) -> np.ndarray:
+    """Weights of shape (1 + resamples, n): every recording once, then bootstrap draws of whole ``groups`` (n,)."""
+    group, names = pd.factorize(np.asarray(groups), sort=True)
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    return np.vstack([np.ones(len(group)), drawn[:, group]]).astype(float)
+
+
+def with_interval(values: ArrayLike) -> tuple[float, float, float]:
+    """The first of ``values``, and the 95 % interval of the others, one a resample, those left out that are nan.
+
+    A bound is one of the values, so that it may be infinite.
+    """
+    numbers = np.asarray(values, float)
+    drawn = numbers[1:][~np.isnan(numbers[1:])]
+    low, high = np.percentile(drawn, INTERVAL, method="inverted_cdf") if len(drawn) else (np.nan, np.nan)
+    return float(numbers[0]), float(low), float(high)
 
 
 def per_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:

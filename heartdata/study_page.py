@@ -13,6 +13,7 @@ from heartdata.scores import in_words
 from heartdata.settings import flat
 from heartdata.studies import Study
 from heartdata.study_config import study_config
+from heartdata.study_scores import NETWORK
 
 FIRST = ("macro_f1", "balanced_accuracy", "auroc")
 NOT_TYPED = {"store", "engine", "registry"}  # change no figure
@@ -30,17 +31,24 @@ def study_page(
     repeated = len(study.seeds)
     held_out = study.protocol == "leave_one_out"
     held = "each database held out in turn" if held_out else f"{study.folds} folds"
-    fitted_to = "for the validation part of the same fold" if held_out else "in the other folds"
     sections.append(
         f"{held.capitalize()}, {repeated} seed{'s' * (repeated > 1)}. Values are means over seeds ± their deviation; in "
         "brackets 95 % intervals by bootstrap over subjects (recordings where no subject is known). `resnet34` answers "
-        "by the most probable class, the row below it by the class at the operating point. Temperature, "
-        f"operating point and the bound of unsure answers are fitted to the answers {fitted_to}."
+        "by the most probable class, the row below it by the class at the operating point. Temperature, operating point "
+        "and the bound of unsure answers are fitted to each fold's own validation part, as `heartbeat run` fits them; "
+        f"the operating point is to better {_bettered(run)}. The last column is the paired difference: its interval is "
+        "over the same draws of subjects for both models, and one that holds 0 tells neither from the other."
     )
+    if study.level == "subject":
+        rule = {"mean": "mean", "max": "highest"}[run.evaluation.subject_rule]
+        sections.append(
+            f"Patients are answered and scored: the probability of a class is the {rule} of a patient's recordings, "
+            "scaled to sum 1."
+        )
     if warning:
         sections.append(f"**{warning}.**")
-    if study.beat is not None:
-        sections.append(f"Prior best under such a protocol: {in_words(study.metric)} {study.beat:.3f}.")
+    if study.reference_score is not None:
+        sections.append(f"Reference: {reference(study)}.")
     if study.note:
         sections.append(study.note)
     for arm in study.arms:
@@ -48,7 +56,7 @@ def study_page(
         if len(study.arms) > 1:
             sections.append(f"## {arm[0].upper()}{arm[1:]}")
         first = first_metrics(study)
-        sections.append(table(figure_rows(shown, first)))
+        sections.append(table(figure_rows(shown, first, study.metric)))
         rest = figure_rows(shown, [m for m in dict.fromkeys(shown["metric"]) if m not in first])
         sections.append("<details><summary>All metrics</summary>\n\n" + table(rest) + "\n\n</details>")
     sections += [f"![{name.replace('_', ' ')}]({name}.png)" for name in pictures]
@@ -69,18 +77,51 @@ def first_metrics(study: Study) -> list[str]:
     return list(dict.fromkeys([study.metric, *FIRST]))
 
 
-def figure_rows(figures: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, str]]:
-    """One row a model, one column a metric, of rows of schema STUDY_FIGURES of one arm."""
+def reference(study: Study) -> str:
+    """The study's reference score and whose it is."""
+    return f"{in_words(study.metric)} {study.reference_score:{_form(study.reference_score)}}, {study.citation}"
+
+
+def _bettered(run: RunConfig) -> str:
+    chosen = run.answers.operating_point
+    return "nothing (it is the most probable class)" if chosen == "none" else f"`{chosen}`"
+
+
+def figure_rows(figures: pd.DataFrame, metrics: Sequence[str], compared_by: str = "") -> list[dict[str, str]]:
+    """One row a model, one column a metric, of rows of schema STUDY_FIGURES of one arm.
+
+    ``compared_by``: a metric, by which a last column says how much better or worse the network is.
+    """
     cells = {(row.model, row.metric): _cell(row) for row in figures.itertuples()}
     models = dict.fromkeys(figures["model"])
-    return [{"model": model, **{in_words(m): cells.get((model, m), "") for m in metrics}} for model in models]
+    rows = [{"model": model, **{in_words(m): cells.get((model, m), "") for m in metrics}} for model in models]
+    if compared_by:
+        of_metric = figures[figures["metric"] == compared_by]
+        less = {row.model: _difference(row) for row in of_metric.itertuples() if row.model != NETWORK}
+        rows = [row | {f"{in_words(compared_by)}, {NETWORK} less this": less.get(row["model"], "")} for row in rows]
+    return rows
 
 
 def _cell(row) -> str:  # type: ignore[no-untyped-def]
     if not math.isfinite(row.value):  # a ratio of nothings, or of something and nothing
         return ""
-    form = ",.0f" if row.value >= 1000 else ".3f"  # a cost, or a share
+    form = _form(row.value)
     spread = "" if row.sd is None or math.isnan(row.sd) else f" ± {row.sd:{form}}"
-    to = " to " if row.low < 0 else "-"  # not "-0.5--0.1"
-    interval = "" if math.isnan(row.low) else f" ({row.low:{form}}{to}{row.high:{form}})"
-    return f"{row.value:{form}}{spread}{interval}"
+    return f"{row.value:{form}}{spread}{_interval(row.low, row.high, form)}"
+
+
+def _difference(row) -> str:  # type: ignore[no-untyped-def]
+    if not math.isfinite(row.difference):
+        return ""
+    form = _form(row.value)
+    return f"{row.difference:+{form}}{_interval(row.difference_low, row.difference_high, '+' + form, always_to=True)}"
+
+
+def _interval(low: float, high: float, form: str, always_to: bool = False) -> str:
+    to = " to " if low < 0 or always_to else "-"  # not "-0.5--0.1"
+    return "" if math.isnan(low) else f" ({low:{form}}{to}{high:{form}})"
+
+
+def _form(value: float | None) -> str:
+    """Of a cost, or of a share."""
+    return ",.0f" if value is not None and value >= 1000 else ".3f"

@@ -73,12 +73,12 @@ def coverage_risk_picture(curve: pd.DataFrame, threshold: float | None = None, n
 
 @plain_text
 def comparison_picture(
-    figures: pd.DataFrame, metric: str, beat: float | None = None, note: str = "", title: str = ""
+    figures: pd.DataFrame, metric: str, reference: float | None = None, note: str = "", title: str = ""
 ) -> bytes:
     """One metric of several models: dots with 95 % intervals, in the rows' order from the top.
 
-    ``figures`` are rows of `heartdata.schemas.FIGURES`; those of other metrics are left out. ``beat`` is the prior
-    best, drawn as a line. A model whose value is not a number has no dot. Without a row the frame stays empty.
+    ``figures`` are rows of `heartdata.schemas.FIGURES`; those of other metrics are left out. ``reference``, what
+    others reach, is drawn as a line. A model whose value is not a number has no dot. Without a row the frame stays empty.
     """
     rows = figures[figures["metric"] == metric].reset_index(drop=True)
     figure = Figure(figsize=(8, 1.5 + 0.36 * max(len(rows), 1)), dpi=120, layout="constrained")
@@ -93,10 +93,11 @@ def comparison_picture(
         if np.isfinite([down, up]).all():
             told += f" ({down:.3f} to {up:.3f})"
         axes.text(1.02, at, told, transform=beside, va="center", fontsize=8, color="#323f4b")
-    if beat is not None:
-        axes.axvline(beat, color=RED, linestyle="--", linewidth=1.2)
+    if reference is not None:
+        decimals = 0 if reference >= 1000 else 3  # a cost, or a share
+        axes.axvline(reference, color=RED, linestyle="--", linewidth=1.2)
         axes.annotate(
-            f"prior best {beat:.3f}", (beat, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
+            f"reference {reference:,.{decimals}f}", (reference, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
             textcoords="offset points", ha="center", fontsize=8, color=RED,
         )  # fmt: skip
     axes.set_yticks(y, [_short(name) for name in rows["model"]], fontsize=8)
@@ -104,7 +105,7 @@ def comparison_picture(
     axes.margins(x=0.08)
     name = in_words(metric)
     axes.set_xlabel(f"{name}, 95 % interval")
-    axes.set_title(title or f"Models by {name}", fontsize=10, pad=16 if beat is not None else None)
+    axes.set_title(title or f"Models by {name}", fontsize=10, pad=16 if reference is not None else None)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     return as_png(figure, note)

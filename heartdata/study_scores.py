@@ -12,14 +12,15 @@ from heartdata.calibration import (
     expected_calibration_error,
 )
 from heartdata.challenge import (
+    Rule,
     cinc2016_score,
     circor2022_murmur_score,
     circor2022_outcome_score,
     pascal_score,
-    patient_answers,
+    subject_answers,
 )
 from heartdata.config import AnswersConfig
-from heartdata.scores import INTERVAL, figures
+from heartdata.scores import DIFFERENCE, figures, subject_draws, with_interval
 from heartdata.studies import Scoring, Study
 
 NETWORK = "resnet34"
@@ -28,24 +29,37 @@ OR_UNSURE = "resnet34, or unsure"
 UNSURE = "unsure"
 
 
+def scored_rows(rows: pd.DataFrame, study: Study, rule: Rule) -> pd.DataFrame:
+    """``rows`` (schema `study_schema`, one a recording) as they are scored: as they are, or one a patient.
+
+    The probabilities of a patient's recordings are combined by ``rule``, see `subject_answers`; the columns that name
+    a recording are then null.
+    """
+    if study.level == "recording":
+        return rows
+    keys = ["arm", "seed", "fold", "model"]
+    tables = [
+        subject_answers(of, rule, by="patient").drop(columns="recordings").assign(**dict(zip(keys, key, strict=True)))
+        for key, of in rows.groupby(keys, sort=False)
+    ]
+    known = rows.groupby("patient")[["subject", "collection", "noisy"]].first()
+    return pd.concat(tables, ignore_index=True).join(known, on="patient").assign(recording_id=None, sha256=None)
+
+
 def with_calibrated(
     rows: pd.DataFrame, valid: pd.DataFrame, classes: list[str], config: AnswersConfig, study: Study
 ) -> pd.DataFrame:
-    """``rows`` (schema `study_schema`), the network's probabilities scaled, and its answers at an operating point added.
+    """``rows`` (see `scored_rows`), the network's probabilities scaled, and its answers at an operating point added.
 
-    What is fitted for a fold is never fitted to its own answers: but to those in the other folds of the same arm and
-    seed, or, where databases are held out, to those for its validation part (rows ``valid``), as the networks of the
-    other folds have learned from the database that is held out here.
+    All is fitted as `heartbeat run` fits it: to the same network's predictions of its own fold's validation part (rows
+    ``valid``), never to test predictions. Those of the other folds would be of networks that have trained on the
+    subjects tested here.
     """
-    ours = rows[rows["model"] == NETWORK]
-    added = [rows[rows["model"] != NETWORK]]
     keys = ["arm", "seed", "fold"]
+    ours, fitted_to = rows[rows["model"] == NETWORK], dict(iter(valid.groupby(keys)))
+    added = [rows[rows["model"] != NETWORK]]
     for key, here in ours.groupby(keys, sort=False):
-        if study.protocol == "leave_one_out":
-            fitted_to = valid[(valid[keys] == list(key)).all(axis=1)]
-        else:
-            fitted_to = ours[(ours[keys[:2]] == list(key[:2])).all(axis=1) & (ours["fold"] != key[2])]
-        added += _calibrated(here, fitted_to, classes, config, study.scoring)
+        added += _calibrated(here, fitted_to[key], classes, config, study.scoring)
     return pd.concat(added, ignore_index=True)
 
 
@@ -53,18 +67,10 @@ def _calibrated(
     here: pd.DataFrame, fitted_to: pd.DataFrame, classes: list[str], config: AnswersConfig, scoring: Scoring
 ) -> list[pd.DataFrame]:
     names = [f"p_{c}" for c in classes]
-    if scoring.startswith(("cinc2016", "circor2022")) and "operating_point" not in config.model_fields_set:
-        # these are scored by sensitivity and specificity, not by precision
-        config = config.model_copy(update={"operating_point": "balanced_accuracy"})
-    if scoring == "circor2022_outcome":
-        fitted_to = patient_answers(fitted_to, "outcome", by="patient")  # who is referred is a patient
     found = calibrated(fitted_to[names].to_numpy(float), fitted_to, classes, config)
     scaled = apply_temperature(here[names].to_numpy(float), found.temperature)
     plain = here.assign(**dict(zip(names, scaled.T, strict=True)))
-    answered = patient_answers(plain, "outcome", by="patient") if scoring == "circor2022_outcome" else plain
-    given = answers(answered[names].to_numpy(float), classes, np.array(found.class_weights))
-    if scoring == "circor2022_outcome":
-        given = plain["patient"].map(dict(zip(answered["patient"], given, strict=True))).to_numpy(object)
+    given = answers(scaled, classes, np.array(found.class_weights))
     at_point = plain.assign(model=AT_POINT, answer=given)
     if scoring != "cinc2016":
         return [plain, at_point]
@@ -77,26 +83,26 @@ def study_figures(rows: pd.DataFrame, study: Study, classes: list[str], resample
 
     A value is the mean over seeds, each scored on its folds together; where databases are held out, each is scored by
     itself and the mean taken, and so is every AUROC, as networks of different folds do not share a scale. A resample
-    draws subjects, the same for all seeds; a bound of an interval is one of their values, which may be infinite.
+    draws subjects, the same for all seeds and models, so that the difference of two models has an interval of its
+    own; a bound of an interval is one of their values, which may be infinite.
     """
     found = []
-    for (arm, model), of_model in rows.groupby(["arm", "model"], sort=False):
-        names = of_model["group"].unique()
-        drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-        weight_of = pd.DataFrame(np.vstack([np.ones(len(names)), drawn]).T, index=names)
-        of_seeds = [_figures_of(part, study, classes, weight_of) for _, part in of_model.groupby("seed")]
-        metrics = list(dict.fromkeys(name for table in of_seeds for name in table.columns))
-        each = np.stack([table.reindex(columns=metrics).to_numpy(float) for table in of_seeds])
+    for arm, of_arm in rows.groupby("arm", sort=False):
+        names = np.sort(of_arm["group"].unique())
+        weight_of = pd.DataFrame(subject_draws(names, resamples, seed).T, index=names)
+        each = {
+            model: [_figures_of(part, study, classes, weight_of) for _, part in of_model.groupby("seed")]
+            for model, of_model in of_arm.groupby("model", sort=False)
+        }
         with np.errstate(invalid="ignore"):  # infinite values have no spread
-            means = each.mean(axis=0)
-            sds = each[:, 0].std(axis=0, ddof=1).tolist() if len(each) > 1 else [None] * len(metrics)
-        for i, (metric, sd) in enumerate(zip(metrics, sds, strict=True)):
-            drawn_values = means[1:, i][~np.isnan(means[1:, i])]
-            low, high = (np.nan, np.nan)
-            if len(drawn_values):
-                low, high = np.percentile(drawn_values, INTERVAL, method="inverted_cdf")
-            found.append((arm, model, metric, float(means[0, i]), sd, float(low), float(high)))
-    return pd.DataFrame(found, columns=["arm", "model", "metric", "value", "sd", "low", "high"])
+            means = {model: sum(tables[1:], tables[0]) / len(tables) for model, tables in each.items()}
+            for model, table in means.items():
+                for metric in table:
+                    sd = np.std([one[metric][0] for one in each[model]], ddof=1) if len(each[model]) > 1 else None
+                    less = means[NETWORK][metric] - table[metric] if NETWORK in means else table[metric] * np.nan
+                    found.append((arm, model, metric, sd, *with_interval(table[metric]), *with_interval(less)))
+    columns = ["arm", "model", "metric", "sd", "value", "low", "high", *DIFFERENCE]
+    return pd.DataFrame(found, columns=columns)
 
 
 def _figures_of(rows: pd.DataFrame, study: Study, classes: list[str], weight_of: pd.DataFrame) -> pd.DataFrame:
@@ -114,12 +120,7 @@ def _figures_of(rows: pd.DataFrame, study: Study, classes: list[str], weight_of:
 
 def _metrics(rows: pd.DataFrame, scoring: Scoring, classes: list[str], weight_of: pd.DataFrame) -> pd.DataFrame:
     """The scoring's own metrics, and those of every study where no answer is unsure."""
-    at_point, never_unsure = (rows["model"] == AT_POINT).all(), not (rows["model"] == OR_UNSURE).any()
-    if scoring.startswith("circor2022"):
-        told = rows.groupby("patient")["answer"].first()
-        rows = patient_answers(rows, "murmur" if scoring == "circor2022_murmur" else "outcome", by="patient")
-        if scoring == "circor2022_outcome" and at_point:  # where all of a patient's recordings have his answer
-            rows = rows.assign(answer=told.loc[rows["patient"]].to_numpy(object))
+    never_unsure = not (rows["model"] == OR_UNSURE).any()
     labels, given = rows["label"].to_numpy(object), rows["answer"].to_numpy(object)
     weights = weight_of.loc[rows["group"]].to_numpy(float).T
     probabilities = rows[[f"p_{c}" for c in classes]].to_numpy(float)

@@ -95,7 +95,7 @@ def _trained(
     learner = learner_of(net, dataloaders(train_rows, valid_rows, classes, config, store), config)
     windows = learner.dls.valid.dataset
     labels = valid_rows["label"].map({label: number for number, label in enumerate(classes)})
-    keep = KeepBest(windows.recordings, labels, config.patience, on_epoch, file, progress)
+    keep = KeepBest(windows.recordings, labels, valid_rows["group"], config.patience, on_epoch, file, progress)
     with learner.no_bar(), learner.no_logging():
         for phase in phases(config, initial is not None):
             _fit(learner, phase, initial is not None, config, keep, remembered)

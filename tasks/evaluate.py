@@ -12,7 +12,7 @@ from tasks.progress import track
 from tasks.stage import LONG_S, stage
 from tasks.train import TrainedModel, history_of
 
-VERSION = "4"  # raise when the same model gets other figures or pictures
+VERSION = "5"  # raise when the same model gets other figures or pictures
 
 
 class Evaluation(BaseModel):
@@ -55,9 +55,10 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
             name: scores.subject_rows(rows, units(test), classes, config.subject_rule, rules.get(name))
             for name, rows in predictions.items()
         }
-        figures = _figures(predictions, classes, config)
+        figures = scores.with_intervals(predictions, classes, config.bootstrap, config.seed)
         if (subjects["resnet34"]["recordings"] > 1).any():
-            figures += [{**row, "metric": f"{row['metric']}_by_subject"} for row in _figures(subjects, classes, config)]
+            by_subject = scores.with_intervals(subjects, classes, config.bootstrap, config.seed)
+            figures += [{**row, "metric": f"{row['metric']}_by_subject"} for row in by_subject]
         ours = predictions["resnet34"]
         advance(len(test), len(test), f"macro-F1 {figures[0]['value']:.3f}")
         return Evaluation(
@@ -68,17 +69,6 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
             confidence=scores.confidence_figures(ours, classes, calibration.unsure_below),
             pictures=_pictures(table, ours, classes, model, predictor, note, store),
         )
-
-
-def _figures(predictions: dict[str, pd.DataFrame], classes: list[str], config: EvaluationConfig) -> list[dict]:
-    """Rows of schema FIGURES for each model's answers."""
-    from heartdata import scores
-
-    return [
-        row
-        for name, rows in predictions.items()
-        for row in scores.with_intervals(name, rows, classes, config.bootstrap, config.seed)
-    ]
 
 
 def _written(rows: pd.DataFrame, schema: pa.Schema, store: Store) -> Artifact:

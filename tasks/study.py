@@ -129,11 +129,14 @@ def results(
     study: Study, folds: list[FoldResult], answers: AnswersConfig, evaluation: EvaluationConfig, store: Store
 ) -> StudyResult:
     """All folds together: calibrated answers, figures with intervals, pictures."""
-    from heartdata.study_scores import study_figures, with_calibrated
+    from heartdata.study_scores import scored_rows, study_figures, with_calibrated
 
     with track("results") as advance:
         classes = sorted({name for fold in folds for name in fold.model.classes})
-        test, valid = (_together(folds, part, classes, store) for part in ("predictions", "validation"))
+        test, valid = (
+            scored_rows(_together(folds, part, classes, store), study, evaluation.subject_rule)
+            for part in ("predictions", "validation")
+        )
         rows = with_calibrated(test, valid, classes, answers, study)
         figures = study_figures(rows, study, classes, evaluation.bootstrap, evaluation.seed)
         schema = study_schema(classes)
@@ -176,11 +179,15 @@ def _pictures(
             reliability(sure, right), expected_calibration_error(sure, right), study.title
         ),
         "coverage_risk": study_plots.coverage_risk_picture(coverage_risk(sure, right), None, study.title),
-        "confusion": plots.confusion_picture(at_point, classes, f"{study.title}, all seeds", plots.AT_POINT),
+        "confusion": plots.confusion_picture(
+            at_point, classes, f"{study.title}, all seeds", plots.AT_POINT, f"{study.level}s"
+        ),
     }
     drawn = "95 % interval, bootstrap over subjects; a recording whose subject is not known counts as a subject"
     for number, arm in enumerate(study.arms):
         name = "comparison" if len(study.arms) == 1 else f"comparison_{number + 1}"
         shown = figures[figures["arm"] == arm]
-        pictures[name] = study_plots.comparison_picture(shown, study.metric, study.beat, drawn, study.titled(arm))
+        pictures[name] = study_plots.comparison_picture(
+            shown, study.metric, study.reference_score, drawn, study.titled(arm)
+        )
     return {name: store.write_bytes("pictures", ".png", content) for name, content in pictures.items()}

@@ -12,8 +12,9 @@ from prefect.cache_policies import NO_CACHE
 from heartdata.schemas import STUDY_FIGURES, study_schema
 from heartdata.scores import figures
 from heartdata.settings import flat
+from heartdata.splits import SplitConfig
 from heartdata.store import Store, atomic_write
-from heartdata.study_config import StudyConfig
+from heartdata.study_config import OF_STUDIES, StudyConfig
 from heartdata.study_page import study_page
 from tasks.progress import track
 from tasks.register import KEY_TAG, end_killed_runs, experiment_of, finite, metric_name, named, process_tag
@@ -73,14 +74,20 @@ def _log(
     with mlflow.start_run(
         experiment_id=experiment, run_name=f"study {study.name}", description=study.title, tags=tags
     ) as parent:
-        mlflow.log_params(named(flat(config.model_dump(mode="json"))))
-        mlflow.log_dict(config.model_dump(mode="json"), "config.json")
+        mlflow.log_params(named(flat(recorded(config))))
+        mlflow.log_dict(recorded(config), "config.json")
         values = {metric_name(f"{row.arm}.{row.model}.{row.metric}"): row.value for row in reached.itertuples()}
         mlflow.log_metrics(finite(values))
         mlflow.log_artifacts(str(store.workpath(f"latest/study-{study.name}")), "results")
         for fold in folds:
             _log_fold(client, experiment, parent.info.run_id, fold, config, store)
     return parent.info.run_id
+
+
+def recorded(config: StudyConfig) -> dict[str, Any]:
+    """The settings that a study ran with: of ``split`` only what its protocol leaves open; each fold records its own."""
+    of_protocol = set(SplitConfig.model_fields) - set(OF_STUDIES)
+    return config.model_dump(mode="json", exclude={"run": {"split": of_protocol}})
 
 
 def _log_fold(client: Any, experiment: str, parent: str, done: FoldResult, config: StudyConfig, store: Store) -> None:
@@ -90,7 +97,8 @@ def _log_fold(client: Any, experiment: str, parent: str, done: FoldResult, confi
     tags = {PARENT_TAG: parent, "dataset_version": done.manifest.digest, "weights_sha256": done.model.weights.digest}
     run = client.create_run(experiment, tags=tags, run_name=config.study.called(fold))
     told = {"arm": fold.arm, "seed": fold.seed, "fold": fold.name, "training": config.run.training.digest()[:12]}
-    params = [Param(name, str(value)) for name, value in {**told, "init": done.model.init}.items()]
+    told |= {"init": done.model.init} | named(flat(fold.split.model_dump(mode="json"), "split."))
+    params = [Param(name, str(value)) for name, value in told.items()]
     metrics = [Metric(name, value, now_ms, 0) for name, value in _scores(done, store).items()]
     for row in history_of(done.model, store).to_dict("records"):
         shown = ("train_loss", "valid_balanced_loss", "valid_macro_f1")

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import fbeta_score, precision_score
+from sklearn.metrics import confusion_matrix, fbeta_score, precision_score
 
 from heartdata import challenge
+from heartdata.confusion import confusion_counts
 from heartdata.errors import ScoreError
 
 
@@ -234,46 +235,6 @@ def test_subject_answers_refuses_what_it_cannot_tell():
         challenge.subject_answers(rows, by="subject")
 
 
-def murmurs() -> pd.DataFrame:
-    return recordings(
-        group=["p1", "p1", "p2", "p2", "p3", "p3", "p4"],
-        label=["Present", "Present", "Unknown", "Unknown", "Absent", "Absent", "Absent"],
-        answer=["Absent", "Present", "Absent", "Unknown", "Absent", "Absent", "Unknown"],
-        p_Absent=[0.9, 0.2, 0.8, 0.3, 0.6, 0.7, 0.2],
-        p_Present=[0.0, 0.6, 0.1, 0.3, 0.4, 0.2, 0.35],
-        p_Unknown=[0.1, 0.2, 0.1, 0.4, 0.0, 0.1, 0.45],
-    )
-
-
-def test_patient_answers_about_murmurs():
-    told = challenge.patient_answers(murmurs(), "murmur")
-    assert told.set_index("group")["answer"].to_dict() == {
-        "p1": "Present", "p2": "Unknown", "p3": "Absent", "p4": "Unknown"
-    }  # fmt: skip
-    careful = challenge.patient_answers(murmurs(), "murmur", threshold=0.35)
-    assert careful["answer"].tolist() == ["Present", "Unknown", "Present", "Present"]
-    bold = challenge.patient_answers(murmurs(), "murmur", threshold=0.7)
-    assert bold["answer"].tolist() == ["Absent", "Unknown", "Absent", "Unknown"]
-    small = murmurs().rename(columns=str.lower).assign(answer=murmurs()["answer"].str.lower())
-    assert challenge.patient_answers(small, "murmur")["answer"].tolist() == told["answer"].tolist()
-    assert one(challenge.circor2022_murmur_score(told["label"], told["answer"])) == {"weighted_accuracy": 0.9}
-
-
-def test_patient_answers_about_outcomes():
-    rows = recordings(
-        group=["p1", "p1", "p2"],
-        label=["Abnormal", "Abnormal", "Normal"],
-        answer=["Abnormal", "Normal", "Normal"],
-        p_Abnormal=[0.9, 0.3, 0.4],
-        p_Normal=[0.1, 0.7, 0.6],
-    )
-    told = challenge.patient_answers(rows, "outcome")
-    assert told["p_Abnormal"].tolist() == pytest.approx([0.6, 0.4])
-    assert told["answer"].tolist() == ["Abnormal", "Normal"]
-    assert challenge.patient_answers(rows, "outcome", threshold=0.4)["answer"].tolist() == ["Abnormal", "Abnormal"]
-    assert challenge.patient_answers(rows, "outcome", threshold=0.7)["answer"].tolist() == ["Normal", "Normal"]
-
-
 def test_names_outside_the_vocabulary_are_refused():
     with pytest.raises(ScoreError, match="'maybe' is none of normal, abnormal, unsure"):
         challenge.cinc2016_score(["normal"], ["maybe"], [False])
@@ -287,7 +248,25 @@ def test_names_outside_the_vocabulary_are_refused():
         challenge.pascal_score(["normal"], ["normal"], "set_c")
     with pytest.raises(ScoreError, match="artifact"):
         challenge.pascal_score(["artifact"], ["normal"], "set_b")
-    with pytest.raises(ScoreError, match="heart"):
-        challenge.patient_answers(murmurs(), "heart")
-    with pytest.raises(ScoreError, match="no column answer"):
-        challenge.patient_answers(murmurs().drop(columns="answer"), "murmur")
+    with pytest.raises(ScoreError, match="class 'unsure' is none of Present"):
+        challenge.in_order_of(challenge.MURMURS, np.ones((1, 1, 1)), ["unsure"])
+    with pytest.raises(ScoreError, match="weights for 2 recordings and labels for 1"):
+        challenge.pascal_score(["murmur"], ["normal"], "set_b", np.ones((1, 2)))
+
+
+def test_counts_are_put_in_the_order_of_the_challenge():
+    confusion = np.array([[[7.0, 1.0], [2.0, 5.0]]])  # of 8 absent 7 are right, of 7 present 5; nobody is unknown
+    ordered = challenge.in_order_of(challenge.MURMURS, confusion, ["absent", "Present"])
+    assert ordered[0].tolist() == [[5, 0, 2], [0, 0, 0], [1, 0, 7]]
+    assert challenge.weighted_accuracy(ordered) == pytest.approx((5 * 5 + 7) / (5 * 7 + 8))
+
+
+def test_counts_equal_scikit_learns():
+    rng = np.random.default_rng(0)
+    truth, answered = rng.integers(0, 3, 50), rng.integers(0, 3, (4, 50))
+    weights = rng.integers(0, 3, (4, 50)).astype(float)
+    many_answers = confusion_counts(truth, answered, 3, weights[0])
+    many_weights = confusion_counts(truth, answered[0], 3, weights)
+    for i in range(4):
+        assert many_answers[i].tolist() == confusion_matrix(truth, answered[i], sample_weight=weights[0]).tolist()
+        assert many_weights[i].tolist() == confusion_matrix(truth, answered[0], sample_weight=weights[i]).tolist()

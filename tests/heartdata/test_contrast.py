@@ -28,7 +28,15 @@ def data(tmp_path_factory) -> tuple[pd.DataFrame, Store]:
         sound = beats(duration_s=2.0, seed=i) + tone(40 + 20 * i, 2.0, level=0.1)
         spectrogram = log_mel(sound, 4000, SpectrogramConfig())
         place = {"shard": "s.npy", "start": start, "frames": len(spectrogram)}
-        rows.append({"recording_id": f"r{i}", "label": "ab"[i % 2], "part": "train" if i < 8 else "valid", **place})
+        rows.append(
+            {
+                "recording_id": f"r{i}",
+                "group": f"g{i}",
+                "label": "ab"[i % 2],
+                "part": "train" if i < 8 else "valid",
+                **place,
+            }
+        )
         parts.append(spectrogram)
         start += len(spectrogram)
     digest = store.write_array("s.npy", np.concatenate(parts))

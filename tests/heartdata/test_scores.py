@@ -39,10 +39,10 @@ def test_figures_equal_scikit_learn_under_weights():
 def test_perfect_and_constant_answers():
     rows = made()
     perfect = rows.assign(answer=rows["label"], **{f"p_{c}": (rows["label"] == c).astype(float) for c in CLASSES})
-    assert all(r["value"] == r["low"] == r["high"] == 1 for r in scores.with_intervals("m", perfect, CLASSES, 50, 0))
+    assert all(r["value"] == r["low"] == r["high"] == 1 for r in scores.with_intervals({"m": perfect}, CLASSES, 50, 0))
     constant = {
         r["metric"]: r["value"]
-        for r in scores.with_intervals("m", rows.assign(answer="a", p_a=1, p_b=0, p_c=0), CLASSES, 50, 0)
+        for r in scores.with_intervals({"m": rows.assign(answer="a", p_a=1, p_b=0, p_c=0)}, CLASSES, 50, 0)
     }
     assert constant["balanced_accuracy"] == pytest.approx(1 / 3)
     assert constant["auroc"] == pytest.approx(0.5)
@@ -50,13 +50,24 @@ def test_perfect_and_constant_answers():
 
 def test_intervals_are_over_groups_not_recordings():
     rows = made(200)
-    alone = scores.with_intervals("m", rows.assign(group=range(200)), CLASSES, 400, 0)
-    few = scores.with_intervals(
-        "m", rows.assign(group=(rows["label"] == rows["answer"]).astype(int).astype(str)), CLASSES, 400, 0
-    )
+    alone = scores.with_intervals({"m": rows.assign(group=range(200))}, CLASSES, 400, 0)
+    by_success = rows.assign(group=(rows["label"] == rows["answer"]).astype(int).astype(str))
+    few = scores.with_intervals({"m": by_success}, CLASSES, 400, 0)
     width = [r[0]["high"] - r[0]["low"] for r in (alone, few)]
     assert alone[0]["low"] < alone[0]["value"] < alone[0]["high"]
     assert width[1] > 3 * width[0]
+
+
+def test_the_difference_of_two_models_is_of_the_same_draws():
+    ours = made(200)
+    theirs = ours.assign(answer=ours["answer"].where(ours.index >= 10, "a"))
+    rows = scores.with_intervals({"ours": ours, "theirs": theirs, "again": ours}, CLASSES, 200, 0)
+    found = {row["model"]: row for row in rows if row["metric"] == "accuracy"}
+    assert found["theirs"]["difference"] == pytest.approx(found["ours"]["value"] - found["theirs"]["value"])
+    assert found["theirs"]["difference_low"] < found["theirs"]["difference"] < found["theirs"]["difference_high"]
+    spread = [found[of]["high"] - found[of]["low"] for of in ("ours", "theirs")]
+    assert found["theirs"]["difference_high"] - found["theirs"]["difference_low"] < 0.5 * min(spread)
+    assert [found["again"][name] for name in scores.DIFFERENCE] == [0, 0, 0]
 
 
 def manifest() -> pd.DataFrame:

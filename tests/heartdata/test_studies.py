@@ -5,17 +5,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
+from heartdata.calibration import apply_temperature, calibrated
 from heartdata.config import AnswersConfig
 from heartdata.errors import ConfigError, DataRefused
+from heartdata.schemas import STUDY_FIGURES
 from heartdata.splits import SplitConfig
 from heartdata.studies import LEAKY, STUDIES, databases, folds_of, study_named
 from heartdata.study_config import study_config
 from heartdata.study_page import figure_rows, study_page
-from heartdata.study_scores import AT_POINT, NETWORK, OR_UNSURE, study_figures, with_calibrated
+from heartdata.study_scores import AT_POINT, NETWORK, OR_UNSURE, scored_rows, study_figures, with_calibrated
 
 CLASSES = ["abnormal", "normal"]
-FOLDS = study_named("pascal-b")  # any protocol of folds that is scored by classes
+FOLDS = study_named("pascal-b")
+FOLDS_BY_CLASS = FOLDS.model_copy(update={"scoring": "classes", "seeds": (0,)})
 LODO = study_named("cinc2016-lodo").model_copy(update={"seeds": (0,)})
 
 
@@ -84,66 +88,117 @@ def test_every_study_is_a_valid_configuration(tmp_path):
         assert study_config(name, str(tmp_path)).study.name == name
 
 
-def test_an_operating_point_is_fitted_to_the_other_folds_alone():
-    labels = ["normal"] * 30 + ["abnormal"] * 30
-    low = [0.1] * 30 + [0.4] * 30  # a threshold of a quarter would part them, a half finds nothing
-    config = AnswersConfig(temperature=False, operating_point="balanced_accuracy")
-    both = answered({"a": low, "b": low}, labels)
-    of_classes = FOLDS.model_copy(update={"scoring": "classes"})
-    rows = with_calibrated(both, both[:0], CLASSES, config, of_classes)
-    at_point = rows[rows["model"] == AT_POINT]
-    assert (at_point["answer"] == at_point["label"]).all()
-    assert (rows.loc[rows["model"] == NETWORK, "answer"] == "normal").all()
-    # turn the labels of fold a: its own operating point must not notice, that of fold b must
-    turned = answered({"a": low, "b": low}, labels)
-    of_a = turned["fold"] == "a"
-    turned.loc[of_a, "label"] = turned.loc[of_a, "label"].map({"normal": "abnormal", "abnormal": "normal"})
-    again = with_calibrated(turned, both[:0], CLASSES, config, of_classes)
-    answers_of = {
-        fold: [t[(t["model"] == AT_POINT) & (t["fold"] == fold)]["answer"].tolist() for t in (rows, again)]
-        for fold in "ab"
-    }
-    assert answers_of["a"][0] == answers_of["a"][1]
-    assert answers_of["b"][0] != answers_of["b"][1]
+def test_the_operating_point_of_a_study_is_for_the_score_that_it_is_about():
+    for name, study in STUDIES.items():
+        metric = {"macc": "balanced_accuracy"}.get(study.metric, study.metric)  # equal where no answer is unsure
+        assert study_config(name, ".").run.answers.operating_point == metric
 
 
-def test_where_a_database_is_held_out_answers_are_fitted_to_the_validation_part_of_its_fold():
+@pytest.mark.parametrize("protocol", ["cinc2016", "cinc2016-lodo"])
+def test_answers_are_fitted_to_the_validation_part_of_their_fold_alone(protocol: str):
     labels = ["normal"] * 30 + ["abnormal"] * 30
     low, high = [0.1] * 30 + [0.4] * 30, [0.6] * 30 + [0.9] * 30
-    valid = answered({"a": low, "b": high}, labels)
-    config = AnswersConfig(temperature=False)
-    rows = with_calibrated(answered({"a": low, "b": high}, labels), valid, CLASSES, config, LODO)
+    test, valid = (answered({"a": low, "b": high}, labels) for _ in range(2))
+    study = study_named(protocol)
+    config = AnswersConfig(temperature=False, operating_point="balanced_accuracy")
+    rows = with_calibrated(test, valid, CLASSES, config, study)
     at_point = rows[rows["model"] == AT_POINT]
     assert (at_point["answer"] == at_point["label"]).all()  # the other fold's point would answer one class alone
-    turned = with_calibrated(answered({"a": low, "b": high}, labels[::-1]), valid, CLASSES, config, LODO)
+    turned = with_calibrated(test.assign(label=test["label"].iloc[::-1].to_numpy()), valid, CLASSES, config, study)
     assert turned[turned["model"] == AT_POINT]["answer"].tolist() == at_point["answer"].tolist()
 
 
-def test_an_operating_point_that_is_asked_for_is_taken():
+def test_an_operating_point_that_is_typed_is_taken_though_it_is_the_default():
     labels = ["normal"] * 400 + ["abnormal"] * 40
-    scores = [0.1] * 300 + [0.32] * 116 + [0.45] * 24
-    both = answered({"a": scores, "b": scores}, labels)
-    study = study_named("cinc2016")
-    told = [
-        with_calibrated(both, both[:0], CLASSES, AnswersConfig(temperature=False, **asked), study)
-        for asked in ({}, {"operating_point": "macro_f1"})
-    ]
-    found = [(t[t["model"] == AT_POINT]["answer"] == "abnormal").sum() for t in told]
-    assert found == [280, 48]  # as many as sensitivity and specificity want; fewer where precision counts
+    both = answered({"a": [0.1] * 300 + [0.32] * 116 + [0.45] * 24}, labels)
+
+    def found(changes: dict[str, str]) -> int:
+        config = study_config("cinc2016", ".", None, {"answers.temperature": False, **changes})
+        rows = with_calibrated(both, both, CLASSES, config.run.answers, config.study)
+        return (rows[rows["model"] == AT_POINT]["answer"] == "abnormal").sum()
+
+    assert found({}) == 140  # as many as sensitivity and specificity want
+    assert found({"answers.operating_point": "macro_f1"}) == 24  # fewer where precision counts
+    again = AnswersConfig.model_validate(study_config("cinc2016", ".").run.answers.model_dump())  # as it is recorded
+    rows = with_calibrated(
+        both, both, CLASSES, again.model_copy(update={"temperature": False}), study_named("cinc2016")
+    )
+    assert (rows[rows["model"] == AT_POINT]["answer"] == "abnormal").sum() == 140
 
 
-def test_the_outcome_of_a_patient_is_answered_at_the_operating_point():
+def test_patients_are_calibrated_and_scored_by_their_recordings_together():
+    classes = ["Abnormal", "Normal"]
     labels = ["Normal"] * 30 + ["Abnormal"] * 30
-    low = [0.1] * 30 + [0.4] * 30
-    rows = answered({"a": low, "b": low}, labels).rename(columns={"p_abnormal": "p_Abnormal", "p_normal": "p_Normal"})
-    rows["answer"] = rows["answer"].str.capitalize()
-    twice = pd.concat([rows, rows.assign(recording_id=rows["recording_id"] + "-2")], ignore_index=True)
+    first = answered({"a": [0.05] * 30 + [0.2] * 30}, labels)
+    second = answered({"a": [0.15] * 30 + [0.6] * 30}, labels)  # of the mean, .1 and .4, none is above a half
+    rows = pd.concat([first, second.assign(recording_id=second["recording_id"] + "-2")], ignore_index=True)
+    rows = rows.rename(columns={"p_abnormal": "p_Abnormal", "p_normal": "p_Normal"}).assign(
+        label=lambda t: t["label"].str.capitalize(), answer=lambda t: t["answer"].str.capitalize()
+    )
     study = study_named("circor2022-outcome").model_copy(update={"seeds": (0,)})
-    told = with_calibrated(twice, twice[:0], ["Abnormal", "Normal"], AnswersConfig(temperature=False), study)
-    figures = study_figures(told, study, ["Abnormal", "Normal"], 20, 0).set_index(["model", "metric"])["value"]
+    patients = scored_rows(rows, study, "mean")
+    assert len(patients) == 60
+    assert patients["recording_id"].isna().all()
+    assert sorted(patients["p_Abnormal"].round(6).unique()) == [0.1, 0.4]
+    config = study_config("circor2022-outcome", ".").run.answers.model_copy(update={"temperature": False})
+    told = with_calibrated(patients, patients, classes, config, study)
+    figures = study_figures(told, study, classes, 20, 0).set_index(["model", "metric"])["value"]
     assert figures[NETWORK, "balanced_accuracy"] == pytest.approx(0.5)
     assert figures[AT_POINT, "balanced_accuracy"] == pytest.approx(1.0)
     assert figures[AT_POINT, "cost_per_patient"] < figures[NETWORK, "cost_per_patient"]
+    warm = with_calibrated(patients, patients, classes, config.model_copy(update={"temperature": True}), study)
+    fitted = calibrated(patients[["p_Abnormal", "p_Normal"]].to_numpy(), patients, classes, AnswersConfig())
+    expected = apply_temperature(patients[["p_Abnormal", "p_Normal"]].to_numpy(), fitted.temperature)
+    ours = warm[warm["model"] == NETWORK]
+    assert ours[["p_Abnormal", "p_Normal"]].to_numpy() == pytest.approx(expected)
+
+
+def test_the_operating_point_raises_the_weighted_accuracy_of_patients():
+    """Murmurs that are present count five times: who is likely to have none is better answered Present."""
+    rng = np.random.default_rng(0)
+    classes, prior = ["Absent", "Present", "Unknown"], [0.5, 0.4, 0.1]
+    labels = rng.choice(classes, 1600, p=prior)
+    probabilities = softmax(rng.normal(size=(1600, 3)) + 1.2 * np.eye(3)[[classes.index(x) for x in labels]], axis=1)
+    probabilities = probabilities * prior / (probabilities * prior).sum(axis=1, keepdims=True)
+    rows = pd.DataFrame(probabilities, columns=[f"p_{c}" for c in classes]).assign(
+        arm="by subject", seed=0, fold="0", model=NETWORK, label=labels, noisy=False, subject=None, collection="c",
+        answer=np.array(classes)[probabilities.argmax(axis=1)], patient=[f"p{i}" for i in range(1600)],
+        group=[f"p{i}" for i in range(1600)], recording_id=[f"r{i}" for i in range(1600)], sha256="",
+    )  # fmt: skip
+    study = study_named("circor2022")
+    patients = scored_rows(rows, study, "max")
+    half = patients["patient"].str[1:].astype(int) < 800
+    reached = {}
+    for chosen in ("weighted_accuracy", "macro_f1", "none"):
+        config = AnswersConfig(operating_point=chosen)
+        told = with_calibrated(patients[~half], patients[half], classes, config, study)
+        figures = study_figures(told, study, classes, 20, 0).set_index(["model", "metric"])["value"]
+        reached[chosen] = figures[AT_POINT, "weighted_accuracy"]
+    assert reached["weighted_accuracy"] > max(reached["none"], reached["macro_f1"]) + 0.02
+
+
+def test_a_score_of_circor_is_refused_where_labels_are_others():
+    with pytest.raises(ConfigError, match=r"is for source circor2022 with source.target = outcome"):
+        study_config("circor2022", ".", None, {"answers.operating_point": "cost_per_patient"})
+    with pytest.raises(ConfigError, match=r"with source.target = murmur: set that, or choose macro_f1"):
+        study_config("pascal-b", ".", None, {"answers.operating_point": "weighted_accuracy"})
+
+
+def test_a_small_advantage_is_told_where_the_same_subjects_are_hard_for_both():
+    """The two intervals overlap, as a third of the subjects is hard; the network is right wherever the other is."""
+    labels = ["normal", "abnormal"] * 60
+    wrong = [i % 3 == 0 for i in range(120)]
+    ours = answered({"a": [0.9 if (x == "abnormal") != w else 0.1 for x, w in zip(labels, wrong, strict=True)]}, labels)
+    worse = ours.assign(model="simple features")
+    for i in range(1, 31, 3):  # ten that the network has right
+        worse.loc[i, "answer"] = "normal" if labels[i] == "abnormal" else "abnormal"
+    figures = study_figures(pd.concat([ours, worse]), FOLDS_BY_CLASS, CLASSES, 300, 0)
+    row = figures[figures["metric"] == "macro_f1"].set_index("model").loc["simple features"]
+    network = figures[figures["metric"] == "macro_f1"].set_index("model").loc[NETWORK]
+    assert network["low"] < row["value"] < network["value"]
+    assert row["difference"] == pytest.approx(network["value"] - row["value"])
+    assert 0 < row["difference_low"] < row["difference"] < row["difference_high"]
+    assert network["difference_low"] == network["difference_high"] == 0
 
 
 def test_figures_are_means_over_databases_and_name_each():
@@ -174,7 +229,7 @@ def test_unsure_answers_are_given_where_the_challenge_knows_them():
     scores = [0.05, 0.95] * 15 + [0.55, 0.45] * 5  # the unsure ones are wrong
     config = AnswersConfig(temperature=False, operating_point="none", max_risk=0.05, min_coverage=0.5)
     both = answered({"a": scores, "b": scores}, labels)
-    rows = with_calibrated(both, both[:0], CLASSES, config, study_named("cinc2016"))
+    rows = with_calibrated(both, both, CLASSES, config, study_named("cinc2016"))
     unsure = rows[rows["model"] == OR_UNSURE]
     assert (unsure.loc[unsure["p_abnormal"].between(0.4, 0.6), "answer"] == "unsure").all()
     assert (unsure["answer"] == "unsure").sum() == 20
@@ -197,8 +252,7 @@ def test_figures_keep_their_names_whichever_database_has_unsure_answers():
 def test_an_auroc_is_of_each_fold_by_itself():
     labels = ["normal", "normal", "abnormal", "abnormal"]
     rows = answered({"a": [0.1, 0.2, 0.3, 0.4], "b": [0.5, 0.6, 0.7, 0.8]}, labels)  # on two scales
-    study = FOLDS.model_copy(update={"scoring": "classes"})
-    assert study_figures(rows, study, CLASSES, 20, 0).set_index("metric").loc["auroc", "value"] == 1.0
+    assert study_figures(rows, FOLDS_BY_CLASS, CLASSES, 20, 0).set_index("metric").loc["auroc", "value"] == 1.0
 
 
 def test_an_interval_may_have_no_end():
@@ -215,12 +269,20 @@ def test_an_interval_may_have_no_end():
     assert power["high"] == np.inf
 
 
-def test_the_page_shows_each_model_and_the_prior_best():
+def test_the_page_shows_each_model_and_whose_the_reference_score_is():
     study = study_named("cinc2016-lodo").model_copy(update={"seeds": (0,)})
     rows = answered({"a": [0.1, 0.9], "b": [0.2, 0.8]}, ["normal", "abnormal"])
     figures = study_figures(rows, study, CLASSES, 20, 0)
     page = study_page(study, study_config("cinc2016-lodo", ".").run, figures, ["comparison"])
-    assert "Prior best under such a protocol: MAcc 0.519" in page
+    assert "Reference: MAcc 0.519, a public third-party audit, one database left out after another" in page
+    assert "fitted to each fold's own validation part" in page
+    assert "the operating point is to better `balanced_accuracy`" in page
+    assert "made before" not in page
+    assert "Patients are answered" not in page
+    murmurs = study_page(study_named("circor2022"), study_config("circor2022", ".").run, figures)
+    assert "the probability of a class is the highest of a patient's recordings" in murmurs
+    assert "the operating point is to better `weighted_accuracy`" in murmurs
+    assert all(study.citation for study in STUDIES.values() if study.reference_score is not None)
     assert "| resnet34 | 1.000" in page
     assert "![comparison](comparison.png)" in page
 
@@ -239,9 +301,18 @@ def test_a_cell_is_blank_where_the_value_is_no_number():
     }  # fmt: skip
 
 
+def test_the_last_column_is_the_paired_difference_to_the_network():
+    rows = [(NETWORK, 0.5, 0.0, 0.0, 0.0), ("a", 0.25, 0.25, -0.125, 0.5), ("b", 0.5, np.nan, np.nan, np.nan)]
+    figures = pd.DataFrame(rows, columns=["model", "value", "difference", "difference_low", "difference_high"])
+    shown = figure_rows(figures.assign(metric="accuracy", sd=None, low=np.nan, high=np.nan), [], "accuracy")
+    assert {row["model"]: row["accuracy, resnet34 less this"] for row in shown} == {
+        NETWORK: "", "a": "+0.250 (-0.125 to +0.500)", "b": "",
+    }  # fmt: skip
+
+
 def test_the_page_names_the_command_with_every_setting_that_differs():
     run = study_config("pascal-b", "x", None, {"training.flip": False, "split.collections": ["set_a", "set_b"]}).run
-    empty = pd.DataFrame(columns=["arm", "model", "metric", "value", "sd", "low", "high"])
+    empty = pd.DataFrame(columns=STUDY_FIGURES.names)
     page = study_page(study_named("pascal-b"), run, empty, warning="nobody knows", weights="0123456789abcdef")
     assert (
         '`heartbeat study pascal-b --data FOLDER --seeds 3 --set \'split.collections=["set_a", "set_b"]\' '
@@ -265,7 +336,7 @@ def test_a_file_of_settings_counts_more_than_the_study_and_less_than_what_is_typ
     with pytest.raises(ConfigError, match="the study pascal-b is of the source pascal, not of table"):
         study_config("pascal-b", "x", file)
     with pytest.raises(ConfigError, match=r"the study circor2022 is scored for source.target = murmur"):
-        study_config("circor2022", "x", None, {"source.target": "outcome"})
+        study_config("circor2022", "x", None, {"source.target": "outcome", "answers.operating_point": "macro_f1"})
     for changes in ({"split.unlabelled": True, **CONTRAST}, {"split.strategy": "hash"}, {"split.test_fraction": 0.4}):
         with pytest.raises(ConfigError, match=f"in its own way: leave out {next(iter(changes))}; it takes split.coll"):
             study_config("pascal-b", "x", None, changes)

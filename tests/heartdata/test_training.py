@@ -34,6 +34,7 @@ def data(tmp_path_factory) -> tuple[pd.DataFrame, Store]:
         rows.append(
             {
                 "recording_id": f"r{i}",
+                "group": f"g{i}",
                 "label": label,
                 "part": part,
                 "shard": "s.npy",
@@ -99,15 +100,19 @@ def test_as_good_as_the_best_is_within_one_standard_error(scores: list[float], k
     assert as_good_as_the_best([{"valid_macro_f1": s, "valid_macro_f1_se": 0.1} for s in scores]) is kept
 
 
-def test_the_standard_error_falls_with_the_root_of_the_recordings():
-    _, few = macro_f1_of(np.tile([[0.9, 0.1], [0.1, 0.9]], (20, 1)), np.tile([0, 1, 1, 1], 10))
-    _, many = macro_f1_of(np.tile([[0.9, 0.1], [0.1, 0.9]], (320, 1)), np.tile([0, 1, 1, 1], 160))
+def test_the_standard_error_falls_with_the_root_of_the_subjects():
+    right = np.tile([[0.9, 0.1], [0.1, 0.9]], (20, 1)), np.tile([0, 1, 1, 1], 10)
+    _, few = macro_f1_of(*right, np.arange(40))
+    _, many = macro_f1_of(np.tile(right[0], (16, 1)), np.tile(right[1], 16), np.arange(640))
     assert few / many == pytest.approx(4, rel=0.2)
-    assert macro_f1_of(np.eye(2), np.array([0, 1])) == (1, 0)  # all right, however drawn
+    _, same = macro_f1_of(np.repeat(right[0], 16, 0), np.repeat(right[1], 16), np.repeat(np.arange(40), 16))
+    assert same == pytest.approx(few)  # sixteen recordings each of the same forty say no more than one
+    assert macro_f1_of(np.eye(2), np.array([0, 1]), np.arange(2)) == (1, 0)  # all right, however drawn
 
 
 def test_an_answer_of_a_class_that_is_not_in_the_validation_part_is_one_mistake():
-    value, error = macro_f1_of(np.tile([[0.9, 0.1]], (10, 1)) - np.eye(10, 2)[::-1] * 0.85, np.zeros(10, int))
+    probabilities = np.tile([[0.9, 0.1]], (10, 1)) - np.eye(10, 2)[::-1] * 0.85
+    value, error = macro_f1_of(probabilities, np.zeros(10, int), np.arange(10))
     assert value == pytest.approx(2 * 9 / (10 + 9))
     assert 0 < error < 0.1
 
