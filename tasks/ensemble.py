@@ -3,8 +3,9 @@
 from heartdata.config import ModelConfig
 from heartdata.store import Store
 from tasks.progress import track
+from tasks.results import TrainedModel
 from tasks.stage import stage
-from tasks.train import TrainedModel, keep_config
+from tasks.train import keep_config
 
 
 @stage("ensemble", "1")

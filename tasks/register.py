@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
-from pydantic import BaseModel, ConfigDict
 
 import heartdata
 from heartdata.audio import read_bytes
@@ -25,11 +24,11 @@ from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.schemas import FIGURES, MANIFEST, RECORDINGS, predictions_schema
 from heartdata.settings import flat
 from heartdata.store import Artifact, Store, sha256_json
-from tasks.evaluate import Evaluation
 from tasks.progress import remark, track
 from tasks.registry import ALIAS, connect, tracking_uri
+from tasks.results import Evaluation, Registered, TrainedModel
 from tasks.stage import fingerprint, stage
-from tasks.train import HEARD_FOLDER, TrainedModel, history_of
+from tasks.train import HEARD_FOLDER, history_of
 
 T = TypeVar("T")
 
@@ -44,19 +43,7 @@ SERVED_NEEDS = ("mlflow", "librosa", "numpy", "pandas", "pyarrow", "pydantic", "
                 "soundfile", "soxr", "torch", "torchvision")  # fmt: skip
 
 
-class Registered(BaseModel):
-    """A model version in the registry."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    version: int
-    run_id: str
-    url: str
-    registry: RegistryConfig
-
-
-def _still_there(result: "Registered", store: Store) -> bool:
+def _still_there(result: Registered, store: Store) -> bool:
     """Whether the version that a cached result names is the challenger, and each other alias is somebody's."""
     from mlflow.exceptions import MlflowException
 

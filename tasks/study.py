@@ -7,7 +7,6 @@ import pandas as pd
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict
 
 from heartdata.config import AnswersConfig, EvaluationConfig
 from heartdata.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_FIGURES, study_schema
@@ -15,36 +14,10 @@ from heartdata.splits import SplitConfig
 from heartdata.store import Artifact, Store
 from heartdata.studies import Fold, Study, databases, folds_of
 from tasks.progress import remark, track
+from tasks.results import FoldResult, StudyResult, TrainedModel
 from tasks.stage import LONG_S, is_transient, stage
-from tasks.train import TrainedModel
 
 SCORE_VERSION = "3"  # raise when the same fold gets other answers
-
-
-class FoldResult(BaseModel):
-    """What one fold gave (schema `study_schema`): the answers of the network and of the baselines for the test part,
-    and ``validation``, those of the network for the validation part.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    fold: Fold
-    manifest: Artifact
-    model: TrainedModel
-    predictions: Artifact
-    validation: Artifact
-
-
-class StudyResult(BaseModel):
-    """All answers (`study_schema`), figures (STUDY_FIGURES), and PNGs by name."""
-
-    model_config = ConfigDict(frozen=True)
-
-    study: Study
-    classes: tuple[str, ...]
-    predictions: Artifact
-    figures: Artifact
-    pictures: dict[str, Artifact]
 
 
 @task(name="folds", cache_policy=NO_CACHE)

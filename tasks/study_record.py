@@ -18,9 +18,9 @@ from heartdata.study_page import study_page
 from tasks.progress import track
 from tasks.register import KEY_TAG, end_killed_runs, experiment_of, finite, metric_name, named, process_tag
 from tasks.registry import connect
+from tasks.results import FoldResult, InitialWeights, StudyResult
 from tasks.stage import is_transient
-from tasks.study import FoldResult, StudyResult
-from tasks.train import InitialWeights, history_of
+from tasks.train import history_of
 
 PARENT_TAG = "mlflow.parentRunId"
 

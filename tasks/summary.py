@@ -19,13 +19,10 @@ from heartdata.split_strategies import PARTS, UNLABELLED
 from heartdata.splits import units
 from heartdata.store import Artifact, Store, atomic_write
 from tasks import progress
-from tasks.evaluate import Evaluation
 from tasks.previous import other_test_part
-from tasks.register import Registered
 from tasks.registry import connect, tracking_uri
+from tasks.results import Checked, Evaluation, Registered, TrainedModel
 from tasks.stage import is_transient
-from tasks.train import TrainedModel
-from tasks.validate import Checked
 
 FEW_SUBJECTS = 20
 

@@ -7,7 +7,6 @@ import pandas as pd
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
 
 from heartdata import heard as heard_sounds
 from heartdata.config import ModelConfig, NetworkConfig, RegistryConfig, SpectrogramConfig
@@ -17,50 +16,12 @@ from heartdata.schemas import FACTS, HEARD, HISTORY, MANIFEST
 from heartdata.store import Artifact, Store, sha256_json
 from tasks.progress import track
 from tasks.registry import connect
-from tasks.stage import LONG_S, NOT_DIGESTED, fingerprint, stage
+from tasks.results import InitialWeights, TrainedModel
+from tasks.stage import LONG_S, fingerprint, stage
 
 VERSION = "5"  # raise when the same inputs train another network
 HEARD_FOLDER = "heard"  # of a run in MLflow
 UNKNOWN_PAST = "{} does not say what it was trained on: recordings of the test part may be among them"
-
-
-class InitialWeights(BaseModel):
-    """Where training starts.
-
-    ``weights``: a ``.safetensors`` file, or None for random ones; ``heard``: what those of a registered model were
-    trained on (schema HEARD); ``note``: a warning.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: str
-    weights: Artifact | None = None
-    heard: Artifact | None = None
-    note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
-
-
-class TrainedModel(BaseModel):
-    """The files of a trained network: weights, configuration (`ModelConfig`), and what each epoch gave.
-
-    ``members``: where several networks answer together, each of them; epochs and precision are then the first one's.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    weights: Artifact
-    config: Artifact
-    history: Artifact
-    best_epoch: int
-    classes: tuple[str, ...]
-    init: str
-    precision: str
-    members: tuple["TrainedModel", ...] = ()
-    note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
-
-    @property
-    def each(self) -> "tuple[TrainedModel, ...]":
-        """The members, or this network alone."""
-        return self.members or (self,)
 
 
 @task(name="initial weights", cache_policy=NO_CACHE, retries=1)

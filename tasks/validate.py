@@ -2,7 +2,7 @@
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from heartdata.errors import DataRefused
 from heartdata.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS
@@ -11,24 +11,8 @@ from heartdata.store import Artifact, Store, atomic_write, sha256_json
 from heartdata.suite import VERSION, ValidationConfig
 from heartdata.validation import validate as run_suite
 from tasks.progress import track
+from tasks.results import Checked
 from tasks.stage import files_intact, fingerprint, is_transient, stage
-
-
-class Checked(BaseModel):
-    """What came of the checks. ``docs`` is the Data Docs' folder in the store; ``refusal`` stops the run.
-
-    ``of`` names the inputs that were judged, ``before`` the accepted recordings that they were compared with.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    accepted: Artifact
-    quarantine: Artifact
-    checks: Artifact
-    docs: str
-    of: str
-    before: Artifact | None = None
-    refusal: str | None = None
 
 
 def _valid(result: Checked, store: Store) -> bool:
