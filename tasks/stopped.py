@@ -10,6 +10,7 @@ from heartdata.config import RunConfig
 from heartdata.errors import DataRefused, HeartbeatError
 from heartdata.markdown import plain
 from heartdata.store import Store, atomic_write
+from tasks import progress
 
 PREFECT_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 EARLIER = "<!-- what follows is of an earlier run -->\n\n"
@@ -21,6 +22,7 @@ def opened(config: RunConfig) -> Iterator[Store]:
     """The store of a run inside a flow. What the block raises is told in ``latest/summary.md`` as well."""
     for name in PREFECT_LOGGERS:
         logging.getLogger(name).addFilter(in_a_sentence)
+    progress.forget_remarks()
     store = Store(config.store).open()
     latest = store.workpath("latest")
     before = _files(latest)

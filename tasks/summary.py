@@ -66,6 +66,7 @@ def summarise(
     quarantine = store.read_frame(checked.quarantine, QUARANTINE)
     seen = store.read_frame(manifest, MANIFEST)
     figures = store.read_frame(evaluation.figures, FIGURES)
+    notes = _notes(recordings, accepted, seen, figures, model, config)
     summary = Summary(
         recordings=_recordings_by_class(listed, accepted, quarantine, seen),
         subjects=_subjects_by_part(seen),
@@ -76,7 +77,8 @@ def summarise(
         seconds=progress.seconds(),
         notes=[
             *_warned(store.read_frame(checked.checks, CHECKS)),
-            *_notes(recordings, accepted, seen, figures, model, config),
+            *notes,
+            *(text for text in progress.remarks() if text not in notes),
             *_never_told(evaluation),
             *filter(None, [other_test_part(manifest, registered.registry, registered.version, store)]),
         ],
