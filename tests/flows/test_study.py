@@ -17,6 +17,7 @@ from heartdata.store import Store
 from heartdata.study_config import StudyConfig, study_config
 from heartdata.study_scores import AT_POINT, NETWORK
 from tasks import progress
+from tasks.killed_runs import PROCESS_TAG, process_tag
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -79,6 +80,7 @@ def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path)
     assert len(parents) == 1
     assert {r.data.tags.get("mlflow.parentRunId") for r in runs} - {None} == {parents[0].info.run_id}
     assert len(runs) == 1 + 3
+    assert all(run.data.tags[PROCESS_TAG] == process_tag()[PROCESS_TAG] for run in runs)  # else a killed one stays open
     for fold in (run for run in runs if run not in parents):
         assert [metric.step for metric in client.get_metric_history(fold.info.run_id, "train_loss")] == [1, 2]
         weights = read_weights(store.local(f"models/{fold.data.tags['weights_sha256'][:20]}.safetensors"))
