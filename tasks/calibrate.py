@@ -15,10 +15,9 @@ from tasks.stage import LONG_S, stage
 from tasks.train import keep_config
 
 FEW = 5  # recordings of a class
-VERSION = "2"  # raise when the same model gets other answers
 
 
-@stage("calibrate", VERSION, timeout_s=LONG_S)
+@stage("calibrate", timeout_s=LONG_S)
 def calibrate(
     manifest: Artifact, model: TrainedModel, config: AnswersConfig, measure: MeasureConfig, accepts: RecordingBounds,
     store: Store,

@@ -8,7 +8,7 @@ from tasks.stage import stage
 from tasks.train import keep_config
 
 
-@stage("ensemble", "1")
+@stage("ensemble")
 def ensemble(members: list[TrainedModel], store: Store) -> TrainedModel:
     """One model that answers by the mean of the members' probabilities."""
     from safetensors.torch import save

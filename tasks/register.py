@@ -32,7 +32,6 @@ from tasks.train import HEARD_FOLDER, history_of
 
 T = TypeVar("T")
 
-VERSION = "4"
 KEY_TAG = "heartbeat.key"
 MADE = "Scores on made sounds prove that the pipeline works, nothing more"
 NAME_LENGTH = 240  # of what MLflow keeps 250 characters of
@@ -56,7 +55,7 @@ def _still_there(result: Registered, store: Store) -> bool:
     return same and aliases.keys() >= set(result.registry.aliases)
 
 
-@stage("register", VERSION, valid=_still_there)
+@stage("register", valid=_still_there)
 def register(
     recordings: Artifact, manifest: Artifact, heard: Artifact, model: TrainedModel, evaluation: Evaluation,
     config: RunConfig, store: Store,

@@ -18,11 +18,13 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
 
+from heartdata.audio import LIBRARIES
 from heartdata.settings import Settings
 from heartdata.shards import Shard
 from heartdata.store import Artifact, Store, sha256_json
 from tasks import progress
 from tasks.results import NOT_DIGESTED
+from tasks.versions import STAGES
 
 ABSENT = object()
 LONG_S = 24 * 3600.0  # of stages that ask the network about every recording
@@ -70,7 +72,8 @@ def files_intact(result: Any, store: Store) -> bool:
 
 @dataclass
 class StageKey(CachePolicy):
-    """Cache key = stage, its version, and the fingerprints of its inputs (the store left out).
+    """Cache key = stage, its version (and those of the decoders, where it uses them), and the fingerprints of its inputs
+    (the store left out).
 
     A cached result proves only that its small JSON exists. When it is not of type ``returns``, or ``valid`` says that
     what it names is gone or damaged, the key of the next rebuild is given instead, so that the stage runs again. A
@@ -81,7 +84,6 @@ class StageKey(CachePolicy):
     """
 
     stage: str = ""
-    version: str = ""
     valid: Callable[[Any, Store], bool] = files_intact
     returns: Any = object
 
@@ -96,9 +98,8 @@ class StageKey(CachePolicy):
             return None
 
     def _key(self, inputs: dict[str, Any]) -> str:
-        seen = {name: fingerprint(value) for name, value in inputs.items() if not isinstance(value, Store)}
         (store,) = (value for value in inputs.values() if isinstance(value, Store))
-        key = f"{self.stage}-v{self.version}-{sha256_json(seen)}".replace(" ", "-")
+        key = self.first_key(inputs)
         for rebuild in itertools.count():
             candidate = key if rebuild == 0 else f"{key}-rebuild{rebuild}"
             result = _recorded(candidate)
@@ -108,6 +109,13 @@ class StageKey(CachePolicy):
                 progress.unchanged(self.stage)
                 return candidate
         raise AssertionError("unreachable")
+
+    def first_key(self, inputs: dict[str, Any]) -> str:
+        """The key before any rebuild."""
+        code = STAGES[self.stage]
+        seen = {name: fingerprint(value) for name, value in inputs.items() if not isinstance(value, Store)}
+        digest = sha256_json([seen, LIBRARIES] if code.decodes else seen)
+        return f"{self.stage}-v{code.version}-{digest}".replace(" ", "-")
 
 
 def _recorded(key: str) -> Any:
@@ -157,9 +165,9 @@ def is_transient(task: Task, task_run: TaskRun, state: State) -> bool:
 
 
 def stage(
-    name: str, version: str, timeout_s: float | None = 3600, valid: Callable[[Any, Store], bool] | None = None
+    name: str, timeout_s: float | None = 3600, valid: Callable[[Any, Store], bool] | None = None
 ) -> Callable[[Callable[..., Any]], Task]:
-    """A Prefect task that is cached by content, retried on I/O errors and bounded in time.
+    """A Prefect task that is cached by content, retried on I/O errors and bounded in time; its version is in STAGES.
 
     Give no ``timeout_s`` to a task that runs in threads: Prefect cannot interrupt one there.
     """
@@ -173,7 +181,7 @@ def stage(
         returns = get_type_hints(function)["return"]
         return task(
             name=name,
-            cache_policy=StageKey(stage=name, version=version, valid=valid or files_intact, returns=returns),
+            cache_policy=StageKey(stage=name, valid=valid or files_intact, returns=returns),
             persist_result=True,
             result_serializer="json",
             retries=3,

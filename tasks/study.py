@@ -17,8 +17,6 @@ from tasks.progress import remark, track
 from tasks.results import FoldResult, StudyResult, TrainedModel
 from tasks.stage import LONG_S, is_transient, stage
 
-SCORE_VERSION = "3"  # raise when the same fold gets other answers
-
 
 @task(name="folds", cache_policy=NO_CACHE)
 def plan(study: Study, accepted: Artifact, split: SplitConfig, store: Store) -> list[Fold]:
@@ -31,7 +29,7 @@ def plan(study: Study, accepted: Artifact, split: SplitConfig, store: Store) -> 
     return folds
 
 
-@stage("subjects apart", "1")
+@stage("subjects apart")
 def subjects_of(accepted: Artifact, known: bool, store: Store) -> Artifact:
     """The accepted recordings; where subjects are not to be ``known``, each stands for itself, and parts can leak."""
     if known:
@@ -40,7 +38,7 @@ def subjects_of(accepted: Artifact, known: bool, store: Store) -> Artifact:
     return store.write_table("accepted", pa.Table.from_pandas(table, schema=ACCEPTED, preserve_index=False), ACCEPTED)
 
 
-@stage("score fold", SCORE_VERSION, timeout_s=LONG_S)
+@stage("score fold", timeout_s=LONG_S)
 def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: Artifact, store: Store) -> FoldResult:
     """The answers for the fold's test part: the network's own probabilities, and the baselines beside it."""
     from heartdata import baselines

@@ -18,8 +18,8 @@ from tasks.progress import track
 from tasks.registry import connect
 from tasks.results import InitialWeights, TrainedModel
 from tasks.stage import LONG_S, fingerprint, stage
+from tasks.versions import STAGES
 
-VERSION = "5"  # raise when the same inputs train another network
 HEARD_FOLDER = "heard"  # of a run in MLflow
 UNKNOWN_PAST = "{} does not say what it was trained on: recordings of the test part may be among them"
 
@@ -90,7 +90,7 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
         return weights, heard_sounds.of_any_version(read_parquet(Path(path)))
 
 
-@stage("heard", heard_sounds.VERSION)
+@stage("heard")
 def heard(manifest: Artifact, facts: Artifact, initial: InitialWeights, threshold: float, store: Store) -> Artifact:
     """The sounds that a model trained on ``manifest`` from ``initial`` hears; refused where a test sound is one."""
     with track("heard") as advance:
@@ -103,7 +103,7 @@ def heard(manifest: Artifact, facts: Artifact, initial: InitialWeights, threshol
         return store.write_table("heard", sounds, HEARD)
 
 
-@stage("train", VERSION, timeout_s=LONG_S)
+@stage("train", timeout_s=LONG_S)
 def train(
     manifest: Artifact, initial: InitialWeights, config: NetworkConfig, spectrogram: SpectrogramConfig, store: Store
 ) -> TrainedModel:
@@ -116,7 +116,7 @@ def train(
 
     start = read_weights(store.local(initial.weights.name)) if initial.weights else None
     total = config.epochs + (config.frozen_epochs if start is not None else 0)
-    key = sha256_json(fingerprint([VERSION, manifest, initial, config]))
+    key = sha256_json(fingerprint([STAGES["train"].version, manifest, initial, config]))
     progress = store.workpath(f"progress/{key[:20]}.safetensors")
     with track("train", total, "epochs") as advance:
 

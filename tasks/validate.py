@@ -8,11 +8,12 @@ from heartdata.errors import DataRefused, StoreError
 from heartdata.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS
 from heartdata.sources import Source
 from heartdata.store import Artifact, Store, atomic_write, sha256_json
-from heartdata.suite import VERSION, ValidationConfig
+from heartdata.suite import ValidationConfig
 from heartdata.validation import validate as run_suite
 from tasks.progress import remark, track
 from tasks.results import Checked
 from tasks.stage import files_intact, fingerprint, is_transient, stage
+from tasks.versions import STAGES
 
 UNREADABLE = (
     "cannot be read (of another version of heartbeat, gone or damaged): tonight's recordings were compared with none "
@@ -24,7 +25,7 @@ def _valid(result: Checked, store: Store) -> bool:
     return files_intact(result, store) and (store.workpath(result.docs) / "index.html").is_file()
 
 
-@stage("validate", VERSION, valid=_valid)
+@stage("validate", valid=_valid)
 def validate(
     recordings: Artifact, facts: Artifact, config: ValidationConfig, collections: tuple[str, ...] | None,
     before: Artifact | None, store: Store,
@@ -35,7 +36,7 @@ def validate(
     """
     with track("validate", unit="recordings") as advance:
         of = _inputs(recordings, facts, config, collections)
-        docs = f"data-docs/{sha256_json(fingerprint([VERSION, of, before]))[:20]}"
+        docs = f"data-docs/{sha256_json(fingerprint([STAGES['validate'].version, of, before]))[:20]}"
         listed, measured = store.read_table(recordings, RECORDINGS), store.read_table(facts, FACTS)
         last = store.read_table(before, ACCEPTED) if before else None
         result = run_suite(listed, measured, config, store.workpath(docs), collections, last)

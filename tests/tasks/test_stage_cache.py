@@ -21,7 +21,7 @@ class Counted:
     def __init__(self, store: Store) -> None:
         self.ran, self.store = 0, store
 
-        @stage("subjects apart", "1")
+        @stage("subjects apart")
         def body(of: str, store: Store) -> Checked:
             self.ran += 1
             file = store.write_bytes("t", ".txt", of.encode())
