@@ -1,7 +1,7 @@
 """What stages return. Never move or rename this module or its classes.
 
 A cached result names its class by this module's path; where that is gone, the result is not believed and its stage runs
-again. The modules of the stages may be moved freely.
+again. The modules of the stages may be moved freely. A plain `Artifact` is named by the path of its own module.
 """
 
 from pydantic import BaseModel, ConfigDict, Field

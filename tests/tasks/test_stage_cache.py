@@ -2,15 +2,18 @@
 
 import errno
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from prefect import Task, flow
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
+import tasks
 from heartdata.store import Artifact, Store
 from tasks.results import Checked
-from tasks.stage import has_type, stage
+from tasks.stage import StageKey, has_type, stage
+from tasks.versions import STAGES
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -108,6 +111,14 @@ def test_an_input_without_fingerprint_fails_the_stage(counted: Counted):
     with pytest.raises(TypeError, match="set has no fingerprint"):
         flow(lambda: counted.task({"a"}, counted.store), name="unkeyed")()
     assert counted.ran == 1
+
+
+def test_what_stages_return_has_names_that_stay():
+    modules = [import_module(f"tasks.{path.stem}") for path in Path(tasks.__file__).parent.glob("[a-z]*.py")]
+    policies = [getattr(value, "cache_policy", None) for module in modules for value in vars(module).values()]
+    returned = {policy.stage: policy.returns for policy in policies if isinstance(policy, StageKey)}
+    assert returned.keys() == STAGES.keys() - {"demo recordings"}
+    assert {kind.__module__ for kind in returned.values()} == {"tasks.results", "heartdata.store"}
 
 
 @pytest.mark.parametrize(
