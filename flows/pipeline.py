@@ -14,12 +14,13 @@ from tasks.manifest import manifest
 from tasks.measure import measure
 from tasks.progress import each
 from tasks.register import note_on, register
+from tasks.results import Checked, InitialWeights, TrainedModel
 from tasks.spectrograms import spectrograms
 from tasks.split import split
 from tasks.stopped import opened
 from tasks.summary import Summary, summarise
-from tasks.train import InitialWeights, TrainedModel, heard, initial_weights, train
-from tasks.validate import Checked, accept, last_accepted, validate
+from tasks.train import heard, initial_weights, train
+from tasks.validate import accept, last_accepted, validate
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from heartdata.studies import Fold
 from heartdata.study_config import StudyConfig
 from tasks.manifest import manifest
 from tasks.progress import each
+from tasks.results import FoldResult, InitialWeights, StudyResult
 from tasks.spectrograms import spectrograms
 from tasks.split import split
 from tasks.stopped import opened
-from tasks.study import FoldResult, StudyResult, plan, results, score_fold, subjects_of
+from tasks.study import plan, results, score_fold, subjects_of
 from tasks.study_record import record
-from tasks.train import InitialWeights, heard, initial_weights
+from tasks.train import heard, initial_weights
 
 
 @flow(name="study", log_prints=False)

@@ -13,9 +13,7 @@ import soxr
 from heartdata import remote
 from heartdata.errors import BadAudio, SourceError
 
-# Raise when the same bytes give other samples or `resample` other values, and with it those of heartdata.measure and
-# heartdata.spectrograms, whose stored results come of both. Models are refused where it is not theirs.
-VERSION = "1"
+LIBRARIES = {"libsndfile": soundfile.__libsndfile_version__, "libsoxr": soxr.__libsoxr_version__}  # decide on samples
 MAX_BYTES = 1 << 30  # of a file
 MAX_SAMPLES = 60_000_000  # frames x channels that will be decoded: 240 MB of float32
 MAX_DURATION_S = 2 * 3600

@@ -7,8 +7,6 @@ from heartdata.duplicates import near_duplicates
 from heartdata.errors import DataRefused
 from heartdata.schemas import HEARD
 
-VERSION = "3"  # raise when the same inputs note down or refuse other sounds
-
 
 def heard_by(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table | None) -> pa.Table:
     """The distinct sounds of all parts but test (schema HEARD), and those ``before``: what its weights came from.

@@ -6,8 +6,6 @@ from heartdata.errors import StoreError
 from heartdata.schemas import MANIFEST
 from heartdata.splits import check_no_leak
 
-VERSION = "3"
-
 
 def build_manifest(accepted: pa.Table, splits: pa.Table, spectrograms: pa.Table) -> pa.Table:
     """Join the stages' rows (schemas ACCEPTED, SPLITS, SPECTROGRAMS) to schema MANIFEST, sorted by id.

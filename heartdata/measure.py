@@ -6,16 +6,15 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from heartdata.audio import Audio, decode, read_bytes, resample
+from heartdata import versions
+from heartdata.audio import LIBRARIES, Audio, decode, read_bytes, resample
 from heartdata.duplicates import fingerprint
 from heartdata.errors import BadAudio, StoreError
 from heartdata.quality import RATE_HZ, frame_rms, periodicity, quality
 from heartdata.schemas import FACTS
 from heartdata.settings import Settings
 from heartdata.shards import Shard
-from heartdata.store import Artifact, Store, conform, content_digest, read_parquet, table_from_rows
-
-VERSION = "2"  # raise when a fact is computed in another way: stale rows are then measured again
+from heartdata.store import Artifact, Store, conform, content_digest, read_parquet, sha256_json, table_from_rows
 
 
 class MeasureConfig(Settings):
@@ -46,8 +45,8 @@ def measure_recordings(shard: Shard, config: MeasureConfig, store: Store) -> Art
 
 
 def folder_of(config: MeasureConfig) -> str:
-    """Where the facts of one configuration lie."""
-    return f"facts/v{VERSION}-{config.digest()[:12]}"
+    """Where the facts of one configuration lie, as these versions of the code and of the decoders take them."""
+    return f"facts/v{versions.MEASURE}-{sha256_json([config.digest(), LIBRARIES])[:12]}"
 
 
 def standing(shard: Shard, config: MeasureConfig, store: Store) -> Artifact | None:

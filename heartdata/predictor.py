@@ -17,9 +17,10 @@ from heartdata.dataset import Shards, as_images, views_of
 from heartdata.errors import BadAudio, ConfigError
 from heartdata.measure import facts
 from heartdata.model import computing_device, load_net
-from heartdata.spectrograms import PREPROCESSING, log_mel
+from heartdata.spectrograms import log_mel
 from heartdata.store import Store
 from heartdata.suite import fault_of
+from heartdata.versions import PREPROCESSING
 
 WINDOWS_AT_ONCE = 64  # in the network; of several recordings where they are short
 

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from heartdata.audio import decode, read_bytes
+from heartdata import versions
+from heartdata.audio import LIBRARIES, decode, read_bytes
 from heartdata.errors import SourceError, StoreError
 from heartdata.schemas import SPECTROGRAMS
 from heartdata.shards import Shard
-from heartdata.spectrograms import DTYPE, VERSION, SpectrogramConfig, log_mel
-from heartdata.store import Store, conform, read_parquet, sha256_file, table_from_rows
+from heartdata.spectrograms import DTYPE, SpectrogramConfig, log_mel
+from heartdata.store import Store, conform, read_parquet, sha256_file, sha256_json, table_from_rows
 
 FOLDER = "spectrograms"
 # numpy parses a header as Python, which two threads at once may not do before Python 3.11.8 (SystemError, gh-106905)
@@ -33,8 +34,8 @@ class RenderedShard:
 
 
 def folder_of(config: SpectrogramConfig) -> str:
-    """Where the shards of one configuration lie."""
-    return f"{FOLDER}/v{VERSION}-{config.digest()[:12]}"
+    """Where the shards of one configuration lie, as these versions of the code and of the decoders render them."""
+    return f"{FOLDER}/v{versions.SPECTROGRAMS}-{sha256_json([config.digest(), LIBRARIES])[:12]}"
 
 
 def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard:

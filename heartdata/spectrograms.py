@@ -7,12 +7,9 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy import fft, signal
 
-from heartdata import audio
 from heartdata.audio import resample
 from heartdata.settings import Settings
 
-VERSION = "2"  # raise when the same input gives other values
-PREPROCESSING = {"decoding": audio.VERSION, "spectrograms": VERSION}  # versions, recorded with each model
 DTYPE = np.float16  # chosen by measurement: docs/spectrograms.md
 DB_PER_NEPER = np.float32(10 / np.log(10))  # of power
 LEAST_DEVIATION_DB = 1e-3

@@ -15,7 +15,6 @@ from heartdata.schemas import SPLITS, SUBJECT_AS_WRITTEN
 from heartdata.settings import Settings
 from heartdata.split_strategies import PARTS, UNLABELLED
 
-VERSION = "3"  # raise when the same input is split in another way
 Strategy = Literal["subject", "k_fold", "leave_one_source_out", "blocks", "column", "hash"]
 
 # Settings that only some strategies know, and those that a strategy cannot do without.

@@ -261,7 +261,7 @@ class Store:
         """Whether the artifact's file is there and still has the content that its digest names.
 
         A remote object is downloaded again only when the store tells another size, time or ETag of it than of the copy
-        here, or when the copy is not what it should be. Raises OSError when a bucket cannot be reached.
+        here, or when the copy is not what it should be. Raises OSError when a bucket cannot be reached or reading fails.
         """
         try:
             if _holds(self.local(artifact.name), artifact):
@@ -330,7 +330,11 @@ def _holds(path: Path, artifact: Artifact) -> bool:
         return sha256_file(path) == artifact.digest
     try:
         return content_digest(read_parquet(path)) == artifact.digest
-    except (pa.ArrowException, OSError):
+    except pa.ArrowException:
+        return False
+    except OSError as error:
+        if error.errno is not None:  # reading failed; a damaged page raises one without a number
+            raise
         return False
 
 

@@ -13,8 +13,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from heartdata.settings import Settings
 
-VERSION = "8"  # raise when a check changes
-
 
 class RecordingBounds(Settings):
     """The bounds of the checks on a recording by itself; `ValidationConfig.overrides` may set them by source."""

@@ -10,14 +10,14 @@ from heartdata.schemas import MANIFEST
 from heartdata.store import Artifact, Store
 from heartdata.suite import RecordingBounds
 from tasks.progress import track
+from tasks.results import TrainedModel
 from tasks.stage import LONG_S, stage
-from tasks.train import TrainedModel, keep_config
+from tasks.train import keep_config
 
 FEW = 5  # recordings of a class
-VERSION = "2"  # raise when the same model gets other answers
 
 
-@stage("calibrate", VERSION, timeout_s=LONG_S)
+@stage("calibrate", timeout_s=LONG_S)
 def calibrate(
     manifest: Artifact, model: TrainedModel, config: AnswersConfig, measure: MeasureConfig, accepts: RecordingBounds,
     store: Store,

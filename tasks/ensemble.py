@@ -3,11 +3,12 @@
 from heartdata.config import ModelConfig
 from heartdata.store import Store
 from tasks.progress import track
+from tasks.results import TrainedModel
 from tasks.stage import stage
-from tasks.train import TrainedModel, keep_config
+from tasks.train import keep_config
 
 
-@stage("ensemble", "1")
+@stage("ensemble")
 def ensemble(members: list[TrainedModel], store: Store) -> TrainedModel:
     """One model that answers by the mean of the members' probabilities."""
     from safetensors.torch import save

@@ -2,36 +2,18 @@
 
 import pandas as pd
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 
 from heartdata.config import EvaluationConfig
 from heartdata.schemas import FIGURES, MANIFEST, predictions_schema, subjects_schema
 from heartdata.splits import units
 from heartdata.store import Artifact, Store, table_from_rows
 from tasks.progress import track
+from tasks.results import Evaluation, TrainedModel
 from tasks.stage import LONG_S, stage
-from tasks.train import TrainedModel, history_of
-
-VERSION = "5"  # raise when the same model gets other figures or pictures
+from tasks.train import history_of
 
 
-class Evaluation(BaseModel):
-    """Predictions and figures (schemas `predictions_schema`, `subjects_schema` and FIGURES) of the test part, and PNGs.
-
-    Metrics ``..._by_subject`` are there where some subject has several recordings.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    predictions: Artifact
-    subjects: Artifact
-    figures: Artifact
-    per_class: dict[str, dict[str, float]]
-    confidence: dict[str, float]
-    pictures: dict[str, Artifact]
-
-
-@stage("evaluate", VERSION, timeout_s=LONG_S)
+@stage("evaluate", timeout_s=LONG_S)
 def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, note: str, store: Store) -> Evaluation:
     """Answer every test recording once; ``note`` is written under the pictures."""
     from heartdata import scores

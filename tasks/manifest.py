@@ -1,13 +1,13 @@
 """Stage 6: one Parquet of what training sees; its content digest is the data set version."""
 
-from heartdata.manifest import VERSION, build_manifest
+from heartdata.manifest import build_manifest
 from heartdata.schemas import ACCEPTED, MANIFEST, SPECTROGRAMS, SPLITS
 from heartdata.store import Artifact, Store
 from tasks.progress import track
 from tasks.stage import stage
 
 
-@stage("manifest", VERSION)
+@stage("manifest")
 def manifest(accepted: Artifact, splits: Artifact, spectrograms: Artifact, store: Store) -> Artifact:
     """Join the stages' rows to schema MANIFEST; ``counts`` are those of the spectrograms."""
     with track("manifest") as advance:

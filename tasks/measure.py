@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
 from heartdata.config import EngineConfig
-from heartdata.measure import VERSION, MeasureConfig, known_facts, measure_recordings, standing
+from heartdata.measure import MeasureConfig, known_facts, measure_recordings, standing
 from heartdata.schemas import FACTS, RECORDINGS
 from heartdata.shards import Shard, into_shards
 from heartdata.store import Artifact, Store
@@ -17,7 +17,7 @@ from tasks.fanout import compute, fan_out, task_runner
 from tasks.stage import is_transient, stage
 
 
-@stage("measure shard", VERSION, timeout_s=None)
+@stage("measure shard", timeout_s=None)
 def measure_shard(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
     """The facts (schema FACTS) of one shard's files; a file that cannot be decoded becomes a row with its error."""
     new = len(shard.recordings) - len(known_facts(shard, config, store))

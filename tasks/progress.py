@@ -29,6 +29,7 @@ class Display(Protocol):
 class _Run:
     display: Display | None = None
     seconds: dict[str, float] = {}
+    remarks: list[str] = []
     part: str = ""  # of the work, such as a fold; in all that is said
 
 
@@ -51,8 +52,19 @@ def each(items: Iterable[T], names: Iterable[str]) -> Iterator[T]:
     _Run.part = around
 
 
+def forget_remarks() -> None:
+    """To be called when a run starts."""
+    _Run.remarks = []
+
+
+def remarks() -> list[str]:
+    """What was remarked in this run, each text once."""
+    return list(dict.fromkeys(_Run.remarks))
+
+
 def remark(text: str) -> None:
-    """What a person should know before the run ends, or stops."""
+    """What a person should know before the run ends, or stops; the summary repeats it."""
+    _Run.remarks.append(text)
     if FlowRunContext.get() or TaskRunContext.get():
         get_run_logger().warning(text)
     if _Run.display:

@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
 from posixpath import normpath
-from socket import gethostname
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
-from pydantic import BaseModel, ConfigDict
 
 import heartdata
 from heartdata.audio import read_bytes
@@ -25,17 +23,16 @@ from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.schemas import FIGURES, MANIFEST, RECORDINGS, predictions_schema
 from heartdata.settings import flat
 from heartdata.store import Artifact, Store, sha256_json
-from tasks.evaluate import Evaluation
+from tasks.killed_runs import process_tag
 from tasks.progress import remark, track
 from tasks.registry import ALIAS, connect, tracking_uri
+from tasks.results import Evaluation, Registered, TrainedModel
 from tasks.stage import fingerprint, stage
-from tasks.train import HEARD_FOLDER, TrainedModel, history_of
+from tasks.train import HEARD_FOLDER, history_of
 
 T = TypeVar("T")
 
-VERSION = "4"
 KEY_TAG = "heartbeat.key"
-PROCESS_TAG = "heartbeat.process"
 MADE = "Scores on made sounds prove that the pipeline works, nothing more"
 NAME_LENGTH = 240  # of what MLflow keeps 250 characters of
 AGREE = 1e-3  # the served model's probabilities and those evaluated
@@ -44,19 +41,7 @@ SERVED_NEEDS = ("mlflow", "librosa", "numpy", "pandas", "platformdirs", "pyarrow
                 "safetensors", "scipy", "soundfile", "soxr", "torch", "torchvision")  # fmt: skip
 
 
-class Registered(BaseModel):
-    """A model version in the registry."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    version: int
-    run_id: str
-    url: str
-    registry: RegistryConfig
-
-
-def _still_there(result: "Registered", store: Store) -> bool:
+def _still_there(result: Registered, store: Store) -> bool:
     """Whether the version that a cached result names is the challenger, and each other alias is somebody's."""
     from mlflow.exceptions import MlflowException
 
@@ -70,7 +55,7 @@ def _still_there(result: "Registered", store: Store) -> bool:
     return same and aliases.keys() >= set(result.registry.aliases)
 
 
-@stage("register", VERSION, valid=_still_there)
+@stage("register", valid=_still_there)
 def register(
     recordings: Artifact, manifest: Artifact, heard: Artifact, model: TrainedModel, evaluation: Evaluation,
     config: RunConfig, store: Store,
@@ -83,7 +68,6 @@ def register(
         version = _finished_version(client, name, key)
         if version is None:
             experiment = experiment_of(client, config.registry, store)
-            end_killed_runs(client, experiment, key)
             version = _log_run(client, experiment, key, recordings, manifest, heard, model, evaluation, config, store)
         _remark_step_back(client, name, int(version.version))
         for alias in {ALIAS, *config.registry.aliases}:
@@ -116,29 +100,6 @@ def _finished_version(client: Any, name: str, key: str) -> Any | None:
     """The version that an earlier run registered for ``key``, if it came to its end."""
     found = client.search_model_versions(f"name = '{name}'")
     return next((v for v in found if v.tags.get(KEY_TAG) == key), None)
-
-
-def end_killed_runs(client: Any, experiment: str, key: str) -> None:
-    """Mark the runs for ``key`` that a killed process of this machine left open, so that nobody waits for them."""
-    for run in client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'RUNNING'"):
-        host, _, process = run.data.tags.get(PROCESS_TAG, "").rpartition(":")
-        if host == gethostname() and (int(process) == os.getpid() or not _alive(int(process))):
-            client.set_terminated(run.info.run_id, "KILLED")
-
-
-def process_tag() -> dict[str, str]:
-    """Which process a run is of, for `end_killed_runs`."""
-    return {PROCESS_TAG: f"{gethostname()}:{os.getpid()}"}
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:

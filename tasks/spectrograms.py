@@ -8,31 +8,20 @@ import pyarrow as pa
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
-from pydantic import BaseModel, ConfigDict
 
 from heartdata.config import EngineConfig
 from heartdata.rendering import RenderedShard, index_of, render_shard, standing, unrendered
 from heartdata.schemas import SPECTROGRAMS, SPLITS
 from heartdata.shards import Shard
-from heartdata.spectrograms import VERSION, SpectrogramConfig
+from heartdata.spectrograms import SpectrogramConfig
 from heartdata.store import Artifact, Store, content_digest
 from tasks.fanout import compute, fan_out, task_runner
 from tasks.measure import file_shards
+from tasks.results import Rendered
 from tasks.stage import is_transient, stage
 
 
-class Rendered(BaseModel):
-    """One shard: its index rows, its array file, and what was rendered for it (the rest was there already)."""
-
-    model_config = ConfigDict(frozen=True)
-
-    index: Artifact
-    array: Artifact
-    rendered: int
-    audio_s: float
-
-
-@stage("spectrogram shard", VERSION, timeout_s=None)
+@stage("spectrogram shard", timeout_s=None)
 def spectrogram_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rendered:
     """Render one shard (schema SPECTROGRAMS, and a ``.npy`` file)."""
     return _rendered(compute(unrendered(shard, config, store), render_shard, shard, config, store))

@@ -4,13 +4,13 @@ import pyarrow.compute as pc
 
 from heartdata.schemas import ACCEPTED, RECORDINGS, SPLITS
 from heartdata.split_strategies import UNLABELLED
-from heartdata.splits import VERSION, SplitConfig, assign_parts, in_use
+from heartdata.splits import SplitConfig, assign_parts, in_use
 from heartdata.store import Artifact, Store
 from tasks.progress import track
 from tasks.stage import stage
 
 
-@stage("split", VERSION)
+@stage("split")
 def split(accepted: Artifact, config: SplitConfig, store: Store, recordings: Artifact | None = None) -> Artifact:
     """Which part each labelled recording is in (schema SPLITS); a leak is refused.
 

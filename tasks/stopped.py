@@ -10,6 +10,8 @@ from heartdata.config import RunConfig
 from heartdata.errors import DataRefused, HeartbeatError
 from heartdata.markdown import plain
 from heartdata.store import Store, atomic_write
+from tasks import progress
+from tasks.killed_runs import end_killed_runs
 
 PREFECT_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 EARLIER = "<!-- what follows is of an earlier run -->\n\n"
@@ -18,12 +20,17 @@ Files = dict[str, tuple[int, int]]  # by name, what changes when one is written 
 
 @contextlib.contextmanager
 def opened(config: RunConfig) -> Iterator[Store]:
-    """The store of a run inside a flow. What the block raises is told in ``latest/summary.md`` as well."""
+    """The store of a run inside a flow. What the block raises is told in ``latest/summary.md`` as well.
+
+    MLflow runs that killed ones left open are ended first.
+    """
     for name in PREFECT_LOGGERS:
         logging.getLogger(name).addFilter(in_a_sentence)
+    progress.forget_remarks()
     store = Store(config.store).open()
     latest = store.workpath("latest")
     before = _files(latest)
+    end_killed_runs(config.registry, store)
     try:
         yield store
     except Exception as error:

@@ -7,7 +7,6 @@ import pandas as pd
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict
 
 from heartdata.config import AnswersConfig, EvaluationConfig
 from heartdata.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_FIGURES, study_schema
@@ -15,36 +14,8 @@ from heartdata.splits import SplitConfig
 from heartdata.store import Artifact, Store
 from heartdata.studies import Fold, Study, databases, folds_of
 from tasks.progress import remark, track
+from tasks.results import FoldResult, StudyResult, TrainedModel
 from tasks.stage import LONG_S, is_transient, stage
-from tasks.train import TrainedModel
-
-SCORE_VERSION = "3"  # raise when the same fold gets other answers
-
-
-class FoldResult(BaseModel):
-    """What one fold gave (schema `study_schema`): the answers of the network and of the baselines for the test part,
-    and ``validation``, those of the network for the validation part.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    fold: Fold
-    manifest: Artifact
-    model: TrainedModel
-    predictions: Artifact
-    validation: Artifact
-
-
-class StudyResult(BaseModel):
-    """All answers (`study_schema`), figures (STUDY_FIGURES), and PNGs by name."""
-
-    model_config = ConfigDict(frozen=True)
-
-    study: Study
-    classes: tuple[str, ...]
-    predictions: Artifact
-    figures: Artifact
-    pictures: dict[str, Artifact]
 
 
 @task(name="folds", cache_policy=NO_CACHE)
@@ -58,7 +29,7 @@ def plan(study: Study, accepted: Artifact, split: SplitConfig, store: Store) -> 
     return folds
 
 
-@stage("subjects apart", "1")
+@stage("subjects apart")
 def subjects_of(accepted: Artifact, known: bool, store: Store) -> Artifact:
     """The accepted recordings; where subjects are not to be ``known``, each stands for itself, and parts can leak."""
     if known:
@@ -67,7 +38,7 @@ def subjects_of(accepted: Artifact, known: bool, store: Store) -> Artifact:
     return store.write_table("accepted", pa.Table.from_pandas(table, schema=ACCEPTED, preserve_index=False), ACCEPTED)
 
 
-@stage("score fold", SCORE_VERSION, timeout_s=LONG_S)
+@stage("score fold", timeout_s=LONG_S)
 def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: Artifact, store: Store) -> FoldResult:
     """The answers for the fold's test part: the network's own probabilities, and the baselines beside it."""
     from heartdata import baselines

@@ -16,12 +16,13 @@ from heartdata.splits import SplitConfig
 from heartdata.store import Store, atomic_write
 from heartdata.study_config import OF_STUDIES, StudyConfig
 from heartdata.study_page import study_page
+from tasks.killed_runs import process_tag
 from tasks.progress import track
-from tasks.register import KEY_TAG, end_killed_runs, experiment_of, finite, metric_name, named, process_tag
+from tasks.register import KEY_TAG, experiment_of, finite, metric_name, named
 from tasks.registry import connect
+from tasks.results import FoldResult, InitialWeights, StudyResult
 from tasks.stage import is_transient
-from tasks.study import FoldResult, StudyResult
-from tasks.train import InitialWeights, history_of
+from tasks.train import history_of
 
 PARENT_TAG = "mlflow.parentRunId"
 
@@ -67,7 +68,6 @@ def _log(
     """One parent run with the figures ``reached`` and a child run for each fold."""
     import mlflow
 
-    end_killed_runs(client, experiment, key)
     study, tags = config.study, {KEY_TAG: key, "initial_weights_sha256": weights, **process_tag()}
     if warning := folds[0].model.note:
         tags["warning"] = warning
@@ -94,7 +94,8 @@ def _log_fold(client: Any, experiment: str, parent: str, done: FoldResult, confi
     from mlflow.entities import Metric, Param
 
     fold, now_ms = done.fold, int(time() * 1000)
-    tags = {PARENT_TAG: parent, "dataset_version": done.manifest.digest, "weights_sha256": done.model.weights.digest}
+    tags = {PARENT_TAG: parent, "dataset_version": done.manifest.digest, **process_tag()}
+    tags["weights_sha256"] = done.model.weights.digest
     run = client.create_run(experiment, tags=tags, run_name=config.study.called(fold))
     told = {"arm": fold.arm, "seed": fold.seed, "fold": fold.name, "training": config.run.training.digest()[:12]}
     told |= {"init": done.model.init} | named(flat(fold.split.model_dump(mode="json"), "split."))

@@ -19,13 +19,10 @@ from heartdata.split_strategies import PARTS, UNLABELLED
 from heartdata.splits import units
 from heartdata.store import Artifact, Store, atomic_write
 from tasks import progress
-from tasks.evaluate import Evaluation
 from tasks.previous import other_test_part
-from tasks.register import Registered
 from tasks.registry import connect, tracking_uri
+from tasks.results import Checked, Evaluation, Registered, TrainedModel
 from tasks.stage import is_transient
-from tasks.train import TrainedModel
-from tasks.validate import Checked
 
 FEW_SUBJECTS = 20
 
@@ -69,6 +66,7 @@ def summarise(
     quarantine = store.read_frame(checked.quarantine, QUARANTINE)
     seen = store.read_frame(manifest, MANIFEST)
     figures = store.read_frame(evaluation.figures, FIGURES)
+    notes = _notes(recordings, accepted, seen, figures, model, config)
     summary = Summary(
         recordings=_recordings_by_class(listed, accepted, quarantine, seen),
         subjects=_subjects_by_part(seen),
@@ -79,7 +77,8 @@ def summarise(
         seconds=progress.seconds(),
         notes=[
             *_warned(store.read_frame(checked.checks, CHECKS)),
-            *_notes(recordings, accepted, seen, figures, model, config),
+            *notes,
+            *(text for text in progress.remarks() if text not in notes),
             *_never_told(evaluation),
             *filter(None, [other_test_part(manifest, registered.registry, registered.version, store)]),
         ],

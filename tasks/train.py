@@ -7,62 +7,22 @@ import pandas as pd
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
 
 from heartdata import heard as heard_sounds
 from heartdata.config import ModelConfig, NetworkConfig, RegistryConfig, SpectrogramConfig
 from heartdata.errors import ConfigError
 from heartdata.pretraining import BACKBONE
 from heartdata.schemas import FACTS, HEARD, HISTORY, MANIFEST
-from heartdata.spectrograms import PREPROCESSING
 from heartdata.store import Artifact, Store, sha256_json
+from heartdata.versions import PREPROCESSING
 from tasks.progress import track
 from tasks.registry import connect
-from tasks.stage import LONG_S, NOT_DIGESTED, fingerprint, stage
+from tasks.results import InitialWeights, TrainedModel
+from tasks.stage import LONG_S, fingerprint, stage
+from tasks.versions import STAGES
 
-# Raise when the same inputs train another network. The config of a model names PREPROCESSING, so the key does, too.
-VERSION = "-".join(["6", *PREPROCESSING.values()])
 HEARD_FOLDER = "heard"  # of a run in MLflow
 UNKNOWN_PAST = "{} does not say what it was trained on: recordings of the test part may be among them"
-
-
-class InitialWeights(BaseModel):
-    """Where training starts.
-
-    ``weights``: a ``.safetensors`` file, or None for random ones; ``heard``: what those of a registered model were
-    trained on (schema HEARD); ``note``: a warning.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: str
-    weights: Artifact | None = None
-    heard: Artifact | None = None
-    note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
-
-
-class TrainedModel(BaseModel):
-    """The files of a trained network: weights, configuration (`ModelConfig`), and what each epoch gave.
-
-    ``members``: where several networks answer together, each of them; epochs and precision are then the first one's.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    weights: Artifact
-    config: Artifact
-    history: Artifact
-    best_epoch: int
-    classes: tuple[str, ...]
-    init: str
-    precision: str
-    members: tuple["TrainedModel", ...] = ()
-    note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
-
-    @property
-    def each(self) -> "tuple[TrainedModel, ...]":
-        """The members, or this network alone."""
-        return self.members or (self,)
 
 
 @task(name="initial weights", cache_policy=NO_CACHE, retries=1)
@@ -131,7 +91,7 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
         return weights, heard_sounds.of_any_version(read_parquet(Path(path)))
 
 
-@stage("heard", heard_sounds.VERSION)
+@stage("heard")
 def heard(manifest: Artifact, facts: Artifact, initial: InitialWeights, threshold: float, store: Store) -> Artifact:
     """The sounds that a model trained on ``manifest`` from ``initial`` hears; refused where a test sound is one."""
     with track("heard") as advance:
@@ -144,7 +104,7 @@ def heard(manifest: Artifact, facts: Artifact, initial: InitialWeights, threshol
         return store.write_table("heard", sounds, HEARD)
 
 
-@stage("train", VERSION, timeout_s=LONG_S)
+@stage("train", timeout_s=LONG_S)
 def train(
     manifest: Artifact, initial: InitialWeights, config: NetworkConfig, spectrogram: SpectrogramConfig, store: Store
 ) -> TrainedModel:
@@ -157,7 +117,7 @@ def train(
 
     start = read_weights(store.local(initial.weights.name)) if initial.weights else None
     total = config.epochs + (config.frozen_epochs if start is not None else 0)
-    key = sha256_json(fingerprint([VERSION, manifest, initial, config]))
+    key = sha256_json(fingerprint([STAGES["train"].version, manifest, initial, config]))
     progress = store.workpath(f"progress/{key[:20]}.safetensors")
     with track("train", total, "epochs") as advance:
 

@@ -2,40 +2,30 @@
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from heartdata.errors import DataRefused
+from heartdata.errors import DataRefused, StoreError
 from heartdata.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS
 from heartdata.sources import Source
 from heartdata.store import Artifact, Store, atomic_write, sha256_json
-from heartdata.suite import VERSION, ValidationConfig
+from heartdata.suite import ValidationConfig
 from heartdata.validation import validate as run_suite
-from tasks.progress import track
+from tasks.progress import remark, track
+from tasks.results import Checked
 from tasks.stage import files_intact, fingerprint, is_transient, stage
+from tasks.versions import STAGES
 
-
-class Checked(BaseModel):
-    """What came of the checks. ``docs`` is the Data Docs' folder in the store; ``refusal`` stops the run.
-
-    ``of`` names the inputs that were judged, ``before`` the accepted recordings that they were compared with.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    accepted: Artifact
-    quarantine: Artifact
-    checks: Artifact
-    docs: str
-    of: str
-    before: Artifact | None = None
-    refusal: str | None = None
+UNREADABLE = (
+    "cannot be read (of another version of heartbeat, gone or damaged): tonight's recordings were compared with none "
+    "accepted before, and later ones are compared with tonight's"
+)
 
 
 def _valid(result: Checked, store: Store) -> bool:
     return files_intact(result, store) and (store.workpath(result.docs) / "index.html").is_file()
 
 
-@stage("validate", VERSION, valid=_valid)
+@stage("validate", valid=_valid)
 def validate(
     recordings: Artifact, facts: Artifact, config: ValidationConfig, collections: tuple[str, ...] | None,
     before: Artifact | None, store: Store,
@@ -46,7 +36,7 @@ def validate(
     """
     with track("validate", unit="recordings") as advance:
         of = _inputs(recordings, facts, config, collections)
-        docs = f"data-docs/{sha256_json(fingerprint([VERSION, of, before]))[:20]}"
+        docs = f"data-docs/{sha256_json(fingerprint([STAGES['validate'].version, of, before]))[:20]}"
         listed, measured = store.read_table(recordings, RECORDINGS), store.read_table(facts, FACTS)
         last = store.read_table(before, ACCEPTED) if before else None
         result = run_suite(listed, measured, config, store.workpath(docs), collections, last)
@@ -81,11 +71,23 @@ def last_accepted(
     """What these recordings are to be compared with: the recordings accepted before them, or None at the first time."""
     try:
         last = Checked.model_validate_json(store.local(_memory(source, config.series)).read_text())
-    except (FileNotFoundError, ValidationError, UnicodeDecodeError):
+    except FileNotFoundError:
+        return None
+    except (ValidationError, UnicodeDecodeError):
+        remark(f"The record of what was accepted last {UNREADABLE}")
         return None
     same = last.of == _inputs(recordings, facts, config, collections)
     before = last.before if same else last.accepted  # with nothing new, what was compared then: the stage stays cached
-    return before if before and store.intact(before) else None
+    if before is None:
+        return None
+    try:
+        if store.intact(before):
+            store.read_table(before, ACCEPTED)
+            return before
+    except StoreError:  # of another schema
+        pass
+    remark(f"{before.name}, the recordings accepted last, {UNREADABLE}")
+    return None
 
 
 @task(name="accept", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)

@@ -15,13 +15,13 @@ import soundfile
 from joblib import cpu_count
 from pydantic import Field, model_validator
 
+from heartdata import versions
 from heartdata.errors import StoreError
 from heartdata.settings import Settings
 from heartdata.sources.base import SourceListing, SourceRecording
 from heartdata.synth import CLASSES, EXTRA_SOUND, RATE_HZ, Heart, make_sound, through_any_device, varied
 
 SITES = ("AV", "PV", "TV", "MV")
-VERSION = "1"  # raise when the sounds change
 MANY_SUBJECTS = 200  # that worker processes are worth starting for
 
 
@@ -53,7 +53,7 @@ class DemoSource(Settings):
 
     def listing(self, workdir: Path) -> SourceListing:
         """Make the set below ``workdir`` unless it is there, and list it."""
-        folder = workdir / f"demo-{VERSION}-{self.digest()[:12]}"
+        folder = workdir / f"demo-{versions.DEMO}-{self.digest()[:12]}"
         if not folder.is_dir():
             self._make(folder)
         table = pd.read_csv(folder / "recordings.csv", keep_default_na=False)

@@ -15,7 +15,8 @@ from heartdata.predictor import Predictor, probabilities_of
 from heartdata.schemas import MANIFEST
 from heartdata.store import Store
 from tasks import register
-from tasks.train import TrainedModel, history_of
+from tasks.results import TrainedModel
+from tasks.train import history_of
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

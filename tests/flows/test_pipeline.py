@@ -243,7 +243,9 @@ def test_going_back_to_earlier_settings_makes_that_version_the_challenger(first,
     work.clear()
     display = Heard()
     progress.begin(display)
-    assert heartbeat(tiny(root)).model_version == first.model_version
+    back = heartbeat(tiny(root))
+    assert back.model_version == first.model_version
+    assert [note for note in back.notes if "goes back from version" in note]
     progress.begin()
     assert challenger(root) == first.model_version
     assert not work

@@ -17,6 +17,7 @@ from heartdata.store import Store
 from heartdata.study_config import StudyConfig, study_config
 from heartdata.study_scores import AT_POINT, NETWORK
 from tasks import progress
+from tasks.killed_runs import PROCESS_TAG, process_tag
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -80,6 +81,7 @@ def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path)
     assert len(runs) == 1 + 3
     assert parents[0].data.params["run.answers.operating_point"] == "weighted_accuracy"
     assert "run.split.strategy" not in parents[0].data.params  # which each fold has for itself
+    assert all(run.data.tags[PROCESS_TAG] == process_tag()[PROCESS_TAG] for run in runs)  # else a killed one stays open
     for fold in (run for run in runs if run not in parents):
         assert fold.data.params["split.strategy"] == "k_fold"
         assert [metric.step for metric in client.get_metric_history(fold.info.run_id, "train_loss")] == [1, 2]

@@ -15,7 +15,8 @@ from heartdata.config import ModelConfig
 from heartdata.errors import BadAudio, ConfigError
 from heartdata.model import build_net, weights_bytes
 from heartdata.predictor import WINDOWS_AT_ONCE, Predictor
-from heartdata.spectrograms import PREPROCESSING, SpectrogramConfig
+from heartdata.spectrograms import SpectrogramConfig
+from heartdata.versions import PREPROCESSING
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The store: atomic, named by content, checked against schemas."""
 
+import errno
 import pickle
 import shutil
 import sys
@@ -79,6 +80,17 @@ def test_damaged_tables_and_files_are_not_intact(store: Store, harm: str):
         else:
             path.write_bytes(content if harm == "flipped" else content[:at])
         assert not store.intact(artifact)
+
+
+def test_a_table_that_cannot_be_read_now_is_not_called_damaged(store: Store, monkeypatch):
+    artifact = store.write_table("t", table("/a", 1), SCHEMA)
+
+    def fails(path: Path) -> pa.Table:
+        raise OSError(errno.EIO, "the network drive stutters")
+
+    monkeypatch.setattr("heartdata.store.read_parquet", fails)
+    with pytest.raises(OSError, match="stutters"):
+        store.intact(artifact)
 
 
 def test_arrays_are_read_without_pickle(store: Store):

@@ -5,8 +5,9 @@ from mlflow.tracking import MlflowClient
 
 from heartdata.config import RegistryConfig
 from heartdata.store import Store
-from tasks.register import Registered, _still_there, named
+from tasks.register import _still_there, named
 from tasks.registry import connect
+from tasks.results import Registered
 
 
 def test_settings_with_any_label_or_collection_are_kept_as_parameters(store: Store):

@@ -13,8 +13,9 @@ import heartdata
 from heartdata.config import ModelConfig, RegistryConfig
 from heartdata.errors import ConfigError
 from heartdata.model import build_net, read_weights, weights_bytes
-from heartdata.spectrograms import PREPROCESSING, SpectrogramConfig
+from heartdata.spectrograms import SpectrogramConfig
 from heartdata.store import Store
+from heartdata.versions import PREPROCESSING
 from tasks.register import SERVED_MODEL
 from tasks.registry import connect, load_model
 from tasks.train import initial_weights
@@ -34,8 +35,8 @@ def old(store: Store, tmp_path: Path) -> str:
         copy = code / path.relative_to(Path(heartdata.__file__).parent)
         copy.parent.mkdir(parents=True, exist_ok=True)
         text = path.read_text()
-        if path.name == "spectrograms.py":
-            text = text.replace(f'VERSION = "{PREPROCESSING["spectrograms"]}"', 'VERSION = "0"')
+        if path.name == "versions.py":
+            text = text.replace(f'SPECTROGRAMS = "{PREPROCESSING["spectrograms"]}"', 'SPECTROGRAMS = "0"')
         copy.write_text(text)
     client = connect(RegistryConfig(), store)
     experiment = client.create_experiment("old", store.workpath("mlflow-artifacts").as_uri())

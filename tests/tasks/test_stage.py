@@ -13,9 +13,8 @@ from heartdata.errors import DataRefused
 from heartdata.measure import MeasureConfig
 from heartdata.shards import Shard
 from heartdata.store import Artifact, Store
+from tasks.results import Checked, InitialWeights
 from tasks.stage import artifacts_in, files_intact, fingerprint, is_transient
-from tasks.train import InitialWeights
-from tasks.validate import Checked
 
 
 def test_key_ignores_where_files_lie():

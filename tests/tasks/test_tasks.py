@@ -31,6 +31,7 @@ from tasks.calibrate import doubt, few
 from tasks.inventory import inventory
 from tasks.measure import file_shards, measure_shard
 from tasks.registry import connect
+from tasks.results import Checked
 from tasks.spectrograms import spectrogram_shard
 from tasks.summary import _never_told, _no_better_than, _warned
 from tasks.train import initial_weights
@@ -137,6 +138,38 @@ def test_good_table_is_accepted_and_remembered(store: Store, tmp_path: Path):
     assert before() == first
     store.local(first.name).write_bytes(b"damaged")
     assert before() is None
+
+
+@pytest.mark.parametrize("old", ["table", "record"])
+def test_what_an_older_version_accepted_starts_a_new_series_with_a_note(store: Store, tmp_path: Path, old: str):
+    source = table_of(tmp_path, ["normal", "murmur"] * 6)
+    accept.fn(checked(source, store), inventory.fn(source, store), source, None, store)
+    (record,) = store.workpath("accepted").glob("last-*.json")
+    if old == "table":
+        last = Checked.model_validate_json(record.read_text())
+        without = store.read_table(last.accepted, ACCEPTED).drop_columns(["quality"])
+        record.write_text(
+            last.model_copy(
+                update={"accepted": store.write_table("accepted", without, without.schema)}
+            ).model_dump_json()
+        )
+    else:
+        record.write_text("{}")
+    source = table_of(tmp_path, ["normal", "murmur"] * 7)
+    recordings, config = inventory.fn(source, store), ValidationConfig()
+    facts = facts_of(recordings, store)
+    progress.forget_remarks()
+    before = last_accepted.fn(source, recordings, facts, config, None, store)
+    result = validate.fn(recordings, facts, config, None, before, store)
+    (note,) = progress.remarks()
+    assert "cannot be read" in note
+    assert "compared with none" in note
+    tonight = accept.fn(result, recordings, source, None, store)
+    progress.forget_remarks()
+    table_of(tmp_path, ["normal", "murmur"] * 8)
+    recordings = inventory.fn(source, store)
+    assert last_accepted.fn(source, recordings, facts_of(recordings, store), config, None, store) == tonight
+    assert progress.remarks() == []
 
 
 def test_too_few_recordings_stop(store: Store, tmp_path: Path):

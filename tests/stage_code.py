@@ -1,0 +1,78 @@
+"""The code that each stage's version stands for, as digests in ``stage_code.json``.
+
+After a change of that code: raise the version of each stage whose results change, in ``tasks/versions.py``, then run
+``python tests/stage_code.py``, which records the code as it is now. Needs nothing but Python.
+"""
+
+import ast
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tasks.versions import STAGES  # noqa: E402 (needs the path)
+
+RECORD = Path(__file__).with_name("stage_code.json")
+COMMAND = "python tests/stage_code.py"
+Recorded = dict[str, list[str]]
+
+
+def digest(source: str) -> str:
+    """A digest of Python code that comments, docstrings, formatting and imports do not change."""
+    return hashlib.sha256(json.dumps(_shape(ast.parse(source))).encode()).hexdigest()[:12]
+
+
+def _shape(node: Any) -> Any:
+    """A syntax tree as lists, the same for all versions of Python: fields that hold nothing are left out."""
+    if isinstance(node, list):
+        return [_shape(item) for item in node if not _says_nothing(item)]
+    if isinstance(node, ast.AST):
+        fields = [(name, _shape(value)) for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return [type(node).__name__, fields]
+    return repr(node)
+
+
+def _says_nothing(node: Any) -> bool:
+    """Whether a statement is an import or a string by itself, as docstrings are."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return True
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def path_of(module: str) -> Path:
+    """The file of a module of this project."""
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def code_of(modules: tuple[str, ...]) -> dict[str, str]:
+    """The digest of each module. Names are not recorded, so that a module may be moved."""
+    return {module: digest(path_of(module).read_text(encoding="utf-8")) for module in modules}
+
+
+def changes(recorded: Recorded) -> list[str]:
+    """A sentence for each stage whose code is not as recorded."""
+    sentences = []
+    for stage, code in STAGES.items():
+        now, before = code_of(code.modules), recorded.get(stage, [])
+        if sorted(now.values()) != before:
+            names = [name for name, value in now.items() if value not in before] or ["a module that was taken out"]
+            sentences.append(
+                f"the code of stage {stage!r} changed ({', '.join(names)}): raise its version in tasks/versions.py if "
+                f"its results change; then, or if they are the same, confirm with `{COMMAND}`"
+            )
+    return sentences
+
+
+def main() -> None:
+    """Record the code as it is now."""
+    now = {stage: sorted(code_of(code.modules).values()) for stage, code in STAGES.items()}
+    RECORD.write_text(json.dumps(now, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Each stage's version stands for code: a change of it is noticed, and no module is forgotten."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import stage_code
+from stage_code import RECORD, ROOT, changes, code_of, digest
+
+from heartdata.audio import LIBRARIES
+from heartdata.measure import MeasureConfig
+from heartdata.measure import folder_of as facts_folder
+from heartdata.rendering import folder_of as spectrograms_folder
+from heartdata.shards import Shard
+from heartdata.spectrograms import SpectrogramConfig
+from heartdata.splits import SplitConfig
+from heartdata.store import Artifact, Store
+from tasks.measure import measure_shard
+from tasks.spectrograms import spectrogram_shard
+from tasks.split import split
+from tasks.versions import NOTHING_CACHED, STAGES, Code
+
+CODE = """
+'''A module.'''
+import os
+
+def double(number):
+    '''Twice the number.'''
+    from sys import path
+    return 2 * number  # no more
+"""
+
+
+def test_the_code_of_each_stage_is_as_recorded():
+    assert changes(json.loads(RECORD.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "noticed"),
+    [
+        ("2 * number", "3 * number", True),
+        ("double(number)", "double(number=1)", True),
+        ("return 2", "number += 1; return 2", True),
+        ("# no more", "# no less", False),
+        ("Twice the", "Double the", False),
+        ("A module", "Another", False),
+        ("return 2 * number", "return (2\n        * number)", False),
+        ("import os", "import json", False),
+        ("from sys", "from os", False),
+    ],
+)
+def test_code_is_noticed_and_words_are_not(old: str, new: str, noticed: bool):
+    assert old in CODE
+    assert (digest(CODE.replace(old, new)) != digest(CODE)) is noticed
+
+
+def test_a_changed_module_is_named_until_it_is_confirmed(tmp_path: Path, monkeypatch):
+    for name in ("one", "other"):
+        (tmp_path / "package").mkdir(exist_ok=True)
+        (tmp_path / "package" / f"{name}.py").write_text(CODE + f"{name} = 1\n")
+    modules = ("package.one", "package.other")
+    monkeypatch.setattr(stage_code, "ROOT", tmp_path)
+    monkeypatch.setattr(stage_code, "RECORD", tmp_path / "code.json")
+    monkeypatch.setattr(stage_code, "STAGES", {"a": Code("1", modules), "b": Code("1", modules[:1])})
+
+    def found() -> list[str]:
+        return changes(json.loads((tmp_path / "code.json").read_text()))
+
+    stage_code.main()
+    assert found() == []
+    (tmp_path / "package" / "other.py").write_text(CODE + "other = 2\n")
+    (sentence,) = found()
+    assert "stage 'a' changed (package.other): raise its version" in sentence
+    assert "python tests/stage_code.py" in sentence
+    stage_code.main()
+    assert found() == []
+    monkeypatch.setattr(stage_code, "STAGES", {"a": Code("1", modules[:1]), "b": Code("1", modules[:1])})
+    assert "a module that was taken out" in found()[0]
+
+
+def test_every_module_belongs_to_a_stage_or_computes_nothing_cached():
+    files = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / "heartdata").rglob("*.py"))
+    modules = {".".join(path.parts).removesuffix(".__init__") for path in files}
+    of_stages = {name for code in STAGES.values() for name in code.modules if name.startswith("heartdata.")}
+    assert of_stages | set(NOTHING_CACHED) == modules
+    assert of_stages & set(NOTHING_CACHED) == set()
+
+
+def test_every_task_that_is_a_stage_has_its_own_module_in_the_table():
+    declared = set()
+    for path in (ROOT / "tasks").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                for call in (d for d in node.decorator_list if isinstance(d, ast.Call)):
+                    if getattr(call.func, "id", "") == "stage":
+                        stage = ast.literal_eval(call.args[0])
+                        declared.add(stage)
+                        assert path in {stage_code.path_of(name) for name in STAGES[stage].modules}
+    assert declared | {"demo recordings"} == set(STAGES)
+    assert all(code_of(code.modules) for code in STAGES.values())
+
+
+def test_the_decoders_versions_are_in_the_keys_of_what_decodes(store: Store, monkeypatch):
+    def keys() -> list[str]:
+        shard = Shard(0, (("ab" * 32, "/a.wav"),))
+        accepted = Artifact(name="a", digest="d", rows=1)
+        return [
+            measure_shard.cache_policy.first_key({"shard": shard, "config": MeasureConfig(), "store": store}),
+            spectrogram_shard.cache_policy.first_key({"shard": shard, "config": SpectrogramConfig(), "store": store}),
+            facts_folder(MeasureConfig()),
+            spectrograms_folder(SpectrogramConfig()),
+            split.cache_policy.first_key({"accepted": accepted, "config": SplitConfig(), "store": store}),
+        ]
+
+    before = keys()
+    assert set(LIBRARIES) == {"libsndfile", "libsoxr"}
+    assert keys() == before
+    for name in LIBRARIES:
+        with monkeypatch.context() as other:
+            other.setitem(LIBRARIES, name, "another")
+            assert [one == two for one, two in zip(before, keys(), strict=True)] == [False] * 4 + [True]
