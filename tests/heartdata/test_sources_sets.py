@@ -99,7 +99,7 @@ def test_cinc_rows_and_files_that_do_not_meet(cinc: Path, tmp_path: Path):
     assert (rows["training-e/e00001.wav"].label, rows["training-e/e00001.wav"].extra["sqi"]) == ("abnormal", "1")
     assert rows["validation/a0001.wav"].collection == "validation"
     assert [note[:40] for note in listing.notes[:2]] == [
-        "1 recordings in training-a stand in no r",
+        "1 recordings in training-a are in no row",
         "The .hea files of 1 recordings in traini",
     ]
     assert Cinc2016Source(data=cinc, databases=("validation",)).listing(tmp_path).recordings == (
@@ -121,7 +121,7 @@ def test_cinc_tables_that_contradict_each_other_are_noted(cinc: Path, tmp_path: 
     written(cinc / "training-a/REFERENCE-SQI.csv", "a0001,1,0\na0002,1,1\na0004,1,1\n")
     listing = Cinc2016Source(data=cinc).listing(tmp_path)
     assert listing.notes[0] == (
-        f"{cinc}/training-a/REFERENCE-SQI.csv says the opposite of REFERENCE.csv, which is believed, of 1 recordings: "
+        f"{cinc}/training-a/REFERENCE-SQI.csv contradicts REFERENCE.csv, which takes precedence, on 1 recordings: "
         "a0001, ..."
     )
     assert by_id(listing)["training-a/a0001.wav"].label == "normal"
