@@ -1,4 +1,4 @@
-"""Where recordings come from: one module a data set, all answering the protocol in `base`."""
+"""Where recordings come from: one module a data set, all with the protocol in `base`."""
 
 from typing import Annotated
 

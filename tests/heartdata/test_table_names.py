@@ -249,7 +249,9 @@ def test_a_folder_that_may_not_be_read_is_named_and_not_passed_over(tmp_path: Pa
             return look(path)
 
         monkeypatch.setattr(os, name, closed)
-    with pytest.raises(SourceError, match="murmur cannot be read .Permission denied., so what it holds would be lost"):
+    with pytest.raises(
+        SourceError, match="murmur cannot be read .Permission denied., so its content would be left out"
+    ):
         TableSource(data=tmp_path).listing(tmp_path)
     with pytest.raises(SourceError, match="murmur cannot be read"):
         check_source(Cinc2016Source(data=tmp_path / "murmur"))
