@@ -20,7 +20,7 @@ from heartdata.remote import is_remote
 from heartdata.schemas import SUBJECT_AS_WRITTEN
 from heartdata.sources import circor2022_patients
 from heartdata.sources.base import FolderSource, SourceListing, SourceRecording, audio_files, with_unique_ids
-from heartdata.sources.folder import checked_pattern, groups, read_folder, read_names, subjects_hint
+from heartdata.sources.folder import FOLDERS_HINT, SUBJECTS_HINT, checked_pattern, groups, read_folder, read_names
 from heartdata.sources.merged import ALONE, empty_subjects
 from heartdata.sources.named import FileLookup
 from heartdata.sources.tables import (
@@ -140,7 +140,7 @@ class TableSource(FolderSource):
         place = PATTERN_LABEL if self.pattern else f"the names of the sub-folders of {root}"
         refuse_labels(place, self._values("label", entries), "correct it, or give a table")
         if "subject" not in groups(self.pattern):
-            hint = subjects_hint([entry.name for entry in entries], self.pattern)
+            hint = SUBJECTS_HINT if self.pattern else FOLDERS_HINT
             notes.append(f"The subjects of the recordings are unknown: {ALONE}. {hint}")
         return root, entries, notes
 
