@@ -23,6 +23,7 @@ REFERENCE = "REFERENCE.csv"
 QUALITY = ("REFERENCE-SQI.csv", "REFERENCE_withSQI.csv")
 RECORDS = "RECORDS"  # marks a database that has no table of labels
 CHALLENGE_NAME = re.compile(r"[a-f]\d{4,5}", re.IGNORECASE)
+CODES = {"normal": "-1", "abnormal": "1"}
 LABELS = {"-1": "normal", "1": "abnormal", "0": None, "": None}
 
 
@@ -217,24 +218,21 @@ def _labels_in(table: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
         yield line, re.sub(r"\.wav$", "", name, flags=re.IGNORECASE), dict(zip(columns, values, strict=True))
 
 
-def _reference_of_headers(folder: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """As `_reference`, where there is no table."""
-    codes = {"normal": "-1", "abnormal": "1"}
-    rows = {name: {"challenge_label": codes[label]} for name, label in _header_labels(folder).items()}
-    return rows, [f"{folder} holds no {REFERENCE}: the labels of {len(rows)} recordings are those of the .hea files"]
-
-
 def _is_header(cells: list[str]) -> bool:
     """Whether the second cell is a word instead of a label, and the first has no digit, as recordings' names have."""
-    if len(cells) < 2 or cells[1] in LABELS:
-        return False
-    return not re.search(r"\d", cells[0]) and not re.fullmatch(r"[-+\d.]+", cells[1])
+    is_word = len(cells) > 1 and cells[1] not in LABELS and not re.fullmatch(r"[-+\d.]+", cells[1])
+    return is_word and not re.search(r"\d", cells[0])
 
 
 def _read_database(database: str, folder: Path, annotations: list[Path]) -> tuple[list[SourceRecording], list[str]]:
     """The recordings of one database and notes on them."""
     updated = [beside / "updated" / name for beside in annotations for name in dict.fromkeys((folder.name, database))]
-    reference, notes = _reference([folder, *updated]) if _tables(folder) else _reference_of_headers(folder)
+    reference, notes = _reference([folder, *updated])
+    if not _tables(folder):
+        reference = {name: {"challenge_label": CODES[label]} for name, label in _header_labels(folder).items()}
+        notes = [
+            f"{folder} holds no {REFERENCE}: the labels of {len(reference)} recordings are those of the .hea files"
+        ]
     files = wav_files(folder)
     unlisted = sorted(files.keys() - reference.keys())
     homes = _homes(database, [*reference, *unlisted])

@@ -97,11 +97,9 @@ class Circor2022Source(ArchiveSource):
         """The label, spelled as the data set spells it; raises `SourceError` for a word that it does not use."""
         column = self.target.capitalize()
         value = patient.facts.get(column)
-        if value is None:
-            return None
-        for label in LABELS[self.target]:
-            if value.casefold() == label.casefold():
-                return label
+        labels = {label.casefold(): label for label in LABELS[self.target]}
+        if value is None or value.casefold() in labels:
+            return labels.get((value or "").casefold())
         file = root / TABLE if column in patient.tabled else root / FOLDER / f"{patient.name}.txt"
         raise SourceError(
             f"{file}: patient {patient.name} has the {self.target} {value!r}, which is none of "

@@ -214,9 +214,7 @@ def circor(tmp_path: Path) -> Path:
 
 
 def test_the_table_of_circor_is_no_table_of_recordings(circor: Path):
-    with pytest.raises(
-        SourceError, match="table of patients of the data set circor2022: use --source circor2022 --data"
-    ):
+    with pytest.raises(SourceError, match="table of patients of the data set circor2022: use --source circor2022"):
         TableSource(data=circor / "training_data.csv").check()
 
 
