@@ -52,7 +52,7 @@ class DemoSource(Settings):
         """Nothing can be missing."""
 
     def listing(self, workdir: Path) -> SourceListing:
-        """Make the set below ``workdir`` unless it is there, and list it."""
+        """Make the set below ``workdir`` unless it exists, and list it."""
         folder = workdir / f"demo-{VERSION}-{self.digest()[:12]}"
         if not folder.is_dir():
             self._make(folder)

@@ -289,16 +289,16 @@ def _recording_id(name: str) -> str:
 
 def _renamed(root: Path, entries: list[Entry], rows: list[SourceRecording]) -> list[str]:
     """A note on the files that the table calls by another name than the disk."""
-    pairs = [
-        (entry.name, row.path.relative_to(root))
-        for entry, row in zip(entries, rows, strict=True)
-        if isinstance(row.path, Path) and row.path not in (root / entry.name, root / entry.name.replace("\\", "/"))
-    ]
-    pairs = [(name, path) for name, path in pairs if plain(str(path)) != plain(name)]
+    pairs = [(e.name, r.path) for e, r in zip(entries, rows, strict=True) if isinstance(r.path, Path)]
+    pairs = [(name, path) for name, path in pairs if str(path) != f"{root}/{name}"]  # quick, and true of few
+    pairs = [(name, path) for name, path in pairs if plain(str(path)) != plain(f"{root}/{name}")]
+    pairs = [(name, path) for name, path in pairs if path not in (root / name, root / name.replace("\\", "/"))]
     if not pairs:
         return []
     (name, path), *_ = pairs
-    return [f"{len(pairs)} files were found under another name than the table's: {name} as {path}, ..."]
+    return [
+        f"{len(pairs)} files were found under another name than the table's: {name} as {path.relative_to(root)}, ..."
+    ]
 
 
 def _spellings(values: Iterable[str]) -> dict[str, str]:

@@ -59,7 +59,7 @@ def test_pascal_names_join(in_table: str, on_disk: str):
 @needs_pascal
 def test_pascal_joins_completely():
     table, notes = take_inventory(PascalSource(data=REAL / "pascal"), Path("unused"))
-    assert not any("tell no subject" in note for note in notes)
+    assert not any("name no subject" in note for note in notes)
     rows = table.to_pandas()
     assert len(rows) == 832
     assert rows["missing"].isna().all()
