@@ -25,7 +25,7 @@ class FileLookup:
             return None, "the table gives no path"
         if names_a_password(name):
             raise SourceError(
-                "a path of the table has a user and a password in it: remove them and set them in the environment"
+                "a path of the table has a user and a password in it: leave them out and put them in the environment"
             )
         if is_remote(name):
             return name, None
