@@ -1,10 +1,10 @@
-"""The public data sets of heart sounds that heartbeat knows: what they hold, under which licence, where they lie."""
+"""The public data sets of heart sounds that heartbeat can read: content, licence and where to get them."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 PHYSIONET_URL = "https://physionet.org/files"
-SUMS = "SHA256SUMS.txt"  # PhysioNet's list of a version's files; kept beside what was fetched
+SUMS = "SHA256SUMS.txt"  # PhysioNet's list of a version's files; kept beside the downloaded files
 
 
 @dataclass(frozen=True)
@@ -12,8 +12,8 @@ class DataSet:
     """One public data set. ``name`` is both the source that reads it and the folder it is fetched to.
 
     ``version`` is its path below PhysioNet's files, ``kaggle`` its name at Kaggle. ``parts`` are the folders that are
-    fetched unless others are asked for, ``beside`` files elsewhere that are fetched with any of them if they are there.
-    ``size_bytes`` is about what these parts take.
+    downloaded by default, ``beside`` files elsewhere that are downloaded with any of them. ``size_bytes`` is about the size
+    of these parts.
     """
 
     name: str
@@ -30,7 +30,7 @@ class DataSet:
     beside: tuple[str, ...] = ()
 
     def folder(self, root: Path) -> Path:
-        """Where it lies below the data folder ``root``."""
+        """Its folder below the data folder ``root``."""
         return root / self.name
 
 
@@ -59,7 +59,7 @@ DATA_SETS = {
             page="https://physionet.org/content/challenge-2016/1.0.0/",
             version="challenge-2016/1.0.0",
             parts=tuple(f"training-{letter}" for letter in "abcdef"),
-            beside=("annotations/Online_Appendix_training_set.csv",),  # who is heard: without it, people leak
+            beside=("annotations/Online_Appendix_training_set.csv",),  # the subjects: without it, people leak
         ),
         DataSet(
             name="circor2022",

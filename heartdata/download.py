@@ -184,7 +184,7 @@ class _Downloader(pooch.HTTPDownloader):
             raise
 
     def update(self, size_bytes: int) -> None:
-        """More has been received: at most ``size_bytes``."""
+        """At most ``size_bytes`` more have been received. Raises `Cancelled` or `FileRefused`."""
         self.received_bytes += size_bytes
         if self.stop.is_set():
             raise Cancelled
@@ -192,7 +192,6 @@ class _Downloader(pooch.HTTPDownloader):
             raise FileRefused(f"{self.url} is larger than any such file of a known data set: is the address right?")
 
     def reset(self) -> None:
-        """Count from 0."""
         self.received_bytes = 0
 
     def close(self) -> None:

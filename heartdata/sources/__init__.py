@@ -1,4 +1,4 @@
-"""Where recordings come from: one module a data set, all answering the protocol in `base`."""
+"""Where recordings come from: one module a data set, all with the protocol in `base`."""
 
 from typing import Annotated
 
@@ -15,12 +15,7 @@ from heartdata.sources.table import TableSource
 AnySource = Annotated[Part | MixSource, Field(discriminator="name")]
 SOURCES: dict[
     str,
-    type[Cinc2016Source]
-    | type[Circor2022Source]
-    | type[DemoSource]
-    | type[MixSource]
-    | type[PascalSource]
-    | type[TableSource],
+    type[Cinc2016Source] | type[Circor2022Source] | type[DemoSource] | type[MixSource] | type[PascalSource] | type[TableSource],
 ] = {
     "demo": DemoSource,
     "pascal": PascalSource,
@@ -28,18 +23,9 @@ SOURCES: dict[
     "circor2022": Circor2022Source,
     "table": TableSource,
     "mix": MixSource,
-}
+}  # fmt: skip
 
 __all__ = [
-    "SOURCES",
-    "AnySource",
-    "Cinc2016Source",
-    "Circor2022Source",
-    "DemoSource",
-    "SourceRecording",
-    "SourceListing",
-    "MixSource",
-    "PascalSource",
-    "Source",
-    "TableSource",
-]
+    "SOURCES", "AnySource", "Cinc2016Source", "Circor2022Source", "DemoSource", "MixSource", "PascalSource", "Source",
+    "SourceListing", "SourceRecording", "TableSource",
+]  # fmt: skip

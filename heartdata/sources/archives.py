@@ -46,17 +46,13 @@ class ArchiveSource(FolderSource):
         if path.is_dir():
             yield path
         else:
-            with _opened(path, self._limit_bytes) as archive:
+            with _opened(path, round(self.max_unpacked_gb * 1e9)) as archive:
                 yield cast(Path, zipfile.Path(archive))
 
     def unpacked(self, what: str, workdir: Path) -> Path:
         """``data``, or the folder below ``workdir`` that the zip was unpacked to. Raises `SourceError`."""
         path = self.existing(what)
-        return path if path.is_dir() else unpack(path, workdir, self._limit_bytes)
-
-    @property
-    def _limit_bytes(self) -> int:
-        return round(self.max_unpacked_gb * 1e9)
+        return path if path.is_dir() else unpack(path, workdir, round(self.max_unpacked_gb * 1e9))
 
 
 def locate(folder: Path, is_wanted: Callable[[Path], bool], depth: int = 2) -> Path:

@@ -1,4 +1,4 @@
-"""What every source of recordings does: list them, without opening the audio."""
+"""The protocol of a source of recordings, which lists them without opening the audio, and what several need."""
 
 import os
 import re
@@ -12,9 +12,9 @@ from heartdata.errors import SourceError
 from heartdata.settings import Settings
 
 READ = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".opus", ".caf", ".w64")
-UNREAD = (".m4a", ".aac", ".wma", ".amr", ".3gp")  # listed all the same: quarantine says of each what to do
+UNREAD = (".m4a", ".aac", ".wma", ".amr", ".3gp")  # listed too: quarantine says what to do about each
 AUDIO_SUFFIXES = READ + UNREAD
-UNDECODED = re.compile("[\ud800-\udfff]")  # how Python writes the bytes of a name that are not UTF-8
+UNDECODED = re.compile("[\ud800-\udfff]")  # how Python represents bytes of a name that are not UTF-8
 SYSTEM_FOLDERS = ("lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX")  # of disks, not of data sets
 
 
@@ -38,20 +38,20 @@ class SourceRecording:
 
 @dataclass(frozen=True)
 class SourceListing:
-    """All recordings of a source, and remarks that a person should read (files beside the table, and so on)."""
+    """All recordings of a source, and notes for people (files in no row of the table, and so on)."""
 
     recordings: Sequence[SourceRecording]
     notes: Sequence[str] = ()
 
 
 class Source(Protocol):
-    """A source is its own frozen configuration. ``preset`` holds settings of later stages that suit it."""
+    """A source is its own frozen configuration. ``preset`` holds its defaults for later stages."""
 
     name: str
     preset: ClassVar[dict[str, Any]]
 
     def check(self) -> None:
-        """Raise `SourceError` for what can be told at once: a folder that is not there, a table without labels."""
+        """Raise `SourceError` for faults that are known at once: an absent folder, a table without labels."""
         ...
 
     def listing(self, workdir: Path) -> SourceListing:
@@ -60,16 +60,16 @@ class Source(Protocol):
 
 
 class FolderSource(Settings):
-    """The base of sources that read a folder or a file of the user's."""
+    """The base of sources that read a folder or file."""
 
     data: Path
 
     def check(self) -> None:
-        """Raise `SourceError` when ``data`` is not there."""
+        """Raise `SourceError` when ``data`` does not exist."""
         self.existing("recordings")
 
     def existing(self, what: str) -> Path:
-        """The absolute path of ``data``; raises `SourceError` when it is not there."""
+        """The absolute path of ``data``; raises `SourceError` when it does not exist."""
         path = self.data.expanduser().resolve()
         if not path.exists():
             raise SourceError(f"{path} does not exist: give the {what} with --data")
@@ -86,48 +86,42 @@ def check_source(source: Source) -> None:
 
 def _unreadable(error: OSError) -> SourceError:
     return SourceError(
-        f"{error.filename} cannot be read ({error.strerror}), so what it holds would be lost: change its permissions, or "
-        "move it elsewhere, and run again"
+        f"{error.filename} cannot be read ({error.strerror}), so its content would be left out: change its permissions, "
+        "or move it elsewhere, and run again"
     )
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """Every audio file below ``folder``, sorted; hidden files and macOS's ``._`` twins are no recordings.
+    """Every audio file below ``folder``, sorted, without hidden files (such as macOS's ``._`` ones).
 
-    Linked folders are entered, too, but each folder only once: under its own name, if it lies below ``folder`` itself.
-    Raises `SourceError` for a folder that may not be read, and for a name that is no text.
+    Linked folders are entered, too, but each folder only once: under its own name, if it is below ``folder`` itself.
+    Raises `SourceError` for a folder that may not be read, and for a name that is not text.
     """
 
     def refuse(error: OSError) -> None:
         raise _unreadable(error) from error
 
-    found: list[Path] = []
-    seen: set[Path] = set()
+    files: list[Path] = []
+    visited: set[Path] = set()
     starts = [folder]
     while starts:
         links: list[Path] = []
         for start in starts:
             for here, folders, names in os.walk(start, onerror=refuse):
                 folders[:] = [name for name in folders if name not in SYSTEM_FOLDERS]
-                if (real := Path(here).resolve()) in seen:
+                if (real := Path(here).resolve()) in visited:
                     folders.clear()
                     continue
-                seen.add(real)
+                visited.add(real)
                 links += [path for name in folders if (path := Path(here, name)).is_symlink()]
-                found += [Path(here, name) for name in names if _is_audio(name)]
+                files += [Path(here, name) for name in names if _is_audio(name)]
         starts = sorted(links)
-    _refuse_undecoded(folder, found)
-    return sorted(found)
-
-
-def _refuse_undecoded(folder: Path, found: list[Path]) -> None:
-    """Raise `SourceError` when a path in ``found`` is no text: its bytes are not UTF-8, so no table can hold it."""
-    broken = sorted(path for path in found if UNDECODED.search(str(path)))
-    if broken:
+    if undecoded := sorted(path for path in files if UNDECODED.search(str(path))):
         raise SourceError(
-            f"the names of {len(broken)} of {len(found)} audio files are not UTF-8, the first being "
-            f"{os.fsencode(broken[0])!r}: rename them, one by one or all with convmv -r -f latin1 -t utf8 --notest {folder}"
+            f"the names of {len(undecoded)} of {len(files)} audio files are not UTF-8, the first being "
+            f"{os.fsencode(undecoded[0])!r}: rename them, or all with convmv -r -f latin1 -t utf8 --notest {folder}"
         )
+    return sorted(files)
 
 
 def _is_audio(name: str) -> bool:
@@ -135,15 +129,12 @@ def _is_audio(name: str) -> bool:
 
 
 def with_unique_ids(rows: Sequence[SourceRecording]) -> list[SourceRecording]:
-    """An id of several rows gets ``#2``, ``#3`` by what the rows say, in whatever order they stand."""
+    """``rows`` with ``#2``, ``#3`` added to an id that occurs again, by the rows' content and not by their order."""
     same: dict[str, list[int]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        same[row.recording_id].append(i)
+    for i in sorted(range(len(rows)), key=lambda i: _content(rows[i])):
+        same[rows[i].recording_id].append(i)
     unique = list(rows)
     for recording_id, places in same.items():
-        if len(places) == 1:
-            continue
-        places.sort(key=lambda i: _content(rows[i]))
         for number, i in enumerate(places[1:], 2):
             unique[i] = replace(rows[i], recording_id=f"{recording_id}#{number}")
     return unique

@@ -1,4 +1,4 @@
-"""Who is heard in the CinC 2016 recordings, as far as the appendix beside the databases tells."""
+"""The subjects of the CinC 2016 recordings, as far as the appendix beside the databases identifies them."""
 
 import csv
 import io
@@ -19,56 +19,55 @@ def annotation_folders(folder: Path, root: Path) -> list[Path]:
     """The folders ``annotations`` from ``folder`` up to ``root``, the nearest first, and the one beside ``root`` itself
     when that is the database ``folder``."""
     between = [place for place in (folder, *folder.parents) if place == root or root in place.parents]
-    found = [sub for place in between for sub in subfolders(place) if sub.name.casefold() == ANNOTATIONS]
+    inside = [sub for place in between for sub in subfolders(place) if sub.name.casefold() == ANNOTATIONS]
     beside = folder.parent / ANNOTATIONS
-    return [*found, beside] if folder == root and beside.is_dir() else found
+    return [*inside, beside] if folder == root and beside.is_dir() else inside
 
 
 def read_subjects(annotations: list[Path], database: str, names: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Recording to subject, for those of ``names`` whose subject ``Online_Appendix_training_set.csv`` tells, and remarks.
+    """Recording to subject, for those of ``names`` that ``Online_Appendix_training_set.csv`` identifies, and notes.
 
-    The first of the folders ``annotations`` that has the appendix counts. It names the subject in database b alone. In
-    a and c he stands in the original record's name, in e the raw record, from which several recordings were cut, stands
-    for him. For d and f it tells nothing. Raises `SourceError` when it cannot be read.
+    The first of the folders ``annotations`` with an appendix counts. Database b has a column of subjects. In a and c the
+    subject is in the original record's name; in e the raw record, from which several recordings were cut, is taken for
+    the subject. Of d and f nothing is known. Raises `SourceError` when it cannot be read.
     """
-    tables: list[Path] = []
-    for folder in annotations:
-        tables = tables or sorted(f for f in folder.iterdir() if fnmatchcase(f.name.casefold(), APPENDIX))
-    told: dict[str, str | None] = {}
+    folders = ([f for f in folder.iterdir() if fnmatchcase(f.name.casefold(), APPENDIX)] for folder in annotations)
+    tables = sorted(next(filter(None, folders), []))
+    known: dict[str, str | None] = {}
     for table in tables:
         for cells in _rows_about(database, table):
             name = _plain(cells.get(NAME, ""))
-            told[name] = _subject(cells, database) or told.get(name)
-    subjects = {name: subject for name in names if (subject := told.get(_plain(name)))}
-    if not tables or any(_plain(name) in told for name in names):
+            known[name] = _subject(cells, database) or known.get(name)
+    subjects = {name: subject for name in names if (subject := known.get(_plain(name)))}
+    if not tables or any(_plain(name) in known for name in names):
         return subjects, []
     return {}, [
-        f"{', '.join(map(str, tables))} tells of none of the {len(names)} recordings in {database}: if it should, compare "
-        f"its column {NAME!r} with the files' names"
+        f"{', '.join(map(str, tables))} has none of the {len(names)} recordings in {database}: if it should, compare its "
+        f"column {NAME!r} with the files' names"
     ]
 
 
 def read_rows(table: Path, errors: str = "strict") -> list[list[str]]:
     """The stripped cells of every line, separated by the one of comma and semicolon that the first line has more of.
 
-    Raises UnicodeDecodeError, unless ``errors`` says otherwise, and `csv.Error`.
+    Raises `SourceError` when it is not UTF-8, unless ``errors`` says otherwise, or not CSV.
     """
-    text = table.read_text(encoding="utf-8-sig", errors=errors)
-    first = text.lstrip().partition("\n")[0]
-    separator = ";" if first.count(";") > first.count(",") else ","
-    return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=separator)]
+    try:
+        text = table.read_text(encoding="utf-8-sig", errors=errors)
+        first = text.lstrip().partition("\n")[0]
+        separator = ";" if first.count(";") > first.count(",") else ","
+        return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=separator)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{table} cannot be read as a table ({error}): download it again") from error
 
 
 def _rows_about(database: str, table: Path) -> list[dict[str, str]]:
-    """The rows of an appendix by column; of a database not of the challenge, those that name it or none."""
-    try:
-        header, *rows = read_rows(table, errors="replace") or [[]]
-    except csv.Error as error:
-        raise SourceError(f"{table} cannot be read as a table ({error}): download it again") from error
-    found = [dict(zip(header, row, strict=False)) for row in rows]
+    """The rows of an appendix by column; of a database that is not the challenge's, those that name it or none."""
+    header, *lines = read_rows(table, errors="replace") or [[]]
+    rows = [dict(zip(header, line, strict=False)) for line in lines]
     if database.startswith("training-"):
-        return found
-    return [cells for cells in found if cells.get("Database", "").casefold() in ("", database.casefold())]
+        return rows
+    return [cells for cells in rows if cells.get("Database", "").casefold() in ("", database.casefold())]
 
 
 def _plain(name: str) -> str:

@@ -23,11 +23,11 @@ class Patient:
     name: str
     subject: str
     facts: dict[str, str]
-    recordings: tuple[str, ...]  # names that his .txt gives, without suffix
-    tabled: frozenset[str]  # the facts that are the table's; the others are his .txt's
+    recordings: tuple[str, ...]  # names in the .txt, without suffix
+    tabled: frozenset[str]  # the facts that are from the table; the others are from the .txt
 
     def expected(self, present: Iterable[str]) -> set[str]:
-        """The recordings that there should be: those of his .txt, and one for each site that his ``present`` lack."""
+        """The recordings that should exist: those in the .txt, and one for each site that none of ``present`` has."""
         names = set(self.recordings)
         sites = re.findall(r"\w{1,20}", self.facts.get(LOCATIONS, ""))
         for site in sites:
@@ -59,22 +59,24 @@ def names_of_texts(folder: Path) -> list[str]:
 
 
 def read_patients(table: Path, folder: Path) -> tuple[dict[str, Patient], list[str]]:
-    """Patient id to patient, and remarks, of all who have a row in ``table`` or a ``<patient>.txt`` in ``folder``.
+    """Patient id to patient, and notes, of all who have a row in ``table`` or a ``<patient>.txt`` in ``folder``.
 
-    Where both speak, the table is believed; it may be absent. Raises `SourceError` for a table with wrong ids.
+    The table takes precedence; it may be absent. Raises `SourceError` for a table with wrong ids.
     """
     rows = _rows_by_id(table) if table.exists() else {}
-    alone = [name for name in names_of_texts(folder) if name not in rows]
-    texts = {name: _read_text(folder / f"{name}.txt") for name in (*rows, *alone)}
-    facts = {name: told | rows.get(name, {}) for name, (told, _) in texts.items()}
+    only_text = [name for name in names_of_texts(folder) if name not in rows]
+    texts = {name: _read_text(folder / f"{name}.txt") for name in (*rows, *only_text)}
+    facts = {name: tags | rows.get(name, {}) for name, (tags, _) in texts.items()}
     differing = [name for name, row in rows.items() if _differ(row, texts[name][0])]
     subjects = _same_person({name: _whole(row.get(OTHER_ID, "")) for name, row in facts.items()})
     notes = []
-    if alone:
-        notes.append(f"{len(alone)} patients have no row in {TABLE} and are known by their .txt alone: {alone[0]}, ...")
+    if only_text:
+        notes.append(
+            f"{len(only_text)} patients have no row in {TABLE} and are known only from their .txt: {only_text[0]}, ..."
+        )
     if differing:
         notes.append(
-            f"The .txt of {len(differing)} patients say another murmur or outcome than {TABLE}, which is believed: "
+            f"The .txt of {len(differing)} patients contradict the murmur or outcome in {TABLE}, which takes precedence: "
             f"{differing[0]}, ..."
         )
     return {
@@ -84,19 +86,19 @@ def read_patients(table: Path, folder: Path) -> tuple[dict[str, Patient], list[s
 
 
 def _rows_by_id(table: Path) -> dict[str, dict[str, str]]:
-    """The rows of the table by patient id; raises `SourceError` for an id that is no number or stands in two rows."""
+    """The rows of the table by patient id; raises `SourceError` for an id that is not a number or is in two rows."""
     rows: dict[str, dict[str, str]] = {}
     for row in read_columns(table):
         name = _whole(row.get(ID, ""))
-        fault = "stands in two rows" if name in rows else "is no number"
+        fault = "is in two rows" if name in rows else "is not a number"
         if name in rows or not re.fullmatch(r"\d{1,20}", name):
             raise SourceError(f"{table}: the {ID} {name!r} {fault}: correct it, or download the table again")
         rows[name] = row
     return rows
 
 
-def _differ(row: dict[str, str], told: dict[str, str]) -> bool:
-    return any(key in told and key in row and told[key].casefold() != row[key].casefold() for key in JUDGED)
+def _differ(row: dict[str, str], tags: dict[str, str]) -> bool:
+    return any(key in tags and key in row and tags[key].casefold() != row[key].casefold() for key in JUDGED)
 
 
 def _read_text(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -106,8 +108,8 @@ def _read_text(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     tags = (line[1:].partition(":") for line in lines if line.startswith("#"))
     words = (word for line in lines if not line.startswith("#") for word in line.split())
-    found = (re.fullmatch(r"([\w-]{1,100})\.wav", word, re.IGNORECASE) for word in words)
-    names = tuple(match[1] for match in found if match)
+    matches = (re.fullmatch(r"([\w-]{1,100})\.wav", word, re.IGNORECASE) for word in words)
+    names = tuple(match[1] for match in matches if match)
     return _filled((key, value) for key, _, value in tags), names
 
 

@@ -1,4 +1,4 @@
-"""Made heart sounds with planted faults: what `make run` uses when nobody brings recordings."""
+"""Synthetic heart sounds with planted faults: the default source."""
 
 import json
 import shutil
@@ -22,13 +22,13 @@ from heartdata.sources.base import SourceListing, SourceRecording
 from heartdata.synth import CLASSES, EXTRA_SOUND, RATE_HZ, Heart, make_sound, through_any_device, varied
 
 SITES = ("AV", "PV", "TV", "MV")
-MANY_SUBJECTS = 200  # that worker processes are worth starting for
+MANY_SUBJECTS = 200  # from here on worker processes are worth their start
 
 
 class DemoSource(Settings):
-    """Configuration of the made set. The same values make the same bytes."""
+    """Configuration of the synthetic set. The same values make the same bytes."""
 
-    # No download for a first look, and no model of made sounds among those of real ones.
+    # No download for a first look, and no model of synthetic sounds among those of real ones.
     preset: ClassVar[dict[str, Any]] = {"training": {"init": "random"}, "registry": {"model_name": "heartbeat-demo"}}
 
     name: Literal["demo"] = "demo"
@@ -52,7 +52,7 @@ class DemoSource(Settings):
         """Nothing can be missing."""
 
     def listing(self, workdir: Path) -> SourceListing:
-        """Make the set below ``workdir`` unless it is there, and list it."""
+        """Make the set below ``workdir`` unless it exists, and list it."""
         folder = workdir / f"demo-{versions.DEMO}-{self.digest()[:12]}"
         if not folder.is_dir():
             self._make(folder)
@@ -70,8 +70,7 @@ class DemoSource(Settings):
             for row in table.to_dict("records")
         ]
         return SourceListing(
-            rows,
-            ["The sounds are made: scores on them prove that the pipeline works, nothing more."],
+            rows, ["The sounds are synthetic: scores on them prove that the pipeline works, nothing more."]
         )
 
     def _make(self, folder: Path) -> None:
@@ -93,7 +92,7 @@ class DemoSource(Settings):
         (unfinished / "beats.json").write_text(json.dumps(beats))
         try:
             unfinished.rename(folder)
-        except OSError as error:  # another run made the same set meanwhile
+        except OSError as error:  # another run has made the same set
             shutil.rmtree(unfinished)
             if not folder.is_dir():
                 raise StoreError(f"cannot make the demo recordings in {folder}: {error}") from error
@@ -148,12 +147,6 @@ def plant_faults(folder: Path, rng: np.random.Generator) -> list[dict[str, str]]
         ("fault_conflict_2", "normal", "X006", "label_conflict"),
     ]
     return [
-        {
-            "path": f"{name}.wav",
-            "label": label,
-            "subject": subject,
-            "site": "AV",
-            "planted": fault,
-        }
+        {"path": f"{name}.wav", "label": label, "subject": subject, "site": "AV", "planted": fault}
         for name, label, subject, fault in planted
     ]

@@ -22,8 +22,14 @@ PARTS = (*PART_NAMES, "eval", "evaluation", "unseen")  # and fold1, fold2, ...
 FINDINGS = ("normal", "abnormal", "healthy", "pathological", "murmur", "murmurs", "artifact", "artefact", "noise")
 NUMBERED = 6  # so many folders that differ only in a number are probably not classes
 EXAMPLES = 4  # folders named in a message
-EXAMPLE = "--set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for normal_01.wav"
+PATTERN = "--set 'source.pattern=(?P<{}>[^/]+)/(?P<label>[^/]+)/.*'"
 BY_FOLDER = "--set 'source.pattern=(?P<label>[^/]+)/.*'"
+SUBJECTS_HINT = "Say where they are with the group subject of source.pattern"
+FOLDERS_HINT = (
+    f"{SUBJECTS_HINT}: if the innermost folders are subjects, --set "
+    "'source.pattern=(?P<label>[^/]+)/(.*/)?(?P<subject>[^/]+)/[^/]+'. If numbers that follow each other may be of one "
+    "person, --set split.strategy=blocks keeps neighbours together"
+)
 
 
 def checked_pattern(pattern: str, needs_label: bool) -> str:
@@ -83,21 +89,6 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
     return entries, list(_notes(root, labels.values(), [name for name in names if name not in labels]))
 
 
-def subjects_hint(names: list[str], pattern: str | None) -> str:
-    """How to name the subjects of recordings with the paths ``names``, as far as the paths show it."""
-    inner = [name.rsplit("/", 1)[0] for name in names if name.count("/") > 1]
-    nested = 2 * len(inner) > len(names) and len(set(inner)) <= len(inner) / 2
-    if nested and pattern is None and not all(_is_part(PurePosixPath(folder).name) for folder in inner):
-        return (
-            "If the innermost folders are subjects, say --set "
-            "'source.pattern=(?P<label>[^/]+)/(.*/)?(?P<subject>[^/]+)/[^/]+'"
-        )
-    hint = "Say where they are with the group subject of source.pattern"
-    if all(re.search(r"\d$", _without_suffix(name)) for name in names):
-        hint += "; if numbers that follow each other may be of one person, --set split.strategy=blocks keeps neighbours together"
-    return hint
-
-
 def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> None:
     """Raise `SourceError` when ``folders`` are those of a public data set, or one folder around all classes."""
     listed = ", ".join(sorted(folders))
@@ -110,35 +101,31 @@ def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> No
 
 
 def _refuse_ambiguous(root: Path, labels: dict[str, str]) -> None:
-    """Raise `SourceError` when the folders ``labels``, one a path, are parts of a split, or may be subjects or sites."""
+    """Raise `SourceError` when the folders ``labels``, one a path, may be parts of a split, subjects or sites."""
     inside: dict[str, set[str]] = {folder: set() for folder in sorted(set(labels.values()))}
     for name, folder in labels.items():
         inside[folder] |= set(name.split("/")[1:-1][:1])
     counts = Counter(inner for names in inside.values() for inner in names)
     parts = sum(map(_is_part, inside))
-    outer, inner = _some(inside), _some(sorted(counts))
     same_inside = bool(counts) and all(names == counts.keys() for names in inside.values())
-    if len(inside) > 1 and parts and (parts == len(inside) or same_inside):
-        is_known = {folder.casefold() for folder in inside} <= PART_NAMES.keys()
-        raise SourceError(
-            f"the sub-folders of {root} are parts of a split, not classes: {outer}. Say where the labels are, such as "
-            "--set 'source.pattern=(?P<part>[^/]+)/(?P<label>[^/]+)/.*'"
-            + (", and, to keep these parts, --set split.strategy=column --set split.column=part" if is_known else "")
-        )
     has_finding = any(folder.casefold() in FINDINGS for folder in inside)
-    if sum(count > 1 for count in counts.values()) > 1 and not has_finding and not all(map(_is_part, counts)):
-        raise SourceError(
-            f"the {len(inside)} sub-folders of {root} ({outer}) hold folders of the same names ({inner}), and either may be "
-            f"the labels. If {inner} are, say so with --set 'source.pattern=(?P<subject>[^/]+)/(?P<label>[^/]+)/.*' where "
-            f"{outer} are subjects, or with --set 'source.pattern=(?P<collection>[^/]+)/(?P<label>[^/]+)/.*' where they are "
-            f"hospitals, devices or the like; if {outer} are, with {BY_FOLDER}"
-        )
     stems = {re.sub(r"\d+", "", folder).casefold() for folder in inside}
-    if len(inside) >= NUMBERED and len(stems) == 1 and all(re.search(r"\d", folder) for folder in inside):
-        raise SourceError(
-            f"the {len(inside)} sub-folders of {root} are numbered ({outer}), as subjects are. If they are subjects, the labels "
-            f"must be elsewhere: {_ways(root)}. If they are classes, say so with {BY_FOLDER}"
-        )
+    if len(inside) > 1 and parts and (parts == len(inside) or same_inside):
+        reason = "are named like parts of a split"
+    elif sum(count > 1 for count in counts.values()) > 1 and not has_finding and not all(map(_is_part, counts)):
+        reason = f"hold folders of the same names ({_some(sorted(counts))}), which may be the labels"
+    elif len(inside) >= NUMBERED and len(stems) == 1 and all(re.search(r"\d", folder) for folder in inside):
+        reason = "are numbered, as subjects are"
+    else:
+        return
+    is_known = {folder.casefold() for folder in inside} <= PART_NAMES.keys()
+    keep = " --set split.strategy=column --set split.column=part" if is_known else ""
+    raise SourceError(
+        f"the {len(inside)} sub-folders of {root} ({_some(inside)}) {reason}, so they may not be classes. If they are, say so "
+        f"with {BY_FOLDER}; if they are subjects with folders of labels inside, with {PATTERN.format('subject')}; hospitals, "
+        f"devices or the like, {PATTERN.format('collection')}; parts of a split, {PATTERN.format('part')}{keep}; if the labels "
+        f"are elsewhere, {_ways(root)}"
+    )
 
 
 def _is_part(folder: str) -> bool:
@@ -183,8 +170,9 @@ def _ways(root: Path) -> str:
     tables = _tables(root)
     table = f" {tables[0]}" if len(tables) == 1 else f", such as {root / 'recordings.csv'}"
     return (
-        f"give the table of their labels with --data{table}; or put the recordings of each class into a sub-folder of "
-        f"its name; or say which part of their names is the label, such as {EXAMPLE}"
+        f"give the table of their labels with --data{table}; or put the recordings of each class into a sub-folder of its "
+        "name; or say which part of their names is the label, such as --set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for "
+        "normal_01.wav"
     )
 
 

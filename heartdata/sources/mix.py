@@ -1,4 +1,4 @@
-"""Several sources as one training set, their labels brought to one vocabulary."""
+"""Several sources as one training set, with common labels."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
@@ -32,15 +32,14 @@ def _with_text_keys(labels: Any) -> Any:
 
 
 class MixSource(Settings):
-    """Configuration: the parts, each as it would be configured alone, and what their labels are called here."""
+    """Configuration: the parts, each as it would be configured alone, and the common names of their labels."""
 
     preset: ClassVar[dict[str, Any]] = {"training": {"epochs": 20}}
 
     name: Literal["mix"] = "mix"
     sources: tuple[Part, ...] = Field(min_length=1)
     labels: Annotated[dict[str, Mapping], BeforeValidator(_with_text_keys)] = Field(
-        default={},
-        description="part (its key) to its labels to the common ones; null: unlabelled",
+        default={}, description="part (its key) to its labels to the common ones; null: unlabelled"
     )
 
     @model_validator(mode="after")
@@ -48,11 +47,11 @@ class MixSource(Settings):
         keys = self.keys()
         for name in self.labels:
             if name not in keys:
-                raise ValueError(f"labels names {name!r}, which is no part: choose among {', '.join(keys)}")
+                raise ValueError(f"labels names {name!r}, which is not a part: choose among {', '.join(keys)}")
         return self
 
     def keys(self) -> tuple[str, ...]:
-        """What each part is called: its source's name, numbered from 1 (``table-1``) where several have the same."""
+        """The name of each part: its source's, numbered from 1 (``table-1``) where several have the same."""
         counts, seen = Counter(part.name for part in self.sources), Counter[str]()
         keys = []
         for part in self.sources:
@@ -61,7 +60,7 @@ class MixSource(Settings):
         return tuple(keys)
 
     def check(self) -> None:
-        """Raise `SourceError` for what can be told at once of any part."""
+        """Raise `SourceError` for faults of any part that are known at once."""
         for part in self.sources:
             part.check()
 
@@ -78,7 +77,7 @@ class MixSource(Settings):
 
 
 def _refuse_different(rows: list[SourceRecording], mapped: Collection[str]) -> None:
-    """Raise `SourceError` when labels of two parts differ and no mapping says that this is meant.
+    """Raise `SourceError` when labels of two parts differ and no mapping says that this is intended.
 
     Two parts without a mapping need the same labels; where one has a mapping, none may differ in case alone.
     """
@@ -87,20 +86,22 @@ def _refuse_different(rows: list[SourceRecording], mapped: Collection[str]) -> N
         if row.source is not None and row.label is not None:
             labels[row.source].add(row.label)
     for one, other in combinations(labels, 2):
-        bare = [key for key in (one, other) if key not in mapped]
-        apart = labels[one] ^ labels[other]
-        respelled = len({label.casefold() for label in apart}) < len(apart)
-        if apart and (len(bare) == 2 or (bare and respelled)):
-            told = "; ".join(f"{key}: {', '.join(sorted(labels[key]))}" for key in labels)
-            each = (f"{key}: {{{', '.join(f'{label}: COMMON' for label in sorted(labels[key]))}}}" for key in bare)
+        unmapped = [key for key in (one, other) if key not in mapped]
+        different = labels[one] ^ labels[other]
+        respelled = len({label.casefold() for label in different}) < len(different)
+        if different and (len(unmapped) == 2 or (unmapped and respelled)):
+            listed = "; ".join(f"{key}: {', '.join(sorted(labels[key]))}" for key in labels)
+            template = (
+                f"{key}: {{{', '.join(f'{label}: COMMON' for label in sorted(labels[key]))}}}" for key in unmapped
+            )
             raise SourceError(
-                f"the parts {one} and {other} have different labels ({told}). Say what each is called in the mix, the "
-                f"same as before if so meant: source.labels: {{{', '.join(each)}}}"
+                f"the parts {one} and {other} have different labels ({listed}). Give each a name in the mix, which may be "
+                f"the same: source.labels: {{{', '.join(template)}}}"
             )
 
 
 def _renamed(key: str, listing: SourceListing, mapping: Mapping | None) -> Iterator[SourceRecording]:
-    """The recordings of one part as they stand in the mix; raises `SourceError` for a label that is not mapped."""
+    """The recordings of one part as they are in the mix; raises `SourceError` for a label that is not mapped."""
     unmapped = {row.label for row in listing.recordings if row.label is not None} - (mapping or {}).keys()
     if mapping is not None and unmapped:
         raise SourceError(

@@ -1,7 +1,7 @@
 """The PASCAL Classifying Heart Sounds Challenge 2011: set_a (phone app) and set_b (digital stethoscope).
 
-Kaggle's tables name files that are not on the disk in those words; `file_key` brings both to one form, and every row
-must then join to exactly one file. The challenge's own archives have no tables: their folders tell the labels.
+Kaggle's tables and files have different names; `file_key` brings both to one form, and every row must then join to
+exactly one file. The challenge's own archives have no tables: the names of their folders are the labels.
 """
 
 import re
@@ -16,18 +16,14 @@ from heartdata.sources.base import SourceListing, SourceRecording, audio_files
 
 WHAT = "folder (or zip) with set_a.csv and set_b.csv"
 
-# The folders of the challenge's own archives. Those that hold noisy recordings may lie in the ones without that word.
+# The folders of the challenge's own archives. Those of noisy recordings may be inside the ones without that word.
 FOLDERS = {
     "set_a": ("Atraining_normal", "Atraining_murmur", "Atraining_extrahls", "Atraining_artifact", "Aunlabelledtest"),
     "set_b": (
-        "Btraining_normal",
-        "Btraining_noisynormal",
-        "Btraining_murmur",
-        "Btraining_noisymurmur",
-        "Btraining_extrastole",
+        "Btraining_normal", "Btraining_noisynormal", "Btraining_murmur", "Btraining_noisymurmur", "Btraining_extrastole",
         "Bunlabelledtest",
     ),
-}
+}  # fmt: skip
 
 _SET_B_NAME = re.compile(r"(?:^|_)(?P<subject>\d+)_(?P<epoch_ms>\d{13})_(?P<site>[A-Z])_?(?P<repeat>\d*)$")
 
@@ -37,18 +33,14 @@ class PascalSource(ArchiveSource):
     (Atraining_normal/ and so on), or the zip of it.
     """
 
-    # Labels of set_a say which device was used (extrahls and artifact only from phones, extrastole only from
-    # stethoscopes): both are checked, one is trained on.
-    preset: ClassVar[dict[str, Any]] = {
-        "split": {"collections": ["set_b"]},
-        "training": {"epochs": 20},
-    }
+    # Some labels give away the device (extrahls and artifact: phones, extrastole: stethoscopes), so one set is trained on.
+    preset: ClassVar[dict[str, Any]] = {"split": {"collections": ["set_b"]}, "training": {"epochs": 20}}
 
     name: Literal["pascal"] = "pascal"
     sets: tuple[Literal["set_a", "set_b"], ...] = ("set_a", "set_b")
 
     def check(self) -> None:
-        """Raise `SourceError` when one of the chosen sets' tables or folders is not there."""
+        """Raise `SourceError` when one of the chosen sets' tables or folders does not exist."""
         with self.browsed(WHAT) as folder:
             root = self._root(folder)
             for name in self.sets:
@@ -60,18 +52,18 @@ class PascalSource(ArchiveSource):
         root = self._root(self.unpacked(WHAT, workdir))
         rows, notes = [], []
         for name in self.sets:
-            recordings, unnamed = _read_set(root, name)
+            recordings, unlisted = _read_set(root, name)
             rows += recordings
             unknown = [row.recording_id for row in recordings if row.subject is None]
             if unknown and name == "set_b":
                 notes.append(
-                    f"The names of {len(unknown)} of {len(recordings)} recordings in {name}/ tell no subject, so each "
+                    f"The names of {len(unknown)} of {len(recordings)} recordings in {name}/ name no subject, so each "
                     "counts as a subject of its own: if somebody was recorded twice, scores are too high. A name ends in "
                     f"SUBJECT_TIME_SITE, as in normal__103_1305031931979_B.wav; check {unknown[0]}, ..."
                 )
-            if unnamed:
+            if unlisted:
                 notes.append(
-                    f"{len(unnamed)} files in {name}/ stand in no row of {name}.csv; kept as unlabelled: {unnamed[0]}, ..."
+                    f"{len(unlisted)} files in {name}/ are in no row of {name}.csv; kept as unlabelled: {unlisted[0]}, ..."
                 )
         return SourceListing(rows, notes)
 
@@ -93,7 +85,7 @@ def _parts_of(root: Path, name: str) -> tuple[Path, Path]:
         if not needed.exists():
             above = f", that is {root.parent}" if root.name == name else ""
             raise SourceError(
-                f"{needed} is not there: --data must be the folder that holds {name}.csv and {name}/{above}"
+                f"{needed} does not exist: --data must be the folder that holds {name}.csv and {name}/{above}"
             )
     return csv, folder
 
@@ -104,7 +96,7 @@ def _present(root: Path, name: str) -> list[Path]:
 
 
 def _labelled_folders(root: Path, name: str) -> list[Path]:
-    """As `_present`, where they are the set; raises `SourceError` when a label's is not there."""
+    """The folders of `_present` if they hold the set; raises `SourceError` when the folder of a label is absent."""
     present = [] if (root / name).exists() else _present(root, name)
     names = [folder.name for folder in present]
     needed = [folder for folder in FOLDERS[name] if "training_" in folder and "noisy" not in folder]
@@ -133,29 +125,29 @@ def _read_set(root: Path, name: str) -> tuple[list[SourceRecording], list[str]]:
         raise SourceError(f"{csv} lacks the columns fname, label, sublabel: is it the challenge's own table?")
     rows, unjoined = [], []
     for row in table.to_dict("records"):
-        found = files.pop(file_key(row["fname"]), [])
-        if len(found) == 1:
-            rows.append(_listed(root, name, found[0], row))
+        paths = files.pop(file_key(row["fname"]), [])
+        if len(paths) == 1:
+            rows.append(_recording(root, name, paths[0], row))
         else:
-            unjoined.append(f"{row['fname']} ({', '.join(path.name for path in found) or 'no file'})")
+            unjoined.append(f"{row['fname']} ({', '.join(path.name for path in paths) or 'no file'})")
     if unjoined:
         raise SourceError(
             f"{csv}: {len(unjoined)} of {len(table)} rows do not join to exactly one file, the first being "
             f"{'; '.join(unjoined[:5])}: complete the download of {name}/, or leave one file of each name there"
         )
     rest = sorted(path for paths in files.values() for path in paths)
-    rows += [_listed(root, name, path, {"label": "", "sublabel": ""}) for path in rest]
+    rows += [_recording(root, name, path, {"label": "", "sublabel": ""}) for path in rest]
     return rows, [str(path.relative_to(root)) for path in rest]
 
 
 def _named_by_folder(root: Path, name: str, path: Path) -> SourceRecording:
-    """A recording of the challenge's own archives: the innermost of their folders tells the label."""
+    """A recording of the challenge's own archives: the innermost of their folders is the label."""
     (*_, folder) = [part for part in path.relative_to(root).parts[:-1] if part in FOLDERS[name]]
-    told = folder.partition("training_")[2]
-    return _listed(root, name, path, {"label": told.removeprefix("noisy"), "sublabel": told})
+    sublabel = folder.partition("training_")[2]
+    return _recording(root, name, path, {"label": sublabel.removeprefix("noisy"), "sublabel": sublabel})
 
 
-def _listed(root: Path, name: str, path: Path, row: dict[str, str]) -> SourceRecording:
+def _recording(root: Path, name: str, path: Path, row: dict[str, str]) -> SourceRecording:
     parts = _SET_B_NAME.search(file_key(path.name)) if name == "set_b" else None
     extra = {"noisy": "true"} if row["sublabel"].strip().lower().startswith("noisy") else {}
     if parts:

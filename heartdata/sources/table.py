@@ -18,22 +18,12 @@ from pydantic import Field, ValidationInfo, field_validator
 from heartdata.errors import SourceError
 from heartdata.remote import is_remote
 from heartdata.schemas import SUBJECT_AS_WRITTEN
-from heartdata.sources import circor2022_patients
+from heartdata.sources import circor2022_patients, tables
 from heartdata.sources.base import FolderSource, SourceListing, SourceRecording, audio_files, with_unique_ids
-from heartdata.sources.folder import checked_pattern, groups, read_folder, read_names, subjects_hint
+from heartdata.sources.folder import FOLDERS_HINT, SUBJECTS_HINT, checked_pattern, groups, read_folder, read_names
 from heartdata.sources.merged import ALONE, empty_subjects
 from heartdata.sources.named import FileLookup
-from heartdata.sources.tables import (
-    SUFFIXES,
-    UTF_8,
-    Columns,
-    Entry,
-    binary_columns,
-    other_label_columns,
-    plain,
-    possible_subjects,
-    read_table,
-)  # fmt: skip
+from heartdata.sources.tables import Columns, Entry, plain, read_table
 
 MANY_LABELS = 50  # more than these are not classes if they are numbers or most are in one row only
 NAME_LABEL = (
@@ -58,15 +48,11 @@ class TableSource(FolderSource):
     name: Literal["table"] = "table"
     folder: Path | None = Field(default=None, description="default: the folder of the table")
     encoding: str = Field(
-        default=UTF_8,
-        exclude_if=lambda encoding: (
-            encoding == UTF_8
-        ),  # left out of the digest when default, so old cache keys stay valid
+        default=tables.UTF_8,
+        exclude_if=lambda encoding: encoding == tables.UTF_8,  # left out of the digest, so old cache keys stay valid
         description="of a CSV, such as cp1252",
     )
-    sheet: str | None = Field(
-        default=None, description="of a workbook; default: the first, or the only one with the columns"
-    )
+    sheet: str | None = Field(default=None, description="of a workbook; default: the first, or the one that fits")
     pattern: str | None = Field(default=None, description="a regular expression for paths, with groups named as roles")
     columns: Columns = Columns()
     missing_values: tuple[str, ...] = Field(
@@ -86,7 +72,7 @@ class TableSource(FolderSource):
     @field_validator("pattern")
     @classmethod
     def _usable(cls, pattern: str | None, info: ValidationInfo) -> str | None:
-        is_table = info.data.get("data", Path()).suffix.lower() in (*SUFFIXES, ".txt")
+        is_table = info.data.get("data", Path()).suffix.lower() in (*tables.SUFFIXES, ".txt")
         return None if pattern is None else checked_pattern(pattern, needs_label=not is_table)
 
     def listing(self, workdir: Path) -> SourceListing:
@@ -140,7 +126,7 @@ class TableSource(FolderSource):
         place = PATTERN_LABEL if self.pattern else f"the names of the sub-folders of {root}"
         refuse_labels(place, self._values("label", entries), "correct it, or give a table")
         if "subject" not in groups(self.pattern):
-            hint = subjects_hint([entry.name for entry in entries], self.pattern)
+            hint = SUBJECTS_HINT if self.pattern else FOLDERS_HINT
             notes.append(f"The subjects of the recordings are unknown: {ALONE}. {hint}")
         return root, entries, notes
 
@@ -150,7 +136,7 @@ class TableSource(FolderSource):
         if table.empty:
             raise SourceError(f"{path} has no rows: add one row a recording")
         columns = self._columns(path, table, needed)
-        notes = [] if self.columns.label else other_label_columns(columns, table)
+        notes = [] if self.columns.label else tables.other_label_columns(columns, table)
         by_name: list[dict[str, str]] = [{}] * len(table)
         if self.pattern:
             by_name, unmatched = read_names(self.pattern, list(table[columns["path"]]))
@@ -162,7 +148,7 @@ class TableSource(FolderSource):
             cells = list(table[columns["subject"]])
             notes += empty_subjects(path, columns["subject"], cells, [self._value(cell) for cell in cells])
         elif "subject" not in groups(self.pattern):
-            notes.append(self._no_subjects(path, *possible_subjects(columns, table)))
+            notes.append(self._no_subjects(path, *tables.possible_subjects(columns, table)))
         return self.folder.expanduser().resolve() if self.folder else path.parent, entries, notes
 
     def _no_subjects(self, path: Path, by_name: list[str], by_values: list[str]) -> str:
@@ -189,7 +175,7 @@ class TableSource(FolderSource):
             if wanted and role not in columns:
                 raise SourceError(f"{path} has no column {wanted!r} for the {role}; it has: {', '.join(present)}")
         absent = [role for role, _ in self.columns if role in needed and role not in columns]
-        targets = binary_columns(table) if absent == ["label"] else []
+        targets = tables.binary_columns(table) if absent == ["label"] else []
         if len(targets) > 1:
             raise SourceError(
                 f"{path} has no label column but several of zeros and ones: {', '.join(targets)}. Name one as "
@@ -303,16 +289,16 @@ def _recording_id(name: str) -> str:
 
 def _renamed(root: Path, entries: list[Entry], rows: list[SourceRecording]) -> list[str]:
     """A note on the files that the table calls by another name than the disk."""
-    pairs = [
-        (entry.name, row.path.relative_to(root))
-        for entry, row in zip(entries, rows, strict=True)
-        if isinstance(row.path, Path) and row.path not in (root / entry.name, root / entry.name.replace("\\", "/"))
-    ]
-    pairs = [(name, path) for name, path in pairs if plain(str(path)) != plain(name)]
+    pairs = [(e.name, r.path) for e, r in zip(entries, rows, strict=True) if isinstance(r.path, Path)]
+    pairs = [(name, path) for name, path in pairs if str(path) != f"{root}/{name}"]  # quick, and true of few
+    pairs = [(name, path) for name, path in pairs if plain(str(path)) != plain(f"{root}/{name}")]
+    pairs = [(name, path) for name, path in pairs if path not in (root / name, root / name.replace("\\", "/"))]
     if not pairs:
         return []
     (name, path), *_ = pairs
-    return [f"{len(pairs)} files were found under another name than the table's: {name} as {path}, ..."]
+    return [
+        f"{len(pairs)} files were found under another name than the table's: {name} as {path.relative_to(root)}, ..."
+    ]
 
 
 def _spellings(values: Iterable[str]) -> dict[str, str]:

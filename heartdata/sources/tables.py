@@ -201,37 +201,32 @@ def _without_lists(cells: pd.Series) -> pd.Series:
 
 def _excel(path: Path, columns: Columns, sheet: str | None, needed: Collection[str]) -> pd.DataFrame:
     """One sheet of a workbook; its first row that is not empty is the header."""
-    content = path.read_bytes()
-    if ENCRYPTED in content:
+    book = io.BytesIO(path.read_bytes())
+    if ENCRYPTED in book.getvalue():
         raise SourceError(f"{path} is protected by a password: save it without one")
-    if not zipfile.is_zipfile(io.BytesIO(content)):
+    if not zipfile.is_zipfile(book):
         raise SourceError(f"{path} is damaged or another kind of file: save it as an Excel workbook (.xlsx)")
-    book = io.BytesIO(content)
-    with zipfile.ZipFile(book) as archive:
-        size = sum(member.file_size for member in archive.infolist()) / 1e6
-    if size > MAX_UNPACKED_MB:
+    size_mb = sum(member.file_size for member in zipfile.ZipFile(book).infolist()) / 1e6
+    if size_mb > MAX_UNPACKED_MB:
         raise SourceError(
-            f"{path} unpacks to {size:.0f} MB, more than {MAX_UNPACKED_MB}: save the sheet of the recordings as CSV"
+            f"{path} unpacks to {size_mb:.0f} MB, more than {MAX_UNPACKED_MB}: save the sheet of the recordings as CSV"
         )
     with pd.ExcelFile(book, engine="calamine") as opened:
         cells = pd.read_excel(opened, sheet_name=None, header=None, dtype=object, na_filter=False)
         merged = {name: opened.book.get_sheet_by_name(name).merged_cell_ranges or () for name in cells}
     sheets = {name: _sheet(frame, merged[name]) for name, frame in cells.items()}
     names = ", ".join(map(repr, sheets))
+    if sheet is not None and sheet not in sheets:
+        raise SourceError(f"{path} has no sheet {sheet!r}; it has: {names}")
     complete = [name for name, frame in sheets.items() if columns.resolve(list(frame.columns)).keys() >= set(needed)]
     first = next(iter(sheets))
-    if sheet is None:
-        if len(sheets) == 1 or first in complete:
-            return sheets[first]
-        if len(complete) != 1:
-            raise SourceError(
-                f"{path} has {len(complete) or 'no'} sheets with columns for {' and '.join(sorted(needed))} of a usual name; "
-                f"its sheets are {names}: choose one with --set source.sheet=NAME"
-            )
-        return sheets[complete[0]]
-    if sheet not in sheets:
-        raise SourceError(f"{path} has no sheet {sheet!r}; it has: {names}")
-    return sheets[sheet]
+    matching = [sheet] if sheet is not None else [first] if len(sheets) == 1 or first in complete else complete
+    if len(matching) != 1:
+        raise SourceError(
+            f"{path} has {len(complete) or 'no'} sheets with columns for {' and '.join(sorted(needed))} of a usual name; "
+            f"its sheets are {names}: choose one with --set source.sheet=NAME"
+        )
+    return sheets[matching[0]]
 
 
 def _sheet(cells: pd.DataFrame, merged: Sequence[Range]) -> pd.DataFrame:

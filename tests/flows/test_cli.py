@@ -64,7 +64,7 @@ BAD_INPUT = [
     (["--source", "table", "--data", "{r}/binary.csv"], "is not UTF-8 text"),
     (["--source", "table", "--data", "{r}/a b é.wav"], "a b é.wav"),
     (["--source", "table"], "source.data is needed: give it with --data"),
-    (["--source", "pascal", "--data", "{r}/empty"], "set_a.csv is not there"),
+    (["--source", "pascal", "--data", "{r}/empty"], "set_a.csv does not exist"),
     (["--source", "nowhere"], "there is no source 'nowhere': choose one of demo"),
     (["--data", "{r}"], "the source demo makes its recordings"),
     (["--set", "training.epoch=3"], "unknown configuration key 'training.epoch'"),

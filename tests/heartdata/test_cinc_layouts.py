@@ -35,7 +35,7 @@ def test_labels_of_the_headers_where_there_is_no_table(tmp_path: Path):
         labels = {row.recording_id.removeprefix("training-e/"): row.label for row in listing.recordings}
         assert labels == {"e00001.wav": "abnormal", "e00002.wav": None, "e00003.wav": "normal", "e00004.wav": None}
         assert "holds no REFERENCE.csv: the labels of 2 recordings are those of the .hea files" in listing.notes[0]
-        assert listing.notes[1].startswith("2 recordings in training-e stand in no row of its REFERENCE.csv; kept as")
+        assert listing.notes[1].startswith("2 recordings in training-e are in no row of its REFERENCE.csv; kept as")
 
 
 def test_folder_of_zips_is_to_be_unpacked(tmp_path: Path):
@@ -154,7 +154,7 @@ def test_tables_with_semicolons_or_a_header(tmp_path: Path, text: str):
         ("record,label\nrecord,label\n", "line 2: 'label' is none of the values"),
         ("record,label\na0001,1,1\n", "line 2 has 3 cells"),
         ("record\na0001\n", "line 1 has 1 cells"),
-        ("record;label\na/1;1\n", "line 2: 'a/1' is no recording's name"),
+        ("record;label\na/1;1\n", "line 2: 'a/1' is not a recording's name"),
     ],
 )
 def test_tables_that_are_broken_all_the_same(tmp_path: Path, text: str, message: str):
@@ -205,7 +205,7 @@ def test_an_appendix_that_tells_of_no_recording_is_noted(tmp_path: Path):
     appendix = root / "annotations" / "Online_Appendix_training_set.csv"
     written(appendix, APPENDIX + "d0001,training-d,x,,\nb 1,training-b,S3f1.e4k,3,\n")
     assert notes(root) == [
-        f"{appendix} tells of none of the 1 recordings in training-b: if it should, compare its column "
+        f"{appendix} has none of the 1 recordings in training-b: if it should, compare its column "
         "'Challenge record name' with the files' names"
     ]
 

@@ -88,15 +88,15 @@ def test_without_the_table_patients_are_those_of_the_texts(circor: Path, tmp_pat
             facts = {name: (r.label, r.subject, r.site, r.extra["murmur"]) for name, r in named(listing).items()}
             assert facts == {n: (r.label, r.subject, r.site, r.extra["murmur"]) for n, r in with_table.items()}
             assert listing.notes[0] == (
-                "2 patients have no row in training_data.csv and are known by their .txt alone: 2530, ..."
+                "2 patients have no row in training_data.csv and are known only from their .txt: 2530, ..."
             )
         (tmp_path / "kept.csv").rename(circor / "training_data.csv")
     (circor / "training_data.csv").unlink()
-    with pytest.raises(SourceError, match=rf"training_data is not there: --data must be .*, that is {circor}$"):
+    with pytest.raises(SourceError, match=rf"training_data does not exist: --data must be .*, that is {circor}$"):
         Circor2022Source(data=circor / "training_data").check()
 
 
-def test_patients_of_table_and_texts_are_united_and_the_table_is_believed(circor: Path, tmp_path: Path):
+def test_patients_of_table_and_texts_are_united_and_the_table_takes_precedence(circor: Path, tmp_path: Path):
     written(
         circor / "training_data.csv",
         "Patient ID,Recording locations:,Murmur,Outcome,Additional ID\n2531,PV,Unknown,,\n2540,AV,Absent,Normal,2541\n",
@@ -106,14 +106,14 @@ def test_patients_of_table_and_texts_are_united_and_the_table_is_believed(circor
         "2530_AV": ("Absent", "2530"), "2531_PV": ("Unknown", "2530"), "2540_AV": ("Absent", "2540"),
     }  # fmt: skip
     assert [note.split(":")[0] for note in listing.notes[:2]] == [
-        "1 patients have no row in training_data.csv and are known by their .txt alone",
-        "The .txt of 1 patients say another murmur or outcome than training_data.csv, which is believed",
+        "1 patients have no row in training_data.csv and are known only from their .txt",
+        "The .txt of 1 patients contradict the murmur or outcome in training_data.csv, which takes precedence",
     ]
 
 
-def test_a_wrong_word_or_id_is_told_with_its_file(circor: Path, tmp_path: Path):
+def test_a_wrong_word_or_id_is_named_with_its_file(circor: Path, tmp_path: Path):
     for cell, message in (
-        ("p01,AV,Absent", r"training_data\.csv: the Patient ID 'p01' is no number: correct it, or"),
+        ("p01,AV,Absent", r"training_data\.csv: the Patient ID 'p01' is not a number: correct it, or"),
         ("2531,AV,Loud", r"training_data\.csv: patient 2531 has the murmur 'Loud'"),
         ("2531,AV,", r"training_data/2531\.txt: patient 2531 has the murmur 'Soft'"),
     ):

@@ -59,7 +59,7 @@ def test_pascal_names_join(in_table: str, on_disk: str):
 @needs_pascal
 def test_pascal_joins_completely():
     table, notes = take_inventory(PascalSource(data=REAL / "pascal"), Path("unused"))
-    assert not any("tell no subject" in note for note in notes)
+    assert not any("name no subject" in note for note in notes)
     rows = table.to_pandas()
     assert len(rows) == 832
     assert rows["missing"].isna().all()
@@ -93,7 +93,7 @@ def test_pascal_subjects_and_labels_whatever_the_suffix_and_the_blanks(tmp_path:
     ]  # fmt: skip
     (note,) = listing.notes
     assert note.startswith(
-        "The names of 1 of 4 recordings in set_b/ tell no subject, so each counts as a subject of its"
+        "The names of 1 of 4 recordings in set_b/ name no subject, so each counts as a subject of its"
     )
     assert note.endswith(f"; check set_b/normal__odd{suffix}, ...")
 

@@ -99,7 +99,7 @@ def test_cinc_rows_and_files_that_do_not_meet(cinc: Path, tmp_path: Path):
     assert (rows["training-e/e00001.wav"].label, rows["training-e/e00001.wav"].extra["sqi"]) == ("abnormal", "1")
     assert rows["validation/a0001.wav"].collection == "validation"
     assert [note[:40] for note in listing.notes[:2]] == [
-        "1 recordings in training-a stand in no r",
+        "1 recordings in training-a are in no row",
         "The .hea files of 1 recordings in traini",
     ]
     assert Cinc2016Source(data=cinc, databases=("validation",)).listing(tmp_path).recordings == (
@@ -121,7 +121,7 @@ def test_cinc_tables_that_contradict_each_other_are_noted(cinc: Path, tmp_path: 
     written(cinc / "training-a/REFERENCE-SQI.csv", "a0001,1,0\na0002,1,1\na0004,1,1\n")
     listing = Cinc2016Source(data=cinc).listing(tmp_path)
     assert listing.notes[0] == (
-        f"{cinc}/training-a/REFERENCE-SQI.csv says the opposite of REFERENCE.csv, which is believed, of 1 recordings: "
+        f"{cinc}/training-a/REFERENCE-SQI.csv contradicts REFERENCE.csv, which takes precedence, on 1 recordings: "
         "a0001, ..."
     )
     assert by_id(listing)["training-a/a0001.wav"].label == "normal"
@@ -214,9 +214,7 @@ def circor(tmp_path: Path) -> Path:
 
 
 def test_the_table_of_circor_is_no_table_of_recordings(circor: Path):
-    with pytest.raises(
-        SourceError, match="table of patients of the data set circor2022: use --source circor2022 --data"
-    ):
+    with pytest.raises(SourceError, match="table of patients of the data set circor2022: use --source circor2022"):
         TableSource(data=circor / "training_data.csv").check()
 
 
@@ -244,9 +242,9 @@ def test_circor_labels_subjects_sites_and_missing_rows(circor: Path, tmp_path: P
     assert rows["50048_AV.wav"].extra["patient"] == "50048"
     assert "segmented_s" not in rows["13918_MV_1.wav"].extra
     assert [note.split(":")[0] for note in listing.notes] == [
-        "The .txt of 1 patients say another murmur or outcome than training_data.csv, which is believed",
+        "The .txt of 1 patients contradict the murmur or outcome in training_data.csv, which takes precedence",
         "2 recordings in training_data/ belong to no patient who has a row in training_data.csv or a .txt; kept as unlabelled",
-        "5 recordings have no segmentation (.tsv) that can be read",
+        "5 recordings have no readable segmentation (.tsv)",
     ]
 
 
@@ -290,14 +288,16 @@ def test_circor_check_notices_what_is_absent(circor: Path, tmp_path: Path):
     with pytest.raises(SourceError, match="patient 1 has the murmur 'Loud', which is none of Present, Unknown, Absent"):
         Circor2022Source(data=circor).listing(tmp_path)
     written(circor / "training_data.csv", COLUMNS + 2 * "1,AV,Child,Male,Absent,nan,,CC2014,\n")
-    with pytest.raises(SourceError, match="the Patient ID '1' stands in two rows: correct it, or download"):
+    with pytest.raises(SourceError, match="the Patient ID '1' is in two rows: correct it, or download"):
         Circor2022Source(data=circor).listing(tmp_path)
     written(circor / "training_data.csv", "id,Murmur\n1,Absent\n")
     with pytest.raises(SourceError, match="training_data.csv lacks the columns Patient ID, Murmur"):
         Circor2022Source(data=circor).check()
     for name in ("training_data.csv", "training_data/13918.txt"):
         (circor / name).unlink()
-    with pytest.raises(SourceError, match="data.csv is not there, nor any patient's <number>.txt in .*training_data"):
+    with pytest.raises(
+        SourceError, match="neither .*data.csv nor any patient's <number>.txt in .*training_data exists"
+    ):
         Circor2022Source(data=circor).check()
 
 
@@ -320,7 +320,7 @@ def test_pascal_from_a_zip(tmp_path: Path):
 def test_pascal_check_looks_into_a_zip(tmp_path: Path):
     written(tmp_path / "in/set_a.csv", "dataset,fname,label,sublabel\n")
     (data := tmp_path / "p.zip").write_bytes(packed(tmp_path / "in", tmp_path / "x.zip").read_bytes())
-    with pytest.raises(SourceError, match=r"p.zip/set_a is not there: --data must be the folder"):
+    with pytest.raises(SourceError, match=r"p.zip/set_a does not exist: --data must be the folder"):
         PascalSource(data=data, sets=("set_a",)).check()
 
 
@@ -361,8 +361,8 @@ def test_mix_names_labels_and_parts_that_are_not_mapped(tables: list[dict], tmp_
     ):
         mix.listing(tmp_path)
     for labels, message in (
-        ({"table": {}}, "'table', which is no part: choose among table-1, table-2"),
-        ({0: {}}, "'0', which is no part"),
+        ({"table": {}}, "'table', which is not a part: choose among table-1, table-2"),
+        ({0: {}}, "'0', which is not a part"),
     ):
         with pytest.raises(ConfigError, match=message):
             build_config(changes={"source": {"name": "mix", "sources": tables, "labels": labels}})
