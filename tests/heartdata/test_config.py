@@ -143,11 +143,11 @@ def test_values_are_typed(text: str, value: object):
 
 
 def test_words_that_yaml_takes_for_booleans_are_text(tmp_path: Path):
-    (tmp_path / "run.yaml").write_text("validation: {classes: [yes, no]}\ntraining: {flip: true}\n")
-    typed = dict(map(parse_change, ("source.columns.subject=No", "training.find_learning_rate=on")))
+    (tmp_path / "run.yaml").write_text("validation: {classes: [yes, no]}\ntraining: {find_learning_rate: true}\n")
+    typed = dict(map(parse_change, ("source.columns.subject=No", "validation.accept_change=on")))
     config = build_config("table", "/x.csv", tmp_path / "run.yaml", typed)
     assert (config.source.columns.subject, config.validation.classes) == ("No", ("yes", "no"))
-    assert (config.training.flip, config.training.find_learning_rate) == (True, True)
+    assert (config.training.find_learning_rate, config.validation.accept_change) == (True, True)
     assert parse_change("a=False") == ("a", False)
 
 
