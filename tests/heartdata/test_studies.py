@@ -240,7 +240,9 @@ def test_a_cell_is_blank_where_the_value_is_no_number():
 
 
 def test_the_page_names_the_command_with_every_setting_that_differs():
-    run = study_config("pascal-b", "x", None, {"training.find_learning_rate": True, "split.collections": ["set_a", "set_b"]}).run
+    run = study_config(
+        "pascal-b", "x", None, {"training.find_learning_rate": True, "split.collections": ["set_a", "set_b"]}
+    ).run
     empty = pd.DataFrame(columns=["arm", "model", "metric", "value", "sd", "low", "high"])
     page = study_page(study_named("pascal-b"), run, empty, warning="nobody knows", weights="0123456789abcdef")
     assert (

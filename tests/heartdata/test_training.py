@@ -224,7 +224,9 @@ def test_training_windows_keep_their_direction_in_time(data):
     manifest, store = data
     rows = manifest[manifest["part"] == "train"]
     config = CONFIG.model_copy(update={"mask_fraction": 0.0})
-    learner = training.learner_of(build_net(2), training.dataloaders(rows, rows, ("high", "low"), config, store), config)
+    learner = training.learner_of(
+        build_net(2), training.dataloaders(rows, rows, ("high", "low"), config, store), config
+    )
     augment = next(cb for cb in learner.cbs if isinstance(cb, callbacks.Augment))
     windows = torch.arange(4.0).repeat(200, 1, 1, 1)  # a reversed one would begin with 3
     learner.xb = (windows,)
