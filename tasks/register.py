@@ -27,13 +27,14 @@ from heartdata.settings import flat
 from heartdata.store import Artifact, Store, sha256_json
 from tasks.evaluate import Evaluation
 from tasks.progress import remark, track
-from tasks.registry import ALIAS, connect, tracking_uri
+from tasks.registry import ACCEPTED_TAG, ALIAS, SERIES_TAG, connect, tracking_uri
 from tasks.stage import fingerprint, stage
 from tasks.train import HEARD_FOLDER, TrainedModel, history_of
+from tasks.validate import memory_of
 
 T = TypeVar("T")
 
-VERSION = "4"
+VERSION = "5"
 KEY_TAG = "heartbeat.key"
 PROCESS_TAG = "heartbeat.process"
 MADE = "Scores on made sounds prove that the pipeline works, nothing more"
@@ -72,8 +73,8 @@ def _still_there(result: "Registered", store: Store) -> bool:
 
 @stage("register", VERSION, valid=_still_there)
 def register(
-    recordings: Artifact, manifest: Artifact, heard: Artifact, model: TrainedModel, evaluation: Evaluation,
-    config: RunConfig, store: Store,
+    recordings: Artifact, accepted: Artifact, manifest: Artifact, heard: Artifact, model: TrainedModel,
+    evaluation: Evaluation, config: RunConfig, store: Store,
 ) -> Registered:  # fmt: skip
     """Log one MLflow run and register its model under alias ``challenger``; the same inputs make one version only."""
     client = connect(config.registry, store)
@@ -84,7 +85,13 @@ def register(
         if version is None:
             experiment = experiment_of(client, config.registry, store)
             end_killed_runs(client, experiment, key)
-            version = _log_run(client, experiment, key, recordings, manifest, heard, model, evaluation, config, store)
+            tags = {
+                "dataset_version": manifest.digest,
+                KEY_TAG: key,
+                ACCEPTED_TAG: accepted.model_dump_json(),
+                SERIES_TAG: memory_of(config.source, config.validation.series),
+            }
+            version = _log_run(client, experiment, tags, recordings, manifest, heard, model, evaluation, config, store)
         _remark_step_back(client, name, int(version.version))
         for alias in {ALIAS, *config.registry.aliases}:
             client.set_registered_model_alias(name, alias, version.version)
@@ -158,10 +165,10 @@ def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:
 
 
 def _log_run(
-    client: Any, experiment: str, key: str, recordings: Artifact, manifest: Artifact, heard: Artifact,
+    client: Any, experiment: str, tags: dict[str, str], recordings: Artifact, manifest: Artifact, heard: Artifact,
     model: TrainedModel, evaluation: Evaluation, config: RunConfig, store: Store,
 ) -> Any:  # fmt: skip
-    """Everything about one trained model as one MLflow run; returns its model version, which carries ``key``."""
+    """Everything about one trained model as one MLflow run; returns its model version, which carries ``tags``."""
     import mlflow
 
     warnings.filterwarnings("ignore", module="mlflow")  # its hints are about choices made on purpose below
@@ -175,7 +182,7 @@ def _log_run(
         experiment_id=experiment,
         run_name=run_name,
         description=description,
-        tags={KEY_TAG: key, **_tags(manifest, model, config)},
+        tags={KEY_TAG: tags[KEY_TAG], **_tags(manifest, model, config)},
     ) as run:
         mlflow.log_params(named(flat(config.model_dump(mode="json"))))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
@@ -200,8 +207,7 @@ def _log_run(
     _ensure_registered_model(client, name)
     return client.create_model_version(
         name, source=info.model_uri, run_id=run.info.run_id, model_id=info.model_id,
-        tags={"dataset_version": manifest.digest, KEY_TAG: key},
-        description=description,
+        tags=tags, description=description,
     )  # fmt: skip
 
 
