@@ -7,7 +7,7 @@ from heartdata.duplicates import near_duplicates
 from heartdata.errors import DataRefused
 from heartdata.schemas import HEARD
 
-VERSION = "3"  # raise when the same inputs note down or refuse other sounds
+VERSION = "4"  # raise when the same inputs note down or refuse other sounds
 
 
 def heard_by(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table | None) -> pa.Table:

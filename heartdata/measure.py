@@ -15,7 +15,7 @@ from heartdata.settings import Settings
 from heartdata.shards import Shard
 from heartdata.store import Artifact, Store, conform, content_digest, read_parquet, table_from_rows
 
-VERSION = "2"  # raise when a fact is computed in another way: stale rows are then measured again
+VERSION = "3"  # raise when a fact is computed in another way: stale rows are then measured again
 
 
 class MeasureConfig(Settings):
