@@ -13,6 +13,7 @@ from posixpath import normpath
 from socket import gethostname
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
@@ -22,6 +23,7 @@ import heartdata
 from heartdata.audio import read_bytes
 from heartdata.config import ModelConfig, RegistryConfig, RunConfig
 from heartdata.errors import ConfigError, HeartbeatError
+from heartdata.markdown import plain
 from heartdata.schemas import FIGURES, MANIFEST, RECORDINGS, predictions_schema
 from heartdata.settings import flat
 from heartdata.store import Artifact, Store, sha256_json
@@ -95,10 +97,12 @@ def register(
         _remark_step_back(client, name, int(version.version))
         for alias in {ALIAS, *config.registry.aliases}:
             client.set_registered_model_alias(name, alias, version.version)
-        url = f"{config.registry.ui_url}/#/models/{name}/versions/{version.version}"
+        url = f"{config.registry.ui_url}/#/models/{quote(name)}/versions/{version.version}"
         advance(1, 1, f"{name} version {version.version}, alias {ALIAS}")
         if FlowRunContext.get():
-            create_link_artifact(url, link_text=f"{name} version {version.version} in MLflow", key="mlflow-model")
+            create_link_artifact(
+                url, link_text=f"{plain(name)} version {version.version} in MLflow", key="mlflow-model"
+            )
         return Registered(
             name=name, version=int(version.version), run_id=version.run_id, url=url, registry=config.registry
         )
