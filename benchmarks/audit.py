@@ -20,7 +20,7 @@ from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 from rich.console import Console
 
-from heartdata.config import EngineConfig
+from heartdata.config import EngineConfig, RegistryConfig
 from heartdata.measure import MeasureConfig
 from heartdata.schemas import FACTS, RECORDINGS
 from heartdata.sources import TableSource
@@ -41,7 +41,7 @@ def audit(source: TableSource, store: Store) -> int:
     """The stages before training."""
     recordings = inventory(source, store)
     facts = measure(recordings, MeasureConfig(), EngineConfig(), store)
-    before = last_accepted(source, recordings, facts, ValidationConfig(), None, store)
+    before = last_accepted(source, recordings, facts, ValidationConfig(), None, RegistryConfig(), store)
     checked = validate(recordings, facts, ValidationConfig(), None, before, store)
     return accept(checked, recordings, source, None, store).rows
 

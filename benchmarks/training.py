@@ -60,7 +60,7 @@ def made(store: Store, recordings: int) -> pd.DataFrame:
 
 
 def learner_s(rows: pd.DataFrame, store: Store, config: TrainingConfig, batches: int) -> float:
-    """Seconds of ``batches`` through heartbeat's Learner: shards, crops, masks, flips, one-cycle."""
+    """Seconds of ``batches`` through heartbeat's Learner: shards, crops, masks, one-cycle."""
     classes = tuple(sorted(rows["label"].unique()))
     learner = learner_of(build_net(len(classes)), dataloaders(rows, rows, classes, config, store), config)
     stop = StopAfter(batches)

@@ -193,7 +193,7 @@ def _usage(known: DataSet, root: Path) -> str:
 
 
 def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary:  # noqa: B008 (frozen
         bounds = config.validation.loosest()
         model = calibrate(dataset, trained, config.answers, config.measure, bounds, store)
         evaluation = evaluate(dataset, model, config.evaluation, note_on(config), store)
-        registered = register(found.recordings, dataset, sounds, model, evaluation, config, store)
+        registered = register(found.recordings, found.accepted, dataset, sounds, model, evaluation, config, store)
         return summarise(found.recordings, found.checked, dataset, model, evaluation, registered, config, store)
 
 
@@ -76,7 +76,7 @@ def found_in(store: Store, config: RunConfig) -> Found:
     recordings = inventory(config.source, store)
     facts = measure(recordings, config.measure, config.engine, store)
     in_use = config.split.collections
-    before = last_accepted(config.source, recordings, facts, config.validation, in_use, store)
+    before = last_accepted(config.source, recordings, facts, config.validation, in_use, config.registry, store)
     checked = validate(recordings, facts, config.validation, in_use, before, store)
     accepted = accept(checked, recordings, config.source, config.validation.series, store)
     return Found(recordings, facts, checked, accepted)

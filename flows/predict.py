@@ -31,7 +31,7 @@ def predict_files(paths: Sequence[Path], named: str | None, out: Path | None, ru
     if out is not None:
         out = writable_file(out)
     prepare(store.open())
-    console = Console()
+    console = Console(emoji=False)
     uri, model = load_model(named, run.registry, store)
     answers = []
     with bar(console, "predicting") as advance:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def prune_store(config: "RunConfig", keep: int, remove: bool) -> None:
     """Show what may go from the configured store, and with ``remove`` remove it. Raises `HeartbeatError`."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     with console.status("looking"):
         from tasks.registry import data_set_versions
 

@@ -59,7 +59,7 @@ def run_flow(load: Callable[[], Any], config: Any, run: RunConfig, verbose: bool
     check_source(run.source)
     store = Store(run.store).open()
     log = prepare(store, verbose)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     aside = "" if store.uri == str(store.root) else f", local files in {store.root}"
     console.print(f"[bold]heartbeat[/bold]: source {run.source.name}, output in {store.uri}{aside}")
     with prefect_api(store) as temporary:

@@ -15,7 +15,7 @@ from heartdata.study_config import study_config
 
 def list_studies() -> None:
     """Show what studies there are."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     for study in STUDIES.values():
         console.print(f"{study.name:<20}{study.title}")
 

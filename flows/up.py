@@ -38,7 +38,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     for number in (signal.SIGINT, signal.SIGTERM):  # a background job of a script ignores SIGINT until told otherwise
         signal.signal(number, _stop)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     with alone, contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         logs = store.workpath("logs")
         from tasks.registry import tracking_uri

@@ -36,20 +36,18 @@ class SeedEpochs(Callback):
 class Augment(Callback):
     """Random changes of training windows that leave the label true; windows have mean 0, so 0 hides.
 
-    ``flip``: half of the windows run backwards. ``mask_fraction``: one stretch of columns and one of mel bands is
-    hidden, each up to this share of the window (Park et al. 2019, SpecAugment). ``device``: see `by_another_device`.
+    ``mask_fraction``: one stretch of columns and one of mel bands is hidden, each up to this share of the window
+    (Park et al. 2019, SpecAugment). ``device``: see `by_another_device`. Windows are never reversed in time: a
+    systolic murmur would become a diastolic one, and S3 would become S4.
     """
 
     run_valid = False
 
-    def __init__(self, flip: bool, mask_fraction: float, device: bool = False) -> None:
-        self.flip, self.mask_fraction, self.device = flip, mask_fraction, device
+    def __init__(self, mask_fraction: float, device: bool = False) -> None:
+        self.mask_fraction, self.device = mask_fraction, device
 
     def before_batch(self) -> None:
         windows = by_another_device(self.x) if self.device else self.x
-        if self.flip:
-            chosen = torch.rand(len(windows), device=windows.device) < 0.5
-            windows = torch.where(chosen[:, None, None, None], windows.flip(3), windows)
         if self.mask_fraction:
             for axis in (2, 3):
                 windows = windows.masked_fill(hidden(windows, axis, self.mask_fraction), 0)

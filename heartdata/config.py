@@ -71,7 +71,6 @@ class NetworkConfig(Settings):
     balance: Literal["class", "class_and_collection", "none"] = Field(
         default="class", description="what is drawn equally often; none: recordings; see docs/training.md"
     )
-    flip: bool = Field(default=True, description="half of the windows run backwards")
     mask_fraction: float = Field(default=0.15, ge=0, le=0.5, description="longest hidden stretch of time and of bands")
     mixup: float = Field(default=0.0, ge=0, le=10, description="alpha of the mixing share's beta distribution; 0: none")
     contrast: float = Field(

@@ -13,6 +13,7 @@ _REMOTE = re.compile(
     r"<link[^>]*href=\"https?://[^>]*>|<script[^>]*src=\"https?://[^>]*></script>|<img[^>]*src=\"https?://[^>]*>",
     re.DOTALL,
 )
+_ESCAPED_TWICE = re.compile(r"&amp;(lt|gt|amp|quot|#x27);")  # by us and, in some places, by Great Expectations
 YES, NO = "✓", "✗"
 _STYLE = Path(__file__).with_name("data_docs.css")
 
@@ -29,7 +30,7 @@ def publish(
     shutil.copytree(site, complete, dirs_exist_ok=True)
     style = f"<style>{_STYLE.read_text()}</style></head>"
     for page in complete.rglob("*.html"):
-        text = _REMOTE.sub("", page.read_text(encoding="utf-8"))
+        text = _ESCAPED_TWICE.sub(r"&\1;", _REMOTE.sub("", page.read_text(encoding="utf-8")))
         page.write_text(text.replace("</head>", style, 1), encoding="utf-8")
     pages = sorted(p.relative_to(complete).as_posix() for p in complete.glob("validations/**/*.html"))
     for name, content in pictures.items():

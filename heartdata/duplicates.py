@@ -26,7 +26,8 @@ HOP = round(HOP_S * RATE_HZ)
 WINDOW = 5 * HOP  # a frame: 100 ms
 BANDS_HZ = (20, 40, 60, 90, 150)
 BAND_PAIRS = ((0, 1), (1, 2), (2, 3), (0, 3))
-MAX_FRAMES = 3000  # the first minute
+MINUTE = 3000  # frames
+MAX_FRAMES = 10 * MINUTE  # as long as recordings are accepted, unless validation.max_duration_s is raised
 MIN_FRAMES = 24  # half a second: the shortest overlap that is judged
 SURE_FRAMES = 500  # ten seconds of overlap are enough, however long the recordings are
 SILENCE = 1e-8  # of the loudest frame's power; quieter frames say nothing and have code 0
@@ -38,7 +39,7 @@ SHORT_ALLOWANCE = 0.15  # a short overlap agrees by chance more: so much less co
 
 KEY_CODES = 3
 KEY_STEP = 3  # frames between the codes of a key
-KEYS = 512  # of a recording at most, about
+KEYS = 512  # of a minute at most, about
 BEFORE_AGREEMENT = 0.2  # of the codes before equal keys
 NEIGHBOURS = 16
 AROUND = 24  # frames on each side of a common key that are compared first,
@@ -55,7 +56,7 @@ _HANN = np.hanning(WINDOW).astype(np.float32)
 
 
 def fingerprint(sound: np.ndarray) -> bytes:
-    """Of mono samples at RATE_HZ, shape (n,): a code for each 20 ms, then as many envelope bytes; at most a minute.
+    """Of mono samples at RATE_HZ, shape (n,): a code for each 20 ms, then as many envelope bytes; at most MAX_FRAMES.
 
     Bits 1-4 of a code: whether each band's energy rises over 40 ms. Bits 5-8: whether the ratio of two bands'
     energies (BAND_PAIRS) is above its median. Code 0 stands for silence. An envelope byte is the root of the
@@ -84,7 +85,8 @@ def near_duplicates(facts: pd.DataFrame, threshold: float) -> pd.DataFrame:
 
     Returns ``sha256_a`` < ``sha256_b``, ``similarity`` (`envelope_similarity`) and ``agreement`` (`code_agreement`),
     sorted. ``threshold`` is the similarity that makes a pair of recordings whose codes agree by LIKE_CODES. The
-    overlap must be half of what is heard in the shorter recording, or ten seconds.
+    overlap must be half of what is heard in the shorter recording, or ten seconds. Of an overlap longer than a minute,
+    one minute that agrees is enough.
     """
     facts = facts[["sha256", "fingerprint"]].dropna().drop_duplicates("sha256").sort_values("sha256")
     names = facts["sha256"].tolist()
@@ -102,16 +104,26 @@ def compare(a: np.ndarray, b: np.ndarray, offsets: list[int], threshold: float) 
     halves = (int(np.count_nonzero(codes)) // 2 for codes in (a[0], b[0]))
     shortest = max(MIN_FRAMES, min(*halves, SURE_FRAMES))
     found = []
-    near = [o for o in offsets if code_agreement(a[0], b[0], o)[0] >= LIKE_CODES / 2]  # most candidates end here
+    near = [  # most candidates end here
+        o for o in offsets if any(code_agreement(x[0], y[0], 0)[0] >= LIKE_CODES / 2 for x, y in _stretches(a, b, o))
+    ]
     for offset in {o + step for o in near for step in (-1, 0, 1)}:
-        agreement, frames = code_agreement(a[0], b[0], offset)
-        sure = agreement - SHORT_ALLOWANCE / max(frames * HOP_S, HOP_S) ** 0.5
-        if frames < shortest or sure < LIKE_CODES:
-            continue
-        similarity = envelope_similarity(a[1], b[1], offset)
-        if sure >= SAME_CODES or (similarity >= threshold and frames >= LIKE_FRAMES):
-            found.append((round(similarity, 4), round(agreement, 4)))
+        for x, y in _stretches(a, b, offset):
+            agreement, frames = code_agreement(x[0], y[0], 0)
+            sure = agreement - SHORT_ALLOWANCE / max(frames * HOP_S, HOP_S) ** 0.5
+            if frames < shortest or sure < LIKE_CODES:
+                continue
+            similarity = envelope_similarity(x[1], y[1], 0)
+            if sure >= SAME_CODES or (similarity >= threshold and frames >= LIKE_FRAMES):
+                found.append((round(similarity, 4), round(agreement, 4)))
     return max(found, default=None)
+
+
+def _stretches(a: np.ndarray, b: np.ndarray, offset: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The overlap of two fingerprints, shape (2, frames) each, and each minute of it where it is longer than one."""
+    x, y = (part.T for part in _overlap(a.T, b.T, offset))
+    minutes = range(0, x.shape[1], MINUTE) if x.shape[1] > MINUTE else ()
+    return [(x, y), *((x[:, at : at + MINUTE], y[:, at : at + MINUTE]) for at in minutes)]
 
 
 def _overlap(a: np.ndarray, b: np.ndarray, offset: int) -> tuple[np.ndarray, np.ndarray]:
@@ -177,8 +189,8 @@ def _hits(codes: np.ndarray, ends: np.ndarray, owner: np.ndarray) -> Iterator[tu
 
 
 def _keyed(codes: np.ndarray, ends: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Words that begin with a key, and their positions: about KEYS a recording, chosen by hash of the key, so that copies agree."""
-    lengths = np.diff(ends, prepend=0)
+    """Words that begin with a key, and their positions: about KEYS a minute, chosen by hash of the key, so that copies agree."""
+    lengths = np.minimum(np.diff(ends, prepend=0), MINUTE)
     parts = [(np.zeros(0, np.uint64), np.zeros(0, np.int64))]
     for start in range(0, len(codes), CHUNK):
         places = np.arange(start, min(start + CHUNK, len(codes)))

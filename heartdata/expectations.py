@@ -1,5 +1,6 @@
 """Great Expectations, driven by the checks of `heartdata.suite`: one context a validation, results by check, Data Docs."""
 
+import html
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+from pandas.api.types import is_numeric_dtype
 
 from heartdata.data_docs import publish
 from heartdata.suite import Check
@@ -69,12 +71,15 @@ class Suites:
         """Run the checks over ``frame``; its column recording_id, unique, names the failing rows.
 
         It is made the index: what Great Expectations looks up of each failing row by a column, it copies many times.
+        Names and labels go in escaped, as its pages put them into HTML as they are.
         """
         import great_expectations as gx
         import great_expectations.expectations as gxe
 
         expectations = [
-            getattr(gxe, c.expectation)(**c.bounds, severity=c.severity, meta={"check": c.name, "reason": c.reason})
+            getattr(gxe, c.expectation)(
+                **_escaped_bounds(c.bounds), severity=c.severity, meta={"check": c.name, "reason": c.reason}
+            )
             for c in checks
         ]
         asset = self.context.data_sources.add_or_update_pandas(name).add_dataframe_asset(name)
@@ -88,11 +93,13 @@ class Suites:
             validation_definitions=[self.context.validation_definitions.add_or_update(definition)],
             result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
         )
-        named = frame.set_index("recording_id", drop=False).rename_axis(None)
+        columns = {"recording_id", *(c.bounds["column"] for c in checks)}
+        shown = frame.assign(**{name: _escaped(frame[name]) for name in columns})
+        named = shown.set_index("recording_id", drop=False).rename_axis(None)
         outcome = self.context.checkpoints.add_or_update(checkpoint).run(batch_parameters={"dataframe": named})
         (validated,) = outcome.run_results.values()
         by_name = {r.expectation_config.meta["check"]: r for r in validated.results}
-        index_of = dict(zip(frame["recording_id"], frame.index, strict=True))
+        index_of = dict(zip(shown["recording_id"], frame.index, strict=True))
         return [_result(c, by_name[c.name], index_of) for c in checks]
 
     def publish(
@@ -104,10 +111,29 @@ class Suites:
         publish(site, docs, checks, quarantine, counts, pictures)
 
 
+def _escaped(column: pd.Series) -> pd.Series:
+    """The column with its texts as HTML shows them; itself where nothing changes."""
+    if is_numeric_dtype(column) or not column.astype("string").str.contains(r"[<>&\"']").any():
+        return column
+    return column.map(lambda value: html.escape(value) if isinstance(value, str) else value)
+
+
+def _escaped_bounds(bounds: Mapping[str, Any]) -> dict[str, Any]:
+    if "value_set" not in bounds:
+        return dict(bounds)
+    return {**bounds, "value_set": [html.escape(v) if isinstance(v, str) else v for v in bounds["value_set"]]}
+
+
 def _result(check: Check, result: Any, index_of: Mapping[str, Any]) -> Result:
     if result.exception_info.get("raised_exception"):
         raise RuntimeError(f"check {check.name} could not be run: {result.exception_info['exception_message']}")
     failing = [index_of[name] for name in result.result.get("unexpected_index_list") or []]
     observed = result.result.get("observed_value", "")
-    told = f"{observed:.4g}" if isinstance(observed, (int, float)) else "" if observed is None else str(observed)
+    told = (
+        f"{observed:.4g}"
+        if isinstance(observed, (int, float))
+        else ""
+        if observed is None
+        else html.unescape(str(observed))
+    )
     return Result(check, bool(result.success), failing, told)

@@ -1,7 +1,12 @@
 """Tables of Markdown, for pages that people read."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+# An underscore between letters is none of Markdown's, so names such as max_drift stay readable in the source.
+_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
+_BLOCK = re.compile(r"^(\d*)(#{1,6}(?= |$)|[-+](?= |$)|-{3}|>|(?<=\d)[.)](?= |$))")  # a heading, list, rule or quote
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -14,5 +19,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def plain(text: Any) -> str:
-    """Text that cannot break a table or become markup."""
-    return str(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Text of one line that a Markdown renderer shows as it is, in a table as well."""
+    line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return _BLOCK.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", line))
+
+
+def code(text: Any) -> str:
+    """Text of one line as a code span, whatever backticks it holds."""
+    line = " ".join(str(text).split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"

@@ -5,7 +5,7 @@ from typing import Any
 BACKBONE = "heartbeat-backbone"
 
 # Laid under whatever is typed. Made sounds hold no recording of anybody's, so no test recording can be among them, and
-# each stands for another device; whatever runs backwards would swap S3 for S4, so nothing does.
+# each stands for another device.
 PRETRAINING: dict[str, Any] = {
     "source": {
         "name": "demo", "varied": True, "subjects_per_class": 1600, "sites": 1, "duration_s": [4.0, 9.0],
@@ -14,7 +14,7 @@ PRETRAINING: dict[str, Any] = {
     "validation": {"near_duplicates": False},
     "split": {"test_fraction": 0.05, "valid_fraction": 0.05},
     "training": {
-        "init": "random", "epochs": 5, "batch": 64, "learning_rate": 0.002, "flip": False, "mask_fraction": 0.1,
+        "init": "random", "epochs": 5, "batch": 64, "learning_rate": 0.002, "mask_fraction": 0.1,
     },
     "registry": {"model_name": BACKBONE, "aliases": ["champion"]},
 }  # fmt: skip

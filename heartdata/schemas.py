@@ -94,7 +94,10 @@ QUARANTINE = _schema(
 
 CHECKS = _schema(
     ("check", S),
-    ("level", S),  # recording (of a source with bounds of its own: recording NAME) | subject | table | change
+    (
+        "level",
+        S,
+    ),  # recording (of a source with bounds of its own: recording NAME) | subject | table | change | reference
     ("severity", S),  # critical | warning
     ("passed", B),
     ("failing", N),  # recordings, subjects or quantities

@@ -13,7 +13,7 @@ from heartdata.splits import SplitConfig
 Scoring = Literal["classes", "pascal_a", "pascal_b", "cinc2016", "circor2022_murmur", "circor2022_outcome"]
 FROM_BACKBONE = {"training.init": f"models:/{BACKBONE}@champion"}  # of `heartbeat pretrain`
 # The device is the first thing that a net learns: what has heard no device but made ones stays as it is, and the last
-# layer alone is trained, with every database and class drawn equally often.
+# layer alone is trained, with every class, and within it every database, drawn equally often.
 ANY_DEVICE = {
     **FROM_BACKBONE, "training.frozen_epochs": 8, "training.epochs": 0, "training.learning_rate": 0.003,
     "training.balance": "class_and_collection",

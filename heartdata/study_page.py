@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from heartdata.config import RunConfig
-from heartdata.markdown import table
+from heartdata.markdown import code, plain, table
 from heartdata.scores import in_words
 from heartdata.settings import flat
 from heartdata.studies import Study
@@ -26,8 +26,8 @@ def study_page(
     """``figures``: rows of schema STUDY_FIGURES; ``pictures``: names of PNGs that lie beside the page; ``warning``: of
     what the weights started from; ``weights``: their sha256, where there are any.
     """
-    started = f" The networks start from `{run.training.init}`, weights `{weights[:12]}`." if weights else ""
-    sections = [f"# {study.title}", f"Made by `heartbeat study {study.name}{_typed(study, run)}`.{started}"]
+    started = f" The networks start from {code(run.training.init)}, weights `{weights[:12]}`." if weights else ""
+    sections = [f"# {study.title}", f"Made by {code(f'heartbeat study {study.name}{_typed(study, run)}')}.{started}"]
     repeated = len(study.seeds)
     held_out = study.protocol == "leave_one_out"
     held = "each database held out in turn" if held_out else f"{study.folds} folds"
@@ -46,9 +46,9 @@ def study_page(
             "scaled to sum 1."
         )
     if warning:
-        sections.append(f"**{warning}.**")
+        sections.append(f"**{plain(warning)}.**")
     if study.reference_score is not None:
-        sections.append(f"Reference: {reference(study)}.")
+        sections.append(f"Reference: {plain(reference(study))}.")
     if study.note:
         sections.append(study.note)
     for arm in study.arms:

@@ -64,6 +64,10 @@ class ValidationConfig(RecordingBounds):
     max_lost_fraction: float = Field(default=0.2, ge=0, le=1, description="of those accepted last time")
     drift_warning: float = Field(default=0.1, ge=0, description="population stability index since then")
     max_drift: float = Field(default=0.25, ge=0, description="more stops the run")
+    max_lost_since_reference: float = Field(
+        default=0.3, ge=0, le=1, description="share of the recordings of the reference; see docs/audit.md"
+    )
+    max_drift_since_reference: float = Field(default=0.5, ge=0, description="more stops the run")
     series: str | None = Field(
         default=None, description="nights to compare with each other; null: those of one source configuration"
     )
@@ -240,4 +244,22 @@ def change_checks(c: ValidationConfig) -> list[Check]:
               "validation.max_drift = {max_drift}): " + how),
         Check("some_drift", "warning", "ExpectColumnValuesToBeBetween", {"column": "drift", "max_value": c.drift_warning},
               "the recordings have changed since the last time: {drifted}"),
+    ]  # fmt: skip
+
+
+def reference_checks(c: ValidationConfig) -> list[Check]:
+    """`change_checks` against the reference (see `heartdata.validation.validate`), for what each night changes a little."""
+    severity: Literal["critical", "warning"] = "warning" if c.accept_change else "critical"
+    how = "look into it, then make tonight's recordings the reference with validation.accept_change=true in one run"
+    return [
+        Check("recordings_lost_since_reference", severity, "ExpectColumnMaxToBeBetween",
+              {"column": "lost_fraction", "max_value": c.max_lost_since_reference},
+              "night by night, {lost_fraction:.0%} of the {before} recordings of the reference (those behind the champion, or "
+              "the first accepted) are gone, refused or without their label, more than "
+              "validation.max_lost_since_reference = {max_lost_since_reference}: bring them back; or " + how),
+        Check("drift_since_reference", severity, "ExpectColumnValuesToBeBetween",
+              {"column": "drift", "max_value": c.max_drift_since_reference},
+              "night by night, the recordings have become unlike those of the reference (those behind the champion, or the "
+              "first accepted): {drifted} (population stability index above "
+              "validation.max_drift_since_reference = {max_drift_since_reference}): " + how),
     ]  # fmt: skip

@@ -149,7 +149,7 @@ def learner_of(net: nn.Module, data: DataLoaders, config: NetworkConfig) -> Lear
     """fastai's Learner for this recipe; the epochs' bookkeeping comes with each fit."""
     contrast = config.contrast > 0
     callbacks = [
-        Augment(config.flip, config.mask_fraction, contrast),
+        Augment(config.mask_fraction, contrast),
         *([Contrast(config.contrast)] if contrast else []),
     ]
     callbacks += [MixUp(config.mixup)] if config.mixup else []
@@ -195,14 +195,17 @@ def dataloaders(
 def sampling_weights(rows: pd.DataFrame, balance: str) -> np.ndarray:
     """How often each recording is drawn, relatively: ``class``: every class as often as the others.
 
-    ``class_and_collection``: so too, and within each collection every class as often as the others and each
-    collection as often as the others that have the class, so that the device tells nothing about the class.
+    ``class_and_collection``: so too, and within a class every collection that has it as often as the others. Where
+    every collection has every class, the collection then says nothing about the class.
     ``none``: every recording as often as the others, that is once an epoch.
     """
     if balance == "none":
         return np.ones(len(rows))
-    columns = ["label"] if balance == "class" else ["collection", "label"]
-    return (1.0 / rows.groupby(columns)["label"].transform("size")).to_numpy()
+    by_class = rows.groupby("label")
+    if balance == "class":
+        return (1.0 / by_class["label"].transform("size")).to_numpy()
+    in_collection = rows.groupby(["collection", "label"])["label"].transform("size")
+    return (1.0 / (in_collection * by_class["collection"].transform("nunique"))).to_numpy()
 
 
 class Batches(WeightedDL):

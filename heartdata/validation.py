@@ -18,10 +18,12 @@ from heartdata.schemas import ACCEPTED, CHECKS, QUARANTINE
 from heartdata.splits import refuse_unknown_collections
 from heartdata.store import table_from_rows
 from heartdata.suite import (
+    Check,
     ValidationConfig,
     change_checks,
     copy_checks,
     recording_checks,
+    reference_checks,
     subject_checks,
     table_checks,
 )
@@ -47,13 +49,15 @@ def validate(
     docs: Path,
     collections: Sequence[str] | None = None,
     before: pa.Table | None = None,
+    reference: pa.Table | None = None,
 ) -> Validation:
     """Judge every recording, the subjects, the table, and its change; Data Docs are written to the folder ``docs``.
 
     Takes tables of schemas RECORDINGS and FACTS. Every recording ends in exactly one of accepted and quarantine.
     ``collections``: those that will be trained on (None: all); the checks on the table look at their labels only, and
     one of which there is no recording is refused (`DataRefused`).
-    ``before``: what was accepted last time (schema ACCEPTED), or None.
+    ``before``: what was accepted last time (schema ACCEPTED), or None. ``reference``: an earlier such table, which stays
+    the same over many nights, so that changes too small for one night are noticed when they add up; or None.
     """
     refuse_unknown_collections(collections, recordings)
     measured = facts.to_pandas()
@@ -75,15 +79,20 @@ def validate(
         rows += _judge_subjects(suites, accepted, config)
         failed_rows, table_refusal = _judge_table(suites, table, reasons, in_use, config)
         rows += failed_rows
-        change_refusal = None
-        if before is not None:
-            change_rows, change_refusal = _judge_change(suites, before.to_pandas(), accepted, config, pictures)
-            rows += change_rows
+        refusals = [table_refusal]
+        earlier = (("change", before, change_checks(config)), ("reference", reference, reference_checks(config)))
+        for level, table_then, its_checks in earlier:
+            if table_then is not None:
+                change_rows, refusal = _judge_change(
+                    suites, level, its_checks, table_then.to_pandas(), accepted, config, pictures
+                )
+                rows += change_rows
+                refusals.append(refusal)
         validation = Validation(
             accepted=result,
             quarantine=_quarantine(table, reasons),
             checks=table_from_rows(rows, CHECKS),
-            refusal=table_refusal or change_refusal,
+            refusal=next(filter(None, refusals), None),
         )
         counts = f"{len(table)} recordings, {int(kept.sum())} accepted, {len(reasons)} quarantined"
         suites.publish(docs, validation.checks, validation.quarantine, counts, pictures)
@@ -180,20 +189,24 @@ def _judge_table(
 
 
 def _judge_change(
-    suites: Suites, before: pd.DataFrame, accepted: pd.DataFrame, config: ValidationConfig, pictures: dict[str, bytes]
-) -> tuple[list[dict[str, object]], str | None]:
-    """Against what was accepted last time; the picture of it goes to ``pictures``."""
+    suites: Suites, level: str, checks: list[Check], before: pd.DataFrame, accepted: pd.DataFrame,
+    config: ValidationConfig, pictures: dict[str, bytes],
+) -> tuple[list[dict[str, object]], str | None]:  # fmt: skip
+    """``checks`` against what was accepted last time, or against the reference; the picture of it goes to ``pictures``."""
     from heartdata.plots import drift_picture
 
     moved = changes(before, accepted)
     lost = lost_fraction(before, accepted)
     frame = moved.drop(columns="counts").rename(columns={"quantity": "recording_id"}).assign(lost_fraction=lost)
-    results = suites.run("change", frame, change_checks(config))
+    results = suites.run(level, frame, checks)
+    last = level == "change"
     drifted = moved[moved["drift"] > config.drift_warning].sort_values("drift", ascending=False)
     named = ", ".join(f"{row.quantity} {row.psi:.2f}" for row in drifted.itertuples())
-    pictures["change.png"] = drift_picture(moved, config.max_drift, "Since the recordings were last accepted")
+    bound = config.max_drift if last else config.max_drift_since_reference
+    since = "Since the recordings were last accepted" if last else "Since the reference"
+    pictures[f"{level}.png"] = drift_picture(moved, bound, since)
     told = config.model_dump() | {"lost_fraction": lost, "before": len(before), "drifted": named}
-    return _stops(results, "change", told)
+    return _stops(results, level, told)
 
 
 def _stops(results: list[Result], level: str, told: dict[str, Any]) -> tuple[list[dict[str, object]], str | None]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from posixpath import normpath
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
@@ -20,15 +21,17 @@ import heartdata
 from heartdata.audio import read_bytes
 from heartdata.config import ModelConfig, RegistryConfig, RunConfig
 from heartdata.errors import ConfigError, HeartbeatError
+from heartdata.markdown import plain
 from heartdata.schemas import FIGURES, MANIFEST, RECORDINGS, predictions_schema
 from heartdata.settings import flat
 from heartdata.store import Artifact, Store, sha256_json
 from tasks.killed_runs import process_tag
 from tasks.progress import remark, track
-from tasks.registry import ALIAS, connect, tracking_uri
+from tasks.registry import ACCEPTED_TAG, ALIAS, SERIES_TAG, connect, tracking_uri
 from tasks.results import Evaluation, Registered, TrainedModel
 from tasks.stage import fingerprint, stage
 from tasks.train import HEARD_FOLDER, history_of
+from tasks.validate import memory_of
 
 T = TypeVar("T")
 
@@ -57,8 +60,8 @@ def _still_there(result: Registered, store: Store) -> bool:
 
 @stage("register", valid=_still_there)
 def register(
-    recordings: Artifact, manifest: Artifact, heard: Artifact, model: TrainedModel, evaluation: Evaluation,
-    config: RunConfig, store: Store,
+    recordings: Artifact, accepted: Artifact, manifest: Artifact, heard: Artifact, model: TrainedModel,
+    evaluation: Evaluation, config: RunConfig, store: Store,
 ) -> Registered:  # fmt: skip
     """Log one MLflow run and register its model under alias ``challenger``; the same inputs make one version only."""
     client = connect(config.registry, store)
@@ -68,14 +71,22 @@ def register(
         version = _finished_version(client, name, key)
         if version is None:
             experiment = experiment_of(client, config.registry, store)
-            version = _log_run(client, experiment, key, recordings, manifest, heard, model, evaluation, config, store)
+            tags = {
+                "dataset_version": manifest.digest,
+                KEY_TAG: key,
+                ACCEPTED_TAG: accepted.model_dump_json(),
+                SERIES_TAG: memory_of(config.source, config.validation.series),
+            }
+            version = _log_run(client, experiment, tags, recordings, manifest, heard, model, evaluation, config, store)
         _remark_step_back(client, name, int(version.version))
         for alias in {ALIAS, *config.registry.aliases}:
             client.set_registered_model_alias(name, alias, version.version)
-        url = f"{config.registry.ui_url}/#/models/{name}/versions/{version.version}"
+        url = f"{config.registry.ui_url}/#/models/{quote(name)}/versions/{version.version}"
         advance(1, 1, f"{name} version {version.version}, alias {ALIAS}")
         if FlowRunContext.get():
-            create_link_artifact(url, link_text=f"{name} version {version.version} in MLflow", key="mlflow-model")
+            create_link_artifact(
+                url, link_text=f"{plain(name)} version {version.version} in MLflow", key="mlflow-model"
+            )
         return Registered(
             name=name, version=int(version.version), run_id=version.run_id, url=url, registry=config.registry
         )
@@ -119,10 +130,10 @@ def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:
 
 
 def _log_run(
-    client: Any, experiment: str, key: str, recordings: Artifact, manifest: Artifact, heard: Artifact,
+    client: Any, experiment: str, tags: dict[str, str], recordings: Artifact, manifest: Artifact, heard: Artifact,
     model: TrainedModel, evaluation: Evaluation, config: RunConfig, store: Store,
 ) -> Any:  # fmt: skip
-    """Everything about one trained model as one MLflow run; returns its model version, which carries ``key``."""
+    """Everything about one trained model as one MLflow run; returns its model version, which carries ``tags``."""
     import mlflow
 
     warnings.filterwarnings("ignore", module="mlflow")  # its hints are about choices made on purpose below
@@ -136,7 +147,7 @@ def _log_run(
         experiment_id=experiment,
         run_name=run_name,
         description=description,
-        tags={KEY_TAG: key, **_tags(manifest, model, config)},
+        tags={KEY_TAG: tags[KEY_TAG], **_tags(manifest, model, config)},
     ) as run:
         mlflow.log_params(named(flat(config.model_dump(mode="json"))))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
@@ -161,8 +172,7 @@ def _log_run(
     _ensure_registered_model(client, name)
     return client.create_model_version(
         name, source=info.model_uri, run_id=run.info.run_id, model_id=info.model_id,
-        tags={"dataset_version": manifest.digest, KEY_TAG: key},
-        description=description,
+        tags=tags, description=description,
     )  # fmt: skip
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from heartdata.config import RegistryConfig
 from heartdata.errors import HeartbeatError
-from heartdata.store import Store
+from heartdata.store import Artifact, Store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 ALIAS = "challenger"  # of the last run's version
+CHAMPION = "champion"
+ACCEPTED_TAG, SERIES_TAG = "heartbeat.accepted", "heartbeat.series"  # of a version: its accepted recordings, of what
 
 
 def tracking_uri(config: RegistryConfig, store: Store) -> str:
@@ -47,6 +49,22 @@ def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
             f"the MLflow registry cannot be asked which data sets its models need ({error})"
         ) from error
     return {version.tags["dataset_version"] for version in versions if "dataset_version" in version.tags}
+
+
+def accepted_for_champion(config: RegistryConfig, series: str, store: Store) -> Artifact | None:
+    """The accepted recordings from which the model's champion was trained; None where it has none, or of another series.
+
+    None as well where the registry cannot be asked: registering says so.
+    """
+    if is_empty(config, store):
+        return None
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tags = connect(config, store).get_model_version_by_alias(config.model_name, CHAMPION).tags
+    except MlflowException:
+        return None
+    return Artifact.model_validate_json(tags[ACCEPTED_TAG]) if tags.get(SERIES_TAG) == series else None
 
 
 def is_empty(config: RegistryConfig, store: Store) -> bool:

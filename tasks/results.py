@@ -13,10 +13,25 @@ from heartdata.studies import Fold, Study
 NOT_DIGESTED = {"digested": "no"}  # on a field of a stage's result: words for people, which change no work
 
 
-class Checked(BaseModel):
-    """What came of the checks. ``docs`` is the Data Docs' folder in the store; ``refusal`` stops the run.
+class Earlier(BaseModel):
+    """The accepted recordings that tonight's are compared with: those of the ``last`` time, and the ``reference``.
 
-    ``of`` names the inputs that were judged, ``before`` the accepted recordings that they were compared with.
+    The reference is what the champion was trained from, or the first accepted recordings; it stays until there is
+    another champion or a change is accepted. ``champion``: digest of the champion's recordings when that was decided.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    last: Artifact | None = None
+    reference: Artifact | None = None
+    champion: str | None = None
+
+
+class Checked(BaseModel):
+    """The result of the checks. ``docs`` is the Data Docs' folder in the store; ``refusal`` stops the run.
+
+    ``of`` names the inputs that were judged, ``before`` the accepted recordings that they were compared with, and
+    ``reference`` those that later ones are to be compared with.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -26,7 +41,8 @@ class Checked(BaseModel):
     checks: Artifact
     docs: str
     of: str
-    before: Artifact | None = None
+    before: Earlier = Earlier()
+    reference: Artifact | None = None
     refusal: str | None = None
 
 

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from heartdata.config import RunConfig
-from heartdata.markdown import plain, table
+from heartdata.markdown import code, plain, table
 from heartdata.schemas import ACCEPTED, CHECKS, FIGURES, MANIFEST, QUARANTINE, RECORDINGS
 from heartdata.split_strategies import PARTS, UNLABELLED
 from heartdata.splits import units
@@ -250,7 +250,7 @@ def _served(config: RunConfig) -> str:
 def markdown(summary: Summary, config: RunConfig) -> str:
     """The summary as one page."""
     sections = [
-        f"# {config.source.name}: {summary.model} version {summary.model_version}",
+        f"# {config.source.name}: {plain(summary.model)} version {summary.model_version}",
         f"[Open the model in MLflow]({summary.model_url}){_served(config)} · run `{summary.run_id}` · "
         f"data set version `{summary.dataset_version[:12]}`",
         *[f"> {plain(note)}" for note in summary.notes],
@@ -268,7 +268,7 @@ def markdown(summary: Summary, config: RunConfig) -> str:
     sections += [
         "## Seconds",
         table([{"stage": k, "seconds": f"{v:.1f}"} for k, v in summary.seconds.items()]),
-        f"Data Docs: `{summary.data_docs}`. Files: `{summary.latest}`.",
+        f"Data Docs: {code(summary.data_docs)}. Files: {code(summary.latest)}.",
         "Research use only; not a medical device.",
     ]
     return "\n\n".join(sections) + "\n"

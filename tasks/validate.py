@@ -4,6 +4,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import ValidationError
 
+from heartdata.config import RegistryConfig
 from heartdata.errors import DataRefused, StoreError
 from heartdata.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS
 from heartdata.sources import Source
@@ -11,7 +12,8 @@ from heartdata.store import Artifact, Store, atomic_write, sha256_json
 from heartdata.suite import ValidationConfig
 from heartdata.validation import validate as run_suite
 from tasks.progress import remark, track
-from tasks.results import Checked
+from tasks.registry import accepted_for_champion
+from tasks.results import Checked, Earlier
 from tasks.stage import files_intact, fingerprint, is_transient, stage
 from tasks.versions import STAGES
 
@@ -28,26 +30,30 @@ def _valid(result: Checked, store: Store) -> bool:
 @stage("validate", valid=_valid)
 def validate(
     recordings: Artifact, facts: Artifact, config: ValidationConfig, collections: tuple[str, ...] | None,
-    before: Artifact | None, store: Store,
+    before: Earlier, store: Store,
 ) -> Checked:  # fmt: skip
     """Every recording to accepted or quarantine. A failed check on the table is told in ``refusal``.
 
-    ``collections``: those that will be trained on, or None for all. ``before``: what was accepted last time, if ever.
+    ``collections``: those that will be trained on, or None for all. ``before``: what was accepted earlier.
     """
     with track("validate", unit="recordings") as advance:
         of = _inputs(recordings, facts, config, collections)
         docs = f"data-docs/{sha256_json(fingerprint([STAGES['validate'].version, of, before]))[:20]}"
         listed, measured = store.read_table(recordings, RECORDINGS), store.read_table(facts, FACTS)
-        last = store.read_table(before, ACCEPTED) if before else None
-        result = run_suite(listed, measured, config, store.workpath(docs), collections, last)
+        last = store.read_table(before.last, ACCEPTED) if before.last else None
+        pinned = before.reference if before.reference != before.last else None  # compared once where both are one
+        reference = store.read_table(pinned, ACCEPTED) if pinned else None
+        result = run_suite(listed, measured, config, store.workpath(docs), collections, last, reference)
         advance(1, 1, f"{result.accepted.num_rows} accepted, {result.quarantine.num_rows} quarantined")
+        accepted = store.write_table("accepted", result.accepted, ACCEPTED)
         return Checked(
-            accepted=store.write_table("accepted", result.accepted, ACCEPTED),
+            accepted=accepted,
             quarantine=store.write_table("quarantine", result.quarantine, QUARANTINE),
             checks=store.write_table("checks", result.checks, CHECKS),
             docs=docs,
             of=of,
             before=before,
+            reference=accepted if config.accept_change else before.reference or accepted,
             refusal=result.refusal,
         )
 
@@ -58,7 +64,7 @@ def _inputs(
     return sha256_json(fingerprint([recordings, facts, config, collections]))
 
 
-def _memory(source: Source, series: str | None) -> str:
+def memory_of(source: Source, series: str | None) -> str:
     """The file that remembers what was accepted last: in this series, or under this configuration of the source."""
     return f"accepted/last-{sha256_json(series)[:20] if series else source.digest()[:20]}.json"
 
@@ -66,28 +72,45 @@ def _memory(source: Source, series: str | None) -> str:
 @task(name="last accepted", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
 def last_accepted(
     source: Source, recordings: Artifact, facts: Artifact, config: ValidationConfig,
-    collections: tuple[str, ...] | None, store: Store,
-) -> Artifact | None:  # fmt: skip
-    """What these recordings are to be compared with: the recordings accepted before them, or None at the first time."""
+    collections: tuple[str, ...] | None, registry: RegistryConfig, store: Store,
+) -> Earlier:  # fmt: skip
+    """What these recordings are to be compared with; nothing at the first time."""
+    memory = memory_of(source, config.series)
     try:
-        last = Checked.model_validate_json(store.local(_memory(source, config.series)).read_text())
+        last = Checked.model_validate_json(store.local(memory).read_text())
     except FileNotFoundError:
-        return None
+        return Earlier()
     except (ValidationError, UnicodeDecodeError):
         remark(f"The record of what was accepted last {UNREADABLE}")
-        return None
-    same = last.of == _inputs(recordings, facts, config, collections)
-    before = last.before if same else last.accepted  # with nothing new, what was compared then: the stage stays cached
-    if before is None:
-        return None
+        return Earlier()
+    if last.of == _inputs(recordings, facts, config, collections):
+        before = last.before  # with nothing new, what was compared then: the stage stays cached
+    else:
+        champion, known = accepted_for_champion(registry, memory, store), last.before.champion
+        another = champion is not None and champion.digest != known
+        before = Earlier(
+            last=last.accepted,
+            reference=champion if another else last.reference or last.accepted,
+            champion=champion.digest if champion else known,
+        )
+    unreadable = [a for a in {before.last, before.reference} if a is not None and not _readable(a, store)]
+    for accepted in unreadable:
+        remark(f"{accepted.name}, recordings accepted earlier, {UNREADABLE}")
+    kept = {
+        name: None if getattr(before, name) in unreadable else getattr(before, name) for name in ("last", "reference")
+    }
+    return before.model_copy(update=kept)
+
+
+def _readable(accepted: Artifact, store: Store) -> bool:
+    """Whether a table of accepted recordings is there, undamaged, and of the present schema."""
     try:
-        if store.intact(before):
-            store.read_table(before, ACCEPTED)
-            return before
-    except StoreError:  # of another schema
+        if store.intact(accepted):
+            store.read_table(accepted, ACCEPTED)
+            return True
+    except StoreError:
         pass
-    remark(f"{before.name}, the recordings accepted last, {UNREADABLE}")
-    return None
+    return False
 
 
 @task(name="accept", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
@@ -105,6 +128,6 @@ def accept(checked: Checked, recordings: Artifact, source: Source, series: str |
             f"nothing was trained: {checked.refusal}. Each refused recording stands in "
             f"{store.workpath('latest/quarantine.csv')}, all checks in {store.workpath(checked.docs) / 'index.html'}"
         )
-    with store.writing(_memory(source, series)) as file:
+    with store.writing(memory_of(source, series)) as file:
         file.write(checked.model_dump_json().encode())
     return checked.accepted

@@ -32,7 +32,7 @@ STAGES = {
         decodes=True,
     ),
     "validate": Code(
-        "8",
+        "9",
         ("tasks.validate", "heartdata.validation", "heartdata.suite", "heartdata.expectations", "heartdata.copies",
          "heartdata.duplicates", "heartdata.drift", "heartdata.data_docs", "heartdata.plots", "heartdata.splits",
          "heartdata.schemas"),
@@ -46,7 +46,7 @@ STAGES = {
         decodes=True,
     ),
     "manifest": Code("3", ("tasks.manifest", "heartdata.manifest", "heartdata.splits", "heartdata.schemas")),
-    "heard": Code("3", ("tasks.train", "heartdata.heard", "heartdata.duplicates", "heartdata.schemas")),
+    "heard": Code("4", ("tasks.train", "heartdata.heard", "heartdata.duplicates", "heartdata.schemas")),
     "train": Code(
         "6",
         ("tasks.train", "heartdata.training", "heartdata.callbacks", "heartdata.contrast", "heartdata.progress_file",
@@ -59,7 +59,7 @@ STAGES = {
         ("tasks.evaluate", "heartdata.scores", "heartdata.baselines", "heartdata.splits",
          "heartdata.plots", "heartdata.schemas", *ANSWERING),
     ),
-    "register": Code("4", ("tasks.register",)),
+    "register": Code("5", ("tasks.register",)),
     "score fold": Code(
         "3",
         ("tasks.study", "heartdata.scores", "heartdata.baselines", "heartdata.features", "heartdata.schemas",

@@ -1,12 +1,14 @@
-"""Short made sounds, where the real recordings lie, and the demo at its smallest."""
+"""Short made sounds, where the real recordings lie, the demo at its smallest, and pages read as a browser would."""
 
 import zipfile
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from markdown_it import MarkdownIt
 
 from heartdata.config import RegistryConfig, RunConfig, build_config
 from heartdata.store import Store
@@ -107,3 +109,45 @@ class Heard:
     def advanced(self, stage: str, done: int, total: int, detail: str) -> None: ...
     def finished(self, stage: str, seconds: float | None, detail: str) -> None:
         self.said.append((stage, seconds is None, detail))
+
+
+IMAGE = "<img src=x onerror=alert(1)>"
+SCRIPT = "<script>alert(2)</script>"
+LABEL = f"{IMAGE}$styling|`{SCRIPT}`\n**bold** [link](http://x.org) $x^2$ {{{{ 7*7 }}}} &lt;"
+
+
+class Planted(HTMLParser):
+    """Collects what a browser would run: elements with an event handler, scripts that alert, bold text and links."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.text: list[str] = []
+        self.tags: list[str] = []
+        self.inside = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside = tag
+        self.tags.append(tag)
+        if any(name == "onerror" for name, _ in attrs) or ("href", "http://x.org") in attrs:
+            self.found.append(self.get_starttag_text() or tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+        if self.inside == "script" and data.startswith("alert("):
+            self.found.append(f"<script>{data}")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+
+def parsed(page: str) -> Planted:
+    parser = Planted()
+    parser.feed(page)
+    parser.close()
+    return parser
+
+
+def words(page: str) -> Planted:
+    """A Markdown page as a renderer with tables, strikethrough and raw HTML shows it."""
+    return parsed(MarkdownIt("gfm-like", {"linkify": False}).render(page))

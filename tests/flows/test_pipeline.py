@@ -24,6 +24,7 @@ from heartdata.config import RunConfig
 from heartdata.errors import ConfigError, DataRefused, HeartbeatError
 from heartdata.schemas import MANIFEST
 from heartdata.sources.demo import DemoSource
+from heartdata.store import Artifact
 from tasks import progress
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -117,6 +118,9 @@ def test_registry_holds_the_run_whole(first, root: Path):
     run = found.get_run(version.run_id)
     assert run.data.params["spectrogram.mel_bands"] == "32"
     assert run.data.tags["dataset_version"] == first.dataset_version == version.tags["dataset_version"]
+    accepted = Artifact.model_validate_json(version.tags["heartbeat.accepted"])
+    assert pd.read_parquet(root / accepted.name)["recording_id"].nunique() == accepted.rows
+    assert (root / version.tags["heartbeat.series"]).is_file()
     assert run.data.tags["prefect.flow_run_id"]
     assert [point.step for point in found.get_metric_history(version.run_id, "train_loss")] == [1]
     assert run.data.metrics["best_epoch"] == 1  # of 1: people count from one

@@ -92,6 +92,47 @@ def test_another_population_stops(columns: dict[str, Any], named: str, first: Va
     assert not checks(result).loc["drift", "passed"]
 
 
+def nights(*tonight: tuple[pa.Table, pa.Table], docs: Path, **settings: Any) -> list[Validation]:
+    """Each night compared with the one before, and with the first."""
+    results: list[Validation] = []
+    for tables in tonight:
+        before = [results[-1].accepted, results[0].accepted] if results else [None, None]
+        results.append(validate(*tables, ValidationConfig(**settings), docs, None, *before))
+    return results
+
+
+def parts(share: float) -> list[str]:
+    return ["murmur" if i < share * N else "normal" for i in range(N)]
+
+
+def test_a_slow_loss_is_refused_at_the_bound_of_the_reference(tmp_path: Path):
+    slow = [night(n) for n in (200, 170, 145, 125)]
+    *passed, last = nights(*slow, docs=tmp_path / "docs")
+    assert [result.refusal for result in passed] == [None, None, None]
+    assert checks(last).loc["recordings_lost", "passed"]  # 14 % in a night
+    assert "38% of the 200 recordings of the reference" in str(last.refusal)
+    assert checks(last).loc["recordings_lost_since_reference", "severity"] == "critical"
+    assert 'src="reference.png"' in (tmp_path / "docs" / "index.html").read_text()
+    assert nights(*slow, docs=tmp_path / "docs", accept_change=True)[-1].refusal is None
+    assert nights(*slow, docs=tmp_path / "docs", max_lost_since_reference=0.4)[-1].refusal is None
+
+
+def test_a_slow_drift_is_refused_at_the_bound_of_the_reference(tmp_path: Path):
+    slow = [night(label=parts(share)) for share in (0.25, 0.4, 0.55, 0.7)]
+    *passed, last = nights(*slow, docs=tmp_path / "docs")
+    assert [result.refusal for result in passed] == [None, None, None]
+    assert checks(last).loc["drift", "passed"]
+    assert "unlike those of the reference" in str(last.refusal)
+    assert "label 0.8" in str(last.refusal)
+
+
+def test_growth_of_the_same_population_passes(tmp_path: Path):
+    grown = [night(n) for n in (200, 300, 450, 700)]
+    results = nights(*grown, docs=tmp_path / "docs")
+    assert [result.refusal for result in results] == [None] * 4
+    assert checks(results[-1]).loc[["recordings_lost_since_reference", "drift_since_reference"], "passed"].all()
+
+
 def test_bounds_by_source_and_collection(tmp_path: Path):
     tonight = night(rate_hz=4000, collection=["a", "b"] * (N // 2))
     strict = {"overrides": {"a": {"min_rate_hz": 8000}, "s": {"max_duration_s": 10}}, "max_quarantined_fraction": 1.0}

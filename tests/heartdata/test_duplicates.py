@@ -169,3 +169,31 @@ def test_the_known_pairs_of_pascal_are_found():
     prints = [fingerprint(resample(a.mono, a.rate_hz, RATE_HZ)) for a in sounds.values()]
     found = pairs(pd.DataFrame({"sha256": list(sounds), "fingerprint": prints}))
     assert {p for p in found if set(p) & set(names)} == {(names[1], names[0]), (names[2], names[3])}
+
+
+@pytest.fixture(scope="module")
+def long() -> np.ndarray:
+    return recorded(40, duration_s=150.0)
+
+
+MINUTE = 60 * MADE_HZ
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        lambda x: np.concatenate([recorded(41, duration_s=60.0), x[MINUTE:]]),
+        lambda x: np.concatenate([recorded(41, duration_s=110.0), x[110 * MADE_HZ :]]),
+        lambda x: x[75 * MADE_HZ + 1234 : 90 * MADE_HZ],
+        lambda x: through("MP3", "MPEG_LAYER_III", x[80 * MADE_HZ :]),
+    ],
+    ids=["another first minute", "the last 40 s in common", "cut out of the second minute", "mp3 of the later part"],
+)
+def test_what_two_recordings_share_after_their_first_minute_is_found(long: np.ndarray, copy):
+    others = {f"{seed}": recorded(seed, duration_s=80.0) for seed in range(3)}
+    assert pairs(table(**others, long=long, other=copy(long))) == {("long", "other")}
+
+
+def test_long_recordings_of_one_heart_are_told_apart():
+    one = heart(99, kind="murmur")
+    assert pairs(table(**{f"{seed}": recorded(600 + seed, one, duration_s=150.0) for seed in range(6)})) == set()

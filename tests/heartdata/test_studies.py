@@ -311,12 +311,12 @@ def test_the_last_column_is_the_paired_difference_to_the_network():
 
 
 def test_the_page_names_the_command_with_every_setting_that_differs():
-    run = study_config("pascal-b", "x", None, {"training.flip": False, "split.collections": ["set_a", "set_b"]}).run
+    run = study_config("pascal-b", "x", None, {"training.mixup": 0.4, "split.collections": ["set_a", "set_b"]}).run
     empty = pd.DataFrame(columns=STUDY_FIGURES.names)
     page = study_page(study_named("pascal-b"), run, empty, warning="nobody knows", weights="0123456789abcdef")
     assert (
         '`heartbeat study pascal-b --data FOLDER --seeds 3 --set \'split.collections=["set_a", "set_b"]\' '
-        "--set training.flip=false`"
+        "--set training.find_learning_rate=true`"
     ) in page
     assert "**nobody knows.**" in page
     assert "start from `models:/heartbeat-backbone@champion`, weights `0123456789ab`." in page

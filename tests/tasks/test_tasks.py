@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -30,12 +31,12 @@ from tasks import progress
 from tasks.calibrate import doubt, few
 from tasks.inventory import inventory
 from tasks.measure import file_shards, measure_shard
-from tasks.registry import connect
-from tasks.results import Checked
+from tasks.registry import ACCEPTED_TAG, SERIES_TAG, connect
+from tasks.results import Checked, Earlier
 from tasks.spectrograms import spectrogram_shard
 from tasks.summary import _never_told, _no_better_than, _warned
 from tasks.train import initial_weights
-from tasks.validate import accept, last_accepted, validate
+from tasks.validate import accept, last_accepted, memory_of, validate
 
 
 def shard_of(*paths: Path) -> Shard:
@@ -111,7 +112,7 @@ def facts_of(recordings: Artifact, store: Store) -> Artifact:
 
 def checked(source: TableSource, store: Store):
     recordings = inventory.fn(source, store)
-    return validate.fn(recordings, facts_of(recordings, store), ValidationConfig(), None, None, store)
+    return validate.fn(recordings, facts_of(recordings, store), ValidationConfig(), None, Earlier(), store)
 
 
 def test_one_class_stops_with_a_sentence(store: Store, tmp_path: Path):
@@ -127,8 +128,7 @@ def test_good_table_is_accepted_and_remembered(store: Store, tmp_path: Path):
     source = table_of(tmp_path, ["normal", "murmur"] * 6)
 
     def before() -> Artifact | None:
-        recordings = inventory.fn(source, store)
-        return last_accepted.fn(source, recordings, facts_of(recordings, store), ValidationConfig(), None, store)
+        return earlier(source, store).last
 
     assert before() is None
     first = accept.fn(checked(source, store), inventory.fn(source, store), source, None, store)
@@ -156,20 +156,70 @@ def test_what_an_older_version_accepted_starts_a_new_series_with_a_note(store: S
     else:
         record.write_text("{}")
     source = table_of(tmp_path, ["normal", "murmur"] * 7)
-    recordings, config = inventory.fn(source, store), ValidationConfig()
-    facts = facts_of(recordings, store)
     progress.forget_remarks()
-    before = last_accepted.fn(source, recordings, facts, config, None, store)
-    result = validate.fn(recordings, facts, config, None, before, store)
+    tonight = night(source, store)
     (note,) = progress.remarks()
     assert "cannot be read" in note
     assert "compared with none" in note
-    tonight = accept.fn(result, recordings, source, None, store)
     progress.forget_remarks()
     table_of(tmp_path, ["normal", "murmur"] * 8)
-    recordings = inventory.fn(source, store)
-    assert last_accepted.fn(source, recordings, facts_of(recordings, store), config, None, store) == tonight
+    assert earlier(source, store) == Earlier(last=tonight, reference=tonight)
     assert progress.remarks() == []
+
+
+def earlier(source: TableSource, store: Store) -> Earlier:
+    recordings = inventory.fn(source, store)
+    facts = facts_of(recordings, store)
+    return last_accepted.fn(source, recordings, facts, ValidationConfig(), None, RegistryConfig(), store)
+
+
+def night(source: TableSource, store: Store, **settings: Any) -> Artifact:
+    """Recordings compared with earlier ones, and accepted."""
+    recordings = inventory.fn(source, store)
+    facts, config = facts_of(recordings, store), ValidationConfig(**settings)
+    before = last_accepted.fn(source, recordings, facts, config, None, RegistryConfig(), store)
+    result = validate.fn(recordings, facts, config, None, before, store)
+    return accept.fn(result, recordings, source, None, store)
+
+
+def test_the_first_accepted_recordings_stay_the_reference_until_a_change_is_accepted(store: Store, tmp_path: Path):
+    source = table_of(tmp_path, ["normal", "murmur"] * 6)
+    first = night(source, store)
+    table_of(tmp_path, ["normal", "murmur"] * 7)
+    second = night(source, store)
+    table_of(tmp_path, ["normal", "murmur"] * 8)
+    assert earlier(source, store) == Earlier(last=second, reference=first)
+    third = night(source, store, accept_change=True)
+    table_of(tmp_path, ["normal", "murmur"] * 9)
+    assert earlier(source, store) == Earlier(last=third, reference=third)
+
+
+def test_what_the_champion_was_trained_from_is_the_reference(store: Store, tmp_path: Path):
+    source = table_of(tmp_path, ["normal", "murmur"] * 6)
+    first = night(source, store)
+    table_of(tmp_path, ["normal", "murmur"] * 7)
+    second = night(source, store)
+    client = connect(RegistryConfig(), store)
+    client.create_registered_model("heartbeat")
+    for version, accepted, series in ((1, second, memory_of(source, None)), (2, first, "another series")):
+        tags = {ACCEPTED_TAG: accepted.model_dump_json(), SERIES_TAG: series}
+        client.create_model_version("heartbeat", source=str(tmp_path), tags=tags)
+        client.set_registered_model_alias("heartbeat", "champion", version)
+        table_of(tmp_path, ["normal", "murmur"] * (7 + version))
+        if version == 1:
+            assert earlier(source, store) == Earlier(last=second, reference=second, champion=second.digest)
+            third = night(source, store)
+    assert earlier(source, store) == Earlier(last=third, reference=second, champion=second.digest)
+
+
+def test_a_slow_loss_is_refused_though_no_night_loses_much(store: Store, tmp_path: Path):
+    for pairs in (18, 16, 14):
+        source = table_of(tmp_path, ["normal", "murmur"] * pairs)
+        night(source, store)
+    table_of(tmp_path, ["normal", "murmur"] * 12)
+    with pytest.raises(DataRefused, match="night by night, 33% of the 36 recordings of the reference"):
+        night(source, store)
+    assert earlier(source, store).reference.rows == 36  # a refused night is not remembered
 
 
 def test_too_few_recordings_stop(store: Store, tmp_path: Path):
