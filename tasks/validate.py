@@ -93,12 +93,12 @@ def last_accepted(
             reference=champion if another else last.reference or last.accepted,
             champion=champion.digest if champion else known,
         )
-    unreadable = [a for a in {before.last, before.reference} if a is not None and not _readable(a, store)]
-    for accepted in unreadable:
-        remark(f"{accepted.name}, recordings accepted earlier, {UNREADABLE}")
-    kept = {
-        name: None if getattr(before, name) in unreadable else getattr(before, name) for name in ("last", "reference")
-    }
+    kept: dict[str, Artifact | None] = {}
+    for name in ("last", "reference"):
+        accepted = getattr(before, name)
+        kept[name] = accepted if accepted is None or _readable(accepted, store) else None
+        if kept[name] != accepted:
+            remark(f"{accepted.name}, recordings accepted earlier, {UNREADABLE}")
     return before.model_copy(update=kept)
 
 

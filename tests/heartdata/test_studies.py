@@ -316,7 +316,7 @@ def test_the_page_names_the_command_with_every_setting_that_differs():
     page = study_page(study_named("pascal-b"), run, empty, warning="nobody knows", weights="0123456789abcdef")
     assert (
         '`heartbeat study pascal-b --data FOLDER --seeds 3 --set \'split.collections=["set_a", "set_b"]\' '
-        "--set training.find_learning_rate=true`"
+        "--set training.mixup=0.4`"
     ) in page
     assert "**nobody knows.**" in page
     assert "start from `models:/heartbeat-backbone@champion`, weights `0123456789ab`." in page

@@ -148,11 +148,8 @@ def test_what_an_older_version_accepted_starts_a_new_series_with_a_note(store: S
     if old == "table":
         last = Checked.model_validate_json(record.read_text())
         without = store.read_table(last.accepted, ACCEPTED).drop_columns(["quality"])
-        record.write_text(
-            last.model_copy(
-                update={"accepted": store.write_table("accepted", without, without.schema)}
-            ).model_dump_json()
-        )
+        older = store.write_table("accepted", without, without.schema)
+        record.write_text(last.model_copy(update={"accepted": older, "reference": older}).model_dump_json())
     else:
         record.write_text("{}")
     source = table_of(tmp_path, ["normal", "murmur"] * 7)
