@@ -20,15 +20,15 @@ from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 from rich.console import Console
 
+from heartdata.audio.measurements import MeasureConfig
+from heartdata.audio.synthesis import Heart, make_sound
+from heartdata.checks.suite import ValidationConfig
+from heartdata.checks.validation import validate as run_suite
 from heartdata.config import EngineConfig, RegistryConfig
-from heartdata.measure import MeasureConfig
-from heartdata.schemas import FACTS, RECORDINGS
 from heartdata.sources import TableSource
-from heartdata.store import Store, conform
-from heartdata.suite import ValidationConfig
-from heartdata.synth import Heart, make_sound
-from heartdata.validation import validate as run_suite
-from tasks import progress
+from heartdata.storage.schemas import FACTS, RECORDINGS
+from heartdata.storage.store import Store, conform
+from tasks.engine import progress
 from tasks.inventory import inventory
 from tasks.measure import measure
 from tasks.validate import accept, last_accepted, validate

@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from heartdata.audio import decode, resample
-from heartdata.quality import RATE_HZ, index_of, quality_features
+from heartdata.audio.decode import decode, resample
+from heartdata.audio.quality import RATE_HZ, index_of, quality_features
 
 DATABASES = ("b", "c", "d", "f")
 BOUNDS = (0.2, 0.25, 0.3)  # for validation.min_quality
@@ -97,7 +97,7 @@ def main() -> None:
         both = [interval(told, s[rows_of]) if 0 < told.sum() < len(told) else "one class" for s in (index, periodicity)]
         say(f"| {name} | {told.sum()} | {(~told).sum()} | {both[0]} | {both[1]} |")
     fitted = fit(features[ours], good[ours])
-    say("\nFitted on all four databases, as in heartdata/quality.py:")
+    say("\nFitted on all four databases, as in heartdata/audio/quality.py:")
     for name, *values in zip(names, *fitted[:3], strict=True):
         say(f'    "{name}": ({values[0]:.4f}, {values[1]:.4f}, {values[2]:.4f}),')
     say(f"INTERCEPT = {fitted[3]:.4f}")

@@ -71,7 +71,7 @@ def plain_loop(files: list[Path]) -> None:
     import librosa
     import numpy as np
 
-    from heartdata.spectrograms import SpectrogramConfig
+    from heartdata.audio.spectrograms import SpectrogramConfig
 
     c = SpectrogramConfig()
     for file in files:
@@ -89,7 +89,7 @@ def bound(files: list[Path]) -> None:
     import soundfile
     import soxr
 
-    from heartdata.spectrograms import SpectrogramConfig
+    from heartdata.audio.spectrograms import SpectrogramConfig
 
     c = SpectrogramConfig()
     for file in files:
@@ -107,8 +107,8 @@ def on_two_cores(function: Callable[[list[Path]], None], files: list[Path], work
 
 def sharded(files: list[Path]) -> list[Any]:
     """The shards of files, which the inventory has hashed."""
-    from heartdata.shards import into_shards
-    from heartdata.store import sha256_file
+    from heartdata.storage.shards import into_shards
+    from heartdata.storage.store import sha256_file
 
     return into_shards((sha256_file(file), str(file)) for file in files)
 
@@ -117,9 +117,9 @@ def render(shards: list[Any], folder: Path, workers: Any) -> None:
     """Ours without Prefect: shards to a new store in ``folder``."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from heartdata.rendering import render_shard
-    from heartdata.spectrograms import SpectrogramConfig
-    from heartdata.store import Store
+    from heartdata.audio.spectrograms import SpectrogramConfig
+    from heartdata.dataset.spectrogram_shards import render_shard
+    from heartdata.storage.store import Store
 
     store = Store(folder).open()
     with ThreadPoolExecutor(JOBS) as threads:
@@ -131,7 +131,7 @@ def lhotse_way(files: list[Path], folder: Path) -> None:
     from lhotse import CutSet, LilcomChunkyWriter, Recording
     from lhotse.features.librosa_fbank import LibrosaFbank, LibrosaFbankConfig
 
-    from heartdata.spectrograms import SpectrogramConfig
+    from heartdata.audio.spectrograms import SpectrogramConfig
 
     c = SpectrogramConfig()
     cuts = CutSet.from_cuts(Recording.from_file(file).resample(c.rate_hz).to_cut() for file in files)
@@ -144,7 +144,7 @@ def lhotse_way(files: list[Path], folder: Path) -> None:
 
 def ways(data: Path | None, scratch: Path) -> list[dict[str, object]]:
     """Milliseconds a recording of each way, and how many times ours it takes."""
-    from heartdata.workers import Workers
+    from tasks.engine.workers import Workers
 
     files = sorted(data.rglob("*.wav")) if data else make_recordings(scratch / "made", range(600))
     with Workers() as workers:
@@ -178,8 +178,8 @@ def without_prefect(recordings: Any, splits: Any, store: Any) -> None:
     """What the stage does, by the same functions in as many threads: the look for what stands, the shards, the table."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from heartdata.schemas import SPLITS
-    from heartdata.spectrograms import SpectrogramConfig
+    from heartdata.audio.spectrograms import SpectrogramConfig
+    from heartdata.storage.schemas import SPLITS
     from tasks.measure import file_shards
     from tasks.spectrograms import find_spectrograms, gather_spectrograms, spectrogram_shard
 
@@ -198,12 +198,12 @@ def through_prefect(recordings: list[int], scratch: Path) -> list[dict[str, obje
     from prefect import flow
     from prefect.testing.utilities import prefect_test_harness
 
+    from heartdata.audio.spectrograms import SpectrogramConfig
     from heartdata.config import EngineConfig
-    from heartdata.schemas import RECORDINGS, SPLITS
-    from heartdata.shards import shard_count
-    from heartdata.spectrograms import SpectrogramConfig
-    from heartdata.store import Store, sha256_file, table_from_rows
-    from heartdata.workers import Workers
+    from heartdata.storage.schemas import RECORDINGS, SPLITS
+    from heartdata.storage.shards import shard_count
+    from heartdata.storage.store import Store, sha256_file, table_from_rows
+    from tasks.engine.workers import Workers
     from tasks.spectrograms import spectrograms
 
     def listed(files: list[Path], store: Store) -> tuple[Any, Any]:
@@ -253,9 +253,9 @@ def nightly(number: int, scratch: Path) -> list[dict[str, object]]:
 
     from flows.pipeline import prepare
     from heartdata.config import TrainingConfig, build_config
-    from heartdata.dataset import Windows
-    from heartdata.schemas import MANIFEST
-    from heartdata.store import Store
+    from heartdata.dataset.windows import Windows
+    from heartdata.storage.schemas import MANIFEST
+    from heartdata.storage.store import Store
 
     make_recordings(scratch / "data", range(number))
     config = build_config("table", str(scratch / "data"), changes={
@@ -288,8 +288,8 @@ def storage(data: Path | None, scratch: Path) -> list[dict[str, object]]:
     import numpy as np
     import soundfile
 
-    from heartdata.audio import resample
-    from heartdata.spectrograms import SpectrogramConfig, log_mel, mel_power_db
+    from heartdata.audio.decode import resample
+    from heartdata.audio.spectrograms import SpectrogramConfig, log_mel, mel_power_db
 
     files = sorted(data.rglob("*.wav"))[:200] if data else make_recordings(scratch / "made", range(200))
     c, errors, spread = SpectrogramConfig(normalise="none"), {}, []

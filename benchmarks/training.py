@@ -18,15 +18,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from heartdata.callbacks import gains_from_bfloat16
+from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
+from heartdata.audio.synthesis import CLASSES, RATE_HZ, Heart, make_sound
 from heartdata.config import TrainingConfig
-from heartdata.dataset import Windows
-from heartdata.memory import peak_memory_mb
-from heartdata.model import build_net, computing_device
-from heartdata.spectrograms import SpectrogramConfig, log_mel
-from heartdata.store import Store
-from heartdata.synth import CLASSES, RATE_HZ, Heart, make_sound
-from heartdata.training import dataloaders, learner_of
+from heartdata.dataset.windows import Windows
+from heartdata.storage.store import Store
+from heartdata.training.callbacks import gains_from_bfloat16
+from heartdata.training.memory import peak_memory_mb
+from heartdata.training.network import build_net, computing_device
+from heartdata.training.train import dataloaders, learner_of
 
 SPECTROGRAM = SpectrogramConfig()
 

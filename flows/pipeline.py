@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from prefect import flow
 
 from heartdata.config import RunConfig, SpectrogramConfig, TrainingConfig
-from heartdata.store import Artifact, Store
+from heartdata.storage.store import Artifact, Store
 from tasks.calibrate import calibrate
+from tasks.engine.failure_notice import opened
+from tasks.engine.progress import each
 from tasks.ensemble import ensemble
 from tasks.evaluate import evaluate
 from tasks.inventory import inventory
 from tasks.manifest import manifest
 from tasks.measure import measure
-from tasks.progress import each
 from tasks.register import note_on, register
 from tasks.results import Checked, InitialWeights, TrainedModel
 from tasks.spectrograms import spectrograms
 from tasks.split import split
-from tasks.stopped import opened
 from tasks.summary import Summary, summarise
 from tasks.train import heard, initial_weights, train
 from tasks.validate import accept, last_accepted, validate

@@ -4,15 +4,15 @@ from prefect import flow
 
 from flows.pipeline import Found, found_in, trained_in
 from heartdata.config import RunConfig
-from heartdata.store import Artifact, Store
-from heartdata.studies import Fold
-from heartdata.study_config import StudyConfig
+from heartdata.storage.store import Artifact, Store
+from heartdata.studies.config import StudyConfig
+from heartdata.studies.protocols import Fold
+from tasks.engine.failure_notice import opened
+from tasks.engine.progress import each
 from tasks.manifest import manifest
-from tasks.progress import each
 from tasks.results import FoldResult, InitialWeights, StudyResult
 from tasks.spectrograms import spectrograms
 from tasks.split import split
-from tasks.stopped import opened
 from tasks.study import plan, results, score_fold, subjects_of
 from tasks.study_record import record
 from tasks.train import heard, initial_weights

@@ -10,14 +10,14 @@ from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from heartdata.audio.measurements import MeasureConfig
+from heartdata.audio.spectrograms import SpectrogramConfig
+from heartdata.checks.suite import RecordingBounds, ValidationConfig
+from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError
-from heartdata.measure import MeasureConfig
-from heartdata.remote import names_a_password
 from heartdata.settings import Settings
 from heartdata.sources import SOURCES, AnySource, DemoSource
-from heartdata.spectrograms import SpectrogramConfig
-from heartdata.splits import SplitConfig
-from heartdata.suite import RecordingBounds, ValidationConfig
+from heartdata.storage.remote import names_a_password
 
 
 def _plain(name: str) -> str:

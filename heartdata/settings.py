@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic_core import PydanticCustomError
 
-from heartdata.remote import names_a_password
-from heartdata.store import sha256_json
+from heartdata.storage.remote import names_a_password
+from heartdata.storage.store import sha256_json
 
 
 class Settings(BaseModel):

@@ -15,8 +15,8 @@ class HeartSoundModel(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
         import numpy as np
 
-        from heartdata.predictor import Predictor
-        from heartdata.spectrograms import log_mel
+        from heartdata.audio.spectrograms import log_mel
+        from heartdata.serving.predictor import Predictor
 
         self.predictor = Predictor.load(context.artifacts["weights"], context.artifacts["config"])
         log_mel(np.zeros(4000, np.float32), 4000, self.predictor.config.spectrogram)  # the first call is slow

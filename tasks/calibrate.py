@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from heartdata.audio.measurements import MeasureConfig
+from heartdata.checks.suite import RecordingBounds
 from heartdata.config import AnswersConfig, Calibration
-from heartdata.measure import MeasureConfig
-from heartdata.schemas import MANIFEST
-from heartdata.store import Artifact, Store
-from heartdata.suite import RecordingBounds
-from tasks.progress import track
+from heartdata.storage.schemas import MANIFEST
+from heartdata.storage.store import Artifact, Store
+from tasks.engine.progress import track
+from tasks.engine.stage import LONG_S, stage
 from tasks.results import TrainedModel
-from tasks.stage import LONG_S, stage
 from tasks.train import keep_config
 
 FEW = 5  # recordings of a class
@@ -26,8 +26,8 @@ def calibrate(
 
     It answers for no recording that is outside the bounds ``accepts`` when measured by ``measure``.
     """
-    from heartdata.calibration import calibrated
-    from heartdata.predictor import Predictor, probabilities_of
+    from heartdata.scoring.calibration import calibrated
+    from heartdata.serving.predictor import Predictor, probabilities_of
 
     with track("calibrate") as advance:
         table = store.read_frame(manifest, MANIFEST)
@@ -44,7 +44,7 @@ def calibrate(
 
 def doubt(found: Calibration, config: AnswersConfig) -> str:
     """A warning where probabilities tell nothing, or the share of wrong answers that was asked for cannot be had."""
-    from heartdata.calibration import TEMPERATURES
+    from heartdata.scoring.calibration import TEMPERATURES
 
     doubts = []
     if found.temperature > 0.99 * TEMPERATURES[1]:

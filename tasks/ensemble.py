@@ -1,10 +1,10 @@
 """Stage 7, where several networks are to answer together: one model of all."""
 
 from heartdata.config import ModelConfig
-from heartdata.store import Store
-from tasks.progress import track
+from heartdata.storage.store import Store
+from tasks.engine.progress import track
+from tasks.engine.stage import stage
 from tasks.results import TrainedModel
-from tasks.stage import stage
 from tasks.train import keep_config
 
 
@@ -13,7 +13,7 @@ def ensemble(members: list[TrainedModel], store: Store) -> TrainedModel:
     """One model that answers by the mean of the members' probabilities."""
     from safetensors.torch import save
 
-    from heartdata.model import joined, read_weights
+    from heartdata.training.network import joined, read_weights
 
     with track("ensemble") as advance:
         weights = save(joined([read_weights(store.local(member.weights.name)) for member in members]))

@@ -4,22 +4,22 @@ import pandas as pd
 import pyarrow as pa
 
 from heartdata.config import EvaluationConfig
-from heartdata.schemas import FIGURES, MANIFEST, predictions_schema, subjects_schema
-from heartdata.splits import units
-from heartdata.store import Artifact, Store, table_from_rows
-from tasks.progress import track
+from heartdata.dataset.splits import units
+from heartdata.storage.schemas import FIGURES, MANIFEST, predictions_schema, subjects_schema
+from heartdata.storage.store import Artifact, Store, table_from_rows
+from tasks.engine.progress import track
+from tasks.engine.stage import LONG_S, stage
 from tasks.results import Evaluation, TrainedModel
-from tasks.stage import LONG_S, stage
 from tasks.train import history_of
 
 
 @stage("evaluate", timeout_s=LONG_S)
 def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, note: str, store: Store) -> Evaluation:
     """Answer every test recording once; ``note`` is written under the pictures."""
-    from heartdata import scores
-    from heartdata.baselines import majority_baseline, metadata_baseline
-    from heartdata.calibration import apply_temperature
-    from heartdata.predictor import Predictor, probabilities_of
+    from heartdata.scoring import metrics as scores
+    from heartdata.scoring.baselines import majority_baseline, metadata_baseline
+    from heartdata.scoring.calibration import apply_temperature
+    from heartdata.serving.predictor import Predictor, probabilities_of
 
     table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
     predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
@@ -60,7 +60,7 @@ def _written(rows: pd.DataFrame, schema: pa.Schema, store: Store) -> Artifact:
 def _pictures(
     table: pd.DataFrame, ours: pd.DataFrame, classes: list[str], model: TrainedModel, predictor, note: str, store: Store
 ) -> dict[str, Artifact]:
-    from heartdata import plots
+    from heartdata.reports import plots
 
     weighed = len(set(predictor.config.calibration.class_weights or ())) > 1
     rule = plots.AT_POINT if weighed else plots.MOST_PROBABLE

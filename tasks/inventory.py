@@ -3,13 +3,13 @@
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from heartdata.inventory import take_inventory
-from heartdata.schemas import RECORDINGS
-from heartdata.seen import Seen
+from heartdata.dataset.inventory import take_inventory
 from heartdata.sources import Source
-from heartdata.store import Artifact, Store
-from tasks.progress import remark, track
-from tasks.stage import is_transient
+from heartdata.storage.hash_cache import Seen
+from heartdata.storage.schemas import RECORDINGS
+from heartdata.storage.store import Artifact, Store
+from tasks.engine.progress import remark, track
+from tasks.engine.stage import is_transient
 
 
 @task(

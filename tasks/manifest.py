@@ -1,10 +1,10 @@
 """Stage 6: one Parquet of what training sees; its content digest is the data set version."""
 
-from heartdata.manifest import build_manifest
-from heartdata.schemas import ACCEPTED, MANIFEST, SPECTROGRAMS, SPLITS
-from heartdata.store import Artifact, Store
-from tasks.progress import track
-from tasks.stage import stage
+from heartdata.dataset.manifest import build_manifest
+from heartdata.storage.schemas import ACCEPTED, MANIFEST, SPECTROGRAMS, SPLITS
+from heartdata.storage.store import Artifact, Store
+from tasks.engine.progress import track
+from tasks.engine.stage import stage
 
 
 @stage("manifest")

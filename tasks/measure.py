@@ -8,13 +8,13 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
+from heartdata.audio.measurements import MeasureConfig, known_facts, measure_recordings, standing
 from heartdata.config import EngineConfig
-from heartdata.measure import MeasureConfig, known_facts, measure_recordings, standing
-from heartdata.schemas import FACTS, RECORDINGS
-from heartdata.shards import Shard, into_shards
-from heartdata.store import Artifact, Store
-from tasks.fanout import compute, fan_out, task_runner
-from tasks.stage import is_transient, stage
+from heartdata.storage.schemas import FACTS, RECORDINGS
+from heartdata.storage.shards import Shard, into_shards
+from heartdata.storage.store import Artifact, Store
+from tasks.engine.fan_out import compute, fan_out, task_runner
+from tasks.engine.stage import is_transient, stage
 
 
 @stage("measure shard", timeout_s=None)

@@ -18,18 +18,18 @@ from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
 
 import heartdata
-from heartdata.audio import read_bytes
+from heartdata.audio.decode import read_bytes
 from heartdata.config import ModelConfig, RegistryConfig, RunConfig
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.markdown import plain
-from heartdata.schemas import FIGURES, MANIFEST, RECORDINGS, predictions_schema
 from heartdata.settings import flat
-from heartdata.store import Artifact, Store, sha256_json
-from tasks.killed_runs import process_tag
-from tasks.progress import remark, track
-from tasks.registry import ACCEPTED_TAG, ALIAS, SERIES_TAG, connect, tracking_uri
+from heartdata.storage.schemas import FIGURES, MANIFEST, RECORDINGS, predictions_schema
+from heartdata.storage.store import Artifact, Store, sha256_json
+from tasks.engine.progress import remark, track
+from tasks.engine.stage import fingerprint, stage
+from tasks.registry.client import ACCEPTED_TAG, ALIAS, SERIES_TAG, connect, tracking_uri
+from tasks.registry.killed_runs import process_tag
 from tasks.results import Evaluation, Registered, TrainedModel
-from tasks.stage import fingerprint, stage
 from tasks.train import HEARD_FOLDER, history_of
 from tasks.validate import memory_of
 

@@ -7,8 +7,8 @@ again. The modules of the stages may be moved freely. A plain `Artifact` is name
 from pydantic import BaseModel, ConfigDict, Field
 
 from heartdata.config import RegistryConfig
-from heartdata.store import Artifact
-from heartdata.studies import Fold, Study
+from heartdata.storage.store import Artifact
+from heartdata.studies.protocols import Fold, Study
 
 NOT_DIGESTED = {"digested": "no"}  # on a field of a stage's result: words for people, which change no work
 

@@ -9,16 +9,16 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
+from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.config import EngineConfig
-from heartdata.rendering import RenderedShard, index_of, render_shard, standing, unrendered
-from heartdata.schemas import SPECTROGRAMS, SPLITS
-from heartdata.shards import Shard
-from heartdata.spectrograms import SpectrogramConfig
-from heartdata.store import Artifact, Store, content_digest
-from tasks.fanout import compute, fan_out, task_runner
+from heartdata.dataset.spectrogram_shards import RenderedShard, index_of, render_shard, standing, unrendered
+from heartdata.storage.schemas import SPECTROGRAMS, SPLITS
+from heartdata.storage.shards import Shard
+from heartdata.storage.store import Artifact, Store, content_digest
+from tasks.engine.fan_out import compute, fan_out, task_runner
+from tasks.engine.stage import is_transient, stage
 from tasks.measure import file_shards
 from tasks.results import Rendered
-from tasks.stage import is_transient, stage
 
 
 @stage("spectrogram shard", timeout_s=None)

@@ -2,12 +2,12 @@
 
 import pyarrow.compute as pc
 
-from heartdata.schemas import ACCEPTED, RECORDINGS, SPLITS
-from heartdata.split_strategies import UNLABELLED
-from heartdata.splits import SplitConfig, assign_parts, in_use
-from heartdata.store import Artifact, Store
-from tasks.progress import track
-from tasks.stage import stage
+from heartdata.dataset.split_strategies import UNLABELLED
+from heartdata.dataset.splits import SplitConfig, assign_parts, in_use
+from heartdata.storage.schemas import ACCEPTED, RECORDINGS, SPLITS
+from heartdata.storage.store import Artifact, Store
+from tasks.engine.progress import track
+from tasks.engine.stage import stage
 
 
 @stage("split")

@@ -9,13 +9,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from heartdata.config import AnswersConfig, EvaluationConfig
-from heartdata.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_FIGURES, study_schema
-from heartdata.splits import SplitConfig
-from heartdata.store import Artifact, Store
-from heartdata.studies import Fold, Study, databases, folds_of
-from tasks.progress import remark, track
+from heartdata.dataset.splits import SplitConfig
+from heartdata.storage.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_FIGURES, study_schema
+from heartdata.storage.store import Artifact, Store
+from heartdata.studies.protocols import Fold, Study, databases, folds_of
+from tasks.engine.progress import remark, track
+from tasks.engine.stage import LONG_S, is_transient, stage
 from tasks.results import FoldResult, StudyResult, TrainedModel
-from tasks.stage import LONG_S, is_transient, stage
 
 
 @task(name="folds", cache_policy=NO_CACHE)
@@ -41,9 +41,9 @@ def subjects_of(accepted: Artifact, known: bool, store: Store) -> Artifact:
 @stage("score fold", timeout_s=LONG_S)
 def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: Artifact, store: Store) -> FoldResult:
     """The answers for the fold's test part: the network's own probabilities, and the baselines beside it."""
-    from heartdata import baselines
-    from heartdata.predictor import Predictor, probabilities_of
-    from heartdata.study_scores import NETWORK
+    from heartdata.scoring import baselines
+    from heartdata.serving.predictor import Predictor, probabilities_of
+    from heartdata.studies.scores import NETWORK
 
     with track("score fold") as advance:
         table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
@@ -72,7 +72,7 @@ def _answers(
     fold: Fold, of: pd.DataFrame, found: dict[str, np.ndarray], classes: list[str], known: pd.DataFrame, store: Store
 ) -> Artifact:
     """Schema `study_schema`: what each model of ``found`` says of the manifest's rows ``of``."""
-    from heartdata.scores import prediction_rows
+    from heartdata.scoring.metrics import prediction_rows
 
     told = of[["recording_id", "subject", "collection"]]
     rows = [
@@ -100,7 +100,7 @@ def results(
     study: Study, folds: list[FoldResult], answers: AnswersConfig, evaluation: EvaluationConfig, store: Store
 ) -> StudyResult:
     """All folds together: calibrated answers, figures with intervals, pictures."""
-    from heartdata.study_scores import scored_rows, study_figures, with_calibrated
+    from heartdata.studies.scores import scored_rows, study_figures, with_calibrated
 
     with track("results") as advance:
         classes = sorted({name for fold in folds for name in fold.model.classes})
@@ -137,9 +137,9 @@ def _together(folds: list[FoldResult], part: str, classes: list[str], store: Sto
 def _pictures(
     study: Study, rows: pd.DataFrame, figures: pd.DataFrame, classes: list[str], store: Store
 ) -> dict[str, Artifact]:
-    from heartdata import plots, study_plots
-    from heartdata.calibration import coverage_risk, expected_calibration_error, reliability
-    from heartdata.study_scores import AT_POINT, NETWORK
+    from heartdata.reports import plots, study_plots
+    from heartdata.scoring.calibration import coverage_risk, expected_calibration_error, reliability
+    from heartdata.studies.scores import AT_POINT, NETWORK
 
     last = rows[rows["arm"] == study.arms[-1]]
     network, at_point = (last[last["model"] == name] for name in (NETWORK, AT_POINT))

@@ -9,19 +9,19 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from heartdata.schemas import STUDY_FIGURES, study_schema
-from heartdata.scores import figures
+from heartdata.dataset.splits import SplitConfig
+from heartdata.scoring.metrics import figures
 from heartdata.settings import flat
-from heartdata.splits import SplitConfig
-from heartdata.store import Store, atomic_write
-from heartdata.study_config import OF_STUDIES, StudyConfig
-from heartdata.study_page import study_page
-from tasks.killed_runs import process_tag
-from tasks.progress import track
+from heartdata.storage.schemas import STUDY_FIGURES, study_schema
+from heartdata.storage.store import Store, atomic_write
+from heartdata.studies.config import OF_STUDIES, StudyConfig
+from heartdata.studies.page import study_page
+from tasks.engine.progress import track
+from tasks.engine.stage import is_transient
 from tasks.register import KEY_TAG, experiment_of, finite, metric_name, named
-from tasks.registry import connect
+from tasks.registry.client import connect
+from tasks.registry.killed_runs import process_tag
 from tasks.results import FoldResult, InitialWeights, StudyResult
-from tasks.stage import is_transient
 from tasks.train import history_of
 
 PARENT_TAG = "mlflow.parentRunId"

@@ -13,16 +13,16 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from heartdata.config import RunConfig
+from heartdata.dataset.split_strategies import PARTS, UNLABELLED
+from heartdata.dataset.splits import units
 from heartdata.markdown import code, plain, table
-from heartdata.schemas import ACCEPTED, CHECKS, FIGURES, MANIFEST, QUARANTINE, RECORDINGS
-from heartdata.split_strategies import PARTS, UNLABELLED
-from heartdata.splits import units
-from heartdata.store import Artifact, Store, atomic_write
-from tasks import progress
-from tasks.previous import other_test_part
-from tasks.registry import connect, tracking_uri
+from heartdata.storage.schemas import ACCEPTED, CHECKS, FIGURES, MANIFEST, QUARANTINE, RECORDINGS
+from heartdata.storage.store import Artifact, Store, atomic_write
+from tasks.engine import progress
+from tasks.engine.stage import is_transient
+from tasks.registry.client import connect, tracking_uri
+from tasks.registry.previous import other_test_part
 from tasks.results import Checked, Evaluation, Registered, TrainedModel
-from tasks.stage import is_transient
 
 FEW_SUBJECTS = 20
 

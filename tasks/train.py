@@ -8,18 +8,18 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from heartdata import heard as heard_sounds
 from heartdata.config import ModelConfig, NetworkConfig, RegistryConfig, SpectrogramConfig
+from heartdata.dataset import provenance as heard_sounds
 from heartdata.errors import ConfigError
-from heartdata.pretraining import BACKBONE
-from heartdata.schemas import FACTS, HEARD, HISTORY, MANIFEST
-from heartdata.store import Artifact, Store, sha256_json
+from heartdata.storage.schemas import FACTS, HEARD, HISTORY, MANIFEST
+from heartdata.storage.store import Artifact, Store, sha256_json
+from heartdata.training.pretraining import BACKBONE
 from heartdata.versions import PREPROCESSING
-from tasks.progress import track
-from tasks.registry import connect
+from tasks.engine.progress import track
+from tasks.engine.stage import LONG_S, fingerprint, stage
+from tasks.engine.versions import STAGES
+from tasks.registry.client import connect
 from tasks.results import InitialWeights, TrainedModel
-from tasks.stage import LONG_S, fingerprint, stage
-from tasks.versions import STAGES
 
 HEARD_FOLDER = "heard"  # of a run in MLflow
 UNKNOWN_PAST = "{} does not say what it was trained on: recordings of the test part may be among them"
@@ -40,7 +40,7 @@ def initial_weights(init: str, registry: RegistryConfig, store: Store) -> Initia
 def _resolved(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
     if init == "random":
         return InitialWeights(kind="random")
-    from heartdata.model import first_of, imagenet_weights, read_weights
+    from heartdata.training.network import first_of, imagenet_weights, read_weights
 
     if init in ("auto", "imagenet"):
         try:
@@ -70,8 +70,8 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from heartdata.model import first_of, read_weights
-    from heartdata.store import read_parquet
+    from heartdata.storage.store import read_parquet
+    from heartdata.training.network import first_of, read_weights
 
     with TemporaryDirectory() as folder:
         try:
@@ -112,8 +112,8 @@ def train(
 
     Interrupted, it goes on from its last whole epoch when the same is asked for again.
     """
-    from heartdata import training
-    from heartdata.model import read_weights, weights_bytes
+    from heartdata.training import train as training
+    from heartdata.training.network import read_weights, weights_bytes
 
     start = read_weights(store.local(initial.weights.name)) if initial.weights else None
     total = config.epochs + (config.frozen_epochs if start is not None else 0)

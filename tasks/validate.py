@@ -4,18 +4,18 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import ValidationError
 
+from heartdata.checks.suite import ValidationConfig
+from heartdata.checks.validation import validate as run_suite
 from heartdata.config import RegistryConfig
 from heartdata.errors import DataRefused, StoreError
-from heartdata.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS
 from heartdata.sources import Source
-from heartdata.store import Artifact, Store, atomic_write, sha256_json
-from heartdata.suite import ValidationConfig
-from heartdata.validation import validate as run_suite
-from tasks.progress import remark, track
-from tasks.registry import accepted_for_champion
+from heartdata.storage.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS
+from heartdata.storage.store import Artifact, Store, atomic_write, sha256_json
+from tasks.engine.progress import remark, track
+from tasks.engine.stage import files_intact, fingerprint, is_transient, stage
+from tasks.engine.versions import STAGES
+from tasks.registry.client import accepted_for_champion
 from tasks.results import Checked, Earlier
-from tasks.stage import files_intact, fingerprint, is_transient, stage
-from tasks.versions import STAGES
 
 UNREADABLE = (
     "cannot be read (of another version of heartbeat, gone or damaged): tonight's recordings were compared with none "

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import REAL, beats, needs_pascal, tone, write_wav  # noqa: F401
 
-from heartdata.store import Store
+from heartdata.storage.store import Store
 
 for name, value in {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",

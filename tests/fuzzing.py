@@ -24,17 +24,17 @@ import soundfile
 import torch
 from torch import nn
 
-from heartdata.audio import decode
+from heartdata.audio.decode import decode
+from heartdata.audio.measurements import MeasureConfig, facts
+from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
+from heartdata.checks.suite import RecordingBounds
 from heartdata.config import ModelConfig
+from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import BadAudio, SourceError
-from heartdata.inventory import take_inventory
-from heartdata.measure import MeasureConfig, facts
-from heartdata.predictor import Predictor
-from heartdata.schemas import FACTS
+from heartdata.serving.predictor import Predictor
 from heartdata.sources import SOURCES
-from heartdata.spectrograms import SpectrogramConfig, log_mel
-from heartdata.store import table_from_rows
-from heartdata.suite import RecordingBounds
+from heartdata.storage.schemas import FACTS
+from heartdata.storage.store import table_from_rows
 
 HANG_S = 30
 MEMORY_BYTES = 6 << 30

@@ -11,8 +11,8 @@ import soundfile
 from markdown_it import MarkdownIt
 
 from heartdata.config import RegistryConfig, RunConfig, build_config
-from heartdata.store import Store
-from tasks.registry import connect
+from heartdata.storage.store import Store
+from tasks.registry.client import connect
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 needs_pascal = pytest.mark.skipif(

@@ -1,6 +1,6 @@
 """The code that each stage's version stands for, as digests in ``stage_code.json``.
 
-After a change of that code: raise the version of each stage whose results change, in ``tasks/versions.py``, then run
+After a change of that code: raise the version of each stage whose results change, in ``tasks/engine/versions.py``, then run
 ``python tests/stage_code.py``, which records the code as it is now. Needs nothing but Python.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tasks.versions import STAGES  # noqa: E402 (needs the path)
+from tasks.engine.versions import STAGES  # noqa: E402 (needs the path)
 
 RECORD = Path(__file__).with_name("stage_code.json")
 COMMAND = "python tests/stage_code.py"
@@ -62,7 +62,7 @@ def changes(recorded: Recorded) -> list[str]:
         if sorted(now.values()) != before:
             names = [name for name, value in now.items() if value not in before] or ["a module that was taken out"]
             sentences.append(
-                f"the code of stage {stage!r} changed ({', '.join(names)}): raise its version in tasks/versions.py if "
+                f"the code of stage {stage!r} changed ({', '.join(names)}): raise its version in tasks/engine/versions.py if "
                 f"its results change; then, or if they are the same, confirm with `{COMMAND}`"
             )
     return sentences

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from heartdata.sources.tables import USUAL_NAMES
+from heartdata.sources.table.columns import USUAL_NAMES
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {"heartdata": {"prefect", "mlflow", "tasks", "flows"}, "tasks": {"flows"}}

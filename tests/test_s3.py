@@ -11,14 +11,16 @@ from helpers import beats, tiny, write_wav
 from moto.server import ThreadedMotoServer
 
 from flows.pipeline import heartbeat
-from heartdata import audio, remote, seen
-from heartdata.audio import read_bytes
+from heartdata.audio import decode as audio
+from heartdata.audio.decode import read_bytes
+from heartdata.audio.measurements import MeasureConfig, measure_file
+from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import BadAudio, SourceError, StoreError
-from heartdata.inventory import take_inventory
-from heartdata.measure import MeasureConfig, measure_file
 from heartdata.sources import TableSource
-from heartdata.store import Store, sha256_file
-from tasks import progress
+from heartdata.storage import hash_cache as seen
+from heartdata.storage import remote
+from heartdata.storage.store import Store, sha256_file
+from tasks.engine import progress
 
 AGAIN = re.compile(r"(recordings|facts|spectrograms)/\w+\.parquet|accepted/last-\w+\.json|\.heartbeat")
 

@@ -8,18 +8,18 @@ import pytest
 import stage_code
 from stage_code import RECORD, ROOT, changes, code_of, digest
 
-from heartdata.audio import LIBRARIES
-from heartdata.measure import MeasureConfig
-from heartdata.measure import folder_of as facts_folder
-from heartdata.rendering import folder_of as spectrograms_folder
-from heartdata.shards import Shard
-from heartdata.spectrograms import SpectrogramConfig
-from heartdata.splits import SplitConfig
-from heartdata.store import Artifact, Store
+from heartdata.audio.decode import LIBRARIES
+from heartdata.audio.measurements import MeasureConfig
+from heartdata.audio.measurements import folder_of as facts_folder
+from heartdata.audio.spectrograms import SpectrogramConfig
+from heartdata.dataset.spectrogram_shards import folder_of as spectrograms_folder
+from heartdata.dataset.splits import SplitConfig
+from heartdata.storage.shards import Shard
+from heartdata.storage.store import Artifact, Store
+from tasks.engine.versions import NOTHING_CACHED, STAGES, Code
 from tasks.measure import measure_shard
 from tasks.spectrograms import spectrogram_shard
 from tasks.split import split
-from tasks.versions import NOTHING_CACHED, STAGES, Code
 
 CODE = """
 '''A module.'''

@@ -19,7 +19,7 @@ from pydantic import Field
 from heartdata.errors import SourceError, StoreError
 from heartdata.sources.base import FolderSource
 from heartdata.sources.folders import subfolders
-from heartdata.store import sha256_file
+from heartdata.storage.store import sha256_file
 
 MAX_RATIO = 200  # unpacked to packed, of archives that unpack to more than RATIO_FROM_BYTES
 RATIO_FROM_BYTES = 10_000_000

@@ -16,10 +16,10 @@ from joblib import cpu_count
 from pydantic import Field, model_validator
 
 from heartdata import versions
+from heartdata.audio.synthesis import CLASSES, EXTRA_SOUND, RATE_HZ, Heart, make_sound, through_any_device, varied
 from heartdata.errors import StoreError
 from heartdata.settings import Settings
 from heartdata.sources.base import SourceListing, SourceRecording
-from heartdata.synth import CLASSES, EXTRA_SOUND, RATE_HZ, Heart, make_sound, through_any_device, varied
 
 SITES = ("AV", "PV", "TV", "MV")
 MANY_SUBJECTS = 200  # from here on worker processes are worth their start

@@ -12,11 +12,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
 from heartdata.sources.base import SourceListing, SourceRecording
-from heartdata.sources.cinc2016 import Cinc2016Source
-from heartdata.sources.circor2022 import Circor2022Source
+from heartdata.sources.cinc2016.source import Cinc2016Source
+from heartdata.sources.circor2022.source import Circor2022Source
 from heartdata.sources.demo import DemoSource
 from heartdata.sources.pascal import PascalSource
-from heartdata.sources.table import TableSource
+from heartdata.sources.table.source import TableSource
 
 Part = Annotated[
     Cinc2016Source | Circor2022Source | DemoSource | PascalSource | TableSource, Field(discriminator="name")

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from helpers import registry, tiny
 
-import heartdata.calibration
-import heartdata.training
+import heartdata.scoring.calibration
+import heartdata.training.train
 from flows.pipeline import heartbeat
 from heartdata.config import TrainingConfig
-from heartdata.predictor import Predictor, probabilities_of
-from heartdata.schemas import MANIFEST
-from heartdata.store import Store
+from heartdata.serving.predictor import Predictor, probabilities_of
+from heartdata.storage.schemas import MANIFEST
+from heartdata.storage.store import Store
 from tasks import register
 from tasks.results import TrainedModel
 from tasks.train import history_of
@@ -25,13 +25,13 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 def trainings(monkeypatch) -> list[int]:
     """The seeds of the networks that are trained."""
     seeds: list[int] = []
-    real = heartdata.training.train
+    real = heartdata.training.train.train
 
     def noting(manifest, initial, config, *rest):
         seeds.append(config.seed)
         return real(manifest, initial, config, *rest)
 
-    monkeypatch.setattr(heartdata.training, "train", noting)
+    monkeypatch.setattr(heartdata.training.train, "train", noting)
     return seeds
 
 
@@ -44,7 +44,7 @@ def members(config, count: int):
 def test_an_ensemble_is_trained_calibrated_registered_and_served(tmp_path: Path, monkeypatch, trainings: list[int]):
     fitted: list[np.ndarray] = []
     models: list[TrainedModel] = []
-    real_fit, real_log = heartdata.calibration.calibrated, register._log_model
+    real_fit, real_log = heartdata.scoring.calibration.calibrated, register._log_model
 
     def fitting(probabilities, *rest):
         fitted.append(probabilities)
@@ -54,7 +54,7 @@ def test_an_ensemble_is_trained_calibrated_registered_and_served(tmp_path: Path,
         models.append(model)
         return real_log(model, store)
 
-    monkeypatch.setattr(heartdata.calibration, "calibrated", fitting)
+    monkeypatch.setattr(heartdata.scoring.calibration, "calibrated", fitting)
     monkeypatch.setattr(register, "_log_model", logging)
     config = tiny(tmp_path, source__plant_faults=False)
     summary = heartbeat(members(config, 2))

@@ -15,17 +15,17 @@ from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import FlowRunSort
 
-import heartdata.measure
-import heartdata.rendering
-import heartdata.training
-from flows import predict
+import heartdata.audio.measurements
+import heartdata.dataset.spectrogram_shards
+import heartdata.training.train
+from flows.cli import predict
 from flows.pipeline import heartbeat
 from heartdata.config import RunConfig
 from heartdata.errors import ConfigError, DataRefused, HeartbeatError
-from heartdata.schemas import MANIFEST
 from heartdata.sources.demo import DemoSource
-from heartdata.store import Artifact
-from tasks import progress
+from heartdata.storage.schemas import MANIFEST
+from heartdata.storage.store import Artifact
+from tasks.engine import progress
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -47,7 +47,7 @@ def first(root: Path, prefect_server):
 def work(monkeypatch) -> Counter:
     """Counts files measured, files rendered and networks trained from here on."""
     counts: Counter = Counter()
-    measure_file, render = heartdata.measure.measure_file, heartdata.rendering._render
+    measure_file, render = heartdata.audio.measurements.measure_file, heartdata.dataset.spectrogram_shards._render
 
     def counting_measure(*args):
         counts["measured"] += 1
@@ -61,10 +61,10 @@ def work(monkeypatch) -> Counter:
         counts["trained"] += 1
         return real_train(*args)
 
-    real_train = heartdata.training.train
-    monkeypatch.setattr(heartdata.measure, "measure_file", counting_measure)
-    monkeypatch.setattr(heartdata.rendering, "_render", counting_render)
-    monkeypatch.setattr(heartdata.training, "train", counting_train)
+    real_train = heartdata.training.train.train
+    monkeypatch.setattr(heartdata.audio.measurements, "measure_file", counting_measure)
+    monkeypatch.setattr(heartdata.dataset.spectrogram_shards, "_render", counting_render)
+    monkeypatch.setattr(heartdata.training.train, "train", counting_train)
     return counts
 
 

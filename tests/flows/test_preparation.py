@@ -17,18 +17,18 @@ from helpers import tiny
 from test_survival import contents
 from zygote import Zygote, has_ended, wait
 
-import heartdata.rendering
-import tasks.fanout
+import heartdata.dataset.spectrogram_shards
+import tasks.engine.fan_out
 import tasks.spectrograms
 from flows.pipeline import prepare
+from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.config import EngineConfig, RunConfig
+from heartdata.dataset.spectrogram_shards import RenderedShard, render_shard
 from heartdata.errors import BadAudio
-from heartdata.rendering import RenderedShard, render_shard
-from heartdata.schemas import RECORDINGS, SPECTROGRAMS, SPLITS
-from heartdata.shards import Shard
 from heartdata.sources.demo import DemoSource
-from heartdata.spectrograms import SpectrogramConfig
-from heartdata.store import Store, table_from_rows
+from heartdata.storage.schemas import RECORDINGS, SPECTROGRAMS, SPLITS
+from heartdata.storage.shards import Shard
+from heartdata.storage.store import Store, table_from_rows
 from tasks.inventory import inventory
 
 ENDS_S = 120
@@ -99,7 +99,7 @@ def dies_once(shard: Shard, config: SpectrogramConfig, store: Store) -> Rendered
 
 
 def test_a_killed_worker_costs_its_shard_only(prefect_server, undisturbed, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(tasks.fanout, "FEW", 0)
+    monkeypatch.setattr(tasks.engine.fan_out, "FEW", 0)
     monkeypatch.setattr(tasks.spectrograms, "render_shard", dies_once)
     prepare(tiny(tmp_path / "out", engine__name="processes", engine__workers=2))
     rendered = Counter((tmp_path / "out" / "rendered").read_text().split())
@@ -114,7 +114,7 @@ def not_here(*args: object) -> None:
 
 def test_dask_makes_the_same_bytes(prefect_server, undisturbed, tmp_path: Path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(heartdata.rendering, "read_bytes", not_here)
+    monkeypatch.setattr(heartdata.dataset.spectrogram_shards, "read_bytes", not_here)
     local = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with patch.dict(os.environ), distributed.LocalCluster(**local) as cluster:  # it leaves OMP_NUM_THREADS there
         prepare(tiny(tmp_path / "out", engine__name="dask", engine__address=cluster.scheduler_address))
@@ -131,14 +131,14 @@ def test_a_local_dask_cluster_leaves_training_its_threads(prefect_server, undist
 
 
 def test_reading_that_fails_for_a_while_is_tried_again(prefect_server, undisturbed, tmp_path: Path, monkeypatch):
-    tries, read = itertools.count(), heartdata.rendering.read_bytes
+    tries, read = itertools.count(), heartdata.dataset.spectrogram_shards.read_bytes
 
     def shaky(uri: str, sha256: str) -> bytes:
         if next(tries) < 1:
             raise OSError(5, "Input/output error", uri)
         return read(uri, sha256)
 
-    monkeypatch.setattr(heartdata.rendering, "read_bytes", shaky)
+    monkeypatch.setattr(heartdata.dataset.spectrogram_shards, "read_bytes", shaky)
     prepare(tiny(tmp_path / "out", engine__name="threads"))
     assert contents(tmp_path / "out") == undisturbed
 
@@ -150,7 +150,7 @@ def test_bad_audio_is_never_tried_again(prefect_server, tmp_path: Path, monkeypa
         tries[uri] += 1
         raise BadAudio("torn")
 
-    monkeypatch.setattr(heartdata.rendering, "read_bytes", bad)
+    monkeypatch.setattr(heartdata.dataset.spectrogram_shards, "read_bytes", bad)
     with pytest.raises(BadAudio, match="torn"):
         prepare(tiny(tmp_path / "out", engine__name="threads"))
     assert set(tries.values()) == {1}
@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_nothing_torn(tmp_path: Path):
 def _recordings(folder: Path) -> list[tuple[str, str]]:
     from helpers import beats, write_wav
 
-    from heartdata.store import sha256_file
+    from heartdata.storage.store import sha256_file
 
     paths = [write_wav(folder / f"{i}.wav", beats(60 + i, seed=i)) for i in range(8)]
     return [(sha256_file(path), str(path)) for path in paths]

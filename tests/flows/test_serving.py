@@ -13,12 +13,12 @@ import httpx
 import pytest
 from helpers import tiny
 
-from flows import up
-from flows.cli import run_config
-from flows.servers import answers, free_port, knows_run, port_is_free, running_api
+from flows.cli import up
+from flows.cli.main import run_config
+from flows.local.servers import answers, free_port, knows_run, port_is_free, running_api
 from heartdata.config import build_config, parse_yaml
 from heartdata.errors import ConfigError, HeartbeatError
-from heartdata.store import Store
+from heartdata.storage.store import Store
 
 PROJECT = Path(__file__).parents[2]
 TIMEOUT_S = 150
@@ -49,7 +49,7 @@ def serving(store: Path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     log = (store / "up.log").open("ab")
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "up", "--store", str(store),
+        [sys.executable, "-m", "flows.cli.main", "up", "--store", str(store),
          "--set", "training.epochs=3", "--prefect-port", str(prefect_port), "--mlflow-port", str(mlflow_port)],
         stdout=log, stderr=log, cwd=PROJECT, env=environment,
     )  # fmt: skip
@@ -173,7 +173,7 @@ def test_second_up_on_the_same_port_is_refused(served):
     _, api, _, environment = served
     port = api.split(":")[2].split("/")[0]
     second = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "up", "--store", environment["PREFECT_HOME"], "--prefect-port", port],
+        [sys.executable, "-m", "flows.cli.main", "up", "--store", environment["PREFECT_HOME"], "--prefect-port", port],
         capture_output=True, text=True, env=environment,
     )  # fmt: skip
     assert second.returncode == 2

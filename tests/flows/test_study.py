@@ -11,13 +11,13 @@ from helpers import Heard, beats, registry, tiny, write_wav
 from flows.pipeline import heartbeat
 from flows.study import study
 from heartdata.errors import DataRefused, HeartbeatError
-from heartdata.model import read_weights
-from heartdata.schemas import STUDY_FIGURES, study_schema
-from heartdata.store import Store
-from heartdata.study_config import StudyConfig, study_config
-from heartdata.study_scores import AT_POINT, NETWORK
-from tasks import progress
-from tasks.killed_runs import PROCESS_TAG, process_tag
+from heartdata.storage.schemas import STUDY_FIGURES, study_schema
+from heartdata.storage.store import Store
+from heartdata.studies.config import StudyConfig, study_config
+from heartdata.studies.scores import AT_POINT, NETWORK
+from heartdata.training.network import read_weights
+from tasks.engine import progress
+from tasks.registry.killed_runs import PROCESS_TAG, process_tag
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -12,7 +12,7 @@ from helpers import registry, tiny
 from zygote import Zygote, has_ended, wait
 
 from flows.pipeline import heartbeat
-from heartdata.store import content_digest, read_parquet, sha256_file
+from heartdata.storage.store import content_digest, read_parquet, sha256_file
 
 # A file that appears while, or just after, a stage is at work; test_preparation.py kills between all those before.
 MOMENTS = ["facts/v*/*.parquet", "spectrograms/*/*.npy", "models/*.safetensors", "mlflow-artifacts/**/MLmodel"]
@@ -61,7 +61,7 @@ def test_failed_run_says_why_in_one_sentence(prefect_server, tmp_path: Path):
 
     (tmp_path / "recordings.csv").write_text("path,label\nabsent one.wav,normal\nabsent two.wav,murmur\n")
     result = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "run", "--source", "table", "--data", str(tmp_path / "recordings.csv"),
+        [sys.executable, "-m", "flows.cli.main", "run", "--source", "table", "--data", str(tmp_path / "recordings.csv"),
          "--store", str(tmp_path / "out")],
         capture_output=True, text=True, timeout=START_TIMEOUT_S,
         env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()},

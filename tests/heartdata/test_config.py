@@ -6,8 +6,8 @@ import pytest
 
 from heartdata.config import RunConfig, build_config, parse_change
 from heartdata.errors import ConfigError
-from heartdata.remote import names_a_password
 from heartdata.sources import DemoSource
+from heartdata.storage.remote import names_a_password
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import mlflow
 from mlflow.tracking import MlflowClient
 
 from heartdata.config import RegistryConfig
-from heartdata.store import Store
+from heartdata.storage.store import Store
 from tasks.register import _still_there, named
-from tasks.registry import connect
+from tasks.registry.client import connect
 from tasks.results import Registered
 
 

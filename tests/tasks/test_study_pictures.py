@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from heartdata import study_plots
-from heartdata.store import Store
-from heartdata.studies import Fold, study_named
-from heartdata.study_scores import AT_POINT, NETWORK
+from heartdata.reports import study_plots
+from heartdata.storage.store import Store
+from heartdata.studies.protocols import Fold, study_named
+from heartdata.studies.scores import AT_POINT, NETWORK
 from tasks.study import _pictures
 
 CLASSES = ["abnormal", "normal"]

@@ -6,12 +6,12 @@ import pandas as pd
 from helpers import IMAGE, LABEL, words
 from rich.console import Console
 
-from flows import console
+from flows.cli import console
 from heartdata.config import RunConfig
 from heartdata.errors import DataRefused
-from heartdata.study_config import study_config
-from heartdata.study_page import study_page
-from tasks.stopped import notice
+from heartdata.studies.config import study_config
+from heartdata.studies.page import study_page
+from tasks.engine.failure_notice import notice
 from tasks.summary import Summary, markdown
 
 LINE = " ".join(LABEL.split())

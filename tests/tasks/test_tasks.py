@@ -16,22 +16,22 @@ from helpers import Heard, beats, write_wav
 from prefect.logging import disable_run_logger
 from torchvision.models import resnet34
 
+from heartdata.audio.measurements import MeasureConfig
+from heartdata.audio.spectrograms import SpectrogramConfig
+from heartdata.checks.suite import ValidationConfig
 from heartdata.config import AnswersConfig, Calibration, RegistryConfig
+from heartdata.dataset.manifest import build_manifest
 from heartdata.errors import BadAudio, ConfigError, DataRefused
-from heartdata.manifest import build_manifest
-from heartdata.measure import MeasureConfig
-from heartdata.model import build_net, read_weights, weights_bytes
-from heartdata.schemas import ACCEPTED, FACTS, FIGURES, MANIFEST, RECORDINGS, SPECTROGRAMS, SPLITS
-from heartdata.shards import Shard
 from heartdata.sources import DemoSource, TableSource
-from heartdata.spectrograms import SpectrogramConfig
-from heartdata.store import Artifact, Store, sha256_file, table_from_rows
-from heartdata.suite import ValidationConfig
-from tasks import progress
+from heartdata.storage.schemas import ACCEPTED, FACTS, FIGURES, MANIFEST, RECORDINGS, SPECTROGRAMS, SPLITS
+from heartdata.storage.shards import Shard
+from heartdata.storage.store import Artifact, Store, sha256_file, table_from_rows
+from heartdata.training.network import build_net, read_weights, weights_bytes
 from tasks.calibrate import doubt, few
+from tasks.engine import progress
 from tasks.inventory import inventory
 from tasks.measure import file_shards, measure_shard
-from tasks.registry import ACCEPTED_TAG, SERIES_TAG, connect
+from tasks.registry.client import ACCEPTED_TAG, SERIES_TAG, connect
 from tasks.results import Checked, Earlier
 from tasks.spectrograms import spectrogram_shard
 from tasks.summary import _never_told, _no_better_than, _warned

@@ -1,0 +1,163 @@
+"""`heartbeat up`: Prefect server, executor of deployments and MLflow UI in one foreground process."""
+
+import contextlib
+import fcntl
+import os
+import signal
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from flows.cli.run import program
+from flows.local.environment import prepare
+from flows.local.servers import HOST, PREFECT_PORT, announced, mlflow_server, port_is_free, prefect_server
+from heartdata.config import RunConfig, parse_yaml
+from heartdata.errors import ConfigError, HeartbeatError
+from heartdata.sources.base import check_source
+from heartdata.storage.store import Store
+
+PROJECT = Path(__file__).parents[2]
+
+
+def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
+    """Serve until Ctrl-C or SIGTERM. Raises `HeartbeatError` when a port is taken or a server does not start."""
+    config = with_links_to(f"http://{HOST}:{mlflow_port}", config)
+    check_source(config.source)
+    store = Store(config.store).open()
+    if prefect_port == mlflow_port:
+        raise HeartbeatError(f"--prefect-port and --mlflow-port are both {prefect_port}: choose two")
+    for port, option in ((prefect_port, "--prefect-port"), (mlflow_port, "--mlflow-port")):
+        if not port_is_free(port):
+            raise HeartbeatError(
+                f"port {port} is taken (another `heartbeat up`?): stop that, or choose one with {option}"
+            )
+    prepare(store, verbose=True)
+    alone = only_one(store)
+    os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    for number in (signal.SIGINT, signal.SIGTERM):  # a background job of a script ignores SIGINT until told otherwise
+        signal.signal(number, _stop)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    with alone, contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        logs = store.workpath("logs")
+        from tasks.registry.client import tracking_uri
+
+        servers = []
+        for server in (
+            prefect_server(prefect_port, logs / "prefect-server.log", ui=True),
+            mlflow_server(mlflow_port, tracking_uri(config.registry, store), logs / "mlflow-ui.log"),
+        ):
+            stack.callback(server.stop)
+            servers.append(server)
+        with console.status("starting the servers"):
+            for server in servers:
+                server.wait_ready()
+        stack.enter_context(announced(store, os.environ["PREFECT_API_URL"]))
+        from prefect import serve
+
+        deployment = nightly_deployment(config)
+        if ended := end_interrupted(deployment.name):
+            console.print(
+                f"Runs that were interrupted when `heartbeat up` last stopped, now marked as crashed: {ended}"
+            )
+        console.print(f"Prefect UI   http://{HOST}:{prefect_port}")
+        console.print(f"Prefect API  {os.environ['PREFECT_API_URL']}")
+        console.print(f"MLflow UI    http://{HOST}:{mlflow_port}")
+        console.print(f"Deployment   heartbeat/{deployment.name}, {_when(deployment)}; run it now from another shell:")
+        api = "" if prefect_port == PREFECT_PORT else f"PREFECT_API_URL={os.environ['PREFECT_API_URL']} "
+        console.print(f"             {api}{program('prefect')} deployment run heartbeat/{deployment.name} --watch")
+        console.print("Ctrl-C stops all.")
+        serve(deployment, pause_on_shutdown=False, print_starting_message=False, limit=1)
+    console.print("Stopped.")
+
+
+def only_one(store: Store) -> TextIO:
+    """Hold a store until the file that is given is closed, or this process ends. Raises `HeartbeatError`.
+
+    Two over one store would take each other's runs for interrupted ones.
+    """
+    file = store.workpath("up.lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise HeartbeatError(
+            f"another `heartbeat up` serves {store.uri}: stop that, or choose another store with --store"
+        ) from error
+    return file
+
+
+def end_interrupted(name: str) -> int:
+    """Mark runs of a served deployment that are still called running as crashed; returns how many there were.
+
+    To be called before anything is served: who ran them has ended, or was orphaned by a kill (two runs over one store do
+    each other no harm). Else they would hold the deployment's only slot for ever, as the server forgets its leases when
+    it ends, and every later run would be cancelled.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Crashed
+
+    unfinished = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": unfinished}}}),
+            deployment_filter=DeploymentFilter.model_validate({"name": {"any_": [name]}}),
+        )
+        served = [run for run in runs if run.work_pool_name is None]  # workers of a pool live on without us
+        for run in served:
+            client.set_flow_run_state(run.id, Crashed(message="heartbeat up was stopped during this run"))
+    return len(served)
+
+
+def with_links_to(ui_url: str, config: RunConfig) -> RunConfig:
+    """Links to registered models point to ``ui_url`` where the user set no other."""
+    if "ui_url" in config.registry.model_fields_set:
+        return config
+    return config.model_copy(update={"registry": config.registry.model_copy(update={"ui_url": ui_url})})
+
+
+def _defined() -> dict[str, Any]:
+    """The deployment that prefect.yaml defines. Raises `ConfigError`."""
+    try:
+        project = parse_yaml((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"prefect.yaml cannot be read: {error}") from error
+    (defined,) = project["deployments"]
+    return defined
+
+
+def nightly_settings() -> dict[str, Any]:
+    """The settings that prefect.yaml gives the nightly run. Raises `ConfigError`."""
+    settings = (_defined().get("parameters") or {}).get("config") or {}
+    if not isinstance(settings, dict):
+        raise ConfigError("parameters.config in prefect.yaml must be a mapping, such as {training: {epochs: 3}}")
+    return settings
+
+
+def nightly_deployment(config: RunConfig) -> Any:
+    """The deployment that prefect.yaml defines, with ``config``, which holds its settings, as its parameter."""
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.schedules import Cron
+
+    from flows.pipeline import heartbeat
+
+    defined = _defined()
+    return heartbeat.to_deployment(
+        name=defined["name"],
+        description=defined["description"],
+        tags=defined["tags"],
+        parameters={"config": config.model_dump(mode="json")},
+        schedules=[Cron(s["cron"], timezone=s["timezone"], active=s["active"]) for s in defined["schedules"]],
+        concurrency_limit=ConcurrencyLimitConfig(**defined["concurrency_limit"]),
+    )
+
+
+def _when(deployment: Any) -> str:
+    return ", ".join(f"scheduled {s.schedule.cron!r} {s.schedule.timezone}" for s in deployment.schedules)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt

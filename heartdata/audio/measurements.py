@@ -1,0 +1,114 @@
+"""The facts of a recording that the checks judge: length, level, clipping, silence, rhythm, quality, fingerprint."""
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from heartdata import versions
+from heartdata.audio.decode import LIBRARIES, Audio, decode, read_bytes, resample
+from heartdata.audio.quality import RATE_HZ, frame_rms, periodicity, quality
+from heartdata.checks.near_duplicates import fingerprint
+from heartdata.errors import BadAudio, StoreError
+from heartdata.settings import Settings
+from heartdata.storage.schemas import FACTS
+from heartdata.storage.shards import Shard
+from heartdata.storage.store import Artifact, Store, conform, content_digest, read_parquet, sha256_json, table_from_rows
+
+
+class MeasureConfig(Settings):
+    """How facts are taken."""
+
+    clip_level: float = Field(
+        default=0.999, gt=0, le=1, description="samples at or above this share of the peak count as clipped"
+    )
+    silence_rms: float = Field(
+        default=1e-4, ge=0, lt=1, description="a 50 ms frame with a lower RMS (full scale 1) counts as silent"
+    )
+
+
+def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, object]:
+    """One row of schema FACTS. Bad audio becomes a row with its ``error``; OSError is raised (worth a retry)."""
+    try:
+        audio = decode(read_bytes(uri, sha256))
+    except BadAudio as error:
+        return {"sha256": sha256, "error": str(error)}
+    return {"sha256": sha256, **facts(audio, config)}
+
+
+def measure_recordings(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
+    """`measure_file` of each recording, as a table of schema FACTS; those that earlier tables hold are taken from them."""
+    folder, known = folder_of(config), known_facts(shard, config, store)
+    rows = [known.get(sha256) or measure_file(uri, sha256, config) for sha256, uri in shard.recordings]
+    return store.write_table_as(shard.file(folder, ".parquet"), table_from_rows(rows, FACTS), FACTS)
+
+
+def folder_of(config: MeasureConfig) -> str:
+    """Where the facts of one configuration lie, as these versions of the code and of the decoders take them."""
+    return f"facts/v{versions.MEASURE}-{sha256_json([config.digest(), LIBRARIES])[:12]}"
+
+
+def standing(shard: Shard, config: MeasureConfig, store: Store) -> Artifact | None:
+    """The shard's facts if they lie undamaged in the store, else None."""
+    name = shard.file(folder_of(config), ".parquet")
+    table = _facts_in(name, store)
+    if table.column("sha256").to_pylist() != [sha256 for sha256, _ in shard.recordings]:
+        return None
+    return Artifact(name=name, digest=content_digest(table), rows=table.num_rows)
+
+
+def known_facts(shard: Shard, config: MeasureConfig, store: Store) -> dict[str, dict[str, object]]:
+    """Facts of the shard's recordings that earlier tables hold (rows of schema FACTS), by sha256."""
+    missing = {sha256 for sha256, _ in shard.recordings}
+    known: dict[str, dict[str, object]] = {}
+    for name in shard.earlier_files(folder_of(config), ".parquet", store):
+        known |= {row["sha256"]: row for row in _facts_in(name, store).to_pylist() if row["sha256"] in missing}
+        missing -= known.keys()
+        if not missing:
+            break
+    return known
+
+
+def _facts_in(name: str, store: Store) -> pa.Table:
+    """An earlier table (schema FACTS); an empty one when it is damaged, since all of it can be measured again."""
+    try:
+        return conform(read_parquet(store.local(name)), FACTS, name)
+    except (OSError, pa.ArrowException, StoreError):
+        return FACTS.empty_table()
+
+
+def facts(audio: Audio, config: MeasureConfig) -> dict[str, object]:
+    """The facts of decoded audio (columns of schema FACTS without the file's sha256)."""
+    samples = audio.samples
+    frames, channels = samples.shape
+    finite = bool(np.isfinite(samples).all())
+    row: dict[str, object] = {
+        "error": None,
+        "format": audio.format,
+        "rate_hz": audio.rate_hz,
+        "channels": channels,
+        "frames": frames,
+        "duration_s": frames / audio.rate_hz,
+        "missing_fraction": 1 - frames / audio.declared_frames,
+        "finite": finite,
+        "samples_sha256": hashlib.sha256(
+            f"{audio.rate_hz}/{channels}/".encode() + np.ascontiguousarray(samples).tobytes()
+        ).hexdigest(),
+    }
+    if not finite:
+        return row
+    mono = audio.mono.astype(np.float64)
+    level = np.abs(samples)
+    peak = float(level.max())
+    sound = resample(audio.mono, audio.rate_hz, RATE_HZ)
+    return row | {
+        "peak": peak,
+        "rms": float(np.sqrt(np.mean(mono**2))),
+        "dc_offset": float(mono.mean()),
+        "clipped_fraction": float(np.mean(level >= config.clip_level * peak)) if peak > 0 else 0.0,
+        "silent_fraction": float(np.mean(frame_rms(mono, audio.rate_hz) < config.silence_rms)),
+        "periodicity": periodicity(sound),
+        "quality": quality(sound),
+        "fingerprint": fingerprint(sound),
+    }

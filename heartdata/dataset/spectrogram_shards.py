@@ -1,0 +1,173 @@
+"""Rendering a shard of recordings: one ``.npy`` file and its index, taking over what earlier shards already hold."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from heartdata import versions
+from heartdata.audio.decode import LIBRARIES, decode, read_bytes
+from heartdata.audio.spectrograms import DTYPE, SpectrogramConfig, log_mel
+from heartdata.errors import SourceError, StoreError
+from heartdata.storage.schemas import SPECTROGRAMS
+from heartdata.storage.shards import Shard
+from heartdata.storage.store import Store, conform, read_parquet, sha256_file, sha256_json, table_from_rows
+
+FOLDER = "spectrograms"
+# numpy parses a header as Python, which two threads at once may not do before Python 3.11.8 (SystemError, gh-106905)
+READING_HEADER = threading.Lock()
+HEADER_BYTES = 128  # numpy pads the header of a .npy file so that the array can grow
+
+
+@dataclass(frozen=True)
+class RenderedShard:
+    """A shard's index (schema SPECTROGRAMS), how many of its recordings were rendered now, and their sound."""
+
+    name: str
+    index: pa.Table
+    rendered: int
+    audio_s: float
+
+
+def folder_of(config: SpectrogramConfig) -> str:
+    """Where the shards of one configuration lie, as these versions of the code and of the decoders render them."""
+    return f"{FOLDER}/v{versions.SPECTROGRAMS}-{sha256_json([config.digest(), LIBRARIES])[:12]}"
+
+
+def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard:
+    """Render ``shard`` unless it lies whole in the store already; spectrograms that earlier shards hold are copied.
+
+    The array is all spectrograms one after the other, shape (columns, mel_bands), in the order of sha256, so the same
+    recordings make the same bytes, whatever was there before. The index appears after the array, beside it. Raises
+    OSError when reading fails (worth a retry), `SourceError` when a recording is gone or another one, `BadAudio`.
+    """
+    name = shard.file(folder_of(config), ".npy")
+    there = standing(shard, config, store)
+    if there is not None:
+        return there
+    wanted = dict(sorted(shard.recordings))
+    earlier = _earlier(shard, config, store)
+    rows, rendered, audio_s, start = [], 0, 0.0, 0
+    with store.writing(name) as file:
+        file.seek(HEADER_BYTES)
+        for sha256, uri in wanted.items():
+            spectrogram = earlier.get(sha256)
+            if spectrogram is None:
+                spectrogram, duration_s = _render(sha256, uri, config)
+                rendered, audio_s = rendered + 1, audio_s + duration_s
+            file.write(np.ascontiguousarray(spectrogram).data)
+            rows.append({"sha256": sha256, "shard": name, "start": start, "frames": len(spectrogram)})
+            start += len(spectrogram)
+        digest = _with_header(file, (start, config.mel_bands))
+    index = table_from_rows([row | {"shard_sha256": digest} for row in rows], SPECTROGRAMS)
+    with store.writing(index_of(name)) as file:
+        pq.write_table(index, file, write_page_checksum=True)
+    return RenderedShard(name, index, rendered, audio_s)
+
+
+def standing(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard | None:
+    """The shard if it lies whole and undamaged in the store, else None. Raises OSError when it cannot be looked at."""
+    name = shard.file(folder_of(config), ".npy")
+    index = _whole(name, config, store)
+    return None if index is None else RenderedShard(name, index, 0, 0.0)
+
+
+def unrendered(shard: Shard, config: SpectrogramConfig, store: Store) -> int:
+    """How many of the shard's recordings no index of an earlier shard names: about so many are to be rendered."""
+    missing = {sha256 for sha256, _ in shard.recordings}
+    for name in shard.earlier_files(folder_of(config), ".npy", store):
+        index = _index(name, store)
+        missing -= set(index.column("sha256").to_pylist()) if index is not None else set()
+        if not missing:
+            break
+    return len(missing)
+
+
+def open_shard(name: str, sha256: str, mel_bands: int | None, store: Store) -> np.ndarray:
+    """A shard as a read-only memory map, shape (columns, mel_bands). Raises `StoreError` when it is not as indexed."""
+    try:
+        path = store.local(name)
+        if sha256_file(path) != sha256:
+            raise StoreError(f"{store.address(name)} is damaged: run again, which renders it anew")
+        array = _mapped(path)
+    except FileNotFoundError as error:
+        raise StoreError(f"{store.address(name)} is gone: run again, which renders it anew") from error
+    if array.dtype != DTYPE or array.ndim != 2 or (mel_bands is not None and array.shape[1] != mel_bands):
+        raise StoreError(f"{store.address(name)} holds {array.dtype} {array.shape}, not spectrograms: run again")
+    return array
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """A ``.npy`` file as a read-only memory map."""
+    with READING_HEADER:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _render(sha256: str, uri: str, config: SpectrogramConfig) -> tuple[np.ndarray, float]:
+    """One recording's spectrogram and its length in seconds."""
+    try:
+        audio = decode(read_bytes(uri, sha256))
+    except FileNotFoundError as error:
+        raise SourceError(f"{uri} was there when the run began and is gone: run again") from error
+    return log_mel(audio.mono, audio.rate_hz, config), len(audio.samples) / audio.rate_hz
+
+
+def _with_header(file: BinaryIO, shape: tuple[int, int]) -> str:
+    """Put the ``.npy`` header before the columns that were written; returns the hex sha256 of the whole file."""
+    file.seek(0)
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(DTYPE)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    if file.tell() != HEADER_BYTES:
+        raise StoreError(f"numpy wrote a header of {file.tell()} bytes, {HEADER_BYTES} were kept free")
+    file.flush()
+    return sha256_file(Path(file.name))
+
+
+def index_of(name: str) -> str:
+    """Where the index of the array ``name`` lies."""
+    return str(PurePosixPath(name).with_suffix(".parquet"))
+
+
+def _index(name: str, store: Store) -> pa.Table | None:
+    """The index beside a shard, or None when there is none that can be read."""
+    try:
+        return conform(read_parquet(store.local(index_of(name))), SPECTROGRAMS, name)
+    except (FileNotFoundError, pa.ArrowException, StoreError):
+        return None
+    except OSError:
+        if store.exists(index_of(name)):  # its pages are damaged
+            return None
+        raise
+
+
+def _whole(name: str, config: SpectrogramConfig, store: Store) -> pa.Table | None:
+    """The index of a shard whose files are there and undamaged, or None."""
+    index = _index(name, store)
+    if index is None or index.column("shard").unique().to_pylist() != [name]:
+        return None
+    try:
+        array = open_shard(name, index.column("shard_sha256")[0].as_py(), config.mel_bands, store)
+    except (StoreError, ValueError):
+        return None
+    ends = np.add(index.column("start").to_numpy(), index.column("frames").to_numpy())
+    return index if len(array) == ends.max() else None
+
+
+def _earlier(shard: Shard, config: SpectrogramConfig, store: Store) -> dict[str, np.ndarray]:
+    """Spectrograms of the shard's recordings that earlier, undamaged shards hold, by sha256: views of memory maps."""
+    missing = {sha256 for sha256, _ in shard.recordings}
+    found: dict[str, np.ndarray] = {}
+    for name in shard.earlier_files(folder_of(config), ".npy", store):
+        index = _index(name, store)
+        rows = [row for row in index.to_pylist() if row["sha256"] in missing] if index is not None else []
+        if rows and _whole(name, config, store) is not None:
+            array = _mapped(store.local(name))
+            found |= {row["sha256"]: array[row["start"] : row["start"] + row["frames"]] for row in rows}
+            missing -= found.keys()
+        if not missing:
+            break
+    return found

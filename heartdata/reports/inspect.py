@@ -1,0 +1,82 @@
+"""A quick look at recordings: what each class holds, and hints at what is wrong with it. Nothing is trained."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from heartdata.audio.measurements import MeasureConfig, measure_file
+from heartdata.checks.suite import ValidationConfig
+from heartdata.errors import HeartbeatError
+from heartdata.storage.schemas import FACTS
+
+UNLABELLED = "(unlabelled)"
+HINTS = ("no_file", "undecodable", "silent", "clipped")  # counts of recordings that a run would refuse
+
+
+def measured(
+    recordings: pd.DataFrame,
+    config: MeasureConfig,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> pd.DataFrame:
+    """``recordings`` (schema RECORDINGS) with the facts of each file (schema FACTS) beside it, measured in threads.
+
+    The label of unlabelled ones is `UNLABELLED`. Raises `HeartbeatError` when a file can no longer be read.
+    """
+    files = recordings.dropna(subset=["sha256"]).drop_duplicates("sha256")
+    rows: list[dict[str, object]] = []
+    with ThreadPoolExecutor() as pool:
+        try:
+            facts = pool.map(lambda uri, sha256: measure_file(uri, sha256, config), files["uri"], files["sha256"])
+            for done, row in enumerate(facts, 1):
+                rows.append(row)
+                progress(done, len(files))
+        except OSError as error:
+            raise HeartbeatError(f"{error.filename} cannot be read ({error.strerror}): run again") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    measures = pd.DataFrame(rows, columns=FACTS.names)
+    return recordings.assign(label=recordings["label"].fillna(UNLABELLED)).merge(measures, on="sha256", how="left")
+
+
+def by_class(frame: pd.DataFrame, config: ValidationConfig) -> list[dict[str, Any]]:
+    """One row a class of what `measured` gave, and one of all; ``config`` says what counts as silent or clipped."""
+    rows = [_counts(label, part, config) for label, part in frame.groupby("label", sort=True)]
+    return rows if len(rows) == 1 else [*rows, _counts("all", frame, config)]
+
+
+def _counts(label: Any, part: pd.DataFrame, config: ValidationConfig) -> dict[str, Any]:
+    duration_s = part["duration_s"].dropna().astype(float)
+    silent = (part["peak"] < config.min_peak) | (part["silent_fraction"] > config.max_silent_fraction)
+    return {
+        "label": label,
+        "recordings": len(part),
+        "subjects": int(part["subject"].nunique()),
+        "minutes": round(float(duration_s.sum()) / 60, 1),
+        "median_s": round(float(duration_s.median()), 1) if len(duration_s) else "",
+        "rates_hz": _values(part["rate_hz"]),
+        "channels": _values(part["channels"]),
+        "no_file": int(part["missing"].notna().sum()),
+        "undecodable": int(part["error"].notna().sum()),
+        "silent": int(silent.sum()),
+        "clipped": int((part["clipped_fraction"] > config.max_clipped_fraction).sum()),
+    }
+
+
+def _values(column: pd.Series, most: int = 3) -> str:
+    """The commonest values, the most frequent first."""
+    counts = column.dropna().astype(int).value_counts()
+    values = [str(value) for value in sorted(counts.index, key=lambda value: (-counts[value], value))]
+    return ", ".join(values[:most] + ["..."] * (len(values) > most))
+
+
+def examples(frame: pd.DataFrame, each: int, seed: int) -> dict[str, pd.DataFrame]:
+    """A few recordings a class that can be drawn, chosen by ``seed`` whatever order they come in."""
+    usable = frame[frame["finite"].eq(True)].sort_values("recording_id").drop_duplicates("sha256")
+    chosen = {}
+    for label, part in usable.groupby("label", sort=True):
+        places = np.random.default_rng(seed).permutation(len(part))[:each]
+        chosen[str(label)] = part.iloc[np.sort(places)]
+    return chosen

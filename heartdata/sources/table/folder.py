@@ -1,0 +1,185 @@
+"""Recordings whose labels are in the names of folders or files: one sub-folder a class, or a pattern."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePosixPath
+
+from heartdata.errors import SourceError
+from heartdata.sources import pascal
+from heartdata.sources.base import audio_files
+from heartdata.sources.cinc2016.source import DATABASES
+from heartdata.sources.circor2022 import source as circor2022
+from heartdata.sources.table.columns import ROLES, SUFFIXES, Columns, Entry, plain, read_table
+from heartdata.sources.table.file_lookup import FileLookup
+from heartdata.storage.schemas import PART_NAMES
+
+PUBLIC = {
+    "cinc2016": set(DATABASES),
+    "pascal": {*pascal.FOLDERS, *pascal.FOLDERS["set_a"], *pascal.FOLDERS["set_b"]},
+    "circor2022": {circor2022.FOLDER},
+}
+PARTS = (*PART_NAMES, "eval", "evaluation", "unseen")  # and fold1, fold2, ...
+FINDINGS = ("normal", "abnormal", "healthy", "pathological", "murmur", "murmurs", "artifact", "artefact", "noise")
+NUMBERED = 6  # so many folders that differ only in a number are probably not classes
+EXAMPLES = 4  # folders named in a message
+PATTERN = "--set 'source.pattern=(?P<{}>[^/]+)/(?P<label>[^/]+)/.*'"
+BY_FOLDER = "--set 'source.pattern=(?P<label>[^/]+)/.*'"
+SUBJECTS_HINT = "Say where they are with the group subject of source.pattern"
+FOLDERS_HINT = (
+    f"{SUBJECTS_HINT}: if the innermost folders are subjects, --set "
+    "'source.pattern=(?P<label>[^/]+)/(.*/)?(?P<subject>[^/]+)/[^/]+'. If numbers that follow each other may be of one "
+    "person, --set split.strategy=blocks keeps neighbours together"
+)
+
+
+def checked_pattern(pattern: str, needs_label: bool) -> str:
+    """The pattern itself; raises ValueError when it is not a regular expression or has no group of use."""
+    try:
+        names = groups(pattern)
+    except re.error as error:
+        raise ValueError(f"this is not a regular expression ({error})") from error
+    if needs_label and "label" not in names:
+        raise ValueError("a group (?P<label>...) is needed, to say which part of a file's name is the label")
+    if not names & set(ROLES):
+        raise ValueError(f"a group (?P<NAME>...) is needed, NAME being one of {', '.join(ROLES)}")
+    return pattern
+
+
+def groups(pattern: str | None) -> set[str]:
+    """The names of the groups of ``pattern``."""
+    return set(re.compile(pattern or "").groupindex)
+
+
+def read_names(pattern: str, names: list[str]) -> tuple[list[dict[str, str]], list[str]]:
+    """The text of each group of ``pattern`` in each path (none where it does not match), and a note on the others.
+
+    The pattern must match the whole path without its suffix, with slashes between folders. Raises `SourceError` when
+    it matches none.
+    """
+    matches = [re.fullmatch(pattern, _without_suffix(name)) for name in names]
+    unmatched = [name for name, match in zip(names, matches, strict=True) if match is None]
+    if unmatched and len(unmatched) == len(names):
+        raise SourceError(
+            f"source.pattern={pattern} matches none of {len(names)} paths, such as {_without_suffix(names[0])!r}: "
+            "it must match the whole path below the folder, without the suffix"
+        )
+    texts = [{k: v for k, v in match.groupdict().items() if v is not None} if match else {} for match in matches]
+    note = "{} of {} paths do not match source.pattern, so nothing was taken from them: {}, ..."
+    return texts, [note.format(len(unmatched), len(names), unmatched[0])] if unmatched else []
+
+
+def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]]:
+    """Every recording below ``root`` with what its path tells, and notes. Raises `SourceError` when that is nothing."""
+    above = f"{root.as_posix().rstrip('/')}/"
+    below = [path.as_posix().removeprefix(above) for path in audio_files(root)]
+    names = [name for name in below if "/." not in f"/{name}"]
+    if not names:
+        raise SourceError(f"{root} is a folder without recordings: {_ways(root)}")
+    if pattern is not None:
+        texts, notes = read_names(pattern, names)
+        return [Entry.of(name, text) for name, text in zip(names, texts, strict=True)], notes
+    outer = {name: name.partition("/")[0] for name in names if "/" in name}
+    _refuse_other_layouts(root, names, set(outer.values()))
+    labels = {name: label for name, label in outer.items() if "unlabel" not in label.casefold()}
+    _refuse_ambiguous(root, labels)
+    if len(set(labels.values())) < 2:
+        raise SourceError(f"{root} is a folder without one sub-folder of recordings for each class: {_ways(root)}")
+    _refuse_ignored_table(root, names)
+    entries = [Entry.of(name, {"label": labels[name]} if name in labels else {}) for name in names]
+    return entries, list(_notes(root, labels.values(), [name for name in names if name not in labels]))
+
+
+def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> None:
+    """Raise `SourceError` when ``folders`` are those of a public data set, or one folder around all classes."""
+    listed = ", ".join(sorted(folders))
+    for source, others in PUBLIC.items():
+        if folders - {"validation"} and folders - {"validation"} <= others:
+            raise SourceError(f"{root} holds {listed}, as the data set {source} does: use --source {source}")
+    below = {name.split("/")[1] for name in names if name.count("/") > 1}
+    if len(folders) == 1 and len(below) > 1 and all(name.count("/") > 1 for name in names):
+        raise SourceError(f"{root} holds one folder, {listed}: use --data {root / listed}, or a table of labels")
+
+
+def _refuse_ambiguous(root: Path, labels: dict[str, str]) -> None:
+    """Raise `SourceError` when the folders ``labels``, one a path, may be parts of a split, subjects or sites."""
+    inside: dict[str, set[str]] = {folder: set() for folder in sorted(set(labels.values()))}
+    for name, folder in labels.items():
+        inside[folder] |= set(name.split("/")[1:-1][:1])
+    counts = Counter(inner for names in inside.values() for inner in names)
+    parts = sum(map(_is_part, inside))
+    same_inside = bool(counts) and all(names == counts.keys() for names in inside.values())
+    has_finding = any(folder.casefold() in FINDINGS for folder in inside)
+    stems = {re.sub(r"\d+", "", folder).casefold() for folder in inside}
+    if len(inside) > 1 and parts and (parts == len(inside) or same_inside):
+        reason = "are named like parts of a split"
+    elif sum(count > 1 for count in counts.values()) > 1 and not has_finding and not all(map(_is_part, counts)):
+        reason = f"hold folders of the same names ({_some(sorted(counts))}), which may be the labels"
+    elif len(inside) >= NUMBERED and len(stems) == 1 and all(re.search(r"\d", folder) for folder in inside):
+        reason = "are numbered, as subjects are"
+    else:
+        return
+    is_known = {folder.casefold() for folder in inside} <= PART_NAMES.keys()
+    keep = " --set split.strategy=column --set split.column=part" if is_known else ""
+    raise SourceError(
+        f"the {len(inside)} sub-folders of {root} ({_some(inside)}) {reason}, so they may not be classes. If they are, say so "
+        f"with {BY_FOLDER}; if they are subjects with folders of labels inside, with {PATTERN.format('subject')}; hospitals, "
+        f"devices or the like, {PATTERN.format('collection')}; parts of a split, {PATTERN.format('part')}{keep}; if the labels "
+        f"are elsewhere, {_ways(root)}"
+    )
+
+
+def _is_part(folder: str) -> bool:
+    """Whether ``folder`` is named like a part of a split."""
+    return folder.casefold() in PARTS or re.fullmatch(r"fold[ _-]?\d+", folder.casefold()) is not None
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(list(names)[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
+
+
+def _refuse_ignored_table(root: Path, names: list[str]) -> None:
+    """Raise `SourceError` when a table in ``root`` has labels, and paths of most of ``names``."""
+    lookup = FileLookup(root, [root / name for name in names])
+    for path in _tables(root):
+        try:
+            table = read_table(path, Columns(), None, {"path", "label"})
+        except SourceError:
+            continue
+        columns = Columns().resolve(list(table.columns))
+        if {"path", "label"} <= columns.keys():
+            count = sum(bool(lookup.candidates(plain(re.split(r"[/\\]", cell)[-1]))) for cell in table[columns["path"]])
+            if 2 * count > len(names):
+                raise SourceError(
+                    f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its {len(names)} "
+                    f"recordings, with labels in the column {columns['label']!r}: use --data {path}; or, if the folders are "
+                    f"the classes, say so with {BY_FOLDER}"
+                )
+
+
+def _without_suffix(name: str) -> str:
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    return str(path).removesuffix(path.suffix)
+
+
+def _tables(root: Path) -> list[Path]:
+    """The files in ``root`` itself that may be tables, without hidden ones and Excel's lock files."""
+    return sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith((".", "~")))
+
+
+def _ways(root: Path) -> str:
+    tables = _tables(root)
+    table = f" {tables[0]}" if len(tables) == 1 else f", such as {root / 'recordings.csv'}"
+    return (
+        f"give the table of their labels with --data{table}; or put the recordings of each class into a sub-folder of its "
+        "name; or say which part of their names is the label, such as --set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for "
+        "normal_01.wav"
+    )
+
+
+def _notes(root: Path, classes: Iterable[str], unlabelled: list[str]) -> Iterable[str]:
+    yield f"Labels are the names of the sub-folders of {root}: {', '.join(sorted(set(classes)))}"
+    if tables := _tables(root):
+        yield f"{tables[0]} was not read: if it holds the labels, give it with --data"
+    if unlabelled:
+        yield f"{len(unlabelled)} recordings are in no sub-folder of a class, and are unlabelled: {unlabelled[0]}, ..."

@@ -1,0 +1,54 @@
+"""Parting work into shards by content, so that a new recording touches one shard and no other."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from heartdata.storage.store import Store, sha256_json
+
+EARLIER = 8
+_PLACE = re.compile(r"(\d{4})of(\d{4})-\w+\.\w+")
+TIERS = ((20_000, 16), (200_000, 32), (2_000_000, 128))  # up to so many recordings, so many shards
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A bucket of recordings: pairs (sha256, uri), sorted, each content once. ``of``: how many buckets there are."""
+
+    number: int
+    recordings: tuple[tuple[str, str], ...]
+    of: int = TIERS[0][1]
+
+    def digest(self) -> str:
+        """Hex sha256 over the contents; where they lie does not matter."""
+        return sha256_json([sha256 for sha256, _ in self.recordings])
+
+    def file(self, folder: str, suffix: str) -> str:
+        """The name in a store of what is made of this bucket."""
+        return f"{folder}/{self.number:04d}of{self.of:04d}-{self.digest()[:16]}{suffix}"
+
+    def earlier_files(self, folder: str, suffix: str, store: Store) -> list[str]:
+        """Names of what was made of buckets that may hold the same contents, the newest first, at most EARLIER."""
+        entries = sorted(store.entries(folder), key=lambda e: (-e.modified_s, e.name))
+        places = [(e.name, _PLACE.fullmatch(PurePosixPath(e.name).name)) for e in entries if e.name.endswith(suffix)]
+        return [n for n, place in places if place and self.related(int(place[1]), int(place[2]))][:EARLIER]
+
+    def related(self, number: int, of: int) -> bool:
+        """Whether bucket ``number`` of ``of`` may hold the same contents; numbers of buckets divide one another."""
+        return number % min(of, self.of) == self.number % min(of, self.of)
+
+
+def shard_count(contents: int) -> int:
+    """How many buckets so many contents are parted into: tens to hundreds, the same for similar numbers."""
+    return next((count for limit, count in TIERS if contents <= limit), 256)
+
+
+def into_shards(recordings: Iterable[tuple[str, str]], count: int | None = None) -> list[Shard]:
+    """Pairs (sha256, uri) to the non-empty buckets; the bucket depends on the content alone."""
+    uris = dict(sorted(recordings, reverse=True))  # of several places with one content, the first by name
+    count = count or shard_count(len(uris))
+    buckets: dict[int, list[tuple[str, str]]] = {}
+    for sha256, uri in sorted(uris.items()):
+        buckets.setdefault(int(sha256[:8], 16) % count, []).append((sha256, uri))
+    return [Shard(number, tuple(rows), count) for number, rows in sorted(buckets.items())]

@@ -1,0 +1,230 @@
+"""The protocols of `heartbeat study`: on which recordings, parted how, scored by what, and what others reach."""
+
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from heartdata.dataset.splits import SplitConfig
+from heartdata.errors import ConfigError, DataRefused
+from heartdata.settings import Settings
+from heartdata.training.pretraining import BACKBONE
+
+Scoring = Literal["classes", "pascal_a", "pascal_b", "cinc2016", "circor2022_murmur", "circor2022_outcome"]
+FROM_BACKBONE = {"training.init": f"models:/{BACKBONE}@champion"}  # of `heartbeat pretrain`
+# The device is the first thing that a net learns: what has heard no device but made ones stays as it is, and the last
+# layer alone is trained, with every class, and within it every database, drawn equally often.
+ANY_DEVICE = {
+    **FROM_BACKBONE, "training.frozen_epochs": 8, "training.epochs": 0, "training.learning_rate": 0.003,
+    "training.balance": "class_and_collection",
+}  # fmt: skip
+# Where the folds share devices, everything is trained.
+SAME_DEVICES = {
+    **FROM_BACKBONE, "training.frozen_epochs": 1, "training.epochs": 8, "training.balance": "class_and_collection"
+}  # fmt: skip
+# One training is luck where recordings are few: several networks answer together.
+FEW_RECORDINGS = {"split.valid_fraction": 0.15, "training.frozen_epochs": 1, "training.members": 3}
+BY_MACC = {"answers.operating_point": "balanced_accuracy"}  # the same, where no answer is unsure
+GROUPED, LEAKY = "by subject", "random split (leaks)"
+
+
+class Study(Settings):
+    """One protocol. ``settings`` are dotted keys laid over the source's preset."""
+
+    name: str
+    title: str
+    source: str
+    settings: dict[str, Any] = {}
+    protocol: Literal["k_fold", "leave_one_out"] = "k_fold"
+    folds: int = Field(default=5, ge=2)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    scoring: Scoring = "classes"
+    level: Literal["recording", "subject"] = Field(
+        default="recording", description="what is answered and scored; of a subject's by evaluation.subject_rule"
+    )
+    metric: str = "macro_f1"
+    reference_score: float | None = Field(default=None, description="what others reach by the metric")
+    citation: str = Field(default="", description="of the reference score: whose it is, and under which protocol")
+    arms: tuple[str, ...] = (GROUPED,)
+    note: str = ""
+
+    def titled(self, arm: str) -> str:
+        """The title of the figures of one arm, which is named where there are several."""
+        return self.title if len(self.arms) == 1 else f"{self.title}\n{arm}"
+
+    def called(self, fold: "Fold") -> str:
+        """The name of a fold, for people; its arm is named where there are several."""
+        arm = f"{fold.arm}, " if len(self.arms) > 1 else ""
+        return f"{arm}seed {fold.seed}, fold {fold.name}"
+
+
+class Fold(Settings):
+    """One training and one test of a study."""
+
+    arm: str
+    seed: int
+    name: str
+    split: SplitConfig
+
+    @property
+    def subjects_apart(self) -> bool:
+        """False where the protocol leaks on purpose, to show by how much."""
+        return self.arm != LEAKY
+
+
+_STUDIES = (
+    Study(
+        name="pascal-b",
+        title="PASCAL set B: normal, murmur, extrastole; 5 folds by subject",
+        source="pascal",
+        settings={
+            **FROM_BACKBONE,
+            "split.collections": ["set_b"],
+            **FEW_RECORDINGS,
+            "training.epochs": 8,
+            "training.batch": 32,
+        },
+        scoring="pascal_b",
+        reference_score=0.470,
+        citation="a public third-party audit, 5 folds grouped by subject",
+    ),
+    Study(
+        name="pascal-a",
+        title="PASCAL set A: normal, murmur, extrahls, artifact; 5 folds, near-duplicates together",
+        source="pascal",
+        settings={
+            **FROM_BACKBONE,
+            "split.collections": ["set_a"],
+            **FEW_RECORDINGS,
+            "training.epochs": 25,
+            "training.batch": 8,
+        },
+        scoring="pascal_a",
+        reference_score=0.626,
+        citation="a public third-party audit, 2 times 5 stratified folds",
+        note="Set A names no subjects: one person may stand in several folds, unless the recordings are near-duplicates.",
+    ),
+    Study(
+        name="cinc2016-lodo",
+        title="CinC 2016: each database held out in turn",
+        source="cinc2016",
+        settings={**ANY_DEVICE, **BY_MACC},
+        protocol="leave_one_out",
+        scoring="cinc2016",
+        metric="macc",
+        reference_score=0.519,
+        citation="a public third-party audit, one database left out after another; not certainly the same databases",
+    ),
+    Study(
+        name="cinc2016",
+        title="CinC 2016: 5 folds inside the databases",
+        source="cinc2016",
+        settings={**SAME_DEVICES, **BY_MACC},
+        scoring="cinc2016",
+        metric="macc",
+        reference_score=0.859,
+        citation="a public third-party audit, the best of several classical models in 5 times 5 folds grouped by "
+        "subject; not certainly the same databases",
+        note="Folds share devices: compare with the study cinc2016-lodo.",
+    ),
+    Study(
+        name="circor2022",
+        title="CirCor 2022: murmurs; 5 folds by patient",
+        source="circor2022",
+        settings={
+            **SAME_DEVICES,
+            "source.target": "murmur",
+            "answers.operating_point": "weighted_accuracy",
+            "evaluation.subject_rule": "max",
+        },
+        scoring="circor2022_murmur",
+        level="subject",
+        metric="weighted_accuracy",
+        reference_score=0.780,
+        citation="the winner of the challenge on its hidden test set (Reyna et al., PLOS Digital Health 2023), "
+        "not on these folds",
+    ),
+    Study(
+        name="circor2022-outcome",
+        title="CirCor 2022: clinical outcome; 5 folds by patient",
+        source="circor2022",
+        settings={
+            **SAME_DEVICES,
+            "source.target": "outcome",
+            "answers.operating_point": "cost_per_patient",
+            "evaluation.subject_rule": "mean",
+        },
+        scoring="circor2022_outcome",
+        level="subject",
+        metric="cost_per_patient",
+        reference_score=11144,
+        citation="the winner of the challenge on its hidden test set (Reyna et al., PLOS Digital Health 2023), "
+        "not on these folds",
+    ),
+    Study(
+        name="article",
+        title="What tutorials do: both PASCAL sets in five classes, one picture a file, a random split",
+        source="pascal",
+        settings={
+            "split.collections": ["set_a", "set_b"],
+            "training.view": "whole",
+            "training.init": "random",
+            "training.epochs": 8,
+        },
+        arms=(LEAKY, GROUPED),
+        seeds=(0,),
+        note="The arms differ only in who stands on both sides. Metadata alone tells the device, and with it some classes.",
+    ),
+)
+STUDIES = {study.name: study for study in _STUDIES}
+
+
+def study_named(name: str) -> Study:
+    """One of STUDIES. Raises `ConfigError`."""
+    if name not in STUDIES:
+        raise ConfigError(f"there is no study {name!r}: choose one of {', '.join(STUDIES)}")
+    return STUDIES[name]
+
+
+def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[Fold]:
+    """Every fold of every seed and arm; ``accepted`` (schema ACCEPTED) says which collections there are."""
+    if study.protocol == "leave_one_out":
+        held_out, others = databases(accepted, split)
+        if len(held_out) < 2:
+            raise DataRefused(
+                f"the study {study.name} holds out one database after another: it needs two or more that have two labels "
+                f"and leave two to train on; there are: {', '.join([*held_out, *(f'{n} (has not)' for n in others)])}"
+            )
+        ways: dict[str, dict[str, Any]] = {
+            name: {"strategy": "leave_one_source_out", "held_out": name} for name in held_out
+        }
+    else:
+        ways = {str(i): {"strategy": "k_fold", "folds": study.folds, "fold": i} for i in range(study.folds)}
+    common = split.model_dump(include={"collections", "valid_fraction", "attempts"})
+    return [
+        Fold(
+            arm=arm,
+            seed=seed,
+            name=name,
+            split=SplitConfig.model_validate({**common, **way, "seed": split.seed + seed}),
+        )
+        for arm in study.arms
+        for seed in study.seeds
+        for name, way in ways.items()
+    ]
+
+
+def databases(accepted: pd.DataFrame, split: SplitConfig) -> tuple[list[str], list[str]]:
+    """The collections in use that can be held out, and those that cannot, as nothing could be scored on them."""
+    in_use = accepted[accepted["label"].notna()]
+    if split.collections is not None:
+        in_use = in_use[in_use["collection"].isin(split.collections)]
+    names = sorted(in_use["collection"].unique())
+    scorable = [name for name in names if _scorable(in_use, name)]
+    return scorable, [name for name in names if name not in scorable]
+
+
+def _scorable(rows: pd.DataFrame, collection: str) -> bool:
+    """Whether a collection has two labels, and leaves two to train on."""
+    here = rows["collection"] == collection
+    return bool(rows.loc[here, "label"].nunique() > 1 and rows.loc[~here, "label"].nunique() > 1)

@@ -1,0 +1,194 @@
+"""What every stage's task has in common: the cache key, the check that cached files are still there, the retries."""
+
+import errno
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import wraps
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from prefect import Task, task
+from prefect.cache_policies import CachePolicy
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.results import get_result_store
+from prefect.task_engine import TaskRunTimeoutError
+from prefect.tasks import exponential_backoff
+from pydantic import BaseModel
+
+from heartdata.audio.decode import LIBRARIES
+from heartdata.settings import Settings
+from heartdata.storage.shards import Shard
+from heartdata.storage.store import Artifact, Store, sha256_json
+from tasks.engine import progress
+from tasks.engine.versions import STAGES
+from tasks.results import NOT_DIGESTED
+
+ABSENT = object()
+LONG_S = 24 * 3600.0  # of stages that ask the network about every recording
+LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # until somebody mends it
+_failed: ContextVar[Exception | None] = ContextVar("failed", default=None)  # what computing the last key raised
+
+
+def fingerprint(value: Any) -> Any:
+    """What a cache key sees of an input: digests of contents and settings, never paths or times."""
+    if isinstance(value, Artifact):
+        return value.digest
+    if isinstance(value, (Settings, Shard)):
+        return value.digest()
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields.items()
+        return {n: fingerprint(getattr(value, n)) for n, f in fields if f.json_schema_extra != NOT_DIGESTED}
+    if isinstance(value, (list, tuple)):
+        return [fingerprint(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: fingerprint(item) for name, item in value.items()}
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise TypeError(f"a stage's input of type {type(value).__name__} has no fingerprint")
+
+
+def artifacts_in(result: Any) -> Iterator[Artifact]:
+    """Every artifact that a stage's result names."""
+    if isinstance(result, Artifact):
+        yield result
+    elif isinstance(result, BaseModel):
+        for name in type(result).model_fields:
+            yield from artifacts_in(getattr(result, name))
+    elif isinstance(result, Mapping):
+        for item in result.values():
+            yield from artifacts_in(item)
+    elif isinstance(result, (list, tuple)):
+        for item in result:
+            yield from artifacts_in(item)
+
+
+def files_intact(result: Any, store: Store) -> bool:
+    """Whether all files of a result are in the store with the content that their digests name."""
+    return all(store.intact(artifact) for artifact in artifacts_in(result))
+
+
+@dataclass
+class StageKey(CachePolicy):
+    """Cache key = stage, its version (and those of the decoders, where it uses them), and the fingerprints of its inputs
+    (the store left out).
+
+    A cached result proves only that its small JSON exists. When it is not of type ``returns``, or ``valid`` says that
+    what it names is gone or damaged, the key of the next rebuild is given instead, so that the stage runs again. A
+    record that cannot be decoded counts as absent: its key is given, and the stage writes it anew.
+
+    Prefect would run a stage without a key, and keep no result of it, whenever computing the key raises. So the
+    exception is kept here, and the stage's body raises it (see `raise_failed_key`): an I/O error is retried.
+    """
+
+    stage: str = ""
+    valid: Callable[[Any, Store], bool] = files_intact
+    returns: Any = object
+
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str | None:
+        _failed.set(None)
+        try:
+            return self._key(inputs)
+        except Exception as error:
+            _failed.set(error)
+            return None
+
+    def _key(self, inputs: dict[str, Any]) -> str:
+        (store,) = (value for value in inputs.values() if isinstance(value, Store))
+        key = self.first_key(inputs)
+        for rebuild in itertools.count():
+            candidate = key if rebuild == 0 else f"{key}-rebuild{rebuild}"
+            result = _recorded(candidate)
+            if result is ABSENT:
+                return candidate
+            if has_type(result, self.returns) and self.valid(result, store):
+                progress.unchanged(self.stage)
+                return candidate
+        raise AssertionError("unreachable")
+
+    def first_key(self, inputs: dict[str, Any]) -> str:
+        """The key before any rebuild."""
+        code = STAGES[self.stage]
+        seen = {name: fingerprint(value) for name, value in inputs.items() if not isinstance(value, Store)}
+        digest = sha256_json([seen, LIBRARIES] if code.decodes else seen)
+        return f"{self.stage}-v{code.version}-{digest}".replace(" ", "-")
+
+
+def _recorded(key: str) -> Any:
+    """The cached result, or ABSENT where there is no record or none that can be decoded. Raises OSError."""
+    try:
+        return get_result_store().read(key).result
+    except FileNotFoundError:
+        return ABSENT
+    except OSError:
+        raise
+    except Exception:  # Prefect's file system raises ValueError for no file, its decoders several things
+        return ABSENT
+
+
+def has_type(result: Any, declared: Any) -> bool:
+    """Whether a decoded result has the type that its stage declares: a renamed class is decoded as a plain dict.
+
+    Of collections, lists and tuples are known; JSON makes one of the other.
+    """
+    if get_origin(declared) in (list, tuple):
+        allowed = [of for of in get_args(declared) if of is not ...]
+        return isinstance(result, (list, tuple)) and all(any(has_type(r, of) for of in allowed) for r in result)
+    if get_origin(declared) in (Union, UnionType):
+        return any(has_type(result, of) for of in get_args(declared))
+    return isinstance(result, declared)
+
+
+def raise_failed_key() -> None:
+    """Raise what computing the running stage's cache key raised, if anything."""
+    error = _failed.get()
+    _failed.set(None)
+    if error is not None:
+        raise error
+
+
+def is_transient(task: Task, task_run: TaskRun, state: State) -> bool:
+    """Retry what may pass by itself (reading or writing failed), never a full disk or wrong data or settings."""
+    try:
+        state.result()
+    except TaskRunTimeoutError:  # an OSError, too, but the same would take as long again
+        return False
+    except OSError as error:
+        return error.errno not in LASTING
+    except Exception:
+        return False
+    return False
+
+
+def stage(
+    name: str, timeout_s: float | None = 3600, valid: Callable[[Any, Store], bool] | None = None
+) -> Callable[[Callable[..., Any]], Task]:
+    """A Prefect task that is cached by content, retried on I/O errors and bounded in time; its version is in STAGES.
+
+    Give no ``timeout_s`` to a task that runs in threads: Prefect cannot interrupt one there.
+    """
+
+    def decorated(function: Callable[..., Any]) -> Task:
+        @wraps(function)
+        def body(*args: Any, **kwargs: Any) -> Any:
+            raise_failed_key()
+            return function(*args, **kwargs)
+
+        returns = get_type_hints(function)["return"]
+        return task(
+            name=name,
+            cache_policy=StageKey(stage=name, valid=valid or files_intact, returns=returns),
+            persist_result=True,
+            result_serializer="json",
+            retries=3,
+            retry_delay_seconds=exponential_backoff(2),
+            retry_jitter_factor=0.5,
+            retry_condition_fn=is_transient,
+            timeout_seconds=timeout_s,
+        )(body)
+
+    return decorated

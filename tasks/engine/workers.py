@@ -1,0 +1,88 @@
+"""Worker processes of this machine. What they import is light, so that they start in a fraction of a second."""
+
+import queue
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+from multiprocessing import get_context, parent_process
+from os import _exit
+from threading import Thread
+from typing import Any, ClassVar
+
+from threadpoolctl import threadpool_limits
+
+PRELOADED = [
+    "heartdata.dataset.spectrogram_shards",
+    "heartdata.audio.measurements",
+    "tasks.engine.workers",
+    "librosa.filters",
+]
+
+
+class Workers:
+    """As many processes as calls are made at once, each a pool of its own: a dead one costs its own call only.
+
+    Use it as a context: meanwhile it stands in ``Workers.open``, and at the end its processes end.
+    """
+
+    open: ClassVar["Workers | None"] = None
+
+    def __init__(self) -> None:
+        self._idle: queue.LifoQueue[ProcessPoolExecutor] = queue.LifoQueue()
+
+    def __enter__(self) -> "Workers":
+        Workers.open = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        Workers.open = None
+        while not self._idle.empty():
+            self._idle.get().shutdown(wait=False)
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call ``function`` in an idle process, or in a new one; may be called from several threads.
+
+        Raises what it raises, and ChildProcessError (an OSError, so that the work is tried again) when its process dies.
+        """
+        try:
+            process = self._idle.get_nowait()
+        except queue.Empty:
+            process = _new_process()
+        try:
+            result = process.submit(function, *args).result()
+        except BrokenProcessPool as error:
+            process.shutdown(wait=False)
+            raise ChildProcessError("a worker process died; was memory short?") from error
+        except BaseException:
+            self._idle.put(process)
+            raise
+        self._idle.put(process)
+        return result
+
+
+@lru_cache(maxsize=1)
+def one_blas_thread() -> None:
+    """For the rest of this process, numpy multiplies matrices in one thread: shards are what runs in parallel, and with
+    more threads the last bits of a sum depend on how many there happen to be.
+    """
+    threadpool_limits(1, "blas")
+
+
+def _new_process() -> ProcessPoolExecutor:
+    context = get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return ProcessPoolExecutor(1, context, initializer=_begin)
+
+
+def _begin() -> None:
+    """One thread a worker; it ends with the process that started it, even when that one is killed."""
+    one_blas_thread()
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        _exit(1)

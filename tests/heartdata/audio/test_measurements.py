@@ -1,0 +1,91 @@
+"""Facts with known answers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import REAL, beats, needs_pascal, tone, write_wav
+
+import heartdata.audio.measurements
+from heartdata.audio.measurements import MeasureConfig, measure_file, measure_recordings, standing
+from heartdata.storage.shards import Shard
+from heartdata.storage.store import Store, sha256_file
+
+
+def facts_of(path: Path) -> dict:
+    return measure_file(str(path), sha256_file(path), MeasureConfig())
+
+
+def test_tone(tmp_path: Path):
+    row = facts_of(write_wav(tmp_path / "tone.wav", tone(100, level=0.5), subtype="FLOAT"))
+    assert row["error"] is None
+    assert row["duration_s"] == 3.0
+    assert row["peak"] == pytest.approx(0.5, abs=1e-3)
+    assert row["rms"] == pytest.approx(0.5 / np.sqrt(2), abs=1e-3)
+    assert row["dc_offset"] == pytest.approx(0, abs=1e-4)
+    assert row["missing_fraction"] == 0
+    assert row["silent_fraction"] == 0
+
+
+def test_clipping_silence_and_offset(tmp_path: Path):
+    clipped = facts_of(write_wav(tmp_path / "clipped.wav", np.clip(10 * tone(100), -1, 1)))
+    assert clipped["clipped_fraction"] > 0.8
+    half = np.concatenate([tone(100, 1.0), np.zeros(4000, np.float32)])
+    assert facts_of(write_wav(tmp_path / "half.wav", half))["silent_fraction"] == pytest.approx(0.5)
+    shifted = facts_of(write_wav(tmp_path / "dc.wav", 0.3 + 0.1 * tone(100)))
+    assert shifted["dc_offset"] == pytest.approx(0.3, abs=1e-3)
+
+
+def test_not_a_number_is_a_fact_not_a_crash(tmp_path: Path):
+    sound = tone(100)
+    sound[17] = np.nan
+    row = facts_of(write_wav(tmp_path / "nan.wav", sound, subtype="FLOAT"))
+    assert row["finite"] is False
+    assert "peak" not in row
+
+
+def test_same_samples_in_another_container_have_one_hash(tmp_path: Path):
+    samples = (10_000 * tone(100)).astype(np.int16)
+    wav, flac = (facts_of(write_wav(tmp_path / name, samples)) for name in ("a.wav", "a.flac"))
+    other = facts_of(write_wav(tmp_path / "b.wav", tone(101)))
+    assert wav["sha256"] != flac["sha256"]
+    assert wav["samples_sha256"] == flac["samples_sha256"] != other["samples_sha256"]
+
+
+@needs_pascal
+def test_the_silent_pascal_file_is_silent():
+    row = facts_of(REAL / "pascal" / "set_a" / "Aunlabelledtest__201106120928.wav")
+    assert row["peak"] == pytest.approx(2.7e-4, rel=0.05)
+
+
+def test_what_was_measured_before_is_not_measured_again(store: Store, tmp_path: Path, monkeypatch):
+    paths = [write_wav(tmp_path / f"{i}.wav", beats(60 + i, 2.0, seed=i)) for i in range(4)]
+    recordings = tuple(sorted((sha256_file(path), str(path)) for path in paths))
+    before = measure_recordings(Shard(5, recordings[:3]), MeasureConfig(), store)
+    measured = []
+    real = heartdata.audio.measurements.measure_file
+    monkeypatch.setattr(
+        heartdata.audio.measurements, "measure_file", lambda uri, *rest: measured.append(uri) or real(uri, *rest)
+    )
+    grown = measure_recordings(Shard(5, recordings), MeasureConfig(), store)
+    assert measured == [recordings[3][1]]
+    assert grown == measure_recordings(Shard(5, recordings), MeasureConfig(), Store(tmp_path / "other").open())
+    measured.clear()
+    for name in (before.name, grown.name):
+        store.local(name).write_bytes(b"damaged")
+    measure_recordings(Shard(5, recordings), MeasureConfig(silence_rms=0.01), store)
+    measure_recordings(Shard(5, recordings), MeasureConfig(), store)
+    assert len(measured) == 8
+
+
+def test_facts_that_stand_are_told_without_measuring_unless_damaged(store: Store, tmp_path: Path):
+    paths = [write_wav(tmp_path / f"{i}.wav", beats(60 + i)) for i in range(3)]
+    shard = Shard(3, tuple(sorted((sha256_file(p), str(p)) for p in paths)))
+    assert standing(shard, MeasureConfig(), store) is None
+    made = measure_recordings(shard, MeasureConfig(), store)
+    assert standing(shard, MeasureConfig(), store) == made
+    assert standing(Shard(3, shard.recordings[:2]), MeasureConfig(), store) is None
+    content = bytearray(store.local(made.name).read_bytes())
+    content[60] ^= 1  # in a page
+    store.local(made.name).write_bytes(bytes(content))
+    assert standing(shard, MeasureConfig(), store) is None

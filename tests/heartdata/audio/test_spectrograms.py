@@ -1,0 +1,82 @@
+"""Log-mel: librosa's values, known frequencies, windows that never run out."""
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from helpers import beats, tone
+from pydantic import ValidationError
+
+from heartdata.audio.spectrograms import SpectrogramConfig, log_mel, mel_filters, mel_power_db
+from heartdata.dataset.windows import as_images, window, window_starts
+
+CONFIG = SpectrogramConfig()
+
+
+@pytest.mark.parametrize(
+    "config", [CONFIG, SpectrogramConfig(fft_samples=512, mel_bands=128, window_s=0.05, hop_s=0.01)]
+)
+def test_equals_librosa(config: SpectrogramConfig):
+    sound = beats(rate_hz=2000)
+    power = librosa.feature.melspectrogram(
+        y=sound, sr=2000, n_fft=config.fft_samples, win_length=config.window_samples, hop_length=config.hop_samples,
+        n_mels=config.mel_bands, fmin=config.low_hz, fmax=config.high_hz, pad_mode="constant",
+    )  # fmt: skip
+    expected = librosa.power_to_db(power, ref=np.max, top_db=config.range_db).T
+    ours = mel_power_db(sound, config)
+    assert ours.shape == expected.shape
+    assert np.abs(ours - expected).max() < 2e-3  # dB
+
+
+@pytest.mark.parametrize("frequency_hz", [50, 100, 200, 400])
+def test_a_tone_lights_its_mel_band(frequency_hz: int):
+    centres = librosa.mel_frequencies(CONFIG.mel_bands + 2, fmin=CONFIG.low_hz, fmax=CONFIG.high_hz)[1:-1]
+    lit = mel_power_db(tone(frequency_hz, rate_hz=2000), CONFIG).mean(axis=0).argmax()
+    assert abs(centres[lit] - frequency_hz) <= np.diff(centres).max()
+
+
+def test_no_band_is_empty():
+    assert (mel_filters(CONFIG).sum(axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("rate_hz", [2000, 4000, 8000, 44100])
+def test_shape_does_not_depend_on_the_rate_of_the_recording(rate_hz: int):
+    spectrogram = log_mel(beats(rate_hz=rate_hz), rate_hz, CONFIG)
+    assert (spectrogram.shape, spectrogram.dtype) == ((157, 32), np.float16)  # 5 s x 2000 Hz / 64 + 1
+
+
+def test_each_band_is_standardised_so_gain_does_not_matter():
+    loud, quiet = (log_mel(level * beats(), 4000, CONFIG).astype(np.float32) for level in (1.0, 0.1))
+    assert np.abs(loud.mean(axis=0)).max() < 1e-2
+    assert loud.std(axis=0) == pytest.approx(1, abs=1e-2)
+    assert np.abs(loud - quiet).max() < 0.05
+
+
+def test_shorter_than_a_window_is_no_crash():
+    assert log_mel(tone(100, 0.01), 4000, CONFIG).shape == (1, 32)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"high_hz": 1500.0}, {"low_hz": 900.0}, {"window_s": 0.5}, {"mel_bands": 0}, {"hops": 3}]
+)
+def test_settings_that_do_not_fit_are_refused(wrong: dict):
+    with pytest.raises(ValidationError):
+        SpectrogramConfig(**wrong)
+
+
+def test_windows_cover_a_recording():
+    assert window_starts(100, 100) == window_starts(30, 100) == [0]
+    assert window_starts(250, 100) == [0, 50, 100, 150]
+    assert window_starts(260, 100)[-1] == 160
+
+
+def test_short_recordings_are_repeated():
+    rows = np.arange(3)[:, None] * np.ones((1, 2))
+    assert window(rows, 0, 7)[:, 0].tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert window(rows, 1, 2)[:, 0].tolist() == [1, 2]
+
+
+def test_image_has_low_frequencies_first():
+    (image,) = as_images(np.arange(6, dtype=np.float16).reshape(1, 3, 2))
+    assert (image.shape, image.dtype) == ((1, 2, 3), torch.float32)
+    assert image[0, 0].tolist() == [0, 2, 4]

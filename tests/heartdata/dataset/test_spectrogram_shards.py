@@ -1,0 +1,183 @@
+"""Shards: the same bytes whatever was there before; only what is new is rendered; damage is noticed and mended."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from helpers import beats, write_wav
+
+from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
+from heartdata.dataset import spectrogram_shards as rendering
+from heartdata.dataset.spectrogram_shards import render_shard, standing, unrendered
+from heartdata.dataset.windows import Shards
+from heartdata.errors import SourceError, StoreError
+from heartdata.storage.shards import Shard, into_shards
+from heartdata.storage.store import Store, sha256_file
+from tasks.engine.workers import Workers
+
+CONFIG = SpectrogramConfig()
+
+
+def files(folder: Path, numbers: range) -> list[tuple[str, str]]:
+    paths = [write_wav(folder / f"{i}.wav", beats(60 + i, 1.0 + i / 10, seed=i)) for i in numbers]
+    return [(sha256_file(path), str(path)) for path in paths]
+
+
+def shard_of(recordings: list[tuple[str, str]], number: int = 3, of: int = 16) -> Shard:
+    return Shard(number, tuple(sorted(recordings)), of)
+
+
+def array_of(made: rendering.RenderedShard, store: Store) -> Path:
+    return store.local(made.name)
+
+
+def test_each_recording_stands_where_the_index_says(store: Store, tmp_path: Path):
+    recordings = files(tmp_path, range(4))
+    made = render_shard(shard_of(recordings), CONFIG, store)
+    array = np.load(array_of(made, store), allow_pickle=False)
+    assert (made.rendered, made.audio_s, array.dtype) == (4, pytest.approx(4.6), np.float16)
+    rows = {row["sha256"]: row for row in made.index.to_pylist()}
+    for sha256, uri in recordings:
+        row, (sound, rate_hz) = rows[sha256], soundfile.read(uri, dtype="float32")
+        assert np.array_equal(array[row["start"] : row["start"] + row["frames"]], log_mel(sound, rate_hz, CONFIG))
+    assert sum(row["frames"] for row in rows.values()) == len(array)
+
+
+def test_new_recordings_alone_are_rendered_and_the_bytes_are_the_same(store: Store, tmp_path: Path):
+    recordings = files(tmp_path, range(6))
+    render_shard(shard_of(recordings[:4]), CONFIG, store)
+    grown = render_shard(shard_of(recordings[1:]), CONFIG, store)
+    assert grown.rendered == 2  # the first is gone, the last two are new
+    afresh = Store(tmp_path / "other").open()
+    whole = render_shard(shard_of(recordings[1:]), CONFIG, afresh)
+    assert (whole.rendered, whole.index) == (5, grown.index)
+    assert array_of(whole, afresh).read_bytes() == array_of(grown, store).read_bytes()
+    assert render_shard(shard_of(recordings[1:]), CONFIG, store).rendered == 0
+
+
+def test_what_stands_and_what_is_new_is_told_without_rendering(store: Store, tmp_path: Path):
+    recordings = files(tmp_path, range(5))
+    shard, grown = shard_of(recordings[:3]), shard_of(recordings)
+    assert (standing(shard, CONFIG, store), unrendered(shard, CONFIG, store)) == (None, 3)
+    made = render_shard(shard, CONFIG, store)
+    there = standing(shard, CONFIG, store)
+    assert (there.name, there.index, there.rendered) == (made.name, made.index, 0)
+    assert (standing(grown, CONFIG, store), unrendered(grown, CONFIG, store)) == (None, 2)
+
+
+def test_more_buckets_take_over_from_fewer(store: Store, tmp_path: Path):
+    recordings = files(tmp_path, range(12))
+    for shard in into_shards(recordings, 16):
+        render_shard(shard, CONFIG, store)
+    assert [render_shard(shard, CONFIG, store).rendered for shard in into_shards(recordings, 32)].count(0) > 1
+    assert sum(render_shard(shard, CONFIG, store).rendered for shard in into_shards(recordings, 128)) == 0
+    assert Shard(3, (), 32).related(3, 16)
+    assert Shard(3, (), 16).related(19, 32)
+    assert not Shard(3, (), 16).related(4, 16)
+
+
+def test_nothing_is_taken_over_from_other_settings(store: Store, tmp_path: Path):
+    shard = shard_of(files(tmp_path, range(3)))
+    render_shard(shard, CONFIG, store)
+    assert render_shard(shard, SpectrogramConfig(mel_bands=40), store).rendered == 3
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "truncated", "index gone", "index damaged"])
+def test_damage_is_not_taken_over_but_rendered_anew(store: Store, tmp_path: Path, damage: str):
+    recordings = files(tmp_path, range(3))
+    made = render_shard(shard_of(recordings), CONFIG, store)
+    path = array_of(made, store)
+    content = path.read_bytes()
+    if damage == "flipped bit":
+        path.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
+    elif damage == "truncated":
+        path.write_bytes(content[:-64])
+    elif damage == "index gone":
+        path.with_suffix(".parquet").unlink()
+    else:
+        path.with_suffix(".parquet").write_bytes(b"PAR1 nothing")
+    assert standing(shard_of(recordings), CONFIG, store) is None
+    grown = render_shard(shard_of(recordings + files(tmp_path, range(3, 4))), CONFIG, store)
+    assert grown.rendered == 4
+    assert render_shard(shard_of(recordings), CONFIG, store).rendered == 0  # taken over from the grown one
+    assert array_of(made, store).read_bytes() == content
+
+
+def test_a_damaged_shard_is_refused_when_opened(store: Store, tmp_path: Path):
+    made = render_shard(shard_of(files(tmp_path, range(3))), CONFIG, store)
+    rows = made.index.to_pandas()
+    Shards(store).open(rows)
+    longer = rows.assign(frames=rows["frames"] + 1)
+    with pytest.raises(StoreError, match="shorter than its index says"):
+        Shards(store).open(longer)
+    with array_of(made, store).open("r+b") as file:
+        file.seek(3000)
+        file.write(b"\xff\xff")
+    with pytest.raises(StoreError, match="is damaged: run again"):
+        Shards(store).open(rows)
+    array_of(made, store).unlink()
+    with pytest.raises(StoreError, match="is gone: run again"):
+        Shards(store).open(rows)
+
+
+def test_an_array_of_another_kind_is_refused(store: Store):
+    digest = store.write_array("spectrograms/x.npy", np.zeros((4, 64), np.float32))
+    rows = pd.DataFrame([{"shard": "spectrograms/x.npy", "shard_sha256": digest, "start": 0, "frames": 4}])
+    with pytest.raises(StoreError, match="float32"):
+        Shards(store).open(rows)
+
+
+def test_a_recording_deleted_or_replaced_meanwhile_is_named(store: Store, tmp_path: Path):
+    (gone, other) = files(tmp_path, range(2))
+    Path(gone[1]).unlink()
+    with pytest.raises(SourceError, match=r"0\.wav was there when the run began and is gone: run again"):
+        render_shard(shard_of([gone]), CONFIG, store)
+    write_wav(Path(other[1]), beats(99, 1.0))
+    with pytest.raises(SourceError, match=r"1\.wav changed while the run was going on: run again"):
+        render_shard(shard_of([other]), CONFIG, store)
+    assert not [e for e in store.entries("spectrograms") if not e.name.endswith(".tmp")]
+
+
+def test_worker_processes_make_the_same_bytes_and_survive_each_other(store: Store, tmp_path: Path):
+    shard = shard_of(files(tmp_path, range(3)))
+    here = render_shard(shard, CONFIG, store)
+    elsewhere = Store(tmp_path / "other").open()
+    with Workers() as workers:
+        with pytest.raises(ChildProcessError, match="worker process died"):
+            workers.call(_die)
+        there = workers.call(render_shard, shard, CONFIG, elsewhere)
+        with pytest.raises(SourceError, match="is gone"):
+            workers.call(render_shard, Shard(0, (("00" * 32, str(tmp_path / "no.wav")),)), CONFIG, elsewhere)
+    assert array_of(here, store).read_bytes() == array_of(there, elsewhere).read_bytes()
+
+
+def _die() -> None:
+    import os
+
+    os.kill(os.getpid(), 9)
+
+
+def test_headers_are_read_by_one_thread_at_a_time(store: Store, tmp_path: Path, monkeypatch):
+    """Python before 3.11.8 sometimes fails where two threads parse at once (gh-106905)."""
+    shards = [shard_of(files(tmp_path / str(i), range(i, i + 1)), number=i) for i in range(4)]
+    for shard in shards:
+        render_shard(shard, CONFIG, store)
+    reading, most, real = threading.Semaphore(0), [], np.load
+
+    def slowly(*args, **settings):
+        reading.release()
+        time.sleep(0.02)
+        most.append(reading._value)
+        array = real(*args, **settings)
+        reading.acquire()
+        return array
+
+    monkeypatch.setattr(np, "load", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda shard: standing(shard, CONFIG, store), shards))
+    assert most == [1] * 4

@@ -1,0 +1,112 @@
+"""The quick look: counts with known answers, pictures that are there whatever the names."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import beats, tone, write_wav
+
+from heartdata.audio.measurements import MeasureConfig
+from heartdata.audio.spectrograms import SpectrogramConfig
+from heartdata.checks.suite import ValidationConfig
+from heartdata.dataset.inventory import take_inventory
+from heartdata.errors import HeartbeatError
+from heartdata.reports.inspect import by_class, examples, measured
+from heartdata.reports.inspect_plots import class_sheet, rates, write_pictures
+from heartdata.sources import TableSource
+
+ODD = "a $x^2$_{ 心 é/b"
+
+
+@pytest.fixture
+def frame(tmp_path: Path):
+    """Two normal recordings of one subject, two of a class with an odd name, and four that are wrong each in its way."""
+    write_wav(tmp_path / "long.wav", beats(duration_s=9))
+    write_wav(tmp_path / "short.wav", beats(duration_s=3, seed=1))
+    write_wav(tmp_path / "$y$ é 心.wav", np.stack([tone(100), tone(100)], axis=1), rate_hz=8000)
+    write_wav(tmp_path / "quick.wav", tone(100)[:50])
+    write_wav(tmp_path / "silent.wav", np.zeros(4000))
+    write_wav(tmp_path / "clipped.wav", np.clip(20 * tone(100), -1, 1))
+    (tmp_path / "noise.wav").write_bytes(b"no audio")
+    (tmp_path / "t.csv").write_text(
+        "path,label,subject\nlong.wav,normal,1\nshort.wav,normal,1\n"
+        f"$y$ é 心.wav,{ODD},2\nquick.wav,{ODD},3\n"
+        "silent.wav,,4\nclipped.wav,,4\nnoise.wav,,4\nabsent.wav,,4\n",
+        encoding="utf-8",
+    )
+    table, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path / "work")
+    told = []
+    found = measured(table.to_pandas(), MeasureConfig(), lambda *counts: told.append(counts))
+    assert told[-1] == (7, 7)
+    return found
+
+
+def test_counts_of_each_class(frame):
+    rows = {row.pop("label"): row for row in by_class(frame, ValidationConfig())}
+    assert list(rows) == ["(unlabelled)", ODD, "normal", "all"]
+    assert rows["normal"] == {
+        "recordings": 2, "subjects": 1, "minutes": 0.2, "median_s": 6.0, "rates_hz": "4000", "channels": "1",
+        "no_file": 0, "undecodable": 0, "silent": 0, "clipped": 0,
+    }  # fmt: skip
+    assert rows[ODD]["channels"] == "1, 2"
+    assert rows[ODD]["rates_hz"] == "4000, 8000"
+    hints = ("no_file", "undecodable", "silent", "clipped")
+    assert [rows["(unlabelled)"][hint] for hint in hints] == [1, 1, 1, 1]
+    assert [rows["all"][hint] for hint in ("recordings", "subjects", *hints)] == [8, 4, 1, 1, 1, 1]
+
+
+def test_nothing_that_can_be_decoded(frame):
+    (row,) = by_class(frame[frame["duration_s"].isna()], ValidationConfig())
+    assert (row["recordings"], row["minutes"], row["median_s"], row["rates_hz"]) == (2, 0.0, "", "")
+    assert examples(frame[frame["duration_s"].isna()], 3, 0) == {}
+
+
+def test_examples_are_chosen_by_the_seed_alone(frame):
+    chosen = examples(frame, 1, 0)
+    assert {label: len(rows) for label, rows in chosen.items()} == {"(unlabelled)": 1, ODD: 1, "normal": 1}
+    again = examples(frame.iloc[::-1], 1, 0)
+    assert [list(rows["recording_id"]) for rows in again.values()] == [
+        list(rows["recording_id"]) for rows in chosen.values()
+    ]
+    others = {tuple(examples(frame, 1, seed)["normal"]["recording_id"]) for seed in range(20)}
+    assert others == {("long.wav",), ("short.wav",)}
+
+
+def test_pictures(frame, tmp_path: Path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paths = write_pictures(frame, examples(frame, 3, 0), SpectrogramConfig(), tmp_path / "out")
+    assert [path.name for path in paths] == [
+        "class_01_unlabelled.png", "class_02_a_x_2_心_é_b.png", "class_03_normal.png", "durations.png", "rates.png"
+    ]  # fmt: skip
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    first = [path.read_bytes() for path in paths]
+    again = write_pictures(frame, examples(frame, 3, 0), SpectrogramConfig(), tmp_path / "again")
+    assert [path.read_bytes() for path in again] == first
+
+
+def test_pictures_can_be_read(frame):
+    sheet = class_sheet("normal", examples(frame, 3, 0)["normal"], SpectrogramConfig())
+    below = sheet.axes[2]
+    assert below.get_ylabel() == "Hz (mel)"  # as in the pictures of a run
+    assert [text.get_text() for text in below.get_yticklabels()] == ["50", "100", "200", "400"]
+    (bars,) = rates(frame[frame["label"] == "normal"]).axes
+    low, high = bars.get_xlim()
+    assert sum(patch.get_width() for patch in bars.patches) < 0.5 * (high - low)  # one rate
+    assert bars.get_legend() is None  # it would lie on the bar
+
+
+def test_pictures_of_nothing(frame, tmp_path: Path):
+    nothing = frame[frame["duration_s"].isna()]
+    paths = write_pictures(nothing, {}, SpectrogramConfig(), tmp_path / "out")
+    assert [path.name for path in paths] == ["durations.png", "rates.png"]
+
+
+def test_a_file_that_has_gone_is_told(tmp_path: Path):
+    write_wav(tmp_path / "a.wav", beats())
+    (tmp_path / "t.csv").write_text("path,label\na.wav,normal\n")
+    table, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path)
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(HeartbeatError, match=r"a\.wav cannot be read"):
+        measured(table.to_pandas(), MeasureConfig())

@@ -1,0 +1,48 @@
+"""What is said of work on one of several things begins with its name."""
+
+from types import SimpleNamespace
+
+import pytest
+from helpers import Heard
+
+from tasks.engine import progress
+
+
+def test_lines_of_one_stage_are_told_apart():
+    display = Heard()
+    progress.begin(display)
+    for fold in progress.each([3, 4], ["fold 3", "fold 4"]):
+        with progress.track("train", 2) as advance:
+            advance(1, 2, f"epoch of {fold}")
+    for _ in progress.each("ab", ["fold 3", ""]):
+        for _ in progress.each("cd", ["network 1 of 2", "network 2 of 2"]):
+            with progress.track("train"):
+                pass
+        progress.unchanged("train")
+    with progress.track("results") as advance:
+        advance(1, 1, "2 folds")
+    progress.begin()
+    assert display.said == [
+        ("train", False, "fold 3: epoch of 3"),
+        ("train", False, "fold 4: epoch of 4"),
+        ("train", False, "fold 3, network 1 of 2"),
+        ("train", False, "fold 3, network 2 of 2"),
+        ("train", True, "fold 3"),
+        ("train", False, "network 1 of 2"),
+        ("train", False, "network 2 of 2"),
+        ("results", False, "2 folds"),
+    ]
+
+
+def test_what_prefect_shows_of_a_stage_that_has_ended_is_whole(monkeypatch):
+    shown: list[float] = []
+    monkeypatch.setattr(progress, "FlowRunContext", SimpleNamespace(get=lambda: True))
+    monkeypatch.setattr(progress, "get_run_logger", lambda: SimpleNamespace(info=lambda *_: None))
+    monkeypatch.setattr(progress, "create_progress_artifact", lambda percent, **_: shown.append(percent) or "id")
+    monkeypatch.setattr(progress, "update_progress_artifact", lambda _, percent: shown.append(percent))
+    monkeypatch.setattr(progress, "ARTIFACT_EVERY_S", -1.0)
+    with progress.track("evaluate", 14, "recordings") as advance:
+        advance(7)
+        monkeypatch.setattr(progress, "ARTIFACT_EVERY_S", 1e9)
+        advance(14)
+    assert shown == [pytest.approx(50), 100]

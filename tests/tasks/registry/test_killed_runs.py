@@ -1,0 +1,78 @@
+"""MLflow runs of killed processes are marked as such; those of others are not touched."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from socket import gethostname
+
+import pytest
+from helpers import registry
+
+from heartdata.config import RegistryConfig, RunConfig
+from heartdata.storage.store import Store
+from tasks.engine.failure_notice import opened
+from tasks.register import experiment_of
+from tasks.registry.client import is_empty
+from tasks.registry.killed_runs import PROCESS_TAG, end_killed_runs, process_tag
+
+
+def killed_process() -> dict[str, str]:
+    """The tag of a process that was killed."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    tag = process_tag(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return tag
+
+
+def another_process_of_this_id() -> dict[str, str]:
+    return {PROCESS_TAG: f"{gethostname()}:{os.getpid()}:1"}
+
+
+@pytest.mark.parametrize(
+    ("tag", "status"),
+    [
+        (killed_process, "KILLED"),
+        (lambda: {PROCESS_TAG: ":".join(killed_process()[PROCESS_TAG].split(":")[:2])}, "KILLED"),  # as once written
+        pytest.param(
+            another_process_of_this_id,
+            "KILLED",
+            marks=pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="start times are read from /proc"),
+        ),
+        (process_tag, "RUNNING"),
+        (lambda: {PROCESS_TAG: f"{gethostname()}:{os.getpid()}"}, "RUNNING"),
+        (lambda: {PROCESS_TAG: "another-" + killed_process()[PROCESS_TAG]}, "RUNNING"),
+        (lambda: {PROCESS_TAG: killed_process()[PROCESS_TAG].replace(":", "-else:", 1)}, "RUNNING"),
+        (dict, "RUNNING"),
+        (lambda: {PROCESS_TAG: f"{gethostname()}:x"}, "RUNNING"),
+    ],
+)
+def test_only_runs_of_ended_processes_of_this_machine_are_ended(store: Store, tag, status: str):
+    config = RegistryConfig()
+    client = registry(store.root)
+    run = client.create_run(experiment_of(client, config, store), tags=tag())
+    elsewhere = client.create_run(client.create_experiment("of another project"), tags=tag())
+    with opened(RunConfig(store=str(store.root))):
+        assert client.get_run(run.info.run_id).info.status == status
+    assert client.get_run(elsewhere.info.run_id).info.status == "RUNNING"
+
+
+def test_more_runs_than_a_page_and_finished_ones(store: Store, monkeypatch):
+    config, client, tag = RegistryConfig(), registry(store.root), killed_process()
+    experiment = experiment_of(client, config, store)
+    done = client.create_run(experiment, tags=tag).info.run_id
+    client.set_terminated(done)
+    for _ in range(5):
+        client.create_run(experiment, tags=tag)
+    search = type(client).search_runs
+    monkeypatch.setattr(type(client), "search_runs", lambda *a, **k: search(*a, **{**k, "max_results": 2}))
+    end_killed_runs(config, store)
+    monkeypatch.undo()
+    assert sorted(r.info.status for r in client.search_runs([experiment])) == ["FINISHED"] + ["KILLED"] * 5
+
+
+def test_nothing_is_made_where_nothing_was_registered(store: Store):
+    end_killed_runs(RegistryConfig(), store)
+    assert is_empty(RegistryConfig(), store)
