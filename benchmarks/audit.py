@@ -21,7 +21,7 @@ from prefect.testing.utilities import prefect_test_harness
 from rich.console import Console
 
 from heartdata.audio.measurements import MeasureConfig
-from heartdata.audio.synthesis import Heart, make_sound
+from heartdata.audio.synthesis import Heart, synthesize
 from heartdata.checks.suite import ValidationConfig
 from heartdata.checks.validation import validate as run_suite
 from heartdata.config import EngineConfig, RegistryConfig
@@ -50,7 +50,7 @@ def make_recordings(folder: Path, numbers: range) -> None:
     """Heart sounds of 20 s at 2 kHz, 16 bit, each of a heart of its own."""
     for number in numbers:
         rng = np.random.default_rng([1, number])
-        sound = make_sound(Heart.draw("normal", rng), DURATION_S, 0, rng).samples[::2]
+        sound = synthesize(Heart.draw("normal", rng), DURATION_S, 0, rng).samples[::2]
         soundfile.write(folder / f"{number:06d}.wav", sound, 2000, subtype="PCM_16")
     names = sorted(p.name for p in folder.glob("*.wav"))
     labels = ["normal" if i % 4 else "abnormal" for i in range(len(names))]

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from heartdata.audio.decode import decode, resample
-from heartdata.audio.quality import RATE_HZ, index_of, quality_features
+from heartdata.audio.quality import RATE_HZ, quality_features, quality_index
 
 DATABASES = ("b", "c", "d", "f")
 BOUNDS = (0.2, 0.25, 0.3)  # for validation.min_quality
@@ -101,7 +101,7 @@ def main() -> None:
     for name, *values in zip(names, *fitted[:3], strict=True):
         say(f'    "{name}": ({values[0]:.4f}, {values[1]:.4f}, {values[2]:.4f}),')
     say(f"INTERCEPT = {fitted[3]:.4f}")
-    shipped = np.array([index_of(r[2]) for r in rows])
+    shipped = np.array([quality_index(r[2]) for r in rows])
     for name, mask in (("CinC good", good & ours), ("CinC poor", ~good & ours), ("PASCAL B", ~ours)):
         shares = ", ".join(f"{(shipped[mask] < bound).mean():.1%} under {bound}" for bound in BOUNDS)
         say(f"Shipped index, {name}: {shares}")

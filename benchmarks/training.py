@@ -19,14 +19,14 @@ from rich.table import Table
 from torch import nn
 
 from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
-from heartdata.audio.synthesis import CLASSES, RATE_HZ, Heart, make_sound
+from heartdata.audio.synthesis import CLASSES, RATE_HZ, Heart, synthesize
 from heartdata.config import TrainingConfig
 from heartdata.dataset.windows import Windows
 from heartdata.storage.store import Store
-from heartdata.training.callbacks import gains_from_bfloat16
+from heartdata.training.callbacks import has_native_bfloat16
 from heartdata.training.memory import peak_memory_mb
 from heartdata.training.network import build_net, computing_device
-from heartdata.training.train import dataloaders, learner_of
+from heartdata.training.train import build_dataloaders, build_learner
 
 SPECTROGRAM = SpectrogramConfig()
 
@@ -52,7 +52,7 @@ def made(store: Store, recordings: int) -> pd.DataFrame:
     rows, parts, start = [], [], 0
     for i in range(recordings):
         kind, rng = CLASSES[i % len(CLASSES)], np.random.default_rng([1, i])
-        spectrogram = log_mel(make_sound(Heart.draw(kind, rng), 6.0, i % 4, rng).samples, RATE_HZ, SPECTROGRAM)
+        spectrogram = log_mel(synthesize(Heart.draw(kind, rng), 6.0, i % 4, rng).samples, RATE_HZ, SPECTROGRAM)
         rows.append({"label": kind, "shard": "s.npy", "start": start, "frames": len(spectrogram)})
         parts.append(spectrogram)
         start += len(spectrogram)
@@ -62,7 +62,7 @@ def made(store: Store, recordings: int) -> pd.DataFrame:
 def learner_s(rows: pd.DataFrame, store: Store, config: TrainingConfig, batches: int) -> float:
     """Seconds of ``batches`` through heartbeat's Learner: shards, crops, masks, one-cycle."""
     classes = tuple(sorted(rows["label"].unique()))
-    learner = learner_of(build_net(len(classes)), dataloaders(rows, rows, classes, config, store), config)
+    learner = build_learner(build_net(len(classes)), build_dataloaders(rows, rows, classes, config, store), config)
     stop = StopAfter(batches)
     with learner.no_bar(), learner.no_logging():
         learner.fit_one_cycle(1 + batches // max(1, len(learner.dls.train)), config.learning_rate, cbs=[stop])
@@ -80,7 +80,7 @@ def bare_s(rows: pd.DataFrame, store: Store, config: TrainingConfig, batches: in
     optimiser = torch.optim.AdamW(net.parameters(), config.learning_rate, fused=True)
     loss_of = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
     device = computing_device()
-    half = gains_from_bfloat16(device)
+    half = has_native_bfloat16(device)
     net.to(device)
     began = time.perf_counter()
     for images, labels in data:

@@ -12,7 +12,7 @@ from heartdata.storage.store import Artifact, Store
 from tasks.engine.progress import track
 from tasks.engine.stage import LONG_S, stage
 from tasks.results import TrainedModel
-from tasks.train import keep_config
+from tasks.train import write_model_config
 
 FEW = 5  # recordings of a class
 
@@ -26,18 +26,18 @@ def calibrate(
 
     It answers for no recording that is outside the bounds ``accepts`` when measured by ``measure``.
     """
-    from heartdata.scoring.calibration import calibrated
-    from heartdata.serving.predictor import Predictor, probabilities_of
+    from heartdata.scoring.calibration import fit_calibration
+    from heartdata.serving.predictor import Predictor, predict_probabilities
 
     with track("calibrate") as advance:
         table = store.read_frame(manifest, MANIFEST)
         rows = table[table["part"] == "valid"].reset_index(drop=True)
         predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
-        found = calibrated(probabilities_of(predictor, rows, store), rows, list(model.classes), config)
+        found = fit_calibration(predict_probabilities(predictor, rows, store), rows, list(model.classes), config)
         unsure = f"unsure below {found.unsure_below:.2f}" if found.unsure_below else "no answer is unsure"
         advance(1, 1, f"temperature {found.temperature:.2f}, {unsure}")
         answering = {"calibration": found, "measure": measure, "accepts": accepts}
-        kept = keep_config(predictor.config.model_copy(update=answering), store)
+        kept = write_model_config(predictor.config.model_copy(update=answering), store)
         note = "\n".join(filter(None, [model.note, doubt(found, config), few(rows["label"], model.classes, config)]))
         return model.model_copy(update={"config": kept, "note": note})
 

@@ -5,7 +5,7 @@ from heartdata.storage.store import Store
 from tasks.engine.progress import track
 from tasks.engine.stage import stage
 from tasks.results import TrainedModel
-from tasks.train import keep_config
+from tasks.train import write_model_config
 
 
 @stage("ensemble")
@@ -13,15 +13,15 @@ def ensemble(members: list[TrainedModel], store: Store) -> TrainedModel:
     """One model that answers by the mean of the members' probabilities."""
     from safetensors.torch import save
 
-    from heartdata.training.network import joined, read_weights
+    from heartdata.training.network import ensemble_weights, read_weights
 
     with track("ensemble") as advance:
-        weights = save(joined([read_weights(store.local(member.weights.name)) for member in members]))
+        weights = save(ensemble_weights([read_weights(store.local(member.weights.name)) for member in members]))
         config = ModelConfig.model_validate_json(store.local(members[0].config.name).read_text())
         advance(1, 1, f"{len(members)} networks answer together")
         together = {
             "weights": store.write_bytes("models", ".safetensors", weights),
-            "config": keep_config(config.model_copy(update={"members": len(members)}), store),
+            "config": write_model_config(config.model_copy(update={"members": len(members)}), store),
             "members": tuple(members),
         }
         return members[0].model_copy(update=together)

@@ -4,13 +4,13 @@ import pandas as pd
 import pyarrow as pa
 
 from heartdata.config import EvaluationConfig
-from heartdata.dataset.splits import units
-from heartdata.storage.schemas import FIGURES, MANIFEST, predictions_schema, subjects_schema
+from heartdata.dataset.splits import subject_units
+from heartdata.storage.schemas import MANIFEST, METRICS, predictions_schema, subjects_schema
 from heartdata.storage.store import Artifact, Store, table_from_rows
 from tasks.engine.progress import track
 from tasks.engine.stage import LONG_S, stage
 from tasks.results import Evaluation, TrainedModel
-from tasks.train import history_of
+from tasks.train import training_history
 
 
 @stage("evaluate", timeout_s=LONG_S)
@@ -19,14 +19,14 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
     from heartdata.scoring import metrics as scores
     from heartdata.scoring.baselines import majority_baseline, metadata_baseline
     from heartdata.scoring.calibration import apply_temperature
-    from heartdata.serving.predictor import Predictor, probabilities_of
+    from heartdata.serving.predictor import Predictor, predict_probabilities
 
     table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
     predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
     calibration = predictor.config.calibration
     test = table[table["part"] == "test"]
     with track("evaluate", len(test), "recordings") as advance:
-        scaled = apply_temperature(probabilities_of(predictor, test, store, advance), calibration.temperature)
+        scaled = apply_temperature(predict_probabilities(predictor, test, store, advance), calibration.temperature)
         predictions = {
             "resnet34": scores.prediction_rows(test, scaled, classes, calibration.class_weights),
             "metadata only": scores.prediction_rows(test, metadata_baseline(table, classes), classes),
@@ -34,21 +34,21 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
         }
         rules = {"resnet34": calibration.class_weights}
         subjects = {
-            name: scores.subject_rows(rows, units(test), classes, config.subject_rule, rules.get(name))
+            name: scores.subject_rows(rows, subject_units(test), classes, config.subject_rule, rules.get(name))
             for name, rows in predictions.items()
         }
-        figures = scores.with_intervals(predictions, classes, config.bootstrap, config.seed)
+        figures = scores.metrics_with_intervals(predictions, classes, config.bootstrap, config.seed)
         if (subjects["resnet34"]["recordings"] > 1).any():
-            by_subject = scores.with_intervals(subjects, classes, config.bootstrap, config.seed)
+            by_subject = scores.metrics_with_intervals(subjects, classes, config.bootstrap, config.seed)
             figures += [{**row, "metric": f"{row['metric']}_by_subject"} for row in by_subject]
         ours = predictions["resnet34"]
         advance(len(test), len(test), f"macro-F1 {figures[0]['value']:.3f}")
         return Evaluation(
             predictions=_written(ours, predictions_schema(classes), store),
             subjects=_written(subjects["resnet34"], subjects_schema(classes), store),
-            figures=store.write_table("figures", table_from_rows(figures, FIGURES), FIGURES),
+            figures=store.write_table("figures", table_from_rows(figures, METRICS), METRICS),
             per_class=scores.per_class(ours, classes).to_dict("index"),
-            confidence=scores.confidence_figures(ours, classes, calibration.unsure_below),
+            confidence=scores.confidence_metrics(ours, classes, calibration.unsure_below),
             pictures=_pictures(table, ours, classes, model, predictor, note, store),
         )
 
@@ -65,9 +65,9 @@ def _pictures(
     weighed = len(set(predictor.config.calibration.class_weights or ())) > 1
     rule = plots.AT_POINT if weighed else plots.MOST_PROBABLE
     pictures = {
-        "training_curves": plots.training_curves(history_of(model, store), note),
-        "confusion_matrix": plots.confusion_picture(ours, classes, note, rule),
-        "roc": plots.roc_picture(ours, classes, note),
-        "spectrograms": plots.spectrogram_sheet(table, store, predictor.config.spectrogram, note),
+        "training_curves": plots.plot_training_curves(training_history(model, store), note),
+        "confusion_matrix": plots.plot_confusion(ours, classes, note, rule),
+        "roc": plots.plot_roc(ours, classes, note),
+        "spectrograms": plots.plot_spectrograms(table, store, predictor.config.spectrogram, note),
     }
     return {name: store.write_bytes("pictures", ".png", content) for name, content in pictures.items()}

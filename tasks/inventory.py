@@ -5,10 +5,10 @@ from prefect.cache_policies import NO_CACHE
 
 from heartdata.dataset.inventory import take_inventory
 from heartdata.sources import Source
-from heartdata.storage.hash_cache import Seen
+from heartdata.storage.hash_cache import HashCache
 from heartdata.storage.schemas import RECORDINGS
 from heartdata.storage.store import Artifact, Store
-from tasks.engine.progress import remark, track
+from tasks.engine.progress import add_note, track
 from tasks.engine.stage import is_transient
 
 
@@ -23,7 +23,7 @@ from tasks.engine.stage import is_transient
 def inventory(source: Source, store: Store) -> Artifact:
     """List the recordings of ``source`` (schema RECORDINGS); ``counts`` holds the source's remarks."""
     with track("inventory", unit="files") as advance:
-        seen = Seen(store.workpath("recordings/seen.parquet"))
+        seen = HashCache(store.workpath("recordings/seen.parquet"))
         table, notes = take_inventory(source, store.workpath("made"), advance, seen)
         seen.save()
         subjects = table.column("subject").drop_null().unique()
@@ -36,5 +36,5 @@ def inventory(source: Source, store: Store) -> Artifact:
         counts |= {f"note_{number}": note for number, note in enumerate(notes)}
         listed = store.write_table("recordings", table, RECORDINGS, counts)
     for note in notes:
-        remark(note)
+        add_note(note)
     return listed

@@ -8,7 +8,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
-from heartdata.audio.measurements import MeasureConfig, known_facts, measure_recordings, standing
+from heartdata.audio.measurements import MeasureConfig, load_if_intact, load_known_facts, measure_recordings
 from heartdata.config import EngineConfig
 from heartdata.storage.schemas import FACTS, RECORDINGS
 from heartdata.storage.shards import Shard, into_shards
@@ -20,7 +20,7 @@ from tasks.engine.stage import is_transient, stage
 @stage("measure shard", timeout_s=None)
 def measure_shard(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
     """The facts (schema FACTS) of one shard's files; a file that cannot be decoded becomes a row with its error."""
-    new = len(shard.recordings) - len(known_facts(shard, config, store))
+    new = len(shard.recordings) - len(load_known_facts(shard, config, store))
     return compute(new, measure_recordings, shard, config, store)
 
 
@@ -35,7 +35,7 @@ def file_shards(recordings: Artifact, store: Store, wanted: set[str] | None = No
 def find_facts(shards: Sequence[Shard], config: MeasureConfig, store: Store) -> list[Artifact | None]:
     """What lies in the store already: the facts of each shard, or None where they are to be taken."""
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda shard: standing(shard, config, store), shards))
+        return list(pool.map(lambda shard: load_if_intact(shard, config, store), shards))
 
 
 @task(name="gather facts", cache_policy=NO_CACHE, retries=2)

@@ -23,14 +23,14 @@ from heartdata.config import ModelConfig, RegistryConfig, RunConfig
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.markdown import plain
 from heartdata.settings import flat
-from heartdata.storage.schemas import FIGURES, MANIFEST, RECORDINGS, predictions_schema
+from heartdata.storage.schemas import MANIFEST, METRICS, RECORDINGS, predictions_schema
 from heartdata.storage.store import Artifact, Store, sha256_json
-from tasks.engine.progress import remark, track
+from tasks.engine.progress import add_note, track
 from tasks.engine.stage import fingerprint, stage
 from tasks.registry.client import ACCEPTED_TAG, ALIAS, SERIES_TAG, connect, tracking_uri
 from tasks.registry.killed_runs import process_tag
 from tasks.results import Evaluation, Registered, TrainedModel
-from tasks.train import HEARD_FOLDER, history_of
+from tasks.train import HEARD_FOLDER, training_history
 from tasks.validate import memory_of
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ def _remark_step_back(client: Any, name: str, version: int) -> None:
     except MlflowException:  # nobody has it yet
         return
     if before > version:
-        remark(
+        add_note(
             f"models:/{name}@{ALIAS} goes back from version {before} to {version}, which this data set and recipe gave "
             "before; where data sets take turns, give each a registry.model_name of its own"
         )
@@ -137,11 +137,11 @@ def _log_run(
     import mlflow
 
     warnings.filterwarnings("ignore", module="mlflow")  # its hints are about choices made on purpose below
-    figures = store.read_frame(evaluation.figures, FIGURES)
+    figures = store.read_frame(evaluation.figures, METRICS)
     run_name = f"{config.source.name}-{manifest.digest[:8]}-{model.weights.digest[:8]}"
     description = (
         f"Source {config.source.name}, data set {manifest.digest[:12]}, macro-F1 {figures['value'][0]:.3f} on held-out "
-        f"subjects. {note_on(config)}."
+        f"subjects. {usage_note(config)}."
     )
     with mlflow.start_run(
         experiment_id=experiment,
@@ -149,12 +149,12 @@ def _log_run(
         description=description,
         tags={KEY_TAG: tags[KEY_TAG], **_tags(manifest, model, config)},
     ) as run:
-        mlflow.log_params(named(flat(config.model_dump(mode="json"))))
+        mlflow.log_params(allowed_names(flat(config.model_dump(mode="json"))))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         _log_dataset(manifest, config, store)
         best_epoch = model.best_epoch + 1  # people count from one, and so do the steps here
         info = _log_model(model, store)
-        history = history_of(model, store).rename(columns={"seconds": "epoch_seconds"}).set_index("step")
+        history = training_history(model, store).rename(columns={"seconds": "epoch_seconds"}).set_index("step")
         for step, row in history.drop(columns=["epoch", "member", "kept"]).iterrows():
             mlflow.log_metrics(row.to_dict(), step=int(step) + 1)
         final = {f"{m.replace(' ', '_')}.{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy()}
@@ -178,7 +178,7 @@ def _log_run(
 
 def _of_each_class(evaluation: Evaluation) -> dict[str, float]:
     """Metrics such as ``test_f1.murmur``."""
-    return named(
+    return allowed_names(
         {
             f"test_{metric}.{name}": value
             for name, figures in evaluation.per_class.items()
@@ -193,7 +193,7 @@ def _fitted(model: TrainedModel, store: Store) -> dict[str, float]:
     weights = config.calibration.class_weights or (1.0,) * len(config.classes)
     of_classes = {f"class_weight.{name}": weight for name, weight in zip(config.classes, weights, strict=True)}
     fitted = {"temperature": config.calibration.temperature, "unsure_below": config.calibration.unsure_below}
-    return named({**fitted, **of_classes})
+    return allowed_names({**fitted, **of_classes})
 
 
 def tables_of(recordings: Artifact, manifest: Artifact, evaluation: Evaluation) -> dict[str, Artifact]:
@@ -224,7 +224,7 @@ def metric_name(text: str) -> str:
     return name if normpath(name) == name else name.replace("/", "_")
 
 
-def named(values: dict[str, T]) -> dict[str, T]:
+def allowed_names(values: dict[str, T]) -> dict[str, T]:
     """``values`` under names that MLflow allows; a name that another has already is numbered."""
     found: dict[str, T] = {}
     for text, value in values.items():
@@ -234,7 +234,7 @@ def named(values: dict[str, T]) -> dict[str, T]:
     return found
 
 
-def note_on(config: RunConfig) -> str:
+def usage_note(config: RunConfig) -> str:
     """What every figure of a run is to be read with."""
     return MADE if config.source.name == "demo" else "Research use only"
 

@@ -27,7 +27,7 @@ class Earlier(BaseModel):
     champion: str | None = None
 
 
-class Checked(BaseModel):
+class ValidationResult(BaseModel):
     """The result of the checks. ``docs`` is the Data Docs' folder in the store; ``refusal`` stops the run.
 
     ``of`` names the inputs that were judged, ``before`` the accepted recordings that they were compared with, and
@@ -60,7 +60,7 @@ class Rendered(BaseModel):
 class InitialWeights(BaseModel):
     """Where training starts.
 
-    ``weights``: a ``.safetensors`` file, or None for random ones; ``heard``: what those of a registered model were
+    ``weights``: a ``.safetensors`` file, or None for random ones; ``provenance``: what those of a registered model were
     trained on (schema HEARD); ``note``: a warning.
     """
 

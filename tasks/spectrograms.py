@@ -11,7 +11,7 @@ from prefect.utilities.annotations import quote
 
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.config import EngineConfig
-from heartdata.dataset.spectrogram_shards import RenderedShard, index_of, render_shard, standing, unrendered
+from heartdata.dataset.spectrogram_shards import RenderedShard, count_missing, index_name, load_if_intact, render_shard
 from heartdata.storage.schemas import SPECTROGRAMS, SPLITS
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Artifact, Store, content_digest
@@ -24,13 +24,13 @@ from tasks.results import Rendered
 @stage("spectrogram shard", timeout_s=None)
 def spectrogram_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rendered:
     """Render one shard (schema SPECTROGRAMS, and a ``.npy`` file)."""
-    return _rendered(compute(unrendered(shard, config, store), render_shard, shard, config, store))
+    return _rendered(compute(count_missing(shard, config, store), render_shard, shard, config, store))
 
 
 def _rendered(made: RenderedShard) -> Rendered:
     rows, sha256 = made.index.num_rows, made.index["shard_sha256"][0].as_py()
     return Rendered(
-        index=Artifact(name=index_of(made.name), digest=content_digest(made.index), rows=rows),
+        index=Artifact(name=index_name(made.name), digest=content_digest(made.index), rows=rows),
         array=Artifact(name=made.name, digest=sha256, rows=rows),
         rendered=made.rendered,
         audio_s=made.audio_s,
@@ -42,7 +42,7 @@ def find_spectrograms(shards: Sequence[Shard], config: SpectrogramConfig, store:
     """What lies whole and undamaged in the store already, a checksum each; None where a shard is to be rendered."""
 
     def found(shard: Shard) -> Rendered | None:
-        there = standing(shard, config, store)
+        there = load_if_intact(shard, config, store)
         return None if there is None else _rendered(there)
 
     with ThreadPoolExecutor() as pool:

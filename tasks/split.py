@@ -3,7 +3,7 @@
 import pyarrow.compute as pc
 
 from heartdata.dataset.split_strategies import UNLABELLED
-from heartdata.dataset.splits import SplitConfig, assign_parts, in_use
+from heartdata.dataset.splits import SplitConfig, assign_splits, in_use
 from heartdata.storage.schemas import ACCEPTED, RECORDINGS, SPLITS
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.progress import track
@@ -19,7 +19,7 @@ def split(accepted: Artifact, config: SplitConfig, store: Store, recordings: Art
     with track("split") as advance:
         usable = store.read_table(accepted, ACCEPTED)
         listed = store.read_table(recordings, RECORDINGS) if recordings else None
-        table = assign_parts(usable, config, listed)
+        table = assign_splits(usable, config, listed)
         sizes = table.to_pandas().groupby("part")["group"].nunique()
         told = ", ".join(f"{sizes[p]} subjects to {p}" for p in ("train", "valid", "test"))
         loose = pc.sum(pc.equal(table["part"], UNLABELLED)).as_py() or 0

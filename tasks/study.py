@@ -10,27 +10,27 @@ from prefect.cache_policies import NO_CACHE
 
 from heartdata.config import AnswersConfig, EvaluationConfig
 from heartdata.dataset.splits import SplitConfig
-from heartdata.storage.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_FIGURES, study_schema
+from heartdata.storage.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_METRICS, study_schema
 from heartdata.storage.store import Artifact, Store
-from heartdata.studies.protocols import Fold, Study, databases, folds_of
-from tasks.engine.progress import remark, track
+from heartdata.studies.protocols import Fold, Study, folds_of, heldout_databases
+from tasks.engine.progress import add_note, track
 from tasks.engine.stage import LONG_S, is_transient, stage
 from tasks.results import FoldResult, StudyResult, TrainedModel
 
 
 @task(name="folds", cache_policy=NO_CACHE)
-def plan(study: Study, accepted: Artifact, split: SplitConfig, store: Store) -> list[Fold]:
+def plan_folds(study: Study, accepted: Artifact, split: SplitConfig, store: Store) -> list[Fold]:
     """Every fold of the study on these recordings; what is never held out is remarked on."""
     frame = store.read_frame(accepted, ACCEPTED)
     folds = folds_of(study, frame, split)
-    others = databases(frame, split)[1] if study.protocol == "leave_one_out" else []
+    others = heldout_databases(frame, split)[1] if study.protocol == "leave_one_out" else []
     if others:
-        remark(f"Trained on, but never held out, as the labels do not allow it: {', '.join(others)}")
+        add_note(f"Trained on, but never held out, as the labels do not allow it: {', '.join(others)}")
     return folds
 
 
 @stage("subjects apart")
-def subjects_of(accepted: Artifact, known: bool, store: Store) -> Artifact:
+def accepted_recordings(accepted: Artifact, known: bool, store: Store) -> Artifact:
     """The accepted recordings; where subjects are not to be ``known``, each stands for itself, and parts can leak."""
     if known:
         return accepted
@@ -42,7 +42,7 @@ def subjects_of(accepted: Artifact, known: bool, store: Store) -> Artifact:
 def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: Artifact, store: Store) -> FoldResult:
     """The answers for the fold's test part: the network's own probabilities, and the baselines beside it."""
     from heartdata.scoring import baselines
-    from heartdata.serving.predictor import Predictor, probabilities_of
+    from heartdata.serving.predictor import Predictor, predict_probabilities
     from heartdata.studies.scores import NETWORK
 
     with track("score fold") as advance:
@@ -51,12 +51,12 @@ def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: 
         hop_s = predictor.config.spectrogram.hop_s
         valid, test = (table[table["part"] == part].reset_index(drop=True) for part in ("valid", "test"))
         found = {
-            NETWORK: probabilities_of(predictor, test, store),
+            NETWORK: predict_probabilities(predictor, test, store),
             "simple features": baselines.classical_baseline(table, classes, hop_s, store, fold.seed),
             "metadata only": baselines.metadata_baseline(table, classes, fold.seed),
             "majority class": baselines.majority_baseline(table, classes),
         }
-        held_back = {NETWORK: probabilities_of(predictor, valid, store)}
+        held_back = {NETWORK: predict_probabilities(predictor, valid, store)}
         known = _told_by_source(store.read_frame(recordings, RECORDINGS))
         advance(1, 1, f"{len(test)} recordings, {', '.join(found)}")
         return FoldResult(
@@ -96,11 +96,11 @@ def _told_by_source(recordings: pd.DataFrame) -> pd.DataFrame:
 
 
 @task(name="study results", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
-def results(
+def study_results(
     study: Study, folds: list[FoldResult], answers: AnswersConfig, evaluation: EvaluationConfig, store: Store
 ) -> StudyResult:
     """All folds together: calibrated answers, figures with intervals, pictures."""
-    from heartdata.studies.scores import scored_rows, study_figures, with_calibrated
+    from heartdata.studies.scores import scored_rows, study_metrics, with_operating_point
 
     with track("results") as advance:
         classes = sorted({name for fold in folds for name in fold.model.classes})
@@ -108,8 +108,8 @@ def results(
             scored_rows(_together(folds, part, classes, store), study, evaluation.subject_rule)
             for part in ("predictions", "validation")
         )
-        rows = with_calibrated(test, valid, classes, answers, study)
-        figures = study_figures(rows, study, classes, evaluation.bootstrap, evaluation.seed)
+        rows = with_operating_point(test, valid, classes, answers, study)
+        figures = study_metrics(rows, study, classes, evaluation.bootstrap, evaluation.seed)
         schema = study_schema(classes)
         advance(1, 1, f"{len(folds)} folds")
         return StudyResult(
@@ -120,8 +120,8 @@ def results(
             ),
             figures=store.write_table(
                 "studies",
-                pa.Table.from_pandas(figures, schema=STUDY_FIGURES, preserve_index=False),
-                STUDY_FIGURES,
+                pa.Table.from_pandas(figures, schema=STUDY_METRICS, preserve_index=False),
+                STUDY_METRICS,
             ),
             pictures=_pictures(study, rows, figures, classes, store),
         )
@@ -138,7 +138,7 @@ def _pictures(
     study: Study, rows: pd.DataFrame, figures: pd.DataFrame, classes: list[str], store: Store
 ) -> dict[str, Artifact]:
     from heartdata.reports import plots, study_plots
-    from heartdata.scoring.calibration import coverage_risk, expected_calibration_error, reliability
+    from heartdata.scoring.calibration import coverage_risk, expected_calibration_error, reliability_bins
     from heartdata.studies.scores import AT_POINT, NETWORK
 
     last = rows[rows["arm"] == study.arms[-1]]
@@ -146,11 +146,11 @@ def _pictures(
     sure = network[[f"p_{c}" for c in classes]].to_numpy(float).max(axis=1).clip(0, 1)
     right = (network["label"] == network["answer"]).to_numpy()
     pictures = {
-        "reliability": study_plots.reliability_picture(
-            reliability(sure, right), expected_calibration_error(sure, right), study.title
+        "reliability": study_plots.plot_reliability(
+            reliability_bins(sure, right), expected_calibration_error(sure, right), study.title
         ),
-        "coverage_risk": study_plots.coverage_risk_picture(coverage_risk(sure, right), None, study.title),
-        "confusion": plots.confusion_picture(
+        "coverage_risk": study_plots.plot_coverage_risk(coverage_risk(sure, right), None, study.title),
+        "confusion": plots.plot_confusion(
             at_point, classes, f"{study.title}, all seeds", plots.AT_POINT, f"{study.level}s"
         ),
     }
@@ -158,7 +158,7 @@ def _pictures(
     for number, arm in enumerate(study.arms):
         name = "comparison" if len(study.arms) == 1 else f"comparison_{number + 1}"
         shown = figures[figures["arm"] == arm]
-        pictures[name] = study_plots.comparison_picture(
+        pictures[name] = study_plots.plot_comparison(
             shown, study.metric, study.reference_score, drawn, study.titled(arm)
         )
     return {name: store.write_bytes("pictures", ".png", content) for name, content in pictures.items()}

@@ -10,19 +10,19 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from heartdata.dataset.splits import SplitConfig
-from heartdata.scoring.metrics import figures
+from heartdata.scoring.metrics import compute_metrics
 from heartdata.settings import flat
-from heartdata.storage.schemas import STUDY_FIGURES, study_schema
+from heartdata.storage.schemas import STUDY_METRICS, study_schema
 from heartdata.storage.store import Store, atomic_write
 from heartdata.studies.config import OF_STUDIES, StudyConfig
 from heartdata.studies.page import study_page
 from tasks.engine.progress import track
 from tasks.engine.stage import is_transient
-from tasks.register import KEY_TAG, experiment_of, finite, metric_name, named
+from tasks.register import KEY_TAG, allowed_names, experiment_of, finite, metric_name
 from tasks.registry.client import connect
 from tasks.registry.killed_runs import process_tag
 from tasks.results import FoldResult, InitialWeights, StudyResult
-from tasks.train import history_of
+from tasks.train import training_history
 
 PARENT_TAG = "mlflow.parentRunId"
 
@@ -34,7 +34,7 @@ def record(
     """Write the study's files to ``latest/``, its runs to MLflow (once for the same figures); returns the run's id."""
     weights = initial.weights.digest if initial.weights else ""
     with track("record") as advance:
-        reached, warning = store.read_frame(result.figures, STUDY_FIGURES), folds[0].model.note
+        reached, warning = store.read_frame(result.figures, STUDY_METRICS), folds[0].model.note
         _publish(result, study_page(result.study, config.run, reached, list(result.pictures), warning, weights), store)
         page = study_page(result.study, config.run, reached, warning=warning, weights=weights)
         create_markdown_artifact(page, key=f"study-{result.study.name}", description=result.study.title)
@@ -74,7 +74,7 @@ def _log(
     with mlflow.start_run(
         experiment_id=experiment, run_name=f"study {study.name}", description=study.title, tags=tags
     ) as parent:
-        mlflow.log_params(named(flat(recorded(config))))
+        mlflow.log_params(allowed_names(flat(recorded(config))))
         mlflow.log_dict(recorded(config), "config.json")
         values = {metric_name(f"{row.arm}.{row.model}.{row.metric}"): row.value for row in reached.itertuples()}
         mlflow.log_metrics(finite(values))
@@ -98,10 +98,10 @@ def _log_fold(client: Any, experiment: str, parent: str, done: FoldResult, confi
     tags["weights_sha256"] = done.model.weights.digest
     run = client.create_run(experiment, tags=tags, run_name=config.study.called(fold))
     told = {"arm": fold.arm, "seed": fold.seed, "fold": fold.name, "training": config.run.training.digest()[:12]}
-    told |= {"init": done.model.init} | named(flat(fold.split.model_dump(mode="json"), "split."))
+    told |= {"init": done.model.init} | allowed_names(flat(fold.split.model_dump(mode="json"), "split."))
     params = [Param(name, str(value)) for name, value in told.items()]
     metrics = [Metric(name, value, now_ms, 0) for name, value in _scores(done, store).items()]
-    for row in history_of(done.model, store).to_dict("records"):
+    for row in training_history(done.model, store).to_dict("records"):
         shown = ("train_loss", "valid_balanced_loss", "valid_macro_f1")
         metrics += [Metric(name, row[name], now_ms, int(row["step"]) + 1) for name in shown]
     client.log_batch(run.info.run_id, metrics=metrics, params=params)
@@ -116,6 +116,6 @@ def _scores(done: FoldResult, store: Store) -> dict[str, float]:
     for model, of_model in rows.groupby("model"):
         columns = (of_model["label"].to_numpy(object), of_model["answer"].to_numpy(object))
         probabilities = of_model[[f"p_{c}" for c in classes]].to_numpy(float)
-        values = figures(*columns, probabilities, classes, np.ones((1, len(of_model)))).iloc[0]
+        values = compute_metrics(*columns, probabilities, classes, np.ones((1, len(of_model)))).iloc[0]
         found |= {metric_name(f"{model}.{metric}"): value for metric, value in values.items()}
     return finite(found)

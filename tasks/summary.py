@@ -14,15 +14,15 @@ from pydantic import BaseModel
 
 from heartdata.config import RunConfig
 from heartdata.dataset.split_strategies import PARTS, UNLABELLED
-from heartdata.dataset.splits import units
+from heartdata.dataset.splits import subject_units
 from heartdata.markdown import code, plain, table
-from heartdata.storage.schemas import ACCEPTED, CHECKS, FIGURES, MANIFEST, QUARANTINE, RECORDINGS
+from heartdata.storage.schemas import ACCEPTED, CHECKS, MANIFEST, METRICS, QUARANTINE, RECORDINGS
 from heartdata.storage.store import Artifact, Store, atomic_write
 from tasks.engine import progress
 from tasks.engine.stage import is_transient
 from tasks.registry.client import connect, tracking_uri
-from tasks.registry.previous import other_test_part
-from tasks.results import Checked, Evaluation, Registered, TrainedModel
+from tasks.registry.previous import note_if_test_set_changed
+from tasks.results import Evaluation, Registered, TrainedModel, ValidationResult
 
 FEW_SUBJECTS = 20
 
@@ -57,7 +57,7 @@ class Summary(BaseModel):
 
 @task(name="summary", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
 def summarise(
-    recordings: Artifact, checked: Checked, manifest: Artifact, model: TrainedModel, evaluation: Evaluation,
+    recordings: Artifact, checked: ValidationResult, manifest: Artifact, model: TrainedModel, evaluation: Evaluation,
     registered: Registered, config: RunConfig, store: Store,
 ) -> Summary:  # fmt: skip
     """Collect the tables, publish them as a Prefect artifact, and copy the run's files to ``latest/``."""
@@ -65,7 +65,7 @@ def summarise(
     accepted = store.read_frame(checked.accepted, ACCEPTED)
     quarantine = store.read_frame(checked.quarantine, QUARANTINE)
     seen = store.read_frame(manifest, MANIFEST)
-    figures = store.read_frame(evaluation.figures, FIGURES)
+    figures = store.read_frame(evaluation.figures, METRICS)
     notes = _notes(recordings, accepted, seen, figures, model, config)
     summary = Summary(
         recordings=_recordings_by_class(listed, accepted, quarantine, seen),
@@ -78,9 +78,9 @@ def summarise(
         notes=[
             *_warned(store.read_frame(checked.checks, CHECKS)),
             *notes,
-            *(text for text in progress.remarks() if text not in notes),
+            *(text for text in progress.notes() if text not in notes),
             *_never_told(evaluation),
-            *filter(None, [other_test_part(manifest, registered.registry, registered.version, store)]),
+            *filter(None, [note_if_test_set_changed(manifest, registered.registry, registered.version, store)]),
         ],
         dataset_version=manifest.digest,
         model=registered.name,
@@ -183,7 +183,7 @@ def _notes(
         notes.append(
             f"Only {tested} subjects were held out to test on: the intervals are wide and may still be too narrow"
         )
-    labels_of = test.groupby(units(test))["label"].nunique()
+    labels_of = test.groupby(subject_units(test))["label"].nunique()
     if several := int((labels_of > 1).sum()):
         notes.append(
             f"Recordings of {several} held-out subjects have several labels: scores by subject are without them"
@@ -222,7 +222,9 @@ def _no_better_than(figures: pd.DataFrame) -> list[str]:
     ]
 
 
-def _publish(store: Store, recordings: Artifact, checked: Checked, manifest: Artifact, evaluation: Evaluation) -> None:
+def _publish(
+    store: Store, recordings: Artifact, checked: ValidationResult, manifest: Artifact, evaluation: Evaluation
+) -> None:
     """Copies under plain names, for people; the pipeline itself never reads them."""
     files = {
         "recordings.parquet": recordings,

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from heartdata.config import ModelConfig, NetworkConfig, RegistryConfig, SpectrogramConfig
 from heartdata.dataset import provenance as heard_sounds
 from heartdata.errors import ConfigError
-from heartdata.storage.schemas import FACTS, HEARD, HISTORY, MANIFEST
+from heartdata.storage.schemas import FACTS, HISTORY, MANIFEST, TRAINED_ON
 from heartdata.storage.store import Artifact, Store, sha256_json
 from heartdata.training.pretraining import BACKBONE
 from heartdata.versions import PREPROCESSING
@@ -32,19 +32,19 @@ def initial_weights(init: str, registry: RegistryConfig, store: Store) -> Initia
     Not cached: what can be had may change, and the answer is part of the training's cache key.
     """
     with track("initial weights") as advance:
-        found = _resolved(init, registry, store)
+        found = _resolve(init, registry, store)
         advance(1, 1, found.note or found.kind)
         return found
 
 
-def _resolved(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
+def _resolve(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
     if init == "random":
         return InitialWeights(kind="random")
-    from heartdata.training.network import first_of, imagenet_weights, read_weights
+    from heartdata.training.network import first_member, imagenet_weights, read_weights
 
     if init in ("auto", "imagenet"):
         try:
-            return InitialWeights(kind="imagenet", weights=_keep(imagenet_weights(), store))
+            return InitialWeights(kind="imagenet", weights=_write_weights(imagenet_weights(), store))
         except ConfigError as error:
             if init == "imagenet":
                 raise
@@ -52,14 +52,14 @@ def _resolved(init: str, registry: RegistryConfig, store: Store) -> InitialWeigh
     if init.startswith("models:/"):
         connect(registry, store)
         weights, heard = _from_registry(init)
-        sounds = store.write_table("heard", heard, HEARD) if heard is not None else None
+        sounds = store.write_table("heard", heard, TRAINED_ON) if heard is not None else None
         note = "" if heard is not None else UNKNOWN_PAST.format(init)
-        return InitialWeights(kind=init, weights=_keep(weights, store), heard=sounds, note=note)
-    weights = first_of(read_weights(Path(init).expanduser()))
-    return InitialWeights(kind=init, weights=_keep(weights, store), note=UNKNOWN_PAST.format(init))
+        return InitialWeights(kind=init, weights=_write_weights(weights, store), heard=sounds, note=note)
+    weights = first_member(read_weights(Path(init).expanduser()))
+    return InitialWeights(kind=init, weights=_write_weights(weights, store), note=UNKNOWN_PAST.format(init))
 
 
-def _keep(weights: dict, store: Store) -> Artifact:
+def _write_weights(weights: dict, store: Store) -> Artifact:
     from safetensors.torch import save
 
     return store.write_bytes("initial", ".safetensors", save({k: v.contiguous() for k, v in weights.items()}))
@@ -71,7 +71,7 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
     from mlflow.exceptions import MlflowException
 
     from heartdata.storage.store import read_parquet
-    from heartdata.training.network import first_of, read_weights
+    from heartdata.training.network import first_member, read_weights
 
     with TemporaryDirectory() as folder:
         try:
@@ -82,26 +82,28 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
         found = sorted(Path(folder).rglob("*.safetensors"))
         if not found:
             raise ConfigError(f"training.init = {uri!r} holds no .safetensors file")
-        weights = first_of(read_weights(found[0]))
+        weights = first_member(read_weights(found[0]))
         run = mlflow.models.get_model_info(uri).run_id
         told = mlflow.artifacts.list_artifacts(run_id=run, artifact_path=HEARD_FOLDER) if run else []
         if not told:
             return weights, None
         path = mlflow.artifacts.download_artifacts(run_id=run, artifact_path=told[0].path, dst_path=folder)
-        return weights, heard_sounds.of_any_version(read_parquet(Path(path)))
+        return weights, heard_sounds.upgrade_schema(read_parquet(Path(path)))
 
 
 @stage("heard")
-def heard(manifest: Artifact, facts: Artifact, initial: InitialWeights, threshold: float, store: Store) -> Artifact:
+def provenance(
+    manifest: Artifact, facts: Artifact, initial: InitialWeights, threshold: float, store: Store
+) -> Artifact:
     """The sounds that a model trained on ``manifest`` from ``initial`` hears; refused where a test sound is one."""
     with track("heard") as advance:
         rows, measured = store.read_frame(manifest, MANIFEST), store.read_frame(facts, FACTS)
-        before = store.read_table(initial.heard, HEARD) if initial.heard else None
+        before = store.read_table(initial.heard, TRAINED_ON) if initial.heard else None
         if before is not None:
-            heard_sounds.refuse_heard(rows, measured, before, initial.kind, threshold)
-        sounds = heard_sounds.heard_by(rows, measured, before)
+            heard_sounds.refuse_if_trained_on(rows, measured, before, initial.kind, threshold)
+        sounds = heard_sounds.sounds_trained_on(rows, measured, before)
         advance(1, 1, f"{sounds.num_rows} sounds noted down: a test of what starts from these weights may hold none")
-        return store.write_table("heard", sounds, HEARD)
+        return store.write_table("heard", sounds, TRAINED_ON)
 
 
 @stage("train", timeout_s=LONG_S)
@@ -138,7 +140,7 @@ def train(
         advance(total, total, f"kept epoch {trained.best_epoch + 1} of {trained.history.num_rows}")
         result = TrainedModel(
             weights=store.write_bytes("models", ".safetensors", weights_bytes(trained.net)),
-            config=keep_config(model, store),
+            config=write_model_config(model, store),
             history=store.write_table("models/history", trained.history, HISTORY),
             best_epoch=trained.best_epoch,
             classes=trained.classes,
@@ -150,11 +152,11 @@ def train(
         return result
 
 
-def keep_config(model: ModelConfig, store: Store) -> Artifact:
+def write_model_config(model: ModelConfig, store: Store) -> Artifact:
     return store.write_bytes("models", ".json", model.model_dump_json(indent=2).encode())
 
 
-def history_of(model: TrainedModel, store: Store) -> pd.DataFrame:
+def training_history(model: TrainedModel, store: Store) -> pd.DataFrame:
     """What each epoch of each member gave: schema HISTORY with ``member``, ``kept``, and ``step``, which counts on."""
     rows = []
     for number, member in enumerate(model.each):

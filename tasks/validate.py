@@ -11,11 +11,11 @@ from heartdata.errors import DataRefused, StoreError
 from heartdata.sources import Source
 from heartdata.storage.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS
 from heartdata.storage.store import Artifact, Store, atomic_write, sha256_json
-from tasks.engine.progress import remark, track
+from tasks.engine.progress import add_note, track
 from tasks.engine.stage import files_intact, fingerprint, is_transient, stage
 from tasks.engine.versions import STAGES
 from tasks.registry.client import accepted_for_champion
-from tasks.results import Checked, Earlier
+from tasks.results import Earlier, ValidationResult
 
 UNREADABLE = (
     "cannot be read (of another version of heartbeat, gone or damaged): tonight's recordings were compared with none "
@@ -23,7 +23,7 @@ UNREADABLE = (
 )
 
 
-def _valid(result: Checked, store: Store) -> bool:
+def _valid(result: ValidationResult, store: Store) -> bool:
     return files_intact(result, store) and (store.workpath(result.docs) / "index.html").is_file()
 
 
@@ -31,7 +31,7 @@ def _valid(result: Checked, store: Store) -> bool:
 def validate(
     recordings: Artifact, facts: Artifact, config: ValidationConfig, collections: tuple[str, ...] | None,
     before: Earlier, store: Store,
-) -> Checked:  # fmt: skip
+) -> ValidationResult:  # fmt: skip
     """Every recording to accepted or quarantine. A failed check on the table is told in ``refusal``.
 
     ``collections``: those that will be trained on, or None for all. ``before``: what was accepted earlier.
@@ -46,7 +46,7 @@ def validate(
         result = run_suite(listed, measured, config, store.workpath(docs), collections, last, reference)
         advance(1, 1, f"{result.accepted.num_rows} accepted, {result.quarantine.num_rows} quarantined")
         accepted = store.write_table("accepted", result.accepted, ACCEPTED)
-        return Checked(
+        return ValidationResult(
             accepted=accepted,
             quarantine=store.write_table("quarantine", result.quarantine, QUARANTINE),
             checks=store.write_table("checks", result.checks, CHECKS),
@@ -77,11 +77,11 @@ def last_accepted(
     """What these recordings are to be compared with; nothing at the first time."""
     memory = memory_of(source, config.series)
     try:
-        last = Checked.model_validate_json(store.local(memory).read_text())
+        last = ValidationResult.model_validate_json(store.local(memory).read_text())
     except FileNotFoundError:
         return Earlier()
     except (ValidationError, UnicodeDecodeError):
-        remark(f"The record of what was accepted last {UNREADABLE}")
+        add_note(f"The record of what was accepted last {UNREADABLE}")
         return Earlier()
     if last.of == _inputs(recordings, facts, config, collections):
         before = last.before  # with nothing new, what was compared then: the stage stays cached
@@ -98,7 +98,7 @@ def last_accepted(
         accepted = getattr(before, name)
         kept[name] = accepted if accepted is None or _readable(accepted, store) else None
         if kept[name] != accepted:
-            remark(f"{accepted.name}, recordings accepted earlier, {UNREADABLE}")
+            add_note(f"{accepted.name}, recordings accepted earlier, {UNREADABLE}")
     return before.model_copy(update=kept)
 
 
@@ -114,7 +114,9 @@ def _readable(accepted: Artifact, store: Store) -> bool:
 
 
 @task(name="accept", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
-def accept(checked: Checked, recordings: Artifact, source: Source, series: str | None, store: Store) -> Artifact:
+def accept(
+    checked: ValidationResult, recordings: Artifact, source: Source, series: str | None, store: Store
+) -> Artifact:
     """The accepted recordings, remembered for the next comparison. Raises `DataRefused` when the table is unfit.
 
     Either way the refused ones, with where they lie, are in ``latest/quarantine.csv`` for people.

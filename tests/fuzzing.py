@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from heartdata.audio.decode import decode
-from heartdata.audio.measurements import MeasureConfig, facts
+from heartdata.audio.measurements import MeasureConfig, measure_samples
 from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
 from heartdata.checks.suite import RecordingBounds
 from heartdata.config import ModelConfig
@@ -122,7 +122,7 @@ def outcomes_of(contents: Iterable[bytes]) -> Counter[str]:
             faulthandler.dump_traceback_later(HANG_S, exit=True)
             try:
                 audio = decode(content)
-                row = facts(audio, MeasureConfig())
+                row = measure_samples(audio, MeasureConfig())
                 table_from_rows([{"sha256": "x", **row}], FACTS)
                 if row["finite"]:
                     assert np.isfinite(log_mel(audio.mono, audio.rate_hz, SpectrogramConfig())).all()

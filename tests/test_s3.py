@@ -202,7 +202,7 @@ def test_recordings_may_lie_in_a_bucket(bucket: Store, s3, monkeypatch, tmp_path
     (tmp_path / "t.csv").write_text("path,label\n" + "".join(f"{name},{i % 2}\n" for i, name in enumerate(names)))
 
     def look() -> dict[str, str]:
-        memory = seen.Seen(bucket.workpath("seen.parquet"))
+        memory = seen.HashCache(bucket.workpath("seen.parquet"))
         table, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path, seen=memory)
         memory.save()
         hashed.append(memory.hashed)

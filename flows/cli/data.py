@@ -166,7 +166,7 @@ def inspect_source(config: "RunConfig", out: Path, each: int, seed: int) -> None
     with console.status("loading"):
         from heartdata.dataset.inventory import take_inventory
         from heartdata.reports.inspect import HINTS, by_class, examples, measured
-        from heartdata.reports.inspect_plots import write_pictures
+        from heartdata.reports.inspect_plots import write_plots
     out = expanded(out).resolve()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def inspect_source(config: "RunConfig", out: Path, each: int, seed: int) -> None
         console.print(table_of("Unfit for training", [{k: row[k] for k in ("label", *HINTS)} for row in rows]))
         chosen = dict(list(examples(frame, each, seed).items())[:SHEETS])
         with console.status("drawing"):
-            paths = write_pictures(frame, chosen, config.spectrogram, out)
+            paths = write_plots(frame, chosen, config.spectrogram, out)
     except OSError as error:
         raise HeartbeatError(f"reading or writing failed ({error}): mend that and run again") from error
     for path in paths:

@@ -103,10 +103,10 @@ def pretrain(
     another source, as heartbeat-backbone-SOURCE@champion.
     """
     from flows.cli.run import run_pipeline
-    from heartdata.training.pretraining import settings_for
+    from heartdata.training.pretraining import pretraining_settings
 
-    named = run_config(source, data, config, changes, store, settings_for("demo")).source.name
-    run_pipeline(run_config(source, data, config, changes, store, settings_for(named)), verbose)
+    named = run_config(source, data, config, changes, store, pretraining_settings("demo")).source.name
+    run_pipeline(run_config(source, data, config, changes, store, pretraining_settings(named)), verbose)
 
 
 @app.command()

@@ -40,7 +40,7 @@ def predict_files(paths: Sequence[Path], named: str | None, out: Path | None, ru
             advance(len(answers), len(files), "")
     frame = pd.DataFrame(answers).assign(model=uri)
     console.print(table_of(f"Answers of {uri}", shown(answers)))
-    if known := reliability(model.unwrap_python_model().predictor.config.calibration):
+    if known := accuracy_note(model.unwrap_python_model().predictor.config.calibration):
         console.print(known, highlight=False)
     if refused := int(frame["error"].notna().sum()):
         console.print(f"{refused} of {len(files)} files have no answer", highlight=False)
@@ -51,7 +51,7 @@ def predict_files(paths: Sequence[Path], named: str | None, out: Path | None, ru
         raise HeartbeatError(f"none of the {len(files)} files has an answer; the first: {frame['error'][0]}")
 
 
-def reliability(fitted: Calibration) -> str:
+def accuracy_note(fitted: Calibration) -> str:
     """How right the answers that are not unsure were; empty where it was not measured."""
     if not {"coverage", "risk"} <= fitted.model_fields_set:
         return ""

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from flows.local.environment import prepare
-from flows.local.servers import HOST, PREFECT_PORT, answers, knows_run, port_is_free, prefect_api
+from flows.local.servers import HOST, PREFECT_PORT, is_healthy, knows_run, port_is_free, prefect_api
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
@@ -114,7 +114,7 @@ def where_to_look(store: str, model_url: str, run_id: str, flow_url: str, prefec
     start = {}
     if not (prefect_runs and knows_run(mlflow, run_id)):
         command = up_command(store)
-        mlflow_taken = answers(f"{mlflow}/health")
+        mlflow_taken = is_healthy(f"{mlflow}/health")
         if (prefect_runs and mlflow_taken) or f":{OTHER_PREFECT_PORT}/" in flow_url:
             command += f" --prefect-port {OTHER_PREFECT_PORT}"
         if mlflow_taken:

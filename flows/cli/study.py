@@ -38,12 +38,12 @@ def run_study(
 
     ran = run_flow(load, config.model_copy(update={"run": run}), run, verbose)
     from flows.cli.console import table
-    from heartdata.storage.schemas import STUDY_FIGURES
-    from heartdata.studies.page import figure_rows, first_metrics, reference
+    from heartdata.storage.schemas import STUDY_METRICS
+    from heartdata.studies.page import headline_metrics, metric_rows, reference
 
-    figures = store.read_frame(ran.result.figures, STUDY_FIGURES)
+    figures = store.read_frame(ran.result.figures, STUDY_METRICS)
     for arm in config.study.arms:
-        rows = figure_rows(figures[figures["arm"] == arm], first_metrics(config.study), config.study.metric)
+        rows = metric_rows(figures[figures["arm"] == arm], headline_metrics(config.study), config.study.metric)
         ran.console.print(table(f"{config.study.titled(arm)} (95 % interval)", rows))
     if config.study.reference_score is not None:
         ran.console.print(f"Reference   {reference(config.study)}")

@@ -27,7 +27,7 @@ START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 10
 
 
-def answers(url: str) -> bool:
+def is_healthy(url: str) -> bool:
     """Whether a server answers 200 at ``url``."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
@@ -38,7 +38,7 @@ def answers(url: str) -> bool:
 
 def knows_run(mlflow: str, run_id: str) -> bool:
     """Whether the MLflow at this address keeps the run (one that asks who we are is believed)."""
-    if not answers(f"{mlflow}/health"):
+    if not is_healthy(f"{mlflow}/health"):
         return False
     try:
         with urllib.request.urlopen(f"{mlflow}/api/2.0/mlflow/runs/get?run_id={run_id}", timeout=10):
@@ -86,7 +86,7 @@ class Server:
     def wait_ready(self) -> None:
         """Raise `HeartbeatError` when the server ends or does not answer in time."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not answers(self.health):
+        while not is_healthy(self.health):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise HeartbeatError(f"the {self.name} did not start: see {self.log}")

@@ -34,12 +34,12 @@ def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, obje
         audio = decode(read_bytes(uri, sha256))
     except BadAudio as error:
         return {"sha256": sha256, "error": str(error)}
-    return {"sha256": sha256, **facts(audio, config)}
+    return {"sha256": sha256, **measure_samples(audio, config)}
 
 
 def measure_recordings(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
     """`measure_file` of each recording, as a table of schema FACTS; those that earlier tables hold are taken from them."""
-    folder, known = folder_of(config), known_facts(shard, config, store)
+    folder, known = folder_of(config), load_known_facts(shard, config, store)
     rows = [known.get(sha256) or measure_file(uri, sha256, config) for sha256, uri in shard.recordings]
     return store.write_table_as(shard.file(folder, ".parquet"), table_from_rows(rows, FACTS), FACTS)
 
@@ -49,7 +49,7 @@ def folder_of(config: MeasureConfig) -> str:
     return f"facts/v{versions.MEASURE}-{sha256_json([config.digest(), LIBRARIES])[:12]}"
 
 
-def standing(shard: Shard, config: MeasureConfig, store: Store) -> Artifact | None:
+def load_if_intact(shard: Shard, config: MeasureConfig, store: Store) -> Artifact | None:
     """The shard's facts if they lie undamaged in the store, else None."""
     name = shard.file(folder_of(config), ".parquet")
     table = _facts_in(name, store)
@@ -58,7 +58,7 @@ def standing(shard: Shard, config: MeasureConfig, store: Store) -> Artifact | No
     return Artifact(name=name, digest=content_digest(table), rows=table.num_rows)
 
 
-def known_facts(shard: Shard, config: MeasureConfig, store: Store) -> dict[str, dict[str, object]]:
+def load_known_facts(shard: Shard, config: MeasureConfig, store: Store) -> dict[str, dict[str, object]]:
     """Facts of the shard's recordings that earlier tables hold (rows of schema FACTS), by sha256."""
     missing = {sha256 for sha256, _ in shard.recordings}
     known: dict[str, dict[str, object]] = {}
@@ -78,7 +78,7 @@ def _facts_in(name: str, store: Store) -> pa.Table:
         return FACTS.empty_table()
 
 
-def facts(audio: Audio, config: MeasureConfig) -> dict[str, object]:
+def measure_samples(audio: Audio, config: MeasureConfig) -> dict[str, object]:
     """The facts of decoded audio (columns of schema FACTS without the file's sha256)."""
     samples = audio.samples
     frames, channels = samples.shape

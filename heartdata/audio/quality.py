@@ -32,10 +32,10 @@ INTERCEPT = 0.7331
 def quality(sound: np.ndarray) -> float:
     """The index of mono samples at RATE_HZ, shape (n,): 1 a clear heart, 0 none; 0 under a second or when silent."""
     features = quality_features(sound)
-    return 0.0 if features is None else index_of(features)
+    return 0.0 if features is None else quality_index(features)
 
 
-def index_of(features: dict[str, float]) -> float:
+def quality_index(features: dict[str, float]) -> float:
     """The logistic combination of `quality_features`."""
     total = INTERCEPT
     for name, (mean, deviation, weight) in WEIGHTS.items():

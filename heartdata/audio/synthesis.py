@@ -55,7 +55,7 @@ class Heart:
         )
 
 
-def varied(heart: Heart, rng: np.random.Generator) -> Heart:
+def with_random_variation(heart: Heart, rng: np.random.Generator) -> Heart:
     """``heart`` with what the demo's hearts have not: murmurs faint or diastolic, S3 or S4, any loudness of S2."""
     extra = None
     if heart.kind == EXTRA_SOUND:
@@ -80,7 +80,7 @@ class Sound:
     s2_s: np.ndarray
 
 
-def make_sound(heart: Heart, duration_s: float, site: int, rng: np.random.Generator) -> Sound:
+def synthesize(heart: Heart, duration_s: float, site: int, rng: np.random.Generator) -> Sound:
     """One recording of ``heart`` at chest site ``site`` (0-3: another device filter and loudness each)."""
     time_s = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
     signal = 0.02 * pink_noise(len(time_s), rng)
@@ -121,7 +121,7 @@ def beat_times(heart: Heart, duration_s: float, rng: np.random.Generator) -> tup
     return np.array(s1), np.array(s2)
 
 
-def through_any_device(samples: np.ndarray, heart: bool, rng: np.random.Generator) -> np.ndarray:
+def simulate_device(samples: np.ndarray, heart: bool, rng: np.random.Generator) -> np.ndarray:
     """``samples`` as one of endlessly many devices and rooms would record them: float32, peak .8.
 
     Pink noise at -3 to 25 dB below the sound, mains hum, rubbing (unless there is no ``heart``, where it is all there

@@ -46,7 +46,7 @@ def binned(before: pd.Series, after: pd.Series) -> pd.DataFrame:
     return table[table.sum(axis=1) > 0]
 
 
-def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+def column_drift(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """One row a quantity of schema ACCEPTED: ``quantity``, ``psi``, ``drift`` and ``counts`` (see `binned`). Labels are
     those of labelled recordings: how many have none is no change of what there is to learn.
 

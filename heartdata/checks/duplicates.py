@@ -11,7 +11,7 @@ MARKS = ("other_labels", "same_sound", "duplicate_of", "near_duplicate_of")
 Likeness = dict[str, dict[str, float]]  # sha256 of a recording to those that it is like, and how much
 
 
-def mark_copies(
+def mark_duplicates(
     table: pd.DataFrame,
     sound: pd.Series,
     in_use: pd.Series,

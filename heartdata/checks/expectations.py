@@ -51,10 +51,10 @@ def wanted(bounds: Mapping[str, Any]) -> str:
     return f"{low}{column}{high}"
 
 
-class Suites:
+class SuiteRunner:
     """A Great Expectations context in a temporary folder, so that two runs never share one."""
 
-    def __enter__(self) -> "Suites":
+    def __enter__(self) -> "SuiteRunner":
         os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
         import great_expectations as gx
         from great_expectations.data_context.types.base import ProgressBarsConfig

@@ -81,7 +81,7 @@ def fingerprint(sound: np.ndarray) -> bytes:
 
 
 def near_duplicates(facts: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """The pairs of one sound among ``facts`` (columns sha256 and fingerprint, bytes or null), their order no matter.
+    """The pairs of one sound among ``measure_samples`` (columns sha256 and fingerprint, bytes or null), their order no matter.
 
     Returns ``sha256_a`` < ``sha256_b``, ``similarity`` (`envelope_similarity`) and ``agreement`` (`code_agreement`),
     sorted. ``threshold`` is the similarity that makes a pair of recordings whose codes agree by LIKE_CODES. The

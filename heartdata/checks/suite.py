@@ -159,8 +159,8 @@ def recording_checks(c: RecordingBounds, classes: Sequence[str] | None = None) -
     return checks
 
 
-def fault_of(facts: Mapping[str, Any], bounds: RecordingBounds) -> str | None:
-    """Why one recording with these facts (`heartdata.audio.measurements.facts`) would go to quarantine; None where it would not."""
+def quarantine_reason(facts: Mapping[str, Any], bounds: RecordingBounds) -> str | None:
+    """Why one recording with these facts (`heartdata.audio.measurements.measure_samples`) would go to quarantine; None where it would not."""
     known = dict(facts)
     if "rms" in facts:  # as `heartdata.checks.validation.join_facts` has it
         known["deviation"] = max(0.0, facts["rms"] ** 2 - facts["dc_offset"] ** 2) ** 0.5
@@ -182,8 +182,8 @@ def _holds(check: Check, value: Any) -> bool:
     return (low is None or value >= low) and (high is None or value <= high)
 
 
-def copy_checks() -> list[Check]:
-    """Checks on recordings of the same sound (see `heartdata.checks.duplicates.mark_copies`)."""
+def duplicate_checks() -> list[Check]:
+    """Checks on recordings of the same sound (see `heartdata.checks.duplicates.mark_duplicates`)."""
     null = "ExpectColumnValuesToBeNull"
     return [
         Check("label_conflict", "critical", null, {"column": "other_labels"},
@@ -231,7 +231,7 @@ def subject_checks(c: ValidationConfig) -> list[Check]:
 
 
 def change_checks(c: ValidationConfig) -> list[Check]:
-    """Checks on the accepted recordings against those accepted last time, over rows of `heartdata.checks.drift.changes`."""
+    """Checks on the accepted recordings against those accepted last time, over rows of `heartdata.checks.drift.column_drift`."""
     severity: Literal["critical", "warning"] = "warning" if c.accept_change else "critical"
     how = "look into it, then let it pass once with validation.accept_change=true"
     return [

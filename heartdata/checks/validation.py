@@ -9,15 +9,15 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from heartdata.checks.drift import changes, lost_fraction
-from heartdata.checks.duplicates import mark_copies
-from heartdata.checks.expectations import Result, Suites
+from heartdata.checks.drift import column_drift, lost_fraction
+from heartdata.checks.duplicates import mark_duplicates
+from heartdata.checks.expectations import Result, SuiteRunner
 from heartdata.checks.near_duplicates import near_duplicates
 from heartdata.checks.suite import (
     Check,
     ValidationConfig,
     change_checks,
-    copy_checks,
+    duplicate_checks,
     recording_checks,
     reference_checks,
     subject_checks,
@@ -65,10 +65,10 @@ def validate(
     table = join_facts(recordings.to_pandas(), measured.drop(columns="fingerprint"))
     in_use = table["collection"].isin(collections) if collections is not None else pd.Series(True, index=table.index)
     pictures: dict[str, bytes] = {}
-    with Suites() as suites:
+    with SuiteRunner() as suites:
         rows, reasons, warnings = _judge_recordings(suites, table, config)
         table = _with_copies(table, reasons, in_use, pairs, before)
-        copies = suites.run("copies", table, copy_checks())
+        copies = suites.run("copies", table, duplicate_checks())
         for index, failed in by_recording(table, copies)[0].items():
             reasons.setdefault(index, []).extend(failed)
         rows += [r.row("recording", _template(r)) for r in copies]
@@ -109,13 +109,13 @@ def join_facts(recordings: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
 def _with_copies(
     table: pd.DataFrame, reasons: Reasons, in_use: pd.Series, pairs: pd.DataFrame | None, before: pa.Table | None
 ) -> pd.DataFrame:
-    """`mark_copies`, but for silent recordings: they are all alike, which says nothing of whose they are."""
+    """`mark_duplicates`, but for silent recordings: they are all alike, which says nothing of whose they are."""
     silent = pd.Series(
         [bool(SILENT & {name for name, _ in reasons.get(i, ())}) for i in table.index], index=table.index
     )
     heard = table.assign(samples_sha256=table["samples_sha256"].mask(silent, None))
     known = set(before.column("recording_id").to_pylist()) if before is not None else set()
-    marked = mark_copies(heard, ~table.index.to_series().isin(list(reasons)), in_use, pairs, known)
+    marked = mark_duplicates(heard, ~table.index.to_series().isin(list(reasons)), in_use, pairs, known)
     return marked.assign(samples_sha256=table["samples_sha256"])
 
 
@@ -142,7 +142,7 @@ def by_recording(table: pd.DataFrame, results: list[Result]) -> tuple[Reasons, d
 
 
 def _judge_recordings(
-    suites: Suites, table: pd.DataFrame, config: ValidationConfig
+    suites: SuiteRunner, table: pd.DataFrame, config: ValidationConfig
 ) -> tuple[list[dict[str, object]], Reasons, dict[Any, list[str]]]:
     """Each recording by itself, by the bounds of its collection or else its source."""
     own = table["collection"].where(table["collection"].isin(config.overrides), table["source"])
@@ -168,7 +168,7 @@ def _judge_recordings(
     return rows, reasons, warnings
 
 
-def _judge_subjects(suites: Suites, accepted: pd.DataFrame, config: ValidationConfig) -> list[dict[str, object]]:
+def _judge_subjects(suites: SuiteRunner, accepted: pd.DataFrame, config: ValidationConfig) -> list[dict[str, object]]:
     subjects = by_subject(accepted)
     if subjects.empty:
         return []
@@ -180,7 +180,7 @@ def _judge_subjects(suites: Suites, accepted: pd.DataFrame, config: ValidationCo
 
 
 def _judge_table(
-    suites: Suites, table: pd.DataFrame, reasons: Reasons, in_use: pd.Series, config: ValidationConfig
+    suites: SuiteRunner, table: pd.DataFrame, reasons: Reasons, in_use: pd.Series, config: ValidationConfig
 ) -> tuple[list[dict[str, object]], str | None]:
     classes = sorted(config.classes or table.loc[in_use, "label"].dropna().unique())
     judged = _judged(table, reasons, in_use)
@@ -189,13 +189,13 @@ def _judge_table(
 
 
 def _judge_change(
-    suites: Suites, level: str, checks: list[Check], before: pd.DataFrame, accepted: pd.DataFrame,
+    suites: SuiteRunner, level: str, checks: list[Check], before: pd.DataFrame, accepted: pd.DataFrame,
     config: ValidationConfig, pictures: dict[str, bytes],
 ) -> tuple[list[dict[str, object]], str | None]:  # fmt: skip
     """``checks`` against what was accepted last time, or against the reference; the picture of it goes to ``pictures``."""
-    from heartdata.reports.plots import drift_picture
+    from heartdata.reports.plots import plot_drift
 
-    moved = changes(before, accepted)
+    moved = column_drift(before, accepted)
     lost = lost_fraction(before, accepted)
     frame = moved.drop(columns="counts").rename(columns={"quantity": "recording_id"}).assign(lost_fraction=lost)
     results = suites.run(level, frame, checks)
@@ -204,7 +204,7 @@ def _judge_change(
     named = ", ".join(f"{row.quantity} {row.psi:.2f}" for row in drifted.itertuples())
     bound = config.max_drift if last else config.max_drift_since_reference
     since = "Since the recordings were last accepted" if last else "Since the reference"
-    pictures[f"{level}.png"] = drift_picture(moved, bound, since)
+    pictures[f"{level}.png"] = plot_drift(moved, bound, since)
     told = config.model_dump() | {"lost_fraction": lost, "before": len(before), "drifted": named}
     return _stops(results, level, told)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from heartdata.errors import SourceError
 from heartdata.sources.base import Source, SourceRecording
-from heartdata.storage.hash_cache import Seen, marks, sha256_of
+from heartdata.storage.hash_cache import HashCache, file_state, sha256_of
 from heartdata.storage.schemas import RECORDINGS
 from heartdata.storage.store import table_from_rows
 
@@ -21,7 +21,7 @@ def take_inventory(
     source: Source,
     workdir: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    seen: Seen | None = None,
+    seen: HashCache | None = None,
 ) -> tuple[pa.Table, list[str]]:
     """All recordings of ``source`` (schema RECORDINGS, sorted by id) and the source's notes.
 
@@ -45,7 +45,7 @@ def take_inventory(
     return table_from_rows(rows, RECORDINGS), list(listing.notes)
 
 
-def _row(source: str, recording: SourceRecording, seen: Seen | None) -> dict[str, object]:
+def _row(source: str, recording: SourceRecording, seen: HashCache | None) -> dict[str, object]:
     missing, sha256, size = recording.missing, None, None
     if recording.path is not None:
         try:
@@ -68,4 +68,4 @@ def _row(source: str, recording: SourceRecording, seen: Seen | None) -> dict[str
 
 
 def _hashed(file: Path | str) -> tuple[str, int]:
-    return sha256_of(file), marks(file)["size_bytes"]
+    return sha256_of(file), file_state(file)["size_bytes"]

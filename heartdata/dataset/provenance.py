@@ -5,23 +5,25 @@ import pyarrow as pa
 
 from heartdata.checks.near_duplicates import near_duplicates
 from heartdata.errors import DataRefused
-from heartdata.storage.schemas import HEARD
+from heartdata.storage.schemas import TRAINED_ON
 
 
-def heard_by(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table | None) -> pa.Table:
+def sounds_trained_on(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table | None) -> pa.Table:
     """The distinct sounds of all parts but test (schema HEARD), and those ``before``: what its weights came from.
 
     A sound that was of one subject then and is of another now has a row for each, so that neither is forgotten.
     """
     sounds = _sounds(manifest[manifest["part"] != "test"], facts)
-    table = pa.Table.from_pandas(sounds, schema=HEARD, preserve_index=False)
+    table = pa.Table.from_pandas(sounds, schema=TRAINED_ON, preserve_index=False)
     together = pa.concat_tables([table, before] if before is not None else [table]).to_pandas()
     unique = together.drop_duplicates(["sha256", "subject"]).sort_values(["sha256", "subject"])
     nameless = unique["subject"].isna() & unique.duplicated("sha256", keep=False)
-    return pa.Table.from_pandas(unique[~nameless], schema=HEARD, preserve_index=False)
+    return pa.Table.from_pandas(unique[~nameless], schema=TRAINED_ON, preserve_index=False)
 
 
-def refuse_heard(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, init: str, threshold: float) -> None:
+def refuse_if_trained_on(
+    manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, init: str, threshold: float
+) -> None:
     """Raise `DataRefused` when a test recording, a copy or a near-duplicate of it, or any other recording of its
     subject is among ``before`` (schema HEARD).
 
@@ -47,11 +49,11 @@ def refuse_heard(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, 
         )
 
 
-def of_any_version(table: pa.Table) -> pa.Table:
+def upgrade_schema(table: pa.Table) -> pa.Table:
     """A table that a model was registered with, in schema HEARD: earlier ones named no subjects."""
     if "subject" in table.column_names:
         return table
-    return table.append_column(HEARD.field("subject"), pa.nulls(table.num_rows, pa.string()))
+    return table.append_column(TRAINED_ON.field("subject"), pa.nulls(table.num_rows, pa.string()))
 
 
 def _sounds(rows: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
@@ -60,4 +62,4 @@ def _sounds(rows: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     named = rows["subject"].notna() & (kinds != "demo")
     subject_of = dict(zip(rows["sha256"], (kinds + "/" + rows["subject"].astype(str)).where(named, None), strict=True))
     sounds = facts[facts["sha256"].isin(rows["sha256"])]
-    return sounds.assign(subject=[subject_of[sha256] for sha256 in sounds["sha256"]])[HEARD.names]
+    return sounds.assign(subject=[subject_of[sha256] for sha256 in sounds["sha256"]])[TRAINED_ON.names]

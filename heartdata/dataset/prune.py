@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 
-from heartdata.dataset.spectrogram_shards import FOLDER, index_of
+from heartdata.dataset.spectrogram_shards import FOLDER, index_name
 from heartdata.errors import StoreError
 from heartdata.storage.schemas import MANIFEST
 from heartdata.storage.store import Entry, Store, conform, read_parquet
@@ -43,7 +43,7 @@ def plan_prune(store: Store, keep: int, versions: Collection[str] = (), now_s: f
     named = {f"{MANIFESTS}/{version[:20]}.parquet" for version in versions}
     kept = [name for place, name in enumerate(manifests) if place < keep or name in named]
     shards = {shard for name in kept for shard in _shards_of(name, store)}
-    needed = shards | {index_of(shard) for shard in shards}
+    needed = shards | {index_name(shard) for shard in shards}
     old = [e for e in store.entries(FOLDER) if now_s - e.modified_s > RECENT_S]
     remove = [e for e in old if _prunable(e.name) and e.name not in needed]
     return Plan(tuple(remove), tuple(kept), len(shards))

@@ -46,7 +46,7 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rende
     OSError when reading fails (worth a retry), `SourceError` when a recording is gone or another one, `BadAudio`.
     """
     name = shard.file(folder_of(config), ".npy")
-    there = standing(shard, config, store)
+    there = load_if_intact(shard, config, store)
     if there is not None:
         return there
     wanted = dict(sorted(shard.recordings))
@@ -64,19 +64,19 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rende
             start += len(spectrogram)
         digest = _with_header(file, (start, config.mel_bands))
     index = table_from_rows([row | {"shard_sha256": digest} for row in rows], SPECTROGRAMS)
-    with store.writing(index_of(name)) as file:
+    with store.writing(index_name(name)) as file:
         pq.write_table(index, file, write_page_checksum=True)
     return RenderedShard(name, index, rendered, audio_s)
 
 
-def standing(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard | None:
+def load_if_intact(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard | None:
     """The shard if it lies whole and undamaged in the store, else None. Raises OSError when it cannot be looked at."""
     name = shard.file(folder_of(config), ".npy")
     index = _whole(name, config, store)
     return None if index is None else RenderedShard(name, index, 0, 0.0)
 
 
-def unrendered(shard: Shard, config: SpectrogramConfig, store: Store) -> int:
+def count_missing(shard: Shard, config: SpectrogramConfig, store: Store) -> int:
     """How many of the shard's recordings no index of an earlier shard names: about so many are to be rendered."""
     missing = {sha256 for sha256, _ in shard.recordings}
     for name in shard.earlier_files(folder_of(config), ".npy", store):
@@ -127,7 +127,7 @@ def _with_header(file: BinaryIO, shape: tuple[int, int]) -> str:
     return sha256_file(Path(file.name))
 
 
-def index_of(name: str) -> str:
+def index_name(name: str) -> str:
     """Where the index of the array ``name`` lies."""
     return str(PurePosixPath(name).with_suffix(".parquet"))
 
@@ -135,11 +135,11 @@ def index_of(name: str) -> str:
 def _index(name: str, store: Store) -> pa.Table | None:
     """The index beside a shard, or None when there is none that can be read."""
     try:
-        return conform(read_parquet(store.local(index_of(name))), SPECTROGRAMS, name)
+        return conform(read_parquet(store.local(index_name(name))), SPECTROGRAMS, name)
     except (FileNotFoundError, pa.ArrowException, StoreError):
         return None
     except OSError:
-        if store.exists(index_of(name)):  # its pages are damaged
+        if store.exists(index_name(name)):  # its pages are damaged
             return None
         raise
 

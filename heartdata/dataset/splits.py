@@ -98,7 +98,7 @@ class SplitConfig(Settings):
         return 1 - self.test_fraction - self.valid_fraction, self.valid_fraction, self.test_fraction
 
 
-def assign_parts(accepted: pa.Table, config: SplitConfig, recordings: pa.Table | None = None) -> pa.Table:
+def assign_splits(accepted: pa.Table, config: SplitConfig, recordings: pa.Table | None = None) -> pa.Table:
     """One row (schema SPLITS) a recording that is in use and that the strategy does not leave out.
 
     The same for the same seed. Where ``config.unlabelled``, those without a label that nothing ties to the parts valid and
@@ -109,8 +109,8 @@ def assign_parts(accepted: pa.Table, config: SplitConfig, recordings: pa.Table |
     """
     refuse_unknown_collections(config.collections, accepted if recordings is None else recordings)
     table = in_use(accepted, config)
-    table["unit"] = units(table)
-    table["group"] = groups(table)
+    table["unit"] = subject_units(table)
+    table["group"] = split_groups(table)
     _refuse_if_too_few(table, config)
     if config.strategy == "column":
         if recordings is None:
@@ -120,7 +120,7 @@ def assign_parts(accepted: pa.Table, config: SplitConfig, recordings: pa.Table |
     spellings = _spellings(recordings) if recordings is not None and config.strategy == "hash" else {}
     table["fold"] = _folds(table, config)
     table["part"] = _parts(table, config, spellings)
-    loose = _loose(accepted, table, config, spellings) if config.unlabelled else None
+    loose = _trainable_unlabelled(accepted, table, config, spellings) if config.unlabelled else None
     table = table[table["part"].notna()].reset_index(drop=True)
     _refuse_incomplete(table, config)
     if loose is not None:
@@ -161,13 +161,13 @@ def _spellings(recordings: pa.Table) -> dict[str, set[str]]:
     return found
 
 
-def _loose(
+def _trainable_unlabelled(
     accepted: pa.Table, parted: pd.DataFrame, config: SplitConfig, spellings: dict[str, set[str]]
 ) -> pd.DataFrame:
     """The unlabelled recordings that can be trained on beside ``parted``: none of a group that is not trained on."""
     table = _of_collections(accepted, config)
     table = table.merge(parted[["recording_id", "part"]], on="recording_id", how="left", validate="one_to_one")
-    table["unit"], table["whole"] = units(table), groups(table)
+    table["unit"], table["whole"] = subject_units(table), split_groups(table)
     labelled = table["label"].notna()
     barred = set(table.loc[labelled & (table["part"] != "train"), "whole"])
     if config.strategy == "hash":  # as they will be once they have a label
@@ -179,14 +179,14 @@ def _loose(
     return loose.assign(part=UNLABELLED, group=loose["whole"], fold=None)
 
 
-def units(table: pd.DataFrame) -> pd.Series:
+def subject_units(table: pd.DataFrame) -> pd.Series:
     """The subject within its source, or the recording itself where none is known."""
     return table["source"] + "/" + table["subject"].where(table["subject"].notna(), "recording " + table["sha256"])
 
 
-def groups(table: pd.DataFrame) -> pd.Series:
+def split_groups(table: pd.DataFrame) -> pd.Series:
     """What is never parted: the unit; units tied by a common ``near_group`` are one, named by the first of them."""
-    unit = units(table)
+    unit = subject_units(table)
     if "near_group" not in table or table["near_group"].isna().all():
         return unit
     ties = DisjointSet(unit)
@@ -209,7 +209,7 @@ def check_no_leak(table: pd.DataFrame) -> None:
             )
 
 
-def swapped(before: pd.DataFrame, now: pd.DataFrame) -> tuple[int, int]:
+def subjects_that_changed_part(before: pd.DataFrame, now: pd.DataFrame) -> tuple[int, int]:
     """How many groups of ``now`` have recordings that came into the test part since ``before``, and that left it.
 
     Both have columns sha256, group and part; recordings that stand in one of them alone do not count.

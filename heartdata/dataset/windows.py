@@ -60,7 +60,7 @@ def squeezed(spectrogram: np.ndarray, width: int) -> np.ndarray:
     return (1 - share) * spectrogram[before] + share * spectrogram[after]
 
 
-def views_of(spectrogram: np.ndarray, width: int, view: str) -> list[np.ndarray]:
+def scoring_views(spectrogram: np.ndarray, width: int, view: str) -> list[np.ndarray]:
     """What is scored of a recording, each of shape (width, mel_bands): its windows, or the whole, squeezed."""
     if view == "whole":
         return [squeezed(spectrogram, width)]

@@ -23,10 +23,10 @@ NOT_IN_NAMES = r"[\W_]+"  # of files
 MOST_CLASSES = 9  # in a histogram; the rest are drawn as one
 
 
-def write_pictures(
+def write_plots(
     frame: pd.DataFrame, chosen: dict[str, pd.DataFrame], config: SpectrogramConfig, folder: Path
 ) -> list[Path]:
-    """A sheet for each class of ``chosen`` (see `heartdata.reports.inspect.examples`) and the histograms of ``frame``.
+    """A sheet for each class of ``true_class_probability`` (see `heartdata.reports.inspect.examples`) and the histograms of ``frame``.
 
     Written as PNG into ``folder``; returns the paths. Raises OSError.
     """

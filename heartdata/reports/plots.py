@@ -32,7 +32,7 @@ def as_png(figure: Figure, note: str) -> bytes:
 
 
 @plain_text
-def training_curves(history: pd.DataFrame, note: str = "") -> bytes:
+def plot_training_curves(history: pd.DataFrame, note: str = "") -> bytes:
     """Losses and validation macro-F1 over epochs, a line for each ``member`` of an ensemble, the epoch ``kept`` marked."""
     figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
     loss, score = figure.subplots(1, 2)
@@ -65,7 +65,7 @@ def training_curves(history: pd.DataFrame, note: str = "") -> bytes:
 
 
 @plain_text
-def confusion_picture(
+def plot_confusion(
     predictions: pd.DataFrame,
     classes: list[str],
     note: str = "",
@@ -103,7 +103,7 @@ def confusion_picture(
 
 
 @plain_text
-def roc_picture(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
+def plot_roc(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
     """One curve a class against the rest."""
     from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -146,7 +146,7 @@ def _end(name: str, length: int = 32) -> str:
 
 
 @plain_text
-def spectrogram_sheet(
+def plot_spectrograms(
     manifest: pd.DataFrame, store: Store, config: SpectrogramConfig, note: str = "", each: int = 3
 ) -> bytes:
     """The first SHOWN_S of ``each`` training examples a class, as the network sees them, on one scale of time."""
@@ -183,7 +183,7 @@ def spectrogram_sheet(
 
 
 @plain_text
-def drift_picture(changes: pd.DataFrame, drifted: float, note: str = "") -> bytes:
+def plot_drift(changes: pd.DataFrame, drifted: float, note: str = "") -> bytes:
     """Shares of each quantity then and now (rows of `heartdata.checks.drift.changes`); red where the index is above ``drifted``.
 
     PSI: see `heartdata.checks.drift.population_stability`.

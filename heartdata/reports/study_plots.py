@@ -6,16 +6,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from heartdata.reports.plots import BLUE, GREY, MOST_PROBABLE, RED, as_png, plain_text
-from heartdata.scoring.metrics import in_words
+from heartdata.scoring.metrics import metric_label
 
 LONGEST_NAME = 40  # of a model as drawn
 
 
 @plain_text
-def reliability_picture(bins: pd.DataFrame, error: float | None = None, note: str = "") -> bytes:
+def plot_reliability(bins: pd.DataFrame, error: float | None = None, note: str = "") -> bytes:
     """Accuracy of the most probable class against its probability, below it how many answers each bin holds.
 
-    ``bins`` are rows of `heartdata.scoring.calibration.reliability`; ``error`` is the expected calibration error.
+    ``bins`` are rows of `heartdata.scoring.calibration.reliability_bins`; ``error`` is the expected calibration error.
     """
     figure = Figure(figsize=(5, 5.4), dpi=120, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -43,7 +43,7 @@ def reliability_picture(bins: pd.DataFrame, error: float | None = None, note: st
 
 
 @plain_text
-def coverage_risk_picture(curve: pd.DataFrame, threshold: float | None = None, note: str = "") -> bytes:
+def plot_coverage_risk(curve: pd.DataFrame, threshold: float | None = None, note: str = "") -> bytes:
     """Share wrong among the answers that stand, the most probable classes, against the share that stands.
 
     The point at ``threshold`` is marked. ``curve`` are rows of `heartdata.scoring.calibration.coverage_risk`, ``threshold`` is
@@ -72,12 +72,12 @@ def coverage_risk_picture(curve: pd.DataFrame, threshold: float | None = None, n
 
 
 @plain_text
-def comparison_picture(
+def plot_comparison(
     figures: pd.DataFrame, metric: str, reference: float | None = None, note: str = "", title: str = ""
 ) -> bytes:
     """One metric of several models: dots with 95 % intervals, in the rows' order from the top.
 
-    ``figures`` are rows of `heartdata.storage.schemas.FIGURES`; those of other metrics are left out. ``reference``, what
+    ``compute_metrics`` are rows of `heartdata.storage.schemas.METRICS`; those of other metrics are left out. ``reference``, what
     others reach, is drawn as a line. A model whose value is not a number has no dot. Without a row the frame stays empty.
     """
     rows = figures[figures["metric"] == metric].reset_index(drop=True)
@@ -103,7 +103,7 @@ def comparison_picture(
     axes.set_yticks(y, [_short(name) for name in rows["model"]], fontsize=8)
     axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.margins(x=0.08)
-    name = in_words(metric)
+    name = metric_label(metric)
     axes.set_xlabel(f"{name}, 95 % interval")
     axes.set_title(title or f"Models by {name}", fontsize=10, pad=16 if reference is not None else None)
     axes.grid(axis="x", alpha=0.3)

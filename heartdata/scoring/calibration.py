@@ -70,14 +70,14 @@ def fit_operating_point(
     resamples: int = 40,
     seed: int = 0,
 ) -> np.ndarray:
-    """Class weights of shape (classes,), the first 1, under which the most probable class scores best; see `answers`.
+    """Class weights of shape (classes,), the first 1, under which the most probable class scores best; see `decide`.
 
     ``probabilities`` has shape (n, classes), ``labels`` are names, ``metric`` is one of SCORES. With two classes it is a
     threshold: the second is answered where its probability is above 1 / (1 + weight). Rows are whatever is scored:
     recordings or patients.
 
     The best weights for a few hundred recordings are partly luck, so they are fitted to each of ``resamples`` bootstrap
-    draws of whole ``groups`` (each recording alone where None) by a coordinate search on the grid CLASS_WEIGHTS, and
+    draws of whole ``split_groups`` (each recording alone where None) by a coordinate search on the grid CLASS_WEIGHTS, and
     averaged as logarithms; a draw that lost a class is left out. As a check each group is answered by the average over
     the draws without it: where that is not better than plain argmax, all weights are 1. Deterministic. Give only
     out-of-fold predictions, never those of the test fold. Raises `ScoreError` for a label that is no class, for
@@ -108,7 +108,7 @@ def fit_operating_point(
     return np.exp(fitted.mean(axis=0)) if weighted > plain + 1e-12 else np.ones(len(classes))
 
 
-def answers(probabilities: np.ndarray, classes: list[str], weights: np.ndarray) -> np.ndarray:
+def decide(probabilities: np.ndarray, classes: list[str], weights: np.ndarray) -> np.ndarray:
     """Names of shape (n,): the class with the largest probability times weight, the first one on a tie."""
     return np.array(classes, object)[(np.asarray(probabilities) * weights).argmax(axis=1)]
 
@@ -145,15 +145,15 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     """ECE: the mean of |share right - mean confidence| over ``bins`` of equal width on [0, 1], weighted by their counts.
 
     ``confidence`` of shape (n,) is the probability of the answer, ``correct`` whether it was right. Bins as in
-    `reliability`. Source: Naeini et al., AAAI 2015, and Guo et al., ICML 2017. A figure only means something beside
+    `reliability_bins`. Source: Naeini et al., AAAI 2015, and Guo et al., ICML 2017. A figure only means something beside
     its number of bins.
     """
-    rows = reliability(confidence, correct, bins)
+    rows = reliability_bins(confidence, correct, bins)
     gaps = (rows["accuracy"] - rows["confidence"]).abs()
     return float((gaps * rows["count"]).sum() / rows["count"].sum())  # an empty bin's nan is left out of the sum
 
 
-def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> pd.DataFrame:
+def reliability_bins(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> pd.DataFrame:
     """One row a bin: low, high, confidence (mean), accuracy (share right), count.
 
     Bins have equal width on [0, 1] and hold low <= confidence < high, the last one 1 as well. An empty bin has count 0
@@ -179,7 +179,9 @@ def brier(probabilities: np.ndarray, labels: ArrayLike, classes: list[str]) -> f
     return float(brier_score_loss(_numbers(labels, classes), probabilities, labels=columns, scale_by_half=False))
 
 
-def calibrated(probabilities: np.ndarray, rows: pd.DataFrame, classes: list[str], config: AnswersConfig) -> Calibration:
+def fit_calibration(
+    probabilities: np.ndarray, rows: pd.DataFrame, classes: list[str], config: AnswersConfig
+) -> Calibration:
     """What `config` asks for, fitted to ``rows`` (columns label and group) that were not trained on.
 
     ``probabilities`` are the network's own, shape (n, classes). Rows are what is answered and scored: recordings or
@@ -191,7 +193,7 @@ def calibrated(probabilities: np.ndarray, rows: pd.DataFrame, classes: list[str]
     weights = np.ones(len(classes))
     if config.operating_point != "none":
         weights = fit_operating_point(scaled, rows["label"], classes, config.operating_point, rows["group"])
-    given = answers(scaled, classes, weights)
+    given = decide(scaled, classes, weights)
     right = given == rows["label"].to_numpy(object)
     sure = confidence_of(given, scaled, classes)
     bound = unsure_threshold(sure, right, config.max_risk, config.min_coverage)

@@ -39,7 +39,7 @@ def cinc2016_score(
 ) -> pd.DataFrame:
     """PhysioNet/CinC Challenge 2016: columns sensitivity, specificity and macc, their mean.
 
-    ``labels`` are normal or abnormal, ``answers`` those or unsure, ``noisy`` is True where the signal quality is poor;
+    ``labels`` are normal or abnormal, ``decide`` those or unsure, ``noisy`` is True where the signal quality is poor;
     all of shape (n,). Unsure is right on a noisy recording and wrong on a clean one. Source: Clifford et al.,
     Computing in Cardiology 2016, 609-612. There the shares right among clean and among noisy recordings of a class are
     weighted by the shares of clean and noisy ones in that class. With the shares of the recordings given, as here,
@@ -144,7 +144,7 @@ def in_order_of(vocabulary: Sequence[str], confusion: np.ndarray, classes: Seque
     return found
 
 
-def subject_answers(predictions: pd.DataFrame, rule: Rule = "mean", by: str = "group") -> pd.DataFrame:
+def subject_predictions(predictions: pd.DataFrame, rule: Rule = "mean", by: str = "group") -> pd.DataFrame:
     """One row a subject, from rows of `heartdata.storage.schemas.predictions_schema` and a column ``by`` that names him.
 
     Each class gets the mean (or the max, scaled to sum 1) of its probabilities over the subject's recordings; the

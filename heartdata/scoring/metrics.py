@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_fscore_support
 
-from heartdata.scoring.calibration import answers, brier, confidence_of, expected_calibration_error
-from heartdata.scoring.challenges import Rule, subject_answers
+from heartdata.scoring.calibration import brier, confidence_of, decide, expected_calibration_error
+from heartdata.scoring.challenges import Rule, subject_predictions
 from heartdata.scoring.confusion import balanced_accuracy, confusion_counts, macro_f1, mean_that_exists, ratio
 
 METRICS = ("macro_f1", "balanced_accuracy", "accuracy", "auroc")
@@ -18,7 +18,7 @@ DIFFERENCE = ("difference", "difference_low", "difference_high")  # of two model
 WORDS = {"macro_f1": "macro-F1", "auroc": "AUROC", "macc": "MAcc", "brier": "Brier", "ece_10_bins": "ECE (10 bins)"}
 
 
-def figures(
+def compute_metrics(
     labels: np.ndarray, answers: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any], weights: np.ndarray
 ) -> pd.DataFrame:
     """The METRICS of one set of answers under several weightings, one row a weighting.
@@ -51,7 +51,7 @@ def _auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.
     return (yes * (below + no / 2)).sum(axis=1) / (yes.sum(axis=1) * no.sum(axis=1))
 
 
-def with_intervals(
+def metrics_with_intervals(
     predictions: dict[str, pd.DataFrame], classes: list[str], resamples: int, seed: int
 ) -> list[dict[str, Any]]:
     """Rows of schema FIGURES: each metric of each model with its 95 % interval by bootstrap over the column ``group``.
@@ -64,7 +64,7 @@ def with_intervals(
     first = next(iter(predictions.values()))
     weights = subject_draws(first["group"], resamples, seed)
     values = {
-        name: figures(
+        name: compute_metrics(
             rows["label"].to_numpy(object),
             rows["answer"].to_numpy(object),
             rows[[f"p_{c}" for c in classes]].to_numpy(float),
@@ -84,7 +84,7 @@ def with_intervals(
 
 
 def subject_draws(groups: ArrayLike, resamples: int, seed: int) -> np.ndarray:
-    """Weights of shape (1 + resamples, n): every recording once, then bootstrap draws of whole ``groups`` (n,)."""
+    """Weights of shape (1 + resamples, n): every recording once, then bootstrap draws of whole ``split_groups`` (n,)."""
     group, names = pd.factorize(np.asarray(groups), sort=True)
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     return np.vstack([np.ones(len(group)), drawn[:, group]]).astype(float)
@@ -114,7 +114,7 @@ def prediction_rows(
 ) -> pd.DataFrame:
     """Manifest rows with answers (schema `predictions_schema`): the class whose probability times weight is highest."""
     rows = test[["recording_id", "sha256", "group", "label"]].reset_index(drop=True)
-    rows["answer"] = answers(probabilities, classes, np.ones(len(classes)) if weights is None else np.asarray(weights))
+    rows["answer"] = decide(probabilities, classes, np.ones(len(classes)) if weights is None else np.asarray(weights))
     return rows.join(pd.DataFrame(probabilities, columns=[f"p_{c}" for c in classes]))
 
 
@@ -127,18 +127,18 @@ def subject_rows(
 ) -> pd.DataFrame:
     """One row a subject (schema `subjects_schema`), from rows of `predictions_schema` and the subject of each.
 
-    The answer is by ``rule`` (see `subject_answers`) and ``weights``, as of one recording. Subjects whose recordings have
+    The answer is by ``rule`` (see `subject_predictions`) and ``weights``, as of one recording. Subjects whose recordings have
     several labels are left out: what would be right for them is not known.
     """
     rows = predictions.drop(columns=["answer"]).assign(subject=subjects.to_numpy())
     rows = rows[rows.groupby("subject")["label"].transform("nunique") == 1]
-    table = subject_answers(rows, rule, by="subject")
+    table = subject_predictions(rows, rule, by="subject")
     given = np.ones(len(classes)) if weights is None else np.asarray(weights)
-    table["answer"] = answers(table[[f"p_{c}" for c in classes]].to_numpy(float), classes, given)
+    table["answer"] = decide(table[[f"p_{c}" for c in classes]].to_numpy(float), classes, given)
     return table
 
 
-def confidence_figures(predictions: pd.DataFrame, classes: list[str], unsure_below: float) -> dict[str, float]:
+def confidence_metrics(predictions: pd.DataFrame, classes: list[str], unsure_below: float) -> dict[str, float]:
     """How far the probabilities of the answers can be believed, and what is left when those below are unsure."""
     probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy(float)
     sure = confidence_of(predictions["answer"], probabilities, classes)
@@ -152,7 +152,7 @@ def confidence_figures(predictions: pd.DataFrame, classes: list[str], unsure_bel
     }
 
 
-def in_words(metric: str) -> str:
+def metric_label(metric: str) -> str:
     """What a metric is called; behind a blank may stand what it is of, such as ``macc training-a``."""
     name, _, of = metric.partition(" ")
     return f"{WORDS.get(name, name.replace('_', ' '))} {of}".strip()

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from torch import nn
 
 from heartdata.audio.decode import decode
-from heartdata.audio.measurements import facts
+from heartdata.audio.measurements import measure_samples
 from heartdata.audio.spectrograms import log_mel
-from heartdata.checks.suite import fault_of
+from heartdata.checks.suite import quarantine_reason
 from heartdata.config import ModelConfig
-from heartdata.dataset.windows import Shards, as_images, views_of
+from heartdata.dataset.windows import Shards, as_images, scoring_views
 from heartdata.errors import BadAudio, ConfigError
-from heartdata.scoring.calibration import answers, apply_temperature
+from heartdata.scoring.calibration import apply_temperature, decide
 from heartdata.storage.store import Store
 from heartdata.training.network import computing_device, load_net
 from heartdata.versions import PREPROCESSING
@@ -26,7 +26,7 @@ WINDOWS_AT_ONCE = 64  # in the network; of several recordings where they are sho
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """The label, whether its probability is too low to rely on it, and the probability of each of the classes."""
 
     label: str
@@ -65,7 +65,7 @@ class Predictor:
         """
         waiting: list[list[np.ndarray]] = []
         for spectrogram in spectrograms:
-            waiting.append(views_of(spectrogram, self.config.width, self.config.view))
+            waiting.append(scoring_views(spectrogram, self.config.width, self.config.view))
             if sum(map(len, waiting)) >= WINDOWS_AT_ONCE:
                 yield from self._means(waiting)
                 waiting = []
@@ -84,7 +84,7 @@ class Predictor:
         for of_one in torch.cat(batches).split([len(each) for each in recordings]):
             yield of_one.mean(0).numpy().astype(float)
 
-    def predict(self, contents: Iterable[bytes]) -> list[Answer | BadAudio]:
+    def predict(self, contents: Iterable[bytes]) -> list[Prediction | BadAudio]:
         """The answer for the bytes of each audio file, in their order.
 
         `BadAudio` stands for those that are none, and for recordings that validation would send to quarantine.
@@ -104,17 +104,17 @@ class Predictor:
 
     def _spectrogram(self, content: bytes) -> np.ndarray:
         audio = decode(content)
-        if fault := fault_of(facts(audio, self.config.measure), self.config.accepts):
+        if fault := quarantine_reason(measure_samples(audio, self.config.measure), self.config.accepts):
             raise BadAudio(fault)
         return log_mel(audio.mono, audio.rate_hz, self.config.spectrogram)
 
-    def _answers(self, probabilities: np.ndarray) -> list[Answer]:
+    def _answers(self, probabilities: np.ndarray) -> list[Prediction]:
         """By the network's ``probabilities`` (n, classes) and the model's calibration."""
         classes, calibration = list(self.config.classes), self.config.calibration
         scaled = apply_temperature(probabilities, calibration.temperature)
-        labels = answers(scaled, classes, np.array(calibration.class_weights or [1.0] * len(classes)))
+        labels = decide(scaled, classes, np.array(calibration.class_weights or [1.0] * len(classes)))
         return [
-            Answer(label, row[classes.index(label)] < calibration.unsure_below, tuple(row))
+            Prediction(label, row[classes.index(label)] < calibration.unsure_below, tuple(row))
             for label, row in zip(labels, scaled.tolist(), strict=True)
         ]
 
@@ -133,7 +133,7 @@ def check_preprocessing(model: ModelConfig, named: str | Path) -> None:
         )
 
 
-def probabilities_of(
+def predict_probabilities(
     predictor: Predictor, rows: pd.DataFrame, store: Store, on_done: Callable[[int], None] = lambda done: None
 ) -> np.ndarray:
     """The network's probabilities for each recording of manifest ``rows``: shape (recordings, classes)."""

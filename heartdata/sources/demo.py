@@ -16,7 +16,15 @@ from joblib import cpu_count
 from pydantic import Field, model_validator
 
 from heartdata import versions
-from heartdata.audio.synthesis import CLASSES, EXTRA_SOUND, RATE_HZ, Heart, make_sound, through_any_device, varied
+from heartdata.audio.synthesis import (
+    CLASSES,
+    EXTRA_SOUND,
+    RATE_HZ,
+    Heart,
+    simulate_device,
+    synthesize,
+    with_random_variation,
+)
 from heartdata.errors import StoreError
 from heartdata.settings import Settings
 from heartdata.sources.base import SourceListing, SourceRecording
@@ -105,11 +113,11 @@ class DemoSource(Settings):
         name = f"{'S' if kind == EXTRA_SOUND else kind[0].upper()}{subject[1]:03d}"
         rng = np.random.default_rng([self.seed, *subject])
         heart = Heart.draw(kind, rng)
-        heart = varied(heart, rng) if self.varied else heart
+        heart = with_random_variation(heart, rng) if self.varied else heart
         rows, beats = [], {}
         for site in range(self.sites):
-            sound = make_sound(heart, rng.uniform(*self.duration_s), site, rng)
-            samples = through_any_device(sound.samples, kind != "artifact", rng) if self.varied else sound.samples
+            sound = synthesize(heart, rng.uniform(*self.duration_s), site, rng)
+            samples = simulate_device(sound.samples, kind != "artifact", rng) if self.varied else sound.samples
             path = f"{name}_{SITES[site]}.wav"
             soundfile.write(folder / path, samples, RATE_HZ, subtype="PCM_16")
             rows.append({"path": path, "label": kind, "subject": name, "site": SITES[site], "planted": ""})
@@ -121,7 +129,7 @@ def plant_faults(folder: Path, rng: np.random.Generator) -> list[dict[str, str]]
     """Write the faulty recordings into ``folder``; returns their rows, ``planted`` naming the fault of each."""
 
     def fresh(kind: str) -> np.ndarray:
-        return make_sound(Heart.draw(kind, rng), 6.0, 0, rng).samples
+        return synthesize(Heart.draw(kind, rng), 6.0, 0, rng).samples
 
     def write(name: str, samples: np.ndarray) -> None:
         soundfile.write(folder / name, samples, RATE_HZ, subtype="PCM_16")

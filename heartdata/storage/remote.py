@@ -68,7 +68,7 @@ def _file_system(place: str, process: int) -> Any:  # by process: connections do
 
 
 @contextmanager
-def told_as_os_error(uri: str) -> Iterator[None]:
+def raising_os_errors(uri: str) -> Iterator[None]:
     """Whatever a library raises about ``uri`` becomes an OSError (FileNotFoundError, ...) that names it."""
     try:
         yield
@@ -83,7 +83,7 @@ def told_as_os_error(uri: str) -> Iterator[None]:
 
 def info(uri: str) -> dict[str, Any]:
     """What the store tells of an object: ``size`` and more. Raises FileNotFoundError, OSError."""
-    with told_as_os_error(uri):
+    with raising_os_errors(uri):
         files, path = file_system(uri)
         files.invalidate_cache()  # else an earlier listing may be believed
         found = files.info(path)
@@ -96,14 +96,14 @@ def info(uri: str) -> dict[str, Any]:
 
 def read(uri: str) -> bytes:
     """An object's content. Raises OSError."""
-    with told_as_os_error(uri):
+    with raising_os_errors(uri):
         files, path = file_system(uri)
         return files.cat_file(path)
 
 
 def sha256(uri: str) -> str:
     """Hex sha256 of an object's content, read in chunks. Raises OSError."""
-    with told_as_os_error(uri):
+    with raising_os_errors(uri):
         files, path = file_system(uri)
         with files.open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -170,7 +170,7 @@ class Remote:
 
     @contextmanager
     def _talking(self, name: str) -> Iterator[tuple[Any, str]]:
-        with told_as_os_error(self.address(name)):
+        with raising_os_errors(self.address(name)):
             yield file_system(self.address(name))
 
 

@@ -38,7 +38,7 @@ RECORDINGS = _schema(
 SUBJECT_AS_WRITTEN = "subject_in_table"  # in ``extra``: the row's own spelling, where most rows have another
 
 # What the inventory remembers of files, by path: see heartdata.storage.hash_cache.
-SEEN = _schema(
+HASH_CACHE = _schema(
     ("uri", S), ("size_bytes", N), ("inode", N), ("mtime_ns", N), ("ctime_ns", N), ("sha256", S), ("settled", B)
 )
 
@@ -149,7 +149,7 @@ MANIFEST = _schema(
 )
 
 # One row a distinct sound that the weights of a model were trained on, see heartdata.dataset.provenance.
-HEARD = _schema(
+TRAINED_ON = _schema(
     ("sha256", S),
     ("samples_sha256", S),
     ("fingerprint", pa.binary()),
@@ -172,7 +172,7 @@ HISTORY = _schema(
 # The first model's value less this one's, and the 95 % interval of that over the same resamples of subjects.
 _DIFFERENCE = (("difference", F), ("difference_low", F), ("difference_high", F))
 
-FIGURES = _schema(("model", S), ("metric", S), ("value", F), ("low", F), ("high", F), *_DIFFERENCE)
+METRICS = _schema(("model", S), ("metric", S), ("value", F), ("low", F), ("high", F), *_DIFFERENCE)
 
 
 def predictions_schema(classes: list[str]) -> pa.Schema:
@@ -213,7 +213,7 @@ def study_schema(classes: list[str]) -> pa.Schema:
     )
 
 
-STUDY_FIGURES = _schema(
+STUDY_METRICS = _schema(
     ("arm", S), ("model", S), ("metric", S),
     ("value", F),  # mean over seeds
     ("sd", F),  # over seeds; null for one seed

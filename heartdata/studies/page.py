@@ -9,7 +9,7 @@ import pandas as pd
 
 from heartdata.config import RunConfig
 from heartdata.markdown import code, plain, table
-from heartdata.scoring.metrics import in_words
+from heartdata.scoring.metrics import metric_label
 from heartdata.settings import flat
 from heartdata.studies.config import study_config
 from heartdata.studies.protocols import Study
@@ -23,7 +23,7 @@ def study_page(
     study: Study, run: RunConfig, figures: pd.DataFrame, pictures: Sequence[str] = (), warning: str = "",
     weights: str = "",
 ) -> str:  # fmt: skip
-    """``figures``: rows of schema STUDY_FIGURES; ``pictures``: names of PNGs that lie beside the page; ``warning``: of
+    """``compute_metrics``: rows of schema STUDY_FIGURES; ``pictures``: names of PNGs that lie beside the page; ``warning``: of
     what the weights started from; ``weights``: their sha256, where there are any.
     """
     started = f" The networks start from {code(run.training.init)}, weights `{weights[:12]}`." if weights else ""
@@ -55,9 +55,9 @@ def study_page(
         shown = figures[figures["arm"] == arm]
         if len(study.arms) > 1:
             sections.append(f"## {arm[0].upper()}{arm[1:]}")
-        first = first_metrics(study)
-        sections.append(table(figure_rows(shown, first, study.metric)))
-        rest = figure_rows(shown, [m for m in dict.fromkeys(shown["metric"]) if m not in first])
+        first = headline_metrics(study)
+        sections.append(table(metric_rows(shown, first, study.metric)))
+        rest = metric_rows(shown, [m for m in dict.fromkeys(shown["metric"]) if m not in first])
         sections.append("<details><summary>All metrics</summary>\n\n" + table(rest) + "\n\n</details>")
     sections += [f"![{name.replace('_', ' ')}]({name}.png)" for name in pictures]
     return "\n\n".join(sections) + "\n"
@@ -72,14 +72,14 @@ def _typed(study: Study, run: RunConfig) -> str:
     return f" --data FOLDER --seeds {len(study.seeds)}" + "".join(f" --set {shlex.quote(text)}" for text in told)
 
 
-def first_metrics(study: Study) -> list[str]:
+def headline_metrics(study: Study) -> list[str]:
     """The metrics that a reader looks for first."""
     return list(dict.fromkeys([study.metric, *FIRST]))
 
 
 def reference(study: Study) -> str:
     """The study's reference score and whose it is."""
-    return f"{in_words(study.metric)} {study.reference_score:{_form(study.reference_score)}}, {study.citation}"
+    return f"{metric_label(study.metric)} {study.reference_score:{_form(study.reference_score)}}, {study.citation}"
 
 
 def _bettered(run: RunConfig) -> str:
@@ -87,18 +87,18 @@ def _bettered(run: RunConfig) -> str:
     return "nothing (it is the most probable class)" if chosen == "none" else f"`{chosen}`"
 
 
-def figure_rows(figures: pd.DataFrame, metrics: Sequence[str], compared_by: str = "") -> list[dict[str, str]]:
+def metric_rows(figures: pd.DataFrame, metrics: Sequence[str], compared_by: str = "") -> list[dict[str, str]]:
     """One row a model, one column a metric, of rows of schema STUDY_FIGURES of one arm.
 
     ``compared_by``: a metric, by which a last column says how much better or worse the network is.
     """
     cells = {(row.model, row.metric): _cell(row) for row in figures.itertuples()}
     models = dict.fromkeys(figures["model"])
-    rows = [{"model": model, **{in_words(m): cells.get((model, m), "") for m in metrics}} for model in models]
+    rows = [{"model": model, **{metric_label(m): cells.get((model, m), "") for m in metrics}} for model in models]
     if compared_by:
         of_metric = figures[figures["metric"] == compared_by]
         less = {row.model: _difference(row) for row in of_metric.itertuples() if row.model != NETWORK}
-        rows = [row | {f"{in_words(compared_by)}, {NETWORK} less this": less.get(row["model"], "")} for row in rows]
+        rows = [row | {f"{metric_label(compared_by)}, {NETWORK} less this": less.get(row["model"], "")} for row in rows]
     return rows
 
 

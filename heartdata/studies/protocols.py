@@ -189,7 +189,7 @@ def study_named(name: str) -> Study:
 def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[Fold]:
     """Every fold of every seed and arm; ``accepted`` (schema ACCEPTED) says which collections there are."""
     if study.protocol == "leave_one_out":
-        held_out, others = databases(accepted, split)
+        held_out, others = heldout_databases(accepted, split)
         if len(held_out) < 2:
             raise DataRefused(
                 f"the study {study.name} holds out one database after another: it needs two or more that have two labels "
@@ -214,7 +214,7 @@ def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[F
     ]
 
 
-def databases(accepted: pd.DataFrame, split: SplitConfig) -> tuple[list[str], list[str]]:
+def heldout_databases(accepted: pd.DataFrame, split: SplitConfig) -> tuple[list[str], list[str]]:
     """The collections in use that can be held out, and those that cannot, as nothing could be scored on them."""
     in_use = accepted[accepted["label"].notna()]
     if split.collections is not None:

@@ -5,12 +5,12 @@ import pandas as pd
 
 from heartdata.config import AnswersConfig
 from heartdata.scoring.calibration import (
-    answers,
     apply_temperature,
     brier,
-    calibrated,
     confidence_of,
+    decide,
     expected_calibration_error,
+    fit_calibration,
 )
 from heartdata.scoring.challenges import (
     Rule,
@@ -18,9 +18,9 @@ from heartdata.scoring.challenges import (
     circor2022_murmur_score,
     circor2022_outcome_score,
     pascal_score,
-    subject_answers,
+    subject_predictions,
 )
-from heartdata.scoring.metrics import DIFFERENCE, figures, subject_draws, with_interval
+from heartdata.scoring.metrics import DIFFERENCE, compute_metrics, subject_draws, with_interval
 from heartdata.studies.protocols import Scoring, Study
 
 NETWORK = "resnet34"
@@ -32,21 +32,23 @@ UNSURE = "unsure"
 def scored_rows(rows: pd.DataFrame, study: Study, rule: Rule) -> pd.DataFrame:
     """``rows`` (schema `study_schema`, one a recording) as they are scored: as they are, or one a patient.
 
-    The probabilities of a patient's recordings are combined by ``rule``, see `subject_answers`; the columns that name
+    The probabilities of a patient's recordings are combined by ``rule``, see `subject_predictions`; the columns that name
     a recording are then null.
     """
     if study.level == "recording":
         return rows
     keys = ["arm", "seed", "fold", "model"]
     tables = [
-        subject_answers(of, rule, by="patient").drop(columns="recordings").assign(**dict(zip(keys, key, strict=True)))
+        subject_predictions(of, rule, by="patient")
+        .drop(columns="recordings")
+        .assign(**dict(zip(keys, key, strict=True)))
         for key, of in rows.groupby(keys, sort=False)
     ]
     known = rows.groupby("patient")[["subject", "collection", "noisy"]].first()
     return pd.concat(tables, ignore_index=True).join(known, on="patient").assign(recording_id=None, sha256=None)
 
 
-def with_calibrated(
+def with_operating_point(
     rows: pd.DataFrame, valid: pd.DataFrame, classes: list[str], config: AnswersConfig, study: Study
 ) -> pd.DataFrame:
     """``rows`` (see `scored_rows`), the network's probabilities scaled, and its answers at an operating point added.
@@ -67,10 +69,10 @@ def _calibrated(
     here: pd.DataFrame, fitted_to: pd.DataFrame, classes: list[str], config: AnswersConfig, scoring: Scoring
 ) -> list[pd.DataFrame]:
     names = [f"p_{c}" for c in classes]
-    found = calibrated(fitted_to[names].to_numpy(float), fitted_to, classes, config)
+    found = fit_calibration(fitted_to[names].to_numpy(float), fitted_to, classes, config)
     scaled = apply_temperature(here[names].to_numpy(float), found.temperature)
     plain = here.assign(**dict(zip(names, scaled.T, strict=True)))
-    given = answers(scaled, classes, np.array(found.class_weights))
+    given = decide(scaled, classes, np.array(found.class_weights))
     at_point = plain.assign(model=AT_POINT, answer=given)
     if scoring != "cinc2016":
         return [plain, at_point]
@@ -78,8 +80,8 @@ def _calibrated(
     return [plain, at_point, at_point.assign(model=OR_UNSURE, answer=unsure)]
 
 
-def study_figures(rows: pd.DataFrame, study: Study, classes: list[str], resamples: int, seed: int) -> pd.DataFrame:
-    """Rows of schema STUDY_FIGURES for each arm and model of ``rows`` (as `with_calibrated` gives them).
+def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resamples: int, seed: int) -> pd.DataFrame:
+    """Rows of schema STUDY_FIGURES for each arm and model of ``rows`` (as `with_operating_point` gives them).
 
     A value is the mean over seeds, each scored on its folds together; where databases are held out, each is scored by
     itself and the mean taken, and so is every AUROC, as networks of different folds do not share a scale. A resample
@@ -134,7 +136,7 @@ def _metrics(rows: pd.DataFrame, scoring: Scoring, classes: list[str], weight_of
     elif scoring == "circor2022_outcome":
         tables.append(circor2022_outcome_score(labels, given, weights))
     if never_unsure:
-        tables.append(figures(labels, given, probabilities, classes, weights))
+        tables.append(compute_metrics(labels, given, probabilities, classes, weights))
         tables.append(_believed(labels, given, probabilities, classes, len(weights)))
     return pd.concat(tables, axis=1)
 

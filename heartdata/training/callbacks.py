@@ -14,9 +14,9 @@ from fastai.torch_core import set_seed
 from heartdata.scoring.confusion import confusion_counts, macro_f1
 from heartdata.scoring.metrics import subject_draws
 from heartdata.training.checkpoint import Progress, ProgressFile
-from heartdata.training.contrast import by_another_device
+from heartdata.training.contrast import simulate_other_device
 from heartdata.training.memory import peak_memory_mb
-from heartdata.training.network import copied
+from heartdata.training.network import weights_snapshot
 
 
 class SeedEpochs(Callback):
@@ -37,7 +37,7 @@ class Augment(Callback):
     """Random changes of training windows that leave the label true; windows have mean 0, so 0 hides.
 
     ``mask_fraction``: one stretch of columns and one of mel bands is hidden, each up to this share of the window
-    (Park et al. 2019, SpecAugment). ``device``: see `by_another_device`. Windows are never reversed in time: a
+    (Park et al. 2019, SpecAugment). ``device``: see `simulate_other_device`. Windows are never reversed in time: a
     systolic murmur would become a diastolic one, and S3 would become S4.
     """
 
@@ -47,14 +47,14 @@ class Augment(Callback):
         self.mask_fraction, self.device = mask_fraction, device
 
     def before_batch(self) -> None:
-        windows = by_another_device(self.x) if self.device else self.x
+        windows = simulate_other_device(self.x) if self.device else self.x
         if self.mask_fraction:
             for axis in (2, 3):
-                windows = windows.masked_fill(hidden(windows, axis, self.mask_fraction), 0)
+                windows = windows.masked_fill(random_mask(windows, axis, self.mask_fraction), 0)
         self.learn.xb = (windows,)
 
 
-def hidden(windows: torch.Tensor, axis: int, fraction: float) -> torch.Tensor:
+def random_mask(windows: torch.Tensor, axis: int, fraction: float) -> torch.Tensor:
     """One stretch of ``axis`` for each window (n, 1, mel_bands, width), at most ``fraction`` long: True inside."""
     count, size = len(windows), windows.shape[axis]
     draw = torch.rand(2, count, 1, device=windows.device)
@@ -81,7 +81,7 @@ class HalfPrecision(Callback):
         self.cast.__exit__(None, None, None)
 
 
-def gains_from_bfloat16(device: torch.device) -> bool:
+def has_native_bfloat16(device: torch.device) -> bool:
     """Whether the processor multiplies bfloat16 itself; where it must be imitated, it is ten times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -91,11 +91,11 @@ def gains_from_bfloat16(device: torch.device) -> bool:
     return False
 
 
-class KeepBest(Callback):
+class KeepEpoch(Callback):
     """Scores each epoch on the validation recordings, keeps one epoch's weights, and stops when none gets as good.
 
     A recording's probabilities are the means over its windows, as in the final scores. Kept is the last epoch that is
-    `as_good_as_the_best`. ``labels`` and ``subjects`` are of each recording. ``progress``: where to go on from.
+    `within_one_standard_error`. ``labels`` and ``subjects`` are of each recording. ``progress``: where to go on from.
     """
 
     def __init__(
@@ -136,12 +136,12 @@ class KeepBest(Callback):
 
     def after_validate(self) -> None:
         progress, epoch = self.progress, len(self.progress.rows)
-        probabilities = by_recording(torch.cat(self.answers).numpy(), self.recordings)
-        score, error = macro_f1_of(probabilities, self.labels, self.subjects)
+        probabilities = mean_by_recording(torch.cat(self.answers).numpy(), self.recordings)
+        score, error = macro_f1_with_se(probabilities, self.labels, self.subjects)
         row: dict[str, Any] = {
             "epoch": epoch,
             "train_loss": float(np.mean(self.losses)),
-            "valid_loss": float(-np.log(chosen(probabilities, self.labels)).mean()),
+            "valid_loss": float(-np.log(true_class_probability(probabilities, self.labels)).mean()),
             "valid_balanced_loss": balanced_loss(probabilities, self.labels),
             "valid_macro_f1": score,
             "valid_macro_f1_se": error,
@@ -151,8 +151,8 @@ class KeepBest(Callback):
             "peak_memory_mb": peak_memory_mb(),
         }
         progress.rows.append(row)
-        if as_good_as_the_best(progress.rows):
-            progress.best_epoch, progress.best = epoch, copied(self.learn.model)
+        if within_one_standard_error(progress.rows):
+            progress.best_epoch, progress.best = epoch, weights_snapshot(self.learn.model)
         self.on_epoch(row)
         if self.file is not None:
             self.file.write(progress, self.learn.model, self.opt)
@@ -164,7 +164,7 @@ class KeepBest(Callback):
         return len(self.dls.train) * self.dls.train.bs * self.dls.train.views
 
 
-def as_good_as_the_best(rows: Sequence[dict[str, Any]]) -> bool:
+def within_one_standard_error(rows: Sequence[dict[str, Any]]) -> bool:
     """Whether the last epoch's macro-F1 is within one standard error of the highest one's so far.
 
     The rule of one standard error (Breiman et al. 1984), for epochs: the highest of many scores on a few recordings is
@@ -174,7 +174,7 @@ def as_good_as_the_best(rows: Sequence[dict[str, Any]]) -> bool:
     return bool(rows[-1]["valid_macro_f1"] >= best["valid_macro_f1"] - best["valid_macro_f1_se"])
 
 
-def macro_f1_of(
+def macro_f1_with_se(
     probabilities: np.ndarray, labels: np.ndarray, subjects: np.ndarray, draws: int = 200
 ) -> tuple[float, float]:
     """Macro-F1 over the classes that occur, and its standard error by bootstrap over subjects (always the same draws).
@@ -187,19 +187,19 @@ def macro_f1_of(
     return float(values[0]), float(values[1:].std())
 
 
-def by_recording(probabilities: np.ndarray, recordings: np.ndarray) -> np.ndarray:
+def mean_by_recording(probabilities: np.ndarray, recordings: np.ndarray) -> np.ndarray:
     """Means of ``probabilities`` (windows, classes) over the windows of each recording: shape (recordings, classes)."""
     total = np.zeros((recordings.max() + 1, probabilities.shape[1]))
     np.add.at(total, recordings, probabilities)
     return total / np.bincount(recordings)[:, None]
 
 
-def chosen(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def true_class_probability(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The probability given to the true class of each recording, never 0."""
     return np.maximum(probabilities[np.arange(len(labels)), labels], 1e-7)
 
 
 def balanced_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Cross entropy averaged within each class first, so that a rare class counts as much as a common one."""
-    losses = -np.log(chosen(probabilities, labels))
+    losses = -np.log(true_class_probability(probabilities, labels))
     return float(np.mean([losses[labels == number].mean() for number in np.unique(labels)]))

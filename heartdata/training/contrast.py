@@ -19,7 +19,7 @@ def with_projection(net: nn.Module) -> nn.Module:
     return net
 
 
-def pair_loss(projected: torch.Tensor) -> torch.Tensor:
+def contrastive_loss(projected: torch.Tensor) -> torch.Tensor:
     """How badly each row of ``projected`` (2 n, numbers) finds its pair, row i + n, among all the others: NT-Xent.
 
     The mean cross entropy over cosines divided by TEMPERATURE. Source: Chen et al. 2020, SimCLR.
@@ -33,7 +33,7 @@ def pair_loss(projected: torch.Tensor) -> torch.Tensor:
 
 
 class Contrast(Callback):
-    """Adds ``weight`` times `pair_loss` to the training loss of a net `with_projection`, or is all of it where no window
+    """Adds ``weight`` times `contrastive_loss` to the training loss of a net `with_projection`, or is all of it where no window
     of a batch has a label.
 
     Batches hold two windows of each recording: the first half one, the second half the other, in the same order.
@@ -52,7 +52,7 @@ class Contrast(Callback):
         self.features = inputs[0]
 
     def after_loss(self) -> None:
-        apart = self.weight * pair_loss(self.model.projection(self.features.float()))
+        apart = self.weight * contrastive_loss(self.model.projection(self.features.float()))
         labelled = bool((self.y != NO_LABEL).any())
         self.learn.loss_grad = self.loss_grad + apart if labelled else apart
         self.learn.loss = self.loss_grad.detach().clone()
@@ -61,7 +61,7 @@ class Contrast(Callback):
         self.hook.remove()
 
 
-def by_another_device(windows: torch.Tensor) -> torch.Tensor:
+def simulate_other_device(windows: torch.Tensor) -> torch.Tensor:
     """``windows`` (n, 1, mel_bands, width) as some other device and room would have them, each by a draw of its own.
 
     Loudness range between .7 and 1.3; slope and bend over the bands; noise of a deviation up to .4.

@@ -50,12 +50,12 @@ class Ensemble(nn.Module):
         return each.logsumexp(0) - math.log(len(self.members))
 
 
-def joined(members: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+def ensemble_weights(members: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """The weights of an `Ensemble` of networks with these."""
     return {f"members.{i}.{name}": tensor for i, member in enumerate(members) for name, tensor in member.items()}
 
 
-def first_of(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def first_member(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights of the first member of an `Ensemble`; those of a network alone are given back as they are."""
     first = "members.0."
     return {name.removeprefix(first): tensor for name, tensor in weights.items() if name.startswith(first)} or weights
@@ -94,10 +94,10 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
     except pickle.UnpicklingError as error:  # so short a prefix can be forged
         raise ConfigError(f"{kept} holds more than weights: delete it, and it is downloaded again") from error
     weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)
-    return backbone(weights)
+    return without_head(weights)
 
 
-def backbone(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def without_head(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """All but the last layer, whose size depends on the classes."""
     return {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}
 
@@ -112,17 +112,17 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise ConfigError(f"{path} is not a safetensors file ({error})") from error
 
 
-def start_from(net: nn.Module, weights: dict[str, torch.Tensor], named: str) -> None:
+def load_pretrained(net: nn.Module, weights: dict[str, torch.Tensor], named: str) -> None:
     """Copy ``weights`` into ``net`` but for its last layer. Raises `ConfigError` when they are of another network."""
     try:
-        absent, surplus = net.load_state_dict(backbone(weights), strict=False)
+        absent, surplus = net.load_state_dict(without_head(weights), strict=False)
     except RuntimeError as error:
         raise ConfigError(f"the weights {named} do not fit resnet34 on one channel") from error
     if surplus or any(not name.startswith("fc.") for name in absent):
         raise ConfigError(f"the weights {named} do not fit resnet34 on one channel")
 
 
-def copied(net: nn.Module) -> dict[str, torch.Tensor]:
+def weights_snapshot(net: nn.Module) -> dict[str, torch.Tensor]:
     """The weights as they are now, on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
 

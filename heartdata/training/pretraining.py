@@ -20,7 +20,7 @@ PRETRAINING: dict[str, Any] = {
 }  # fmt: skip
 
 
-def settings_for(source: str) -> dict[str, Any]:
+def pretraining_settings(source: str) -> dict[str, Any]:
     """What lies under what is typed when ``source`` is pretrained on.
 
     Recordings have near-duplicates, and weights of their own name: studies start from those of made sounds.

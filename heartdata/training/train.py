@@ -28,10 +28,10 @@ from heartdata.dataset.windows import Windows
 from heartdata.errors import HeartbeatError
 from heartdata.storage.schemas import HISTORY
 from heartdata.storage.store import Store, table_from_rows
-from heartdata.training.callbacks import Augment, HalfPrecision, KeepBest, SeedEpochs, gains_from_bfloat16
+from heartdata.training.callbacks import Augment, HalfPrecision, KeepEpoch, SeedEpochs, has_native_bfloat16
 from heartdata.training.checkpoint import Progress, ProgressFile
 from heartdata.training.contrast import Contrast, with_projection
-from heartdata.training.network import build_net, computing_device, start_from
+from heartdata.training.network import build_net, computing_device, load_pretrained
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ def train(
     `HeartbeatError` when the loss stops being a number.
     """
     try:
-        return _trained(manifest, initial, config, store, on_epoch, progress_path)
+        return _train(manifest, initial, config, store, on_epoch, progress_path)
     finally:
         gc.collect()  # a Learner and its callbacks name each other: their tensors would stay until Python looks for such
 
 
-def _trained(
+def _train(
     manifest: pd.DataFrame, initial: dict[str, torch.Tensor] | None, config: NetworkConfig, store: Store,
     on_epoch: Callable[[dict[str, float]], None], progress_path: Path | None,
 ) -> Trained:  # fmt: skip
@@ -87,15 +87,15 @@ def _trained(
     set_seed(config.seed, reproducible=True)
     net = build_net(len(classes))
     if initial is not None:
-        start_from(net, initial, config.init)
+        load_pretrained(net, initial, config.init)
     if config.contrast:
         with_projection(net)
     file = ProgressFile(progress_path) if progress_path else None
     progress, remembered = file.read(net) if file else (Progress(), {})
-    learner = learner_of(net, dataloaders(train_rows, valid_rows, classes, config, store), config)
+    learner = build_learner(net, build_dataloaders(train_rows, valid_rows, classes, config, store), config)
     windows = learner.dls.valid.dataset
     labels = valid_rows["label"].map({label: number for number, label in enumerate(classes)})
-    keep = KeepBest(windows.recordings, labels, valid_rows["group"], config.patience, on_epoch, file, progress)
+    keep = KeepEpoch(windows.recordings, labels, valid_rows["group"], config.patience, on_epoch, file, progress)
     with learner.no_bar(), learner.no_logging():
         for phase in phases(config, initial is not None):
             _fit(learner, phase, initial is not None, config, keep, remembered)
@@ -122,7 +122,7 @@ def phases(config: NetworkConfig, from_weights: bool) -> list[Phase]:
 
 
 def _fit(
-    learner: Learner, phase: Phase, from_weights: bool, config: NetworkConfig, keep: KeepBest,
+    learner: Learner, phase: Phase, from_weights: bool, config: NetworkConfig, keep: KeepEpoch,
     remembered: dict[int, dict[str, torch.Tensor]],
 ) -> None:  # fmt: skip
     """Train through ``phase``, or what is left of it; nothing where it, or the patience of ``keep``, is at its end."""
@@ -145,7 +145,7 @@ def _fit(
     )
 
 
-def learner_of(net: nn.Module, data: DataLoaders, config: NetworkConfig) -> Learner:
+def build_learner(net: nn.Module, data: DataLoaders, config: NetworkConfig) -> Learner:
     """fastai's Learner for this recipe; the epochs' bookkeeping comes with each fit."""
     contrast = config.contrast > 0
     callbacks = [
@@ -153,21 +153,21 @@ def learner_of(net: nn.Module, data: DataLoaders, config: NetworkConfig) -> Lear
         *([Contrast(config.contrast)] if contrast else []),
     ]
     callbacks += [MixUp(config.mixup)] if config.mixup else []
-    wanted = config.precision == "bfloat16" or (config.precision == "auto" and gains_from_bfloat16(data.device))
+    wanted = config.precision == "bfloat16" or (config.precision == "auto" and has_native_bfloat16(data.device))
     callbacks += [HalfPrecision()] if wanted else []
     return Learner(
         data,
         net,
         loss_func=CrossEntropyLossFlat(label_smoothing=config.label_smoothing),
         opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)),
-        splitter=lambda m: [list(backbone_of(m).parameters()), list(heads_of(m).parameters())],
+        splitter=lambda m: [list(backbone_layers(m).parameters()), list(head_layers(m).parameters())],
         wd=config.weight_decay,
         train_bn=False,
         cbs=callbacks,
     )
 
 
-def dataloaders(
+def build_dataloaders(
     train_rows: pd.DataFrame,
     valid_rows: pd.DataFrame,
     classes: tuple[str, ...],
@@ -240,11 +240,11 @@ class Batches(WeightedDL):
 HEADS = ("fc", "projection")
 
 
-def backbone_of(net: nn.Module) -> nn.ModuleList:
+def backbone_layers(net: nn.Module) -> nn.ModuleList:
     """All layers but the last."""
     return nn.ModuleList(module for name, module in net.named_children() if name not in HEADS)
 
 
-def heads_of(net: nn.Module) -> nn.ModuleList:
+def head_layers(net: nn.Module) -> nn.ModuleList:
     """What stands on the backbone: the last layer, and what `Contrast` compares through."""
     return nn.ModuleList(module for name, module in net.named_children() if name in HEADS)

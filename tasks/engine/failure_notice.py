@@ -19,14 +19,14 @@ Files = dict[str, tuple[int, int]]  # by name, what changes when one is written 
 
 
 @contextlib.contextmanager
-def opened(config: RunConfig) -> Iterator[Store]:
+def run_store(config: RunConfig) -> Iterator[Store]:
     """The store of a run inside a flow. What the block raises is told in ``latest/summary.md`` as well.
 
     MLflow runs that killed ones left open are ended first.
     """
     for name in PREFECT_LOGGERS:
-        logging.getLogger(name).addFilter(in_a_sentence)
-    progress.forget_remarks()
+        logging.getLogger(name).addFilter(log_error_once)
+    progress.clear_notes()
     store = Store(config.store).open()
     latest = store.workpath("latest")
     before = _files(latest)
@@ -39,7 +39,7 @@ def opened(config: RunConfig) -> Iterator[Store]:
         raise
 
 
-def in_a_sentence(record: logging.LogRecord) -> bool:
+def log_error_once(record: logging.LogRecord) -> bool:
     """A logging filter: a fault that the user can mend is told once, as its sentence, without a stack trace."""
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     if not isinstance(error, HeartbeatError):
@@ -65,10 +65,10 @@ def _tell(error: Exception, source: str, latest: Path, before: Files) -> None:
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     summary = text.partition(EARLIER)[2] if EARLIER in text else text
     with atomic_write(page) as file:
-        file.write((notice(error, source, written, bool(summary)) + EARLIER + summary).encode())
+        file.write((failure_notice(error, source, written, bool(summary)) + EARLIER + summary).encode())
 
 
-def notice(error: Exception, source: str, written: list[str], summary: bool) -> str:
+def failure_notice(error: Exception, source: str, written: list[str], summary: bool) -> str:
     """What came of a run that stopped, and which files in ``latest/`` are its own."""
     what = "was refused" if isinstance(error, DataRefused) else "stopped"
     reason = str(error) if isinstance(error, HeartbeatError) else f"{type(error).__name__}: {error}".partition("\n")[0]

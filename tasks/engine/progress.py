@@ -43,7 +43,7 @@ def seconds() -> dict[str, float]:
     return dict(_Run.seconds)
 
 
-def each(items: Iterable[T], names: Iterable[str]) -> Iterator[T]:
+def label_each(items: Iterable[T], names: Iterable[str]) -> Iterator[T]:
     """``items`` as they are; what is said while one is worked on begins with its name."""
     around = _Run.part
     for item, name in zip(items, names, strict=True):
@@ -52,17 +52,17 @@ def each(items: Iterable[T], names: Iterable[str]) -> Iterator[T]:
     _Run.part = around
 
 
-def forget_remarks() -> None:
+def clear_notes() -> None:
     """To be called when a run starts."""
     _Run.remarks = []
 
 
-def remarks() -> list[str]:
+def notes() -> list[str]:
     """What was remarked in this run, each text once."""
     return list(dict.fromkeys(_Run.remarks))
 
 
-def remark(text: str) -> None:
+def add_note(text: str) -> None:
     """What a person should know before the run ends, or stops; the summary repeats it."""
     _Run.remarks.append(text)
     if FlowRunContext.get() or TaskRunContext.get():

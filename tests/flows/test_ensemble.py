@@ -11,12 +11,12 @@ import heartdata.scoring.calibration
 import heartdata.training.train
 from flows.pipeline import heartbeat
 from heartdata.config import TrainingConfig
-from heartdata.serving.predictor import Predictor, probabilities_of
+from heartdata.serving.predictor import Predictor, predict_probabilities
 from heartdata.storage.schemas import MANIFEST
 from heartdata.storage.store import Store
 from tasks import register
 from tasks.results import TrainedModel
-from tasks.train import history_of
+from tasks.train import training_history
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -44,7 +44,7 @@ def members(config, count: int):
 def test_an_ensemble_is_trained_calibrated_registered_and_served(tmp_path: Path, monkeypatch, trainings: list[int]):
     fitted: list[np.ndarray] = []
     models: list[TrainedModel] = []
-    real_fit, real_log = heartdata.scoring.calibration.calibrated, register._log_model
+    real_fit, real_log = heartdata.scoring.calibration.fit_calibration, register._log_model
 
     def fitting(probabilities, *rest):
         fitted.append(probabilities)
@@ -66,13 +66,13 @@ def test_an_ensemble_is_trained_calibrated_registered_and_served(tmp_path: Path,
     together = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
     for part in ("valid", "test"):
         rows = table[table["part"] == part][MANIFEST.names]
-        means = np.mean([probabilities_of(predictor, rows, store) for predictor in each], axis=0)
-        assert np.allclose(probabilities_of(together, rows, store), means, atol=1e-5)
-        assert not np.allclose(probabilities_of(each[0], rows, store), means, atol=1e-3)
+        means = np.mean([predict_probabilities(predictor, rows, store) for predictor in each], axis=0)
+        assert np.allclose(predict_probabilities(together, rows, store), means, atol=1e-5)
+        assert not np.allclose(predict_probabilities(each[0], rows, store), means, atol=1e-3)
         if part == "valid":  # what the answers are fitted to is what is served
             assert np.allclose(fitted[0], means, atol=1e-5)
 
-    history = history_of(model, store)
+    history = training_history(model, store)
     assert list(zip(history["member"], history["epoch"], history["step"], strict=True)) == [(0, 0, 0), (1, 0, 1)]
     logged = registry(tmp_path).get_metric_history(summary.run_id, "train_loss")
     assert sorted(metric.step for metric in logged) == [1, 2]

@@ -15,7 +15,7 @@ from helpers import tiny
 
 from flows.cli import up
 from flows.cli.main import run_config
-from flows.local.servers import answers, free_port, knows_run, port_is_free, running_api
+from flows.local.servers import free_port, is_healthy, knows_run, port_is_free, running_api
 from heartdata.config import build_config, parse_yaml
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.storage.store import Store
@@ -57,7 +57,7 @@ def serving(store: Path):
     environment |= {"PREFECT_API_URL": api, "PREFECT_HOME": str(store / "client"), "HEARTBEAT_PROJECT": str(PROJECT)}
     try:
         wait_until(
-            lambda: process.poll() is not None or (answers(f"{api}/health") and deployment(api)), "the deployment"
+            lambda: process.poll() is not None or (is_healthy(f"{api}/health") and deployment(api)), "the deployment"
         )
         assert process.poll() is None, (store / "up.log").read_text()
         yield process, api, f"http://127.0.0.1:{mlflow_port}", environment
@@ -79,7 +79,7 @@ def test_nightly_runs_stand_on_the_server(served):
     assert found is not None
     assert {run["deployment_id"] for run in runs} == {found["id"]}
     assert all(run["state"]["state_details"]["scheduled_time"][11:16] == "02:00" for run in runs)
-    assert answers(f"{mlflow}/health")
+    assert is_healthy(f"{mlflow}/health")
 
 
 def test_a_run_finds_the_server_of_its_store(served):

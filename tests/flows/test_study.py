@@ -11,7 +11,7 @@ from helpers import Heard, beats, registry, tiny, write_wav
 from flows.pipeline import heartbeat
 from flows.study import study
 from heartdata.errors import DataRefused, HeartbeatError
-from heartdata.storage.schemas import STUDY_FIGURES, study_schema
+from heartdata.storage.schemas import STUDY_METRICS, study_schema
 from heartdata.storage.store import Store
 from heartdata.studies.config import StudyConfig, study_config
 from heartdata.studies.scores import AT_POINT, NETWORK
@@ -66,7 +66,7 @@ def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path)
         assert of_model["patient"].is_unique  # who is answered and scored
     assert rows.groupby("subject")["fold"].nunique().max() == 1
     assert (rows["patient"].nunique(), rows["subject"].nunique()) == (18, 17)
-    figures = store.read_frame(came.figures, STUDY_FIGURES)
+    figures = store.read_frame(came.figures, STUDY_METRICS)
     assert {"weighted_accuracy", "macro_f1", "auroc", "brier", "ece_10_bins"} <= set(figures["metric"])
     told = rows[rows["model"] == "majority class"].set_index("patient")
     counts = told["label"].map({"Present": 5, "Unknown": 3, "Absent": 1})
@@ -101,7 +101,7 @@ def test_what_the_official_outcome_score_costs_is_among_the_figures(tmp_path: Pa
     config = config_of("circor2022-outcome", circor(tmp_path / "circor"), tmp_path / "out", folds=2)
     came = study(config)
     store = Store(tmp_path / "out")
-    figures = store.read_frame(came.figures, STUDY_FIGURES)
+    figures = store.read_frame(came.figures, STUDY_METRICS)
     rows = store.read_table(came.predictions, study_schema(list(came.classes))).to_pandas()
     for model in (NETWORK, AT_POINT):
         told = rows[rows["model"] == model].set_index("patient")

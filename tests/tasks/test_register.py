@@ -5,7 +5,7 @@ from mlflow.tracking import MlflowClient
 
 from heartdata.config import RegistryConfig
 from heartdata.storage.store import Store
-from tasks.register import _still_there, named
+from tasks.register import _still_there, allowed_names
 from tasks.registry.client import connect
 from tasks.results import Registered
 
@@ -21,7 +21,7 @@ def test_settings_with_any_label_or_collection_are_kept_as_parameters(store: Sto
     }
     client: MlflowClient = connect(RegistryConfig(), store)
     with mlflow.start_run() as run:
-        mlflow.log_params(named({f"source.labels.{name}": value for name, value in labels.items()}))
+        mlflow.log_params(allowed_names({f"source.labels.{name}": value for name, value in labels.items()}))
     kept = client.get_run(run.info.run_id).data.params
     assert sorted(kept.values()) == list("abcdef")
     assert kept["source.labels.murmur _systolic_"] == "a"

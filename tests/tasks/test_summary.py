@@ -11,7 +11,7 @@ from heartdata.config import RunConfig
 from heartdata.errors import DataRefused
 from heartdata.studies.config import study_config
 from heartdata.studies.page import study_page
-from tasks.engine.failure_notice import notice
+from tasks.engine.failure_notice import failure_notice
 from tasks.summary import Summary, markdown
 
 LINE = " ".join(LABEL.split())
@@ -42,7 +42,7 @@ def test_the_summary_shows_names_as_they_are():
 
 
 def test_the_notice_of_a_run_that_stopped_shows_names_as_they_are():
-    page = words(notice(DataRefused(f"nothing was trained: {LABEL}"), "table", ["quarantine.csv"], True))
+    page = words(failure_notice(DataRefused(f"nothing was trained: {LABEL}"), "table", ["quarantine.csv"], True))
     assert page.found == []
     assert f"nothing was trained: {LINE}" in "".join(page.text)
 

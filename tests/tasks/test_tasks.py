@@ -23,7 +23,7 @@ from heartdata.config import AnswersConfig, Calibration, RegistryConfig
 from heartdata.dataset.manifest import build_manifest
 from heartdata.errors import BadAudio, ConfigError, DataRefused
 from heartdata.sources import DemoSource, TableSource
-from heartdata.storage.schemas import ACCEPTED, FACTS, FIGURES, MANIFEST, RECORDINGS, SPECTROGRAMS, SPLITS
+from heartdata.storage.schemas import ACCEPTED, FACTS, MANIFEST, METRICS, RECORDINGS, SPECTROGRAMS, SPLITS
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Artifact, Store, sha256_file, table_from_rows
 from heartdata.training.network import build_net, read_weights, weights_bytes
@@ -32,7 +32,7 @@ from tasks.engine import progress
 from tasks.inventory import inventory
 from tasks.measure import file_shards, measure_shard
 from tasks.registry.client import ACCEPTED_TAG, SERIES_TAG, connect
-from tasks.results import Checked, Earlier
+from tasks.results import Earlier, ValidationResult
 from tasks.spectrograms import spectrogram_shard
 from tasks.summary import _never_told, _no_better_than, _warned
 from tasks.train import initial_weights
@@ -146,22 +146,22 @@ def test_what_an_older_version_accepted_starts_a_new_series_with_a_note(store: S
     accept.fn(checked(source, store), inventory.fn(source, store), source, None, store)
     (record,) = store.workpath("accepted").glob("last-*.json")
     if old == "table":
-        last = Checked.model_validate_json(record.read_text())
+        last = ValidationResult.model_validate_json(record.read_text())
         without = store.read_table(last.accepted, ACCEPTED).drop_columns(["quality"])
         older = store.write_table("accepted", without, without.schema)
         record.write_text(last.model_copy(update={"accepted": older, "reference": older}).model_dump_json())
     else:
         record.write_text("{}")
     source = table_of(tmp_path, ["normal", "murmur"] * 7)
-    progress.forget_remarks()
+    progress.clear_notes()
     tonight = night(source, store)
-    (note,) = progress.remarks()
+    (note,) = progress.notes()
     assert "cannot be read" in note
     assert "compared with none" in note
-    progress.forget_remarks()
+    progress.clear_notes()
     table_of(tmp_path, ["normal", "murmur"] * 8)
     assert earlier(source, store) == Earlier(last=tonight, reference=tonight)
-    assert progress.remarks() == []
+    assert progress.notes() == []
 
 
 def earlier(source: TableSource, store: Store) -> Earlier:
@@ -400,7 +400,7 @@ def test_a_model_is_held_against_the_best_baseline_on_the_same_draws(low: float,
         ("majority class", 0.2, 0.1, 0.3, 0.5, 0.4, 0.6),
     ]
     notes = _no_better_than(
-        pd.DataFrame(rows, columns=[n for n in FIGURES.names if n != "metric"]).assign(metric="macro_f1")
+        pd.DataFrame(rows, columns=[n for n in METRICS.names if n != "metric"]).assign(metric="macro_f1")
     )
     assert len(notes) == len(said)
     assert all(f"The model is {text}" in note for text, note in zip(said, notes, strict=True))

@@ -18,7 +18,7 @@ JUDGED = ("Murmur", "Outcome")
 
 @dataclass(frozen=True)
 class Patient:
-    """``subject`` is the same for all ids of one person, ``facts`` holds what is not empty."""
+    """``subject`` is the same for all ids of one person, ``measure_samples`` holds what is not empty."""
 
     name: str
     subject: str

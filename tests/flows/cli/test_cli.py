@@ -17,7 +17,7 @@ import pytest
 from helpers import TINY, beats, write_wav
 
 from flows.cli.main import main, run_config
-from flows.cli.predict import reliability
+from flows.cli.predict import accuracy_note
 from flows.cli.run import up_command, where_to_look
 from flows.local.servers import port_is_free
 from heartdata.config import Calibration
@@ -268,9 +268,9 @@ def test_studies_are_listed_and_an_unknown_one_is_refused(heartbeat, tmp_path: P
 
 
 def test_how_right_a_model_was_is_said_where_it_was_measured():
-    told = reliability(Calibration(coverage=0.5, risk=0.25))
+    told = accuracy_note(Calibration(coverage=0.5, risk=0.25))
     assert "50% of this model's answers were not unsure, and of these 25% were wrong" in told
-    assert reliability(Calibration.model_validate_json('{"temperature": 2.0}')) == ""  # not "0% were wrong"
+    assert accuracy_note(Calibration.model_validate_json('{"temperature": 2.0}')) == ""  # not "0% were wrong"
 
 
 def test_pretraining_on_recordings_looks_for_near_duplicates_and_on_made_sounds_not(heartbeat, recordings, monkeypatch):

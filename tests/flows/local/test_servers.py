@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows.local import servers
-from flows.local.servers import answers, prefect_api, running_api
+from flows.local.servers import is_healthy, prefect_api, running_api
 from heartdata.storage.store import Store
 
 OWN = "a temporary server"
@@ -60,7 +60,7 @@ def announce(store: Store, api: str) -> None:
     "other", [None, b'{"value": "another store"}', b"[]", b"no JSON"], indirect=True, ids=["404", "id", "list", "text"]
 )
 def test_a_server_that_does_not_confirm_the_stores_id_is_not_used(other: str, store: Store):
-    assert answers(f"{other}/health")
+    assert is_healthy(f"{other}/health")
     announce(store, other)
     assert used(store) == OWN
 
@@ -73,7 +73,7 @@ def test_the_server_of_this_stores_up_is_used_on_whatever_port(other: str, store
 
 @pytest.mark.parametrize("other", [b'{"value": "ours"}'], indirect=True)
 def test_a_server_that_no_up_of_this_store_announced_is_not_used(other: str, store: Store):
-    assert answers(f"{other}/health")
+    assert is_healthy(f"{other}/health")
     assert used(store) == OWN
 
 
@@ -106,7 +106,7 @@ def test_what_does_not_speak_http_is_no_server(store: Store):
         thread = threading.Thread(target=greet, args=(listener,))
         thread.start()
         api = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-        assert not answers(f"{api}/health")
+        assert not is_healthy(f"{api}/health")
         announce(store, api)
         assert used(store) == OWN
         listener.shutdown(socket.SHUT_RDWR)

@@ -7,7 +7,7 @@ import pytest
 from helpers import REAL, beats, needs_pascal, tone, write_wav
 
 import heartdata.audio.measurements
-from heartdata.audio.measurements import MeasureConfig, measure_file, measure_recordings, standing
+from heartdata.audio.measurements import MeasureConfig, load_if_intact, measure_file, measure_recordings
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Store, sha256_file
 
@@ -81,11 +81,11 @@ def test_what_was_measured_before_is_not_measured_again(store: Store, tmp_path: 
 def test_facts_that_stand_are_told_without_measuring_unless_damaged(store: Store, tmp_path: Path):
     paths = [write_wav(tmp_path / f"{i}.wav", beats(60 + i)) for i in range(3)]
     shard = Shard(3, tuple(sorted((sha256_file(p), str(p)) for p in paths)))
-    assert standing(shard, MeasureConfig(), store) is None
+    assert load_if_intact(shard, MeasureConfig(), store) is None
     made = measure_recordings(shard, MeasureConfig(), store)
-    assert standing(shard, MeasureConfig(), store) == made
-    assert standing(Shard(3, shard.recordings[:2]), MeasureConfig(), store) is None
+    assert load_if_intact(shard, MeasureConfig(), store) == made
+    assert load_if_intact(Shard(3, shard.recordings[:2]), MeasureConfig(), store) is None
     content = bytearray(store.local(made.name).read_bytes())
     content[60] ^= 1  # in a page
     store.local(made.name).write_bytes(bytes(content))
-    assert standing(shard, MeasureConfig(), store) is None
+    assert load_if_intact(shard, MeasureConfig(), store) is None

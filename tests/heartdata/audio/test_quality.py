@@ -7,7 +7,7 @@ from helpers import beats, tone
 from heartdata.audio.decode import resample
 from heartdata.audio.quality import RATE_HZ, autocorrelation, periodicity, quality, quality_features, sample_entropy
 from heartdata.audio.synthesis import RATE_HZ as MADE_HZ
-from heartdata.audio.synthesis import Heart, make_sound
+from heartdata.audio.synthesis import Heart, synthesize
 
 
 def at_2k(samples: np.ndarray) -> np.ndarray:
@@ -17,7 +17,7 @@ def at_2k(samples: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(4))
 def test_noise_lowers_it(seed: int):
     rng = np.random.default_rng(seed)
-    clear = at_2k(make_sound(Heart.draw("normal", rng), 8.0, 0, rng).samples)
+    clear = at_2k(synthesize(Heart.draw("normal", rng), 8.0, 0, rng).samples)
     noise = rng.normal(0, 1, len(clear)).astype(np.float32)
     told = [quality(clear + level * clear.std() * noise) for level in (0, 1, 3)]
     assert told[0] > 0.6

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from heartdata.audio.synthesis import EXTRA_SOUND, RATE_HZ, Heart, make_sound, through_any_device, varied
+from heartdata.audio.synthesis import EXTRA_SOUND, RATE_HZ, Heart, simulate_device, synthesize, with_random_variation
 from heartdata.sources import DemoSource
 
-SMALL = DemoSource(varied=True, subjects_per_class=3, sites=1, duration_s=(2.0, 3.0), plant_faults=False)
+SMALL = DemoSource(with_random_variation=True, subjects_per_class=3, sites=1, duration_s=(2.0, 3.0), plant_faults=False)
 
 
 def test_varied_sounds_have_a_fifth_class_and_the_same_bytes_again(tmp_path: Path):
@@ -19,11 +19,11 @@ def test_varied_sounds_have_a_fifth_class_and_the_same_bytes_again(tmp_path: Pat
 
 def test_a_third_sound_is_heard_after_the_second():
     rng = np.random.default_rng(0)
-    heart = varied(Heart.draw(EXTRA_SOUND, rng), rng)
+    heart = with_random_variation(Heart.draw(EXTRA_SOUND, rng), rng)
     while heart.extra[0] != "S3":
-        heart = varied(heart, rng)
-    sound = make_sound(heart, 6.0, 0, np.random.default_rng(1))
-    plain = make_sound(Heart(**{**vars(heart), "extra": None}), 6.0, 0, np.random.default_rng(1))
+        heart = with_random_variation(heart, rng)
+    sound = synthesize(heart, 6.0, 0, np.random.default_rng(1))
+    plain = synthesize(Heart(**{**vars(heart), "extra": None}), 6.0, 0, np.random.default_rng(1))
 
     def power(samples: np.ndarray) -> float:
         at = np.concatenate([np.arange(-80, 80) + int((t + heart.extra[1]) * RATE_HZ) for t in sound.s2_s[:-1]])
@@ -33,8 +33,8 @@ def test_a_third_sound_is_heard_after_the_second():
 
 
 def test_each_device_is_another():
-    sound = make_sound(Heart.draw("normal", np.random.default_rng(0)), 3.0, 0, np.random.default_rng(1)).samples
-    one, two = (through_any_device(sound, True, np.random.default_rng(seed)) for seed in (1, 2))
+    sound = synthesize(Heart.draw("normal", np.random.default_rng(0)), 3.0, 0, np.random.default_rng(1)).samples
+    one, two = (simulate_device(sound, True, np.random.default_rng(seed)) for seed in (1, 2))
     assert one.shape == sound.shape
     assert np.abs(one).max() == np.float32(0.8)
     assert abs(np.corrcoef(one, two)[0, 1]) < 0.98

@@ -10,7 +10,7 @@ import pytest
 
 from heartdata.checks.suite import ValidationConfig
 from heartdata.checks.validation import Validation, validate
-from heartdata.dataset.splits import SplitConfig, assign_parts
+from heartdata.dataset.splits import SplitConfig, assign_splits
 from heartdata.errors import DataRefused
 from heartdata.storage.schemas import FACTS, RECORDINGS
 
@@ -164,7 +164,7 @@ def test_a_copy_draws_nobody_out_of_the_test_part(tmp_path: Path):
     config = SplitConfig(strategy="hash", seed=3, test_fraction=0.4, valid_fraction=0.1)
     alone = night(subject=[f"p{i}" for i in range(N)])
     first = validate(*alone, ValidationConfig(), tmp_path / "one")
-    before = assign_parts(first.accepted, config).to_pandas().set_index("recording_id")["part"]
+    before = assign_splits(first.accepted, config).to_pandas().set_index("recording_id")["part"]
     tested = before.index[before == "test"][:20]
     copies = night(20, recording_id=[f"a{i}" for i in range(20)], sha256=[f"a{i}" for i in range(20)],
                    subject=[f"q{i}" for i in range(20)], samples_sha256=tested.tolist(),
@@ -174,7 +174,7 @@ def test_a_copy_draws_nobody_out_of_the_test_part(tmp_path: Path):
         result = validate(tonight[0], tonight[1], ValidationConfig(accept_change=True), tmp_path / "two", None, last)
         kept = set(result.accepted["recording_id"].to_pylist())
         assert kept & set(tested) == (set() if last is None else set(tested))  # what was kept last time is kept
-        now = assign_parts(result.accepted, config).to_pandas().set_index("recording_id")["part"]
+        now = assign_splits(result.accepted, config).to_pandas().set_index("recording_id")["part"]
         assert set(now[[n for n in now.index if n in {*tested, *(f"a{i}" for i in range(20))}]]) == {"test"}
         stayed = before.index.intersection(now.index)
         assert (now[stayed] == before[stayed]).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heartdata.checks.drift import binned, changes, lost_fraction, population_stability
+from heartdata.checks.drift import binned, column_drift, lost_fraction, population_stability
 from heartdata.reports import plots
 
 
@@ -26,7 +26,7 @@ def accepted(n: int, seed: int = 0, **columns: object) -> pd.DataFrame:
 
 
 def psi(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
-    return changes(before, after).set_index("quantity")["psi"].to_dict()
+    return column_drift(before, after).set_index("quantity")["psi"].to_dict()
 
 
 def test_the_same_population_is_stable_and_another_is_not():
@@ -42,10 +42,10 @@ def test_the_same_population_is_stable_and_another_is_not():
 
 
 def test_chance_in_small_tables_is_no_drift():
-    alarms = [changes(accepted(20, i), accepted(25, 100 + i)) for i in range(100)]
+    alarms = [column_drift(accepted(20, i), accepted(25, 100 + i)) for i in range(100)]
     assert max(table["psi"].max() for table in alarms) > 0.25  # the index alone would cry wolf
     assert sum((table["drift"] > 0.25).any() for table in alarms) <= 1
-    halved = changes(accepted(200), accepted(200, 1, label="a"))
+    halved = column_drift(accepted(200), accepted(200, 1, label="a"))
     assert halved.set_index("quantity")["drift"]["label"] > 0.25
 
 
@@ -71,7 +71,7 @@ def test_lost_recordings():
 def test_unlabelled_recordings_that_come_are_no_drift_labels_that_go_are_lost():
     before = accepted(200)
     more = accepted(60).assign(recording_id=[f"new {i}" for i in range(60)], label=None)
-    moved = changes(before, pd.concat([before, more], ignore_index=True)).set_index("quantity")
+    moved = column_drift(before, pd.concat([before, more], ignore_index=True)).set_index("quantity")
     assert moved.loc["label", "psi"] == 0
     bare = before.assign(label=before["label"].where(before.index >= 50, None))
     assert lost_fraction(before, bare) == 0.25
@@ -81,7 +81,7 @@ def test_the_picture_names_what_it_shows(monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "as_png", lambda figure, note: drawn.append(figure) or b"")
     before = accepted(200, collection="")
-    plots.drift_picture(changes(before, accepted(200, 1, collection="", label="a")), 0.25)
+    plots.plot_drift(column_drift(before, accepted(200, 1, collection="", label="a")), 0.25)
     axes = {axes.get_title().split(":")[0]: axes for axes in drawn[0].axes if axes.axison}
     assert {a.get_xlabel() for a in axes.values()} == {"share of recordings"}
     assert [text.get_text() for text in axes["collection"].get_yticklabels()] == ["(empty)"]

@@ -10,8 +10,8 @@ from helpers import REAL, needs_pascal
 
 from heartdata.audio.decode import decode, resample
 from heartdata.audio.synthesis import RATE_HZ as MADE_HZ
-from heartdata.audio.synthesis import Heart, make_sound
-from heartdata.checks.duplicates import mark_copies
+from heartdata.audio.synthesis import Heart, synthesize
+from heartdata.checks.duplicates import mark_duplicates
 from heartdata.checks.near_duplicates import (
     HOP_S,
     RATE_HZ,
@@ -29,7 +29,7 @@ def heart(seed: int, rate_bpm: float = 72, kind: str = "normal") -> Heart:
 
 def recorded(seed: int, of: Heart | None = None, duration_s: float = 8.0) -> np.ndarray:
     """A made sound at 4 kHz: another ``seed`` is another recording, of the heart ``of`` or of one of its own."""
-    return make_sound(of or heart(seed), duration_s, 0, np.random.default_rng(1000 + seed)).samples
+    return synthesize(of or heart(seed), duration_s, 0, np.random.default_rng(1000 + seed)).samples
 
 
 def table(**sounds: np.ndarray) -> pd.DataFrame:
@@ -119,7 +119,7 @@ def test_many_copies_of_one_sound_make_one_cluster():
     facts = table(**copies)
     rows = pd.DataFrame({"recording_id": facts["sha256"], "sha256": facts["sha256"], "samples_sha256": facts["sha256"]})
     yes = pd.Series(True, index=rows.index)
-    marked = mark_copies(rows.assign(label="x", source="s", subject=None), yes, yes, near_duplicates(facts, 0.98))
+    marked = mark_duplicates(rows.assign(label="x", source="s", subject=None), yes, yes, near_duplicates(facts, 0.98))
     assert marked["near_duplicate_of"].notna().sum() == 39
     assert marked["near_duplicate_of"].dropna().str.startswith("00 (").all()
 
@@ -136,7 +136,7 @@ CHAIN = pd.DataFrame([("a", "b", 0.99), ("b", "c", 0.985)], columns=["sha256_a",
 def test_a_chain_keeps_one_whatever_the_order():
     for t in (rows(["x", "x", None, "y"]), rows(["x", "x", None, "y"])[::-1]):
         yes = pd.Series(True, index=t.index)
-        marked = mark_copies(t, yes, yes, CHAIN).set_index("recording_id")["near_duplicate_of"]
+        marked = mark_duplicates(t, yes, yes, CHAIN).set_index("recording_id")["near_duplicate_of"]
         assert marked["b"] == "a (similarity 0.990)"
         assert marked["c"] == "a (by way of b, similarity 0.985)"
         assert marked[["a", "d"]].isna().all()
@@ -148,19 +148,19 @@ def test_subjects_with_a_sound_in_common_are_tied():
                          "source": "s", "subject": ["q", "r", "r"]})  # fmt: skip
     t = pd.concat([t, more], ignore_index=True)
     yes = pd.Series(True, index=t.index)
-    groups = mark_copies(t, yes, yes, CHAIN).set_index("recording_id")["near_group"]
+    groups = mark_duplicates(t, yes, yes, CHAIN).set_index("recording_id")["near_group"]
     assert (
         groups[list("abcde")].tolist() == ['["s/p", "s/q", "s/recording c"]'] * 5
     )  # a, b and c are one sound; d is of a's subject, e of b's
     assert groups[["f", "g"]].isna().all()
-    same_person = mark_copies(t.assign(subject="p"), yes, yes, CHAIN)["near_group"]
+    same_person = mark_duplicates(t.assign(subject="p"), yes, yes, CHAIN)["near_group"]
     assert same_person.isna().all()
 
 
 def test_two_labels_in_a_chain_refuse_all_of_it():
     t = rows(["x", None, "y", "y"])
     yes = pd.Series(True, index=t.index)
-    marked = mark_copies(t, yes, yes, CHAIN).set_index("recording_id")
+    marked = mark_duplicates(t, yes, yes, CHAIN).set_index("recording_id")
     assert marked["other_labels"].to_dict() == {"a": "y", "b": "x, y", "c": "x", "d": None}
     assert marked.loc["b", "same_sound"] == "nearly the same sound (a, similarity 0.990)"
     assert marked.loc["a", "same_sound"] == "nearly the same sound (by way of b, similarity 0.990)"

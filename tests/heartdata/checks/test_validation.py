@@ -9,9 +9,9 @@ import pytest
 from helpers import beats, tone, write_wav
 
 from heartdata.audio.measurements import MeasureConfig, measure_file
-from heartdata.audio.synthesis import Heart, make_sound
-from heartdata.checks.duplicates import mark_copies
-from heartdata.checks.suite import ValidationConfig, fault_of
+from heartdata.audio.synthesis import Heart, synthesize
+from heartdata.checks.duplicates import mark_duplicates
+from heartdata.checks.suite import ValidationConfig, quarantine_reason
 from heartdata.checks.validation import Validation, join_facts, validate
 from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import DataRefused
@@ -82,7 +82,7 @@ def test_one_file_alone_is_judged_as_the_suite_judges_it(folder: Path, judged: V
     refused = judged.quarantine.to_pandas().set_index("recording_id")
     refused = refused[refused["check"].isin(FAULTS)]["reason"]
     for path in sorted(folder.glob("*.wav")):
-        fault = fault_of(measure_file(str(path), None, MeasureConfig()), ValidationConfig())
+        fault = quarantine_reason(measure_file(str(path), None, MeasureConfig()), ValidationConfig())
         assert fault == (refused[path.name].partition(" (also:")[0] if path.name in refused else None), path.name
 
 
@@ -191,7 +191,7 @@ def copies(**columns: list) -> pd.DataFrame:
 def test_of_copies_a_good_one_that_is_in_use_is_kept(sound: list, in_use: list, kept: str):
     for table in (copies(), copies()[::-1]):
         masks = [pd.Series(m, index=[0, 1, 2]).astype(bool).reindex(table.index) for m in (sound, in_use)]
-        marked = mark_copies(table, *masks).set_index("recording_id")["duplicate_of"]
+        marked = mark_duplicates(table, *masks).set_index("recording_id")["duplicate_of"]
         assert marked.drop(kept).eq(kept).all()
         assert marked[kept] is None
 
@@ -215,7 +215,7 @@ def test_a_label_of_another_collection_is_no_class_of_this_training(tmp_path: Pa
 def made(seed: int) -> np.ndarray:
     """A made heart, 6 s at 4 kHz."""
     rng = np.random.default_rng(seed)
-    return make_sound(Heart.draw("normal", rng), 6.0, 0, rng).samples
+    return synthesize(Heart.draw("normal", rng), 6.0, 0, rng).samples
 
 
 def test_near_duplicates_are_refused_with_the_kept_one_named(tmp_path: Path):

@@ -13,7 +13,7 @@ from helpers import beats, write_wav
 
 from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
 from heartdata.dataset import spectrogram_shards as rendering
-from heartdata.dataset.spectrogram_shards import render_shard, standing, unrendered
+from heartdata.dataset.spectrogram_shards import count_missing, load_if_intact, render_shard
 from heartdata.dataset.windows import Shards
 from heartdata.errors import SourceError, StoreError
 from heartdata.storage.shards import Shard, into_shards
@@ -63,11 +63,11 @@ def test_new_recordings_alone_are_rendered_and_the_bytes_are_the_same(store: Sto
 def test_what_stands_and_what_is_new_is_told_without_rendering(store: Store, tmp_path: Path):
     recordings = files(tmp_path, range(5))
     shard, grown = shard_of(recordings[:3]), shard_of(recordings)
-    assert (standing(shard, CONFIG, store), unrendered(shard, CONFIG, store)) == (None, 3)
+    assert (load_if_intact(shard, CONFIG, store), count_missing(shard, CONFIG, store)) == (None, 3)
     made = render_shard(shard, CONFIG, store)
-    there = standing(shard, CONFIG, store)
+    there = load_if_intact(shard, CONFIG, store)
     assert (there.name, there.index, there.rendered) == (made.name, made.index, 0)
-    assert (standing(grown, CONFIG, store), unrendered(grown, CONFIG, store)) == (None, 2)
+    assert (load_if_intact(grown, CONFIG, store), count_missing(grown, CONFIG, store)) == (None, 2)
 
 
 def test_more_buckets_take_over_from_fewer(store: Store, tmp_path: Path):
@@ -101,7 +101,7 @@ def test_damage_is_not_taken_over_but_rendered_anew(store: Store, tmp_path: Path
         path.with_suffix(".parquet").unlink()
     else:
         path.with_suffix(".parquet").write_bytes(b"PAR1 nothing")
-    assert standing(shard_of(recordings), CONFIG, store) is None
+    assert load_if_intact(shard_of(recordings), CONFIG, store) is None
     grown = render_shard(shard_of(recordings + files(tmp_path, range(3, 4))), CONFIG, store)
     assert grown.rendered == 4
     assert render_shard(shard_of(recordings), CONFIG, store).rendered == 0  # taken over from the grown one
@@ -179,5 +179,5 @@ def test_headers_are_read_by_one_thread_at_a_time(store: Store, tmp_path: Path, 
 
     monkeypatch.setattr(np, "load", slowly)
     with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(lambda shard: standing(shard, CONFIG, store), shards))
+        assert all(pool.map(lambda shard: load_if_intact(shard, CONFIG, store), shards))
     assert most == [1] * 4

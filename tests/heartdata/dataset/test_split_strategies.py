@@ -13,7 +13,16 @@ import pytest
 from heartdata.dataset.inventory import take_inventory
 from heartdata.dataset.manifest import build_manifest
 from heartdata.dataset.split_strategies import _iterative, by_hash, natural_key
-from heartdata.dataset.splits import BELONGS, COMPLETE, NEEDED, SplitConfig, Strategy, assign_parts, groups, units
+from heartdata.dataset.splits import (
+    BELONGS,
+    COMPLETE,
+    NEEDED,
+    SplitConfig,
+    Strategy,
+    assign_splits,
+    split_groups,
+    subject_units,
+)
 from heartdata.errors import DataRefused
 from heartdata.sources import TableSource
 from heartdata.storage.schemas import ACCEPTED, RECORDINGS, SPECTROGRAMS
@@ -46,7 +55,7 @@ MANY = {f"s{i:02d}": "ab"[i % 2] for i in range(40)}
 
 
 def parts_of(table: pa.Table, **config: Any) -> dict[str, str]:
-    rows = assign_parts(table, SplitConfig(**config))
+    rows = assign_splits(table, SplitConfig(**config))
     return dict(zip(rows["recording_id"].to_pylist(), rows["part"].to_pylist(), strict=True))
 
 
@@ -86,7 +95,7 @@ def test_every_strategy_is_known_to_every_table_and_survives_json():
 
 
 def test_k_fold_every_recording_is_tested_once_and_folds_are_even():
-    runs = [assign_parts(accepted(MANY), SplitConfig(strategy="k_fold", folds=5, fold=i)) for i in range(5)]
+    runs = [assign_splits(accepted(MANY), SplitConfig(strategy="k_fold", folds=5, fold=i)) for i in range(5)]
     folds = runs[0].to_pandas()
     assert folds.groupby(["fold", "label"])["group"].nunique().tolist() == [4] * 10
     assert folds.groupby("group")["fold"].nunique().max() == 1
@@ -94,14 +103,14 @@ def test_k_fold_every_recording_is_tested_once_and_folds_are_even():
         assert run["fold"] == runs[0]["fold"]
         assert ((run.to_pandas()["part"] == "test") == (folds["fold"] == number)).all()
         assert subjects_of(run, "a") == {"train": 13, "valid": 3, "test": 4}
-    assert assign_parts(accepted(MANY), SplitConfig())["fold"].null_count == 120
+    assert assign_splits(accepted(MANY), SplitConfig())["fold"].null_count == 120
     with pytest.raises(DataRefused, match="20 subject.s.; 21 are needed, one in each fold.*lower split.folds"):
-        assign_parts(accepted(MANY), SplitConfig(strategy="k_fold", folds=21, fold=0))
+        assign_splits(accepted(MANY), SplitConfig(strategy="k_fold", folds=21, fold=0))
 
 
 def test_the_manifest_keeps_the_folds():
     table = accepted(MANY)
-    splits = assign_parts(table, SplitConfig(strategy="k_fold", folds=5, fold=2))
+    splits = assign_splits(table, SplitConfig(strategy="k_fold", folds=5, fold=2))
     rendered = table_from_rows(
         [
             {"sha256": s, "shard": "x", "shard_sha256": "y", "start": 0, "frames": 1}
@@ -185,7 +194,7 @@ def test_the_users_own_column_is_followed():
     listed = said_by({row["recording_id"]: words[i % 6] for i, row in enumerate(clips(12))})
     config = SplitConfig(strategy="column", column="Set")
     found = (
-        assign_parts(recordings(clips(12)), config, listed)
+        assign_splits(recordings(clips(12)), config, listed)
         .to_pandas()
         .sort_values("recording_id", key=lambda ids: ids.map(natural_key))
     )
@@ -195,7 +204,7 @@ def test_the_users_own_column_is_followed():
 def test_without_valid_in_the_column_groups_of_train_become_it():
     rows = [row | {"subject": f"s{i // 2}"} for i, row in enumerate(clips(40))]
     listed = said_by({row["recording_id"]: "test" if i % 4 < 2 else "train" for i, row in enumerate(rows)})
-    found = assign_parts(recordings(rows), SplitConfig(strategy="column", column="Set"), listed).to_pandas()
+    found = assign_splits(recordings(rows), SplitConfig(strategy="column", column="Set"), listed).to_pandas()
     assert found.groupby("part").size().to_dict() == {"train": 32, "valid": 8, "test": 40}
     assert found.groupby("group")["part"].nunique().max() == 1
 
@@ -205,15 +214,15 @@ def test_a_column_that_cannot_be_followed_is_refused():
     words = {row["recording_id"]: ["train", "valid", "test"][i % 3] for i, row in enumerate(rows)}
     config = SplitConfig(strategy="column", column="Set")
     with pytest.raises(DataRefused, match="says 'tset' of the recording 'b/2.wav' .1 such in all.: write one of train"):
-        assign_parts(recordings(rows), config, said_by({**words, "b/2.wav": "tset"}))
+        assign_splits(recordings(rows), config, said_by({**words, "b/2.wav": "tset"}))
     with pytest.raises(DataRefused, match="no recording has a column 'fold'.*: Set, age"):
-        assign_parts(recordings(rows), SplitConfig(strategy="column", column="fold"), said_by(words))
+        assign_splits(recordings(rows), SplitConfig(strategy="column", column="fold"), said_by(words))
     with pytest.raises(DataRefused, match="would stand in test and in train and in valid as the column 'Set' says"):
-        assign_parts(recordings([row | {"subject": "Anna"} for row in rows]), config, said_by(words))
+        assign_splits(recordings([row | {"subject": "Anna"} for row in rows]), config, said_by(words))
     with pytest.raises(DataRefused, match="leaves no recording of the label 'b' to train: mend the column"):
-        assign_parts(recordings(rows), config, said_by({n: "test" if n[0] == "b" else w for n, w in words.items()}))
+        assign_splits(recordings(rows), config, said_by({n: "test" if n[0] == "b" else w for n, w in words.items()}))
     with pytest.raises(DataRefused, match="leaves 1 label.s. to test, which is too few"):
-        assign_parts(
+        assign_splits(
             recordings(rows),
             config,
             said_by({n: "train" if n == "b/3.wav" or n == "b/6.wav" else w for n, w in words.items()}),
@@ -248,7 +257,7 @@ def test_hash_near_duplicates_draw_into_the_test_part_and_never_out_of_it():
     rank = {"train": 0, "valid": 1, "test": 2}
     for _ in range(20):
         frame["near_group"] = [f'["n{rng.integers(60)}"]' if rng.random() < 0.5 else None for _ in range(len(frame))]
-        rows = frame.assign(unit=units(frame), group=groups(frame))
+        rows = frame.assign(unit=subject_units(frame), group=split_groups(frame))
         alone = by_hash(rows.assign(group=rows["unit"]), (0.6, 0.2, 0.2), 0)
         tied = by_hash(rows, (0.6, 0.2, 0.2), 0)
         assert (tied.map(rank) >= alone.map(rank)).all()
@@ -262,7 +271,7 @@ def test_hash_moves_nobody_out_of_the_test_part_who_is_spelled_in_another_way(tm
             (tmp_path / row.partition(",")[0]).write_text(row)
         listed, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path)
         table = pa.Table.from_pandas(listed.to_pandas().reindex(columns=ACCEPTED.names), schema=ACCEPTED)
-        parts = assign_parts(table, SplitConfig(strategy="hash"), listed).to_pandas()
+        parts = assign_splits(table, SplitConfig(strategy="hash"), listed).to_pandas()
         return dict(zip(parts["recording_id"], parts["part"], strict=True))
 
     def rows(number: int, subject: str, label: str | None = None) -> list[str]:
@@ -284,7 +293,7 @@ def test_hash_near_duplicates_of_a_later_night_draw_into_the_test_part_and_never
     rank, moved = {"train": 0, "valid": 1, "test": 2}, 0
 
     def night(rows: pd.DataFrame) -> pd.Series:
-        tied = rows.assign(unit=units(rows), group=groups(rows))
+        tied = rows.assign(unit=subject_units(rows), group=split_groups(rows))
         return by_hash(tied, (0.6, 0.2, 0.2), 0).map(rank)
 
     for _ in range(20):
@@ -331,7 +340,7 @@ def test_no_strategy_leaks(strategy: str):
             {row.recording_id: ("train", "test")[int(row.collection == "y")] for row in frame.itertuples()}
         )
         try:
-            table = assign_parts(
+            table = assign_splits(
                 recordings(frame.astype(object).where(frame.notna(), None).to_dict("records")),
                 SplitConfig(strategy=strategy, **SETTINGS[strategy]),
                 listed,

@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from heartdata.dataset.splits import SplitConfig, assign_parts, check_no_leak, groups, swapped
+from heartdata.dataset.splits import SplitConfig, assign_splits, check_no_leak, split_groups, subjects_that_changed_part
 from heartdata.errors import DataRefused, LeakError
 from heartdata.storage.schemas import ACCEPTED
 from heartdata.storage.shards import into_shards, shard_count
@@ -27,7 +27,7 @@ MANY = {f"s{i:02d}": "ab"[i % 2] for i in range(40)}
 
 
 def test_no_subject_stands_in_two_parts_and_shares_are_kept():
-    table = assign_parts(accepted(MANY), SplitConfig()).to_pandas()
+    table = assign_splits(accepted(MANY), SplitConfig()).to_pandas()
     assert table.groupby("group")["part"].nunique().max() == 1
     assert table.groupby("part").size().to_dict() == {"train": 72, "valid": 24, "test": 24}
     assert table.groupby(["part", "label"]).size().to_dict()[("test", "a")] == 12
@@ -36,23 +36,23 @@ def test_no_subject_stands_in_two_parts_and_shares_are_kept():
 def test_same_seed_same_parts_whatever_the_order():
     table = accepted(MANY)
     turned = table.take(list(range(table.num_rows))[::-1])
-    assert assign_parts(table, SplitConfig()).equals(assign_parts(turned, SplitConfig()))
-    assert not assign_parts(table, SplitConfig()).equals(assign_parts(table, SplitConfig(seed=1)))
+    assert assign_splits(table, SplitConfig()).equals(assign_splits(turned, SplitConfig()))
+    assert not assign_splits(table, SplitConfig()).equals(assign_splits(table, SplitConfig(seed=1)))
 
 
 def test_unlabelled_and_other_collections_are_left_out():
-    table = assign_parts(accepted({**MANY, "unknown": ""}), SplitConfig(collections=("c",)))
+    table = assign_splits(accepted({**MANY, "unknown": ""}), SplitConfig(collections=("c",)))
     assert table.num_rows == 120
     with pytest.raises(DataRefused, match="names 'C', of which there is no recording: there are c"):
-        assign_parts(accepted(MANY), SplitConfig(collections=("c", "C")))
+        assign_splits(accepted(MANY), SplitConfig(collections=("c", "C")))
 
 
 def test_a_collection_that_was_wholly_refused_is_not_unknown():
     refused = [{"recording_id": "r", "sha256": "r", "source": "t", "collection": "d", "label": "a", "subject": None}]
     listed = pa.Table.from_pylist([*accepted(MANY).select(list(refused[0])).to_pylist(), *refused])
-    assert assign_parts(accepted(MANY), SplitConfig(collections=("c", "d")), listed).num_rows == 120
+    assert assign_splits(accepted(MANY), SplitConfig(collections=("c", "d")), listed).num_rows == 120
     with pytest.raises(DataRefused, match=r"in split.collections = \('d',\)"):
-        assign_parts(accepted(MANY), SplitConfig(collections=("d",)), listed)
+        assign_splits(accepted(MANY), SplitConfig(collections=("d",)), listed)
 
 
 def with_rows(table: pa.Table, *rows: dict) -> pa.Table:
@@ -66,7 +66,7 @@ def unlabelled(table: pd.DataFrame) -> set[str]:
 
 @pytest.mark.parametrize("strategy", [{}, {"strategy": "k_fold", "folds": 4, "fold": 1}, {"strategy": "hash"}])
 def test_unlabelled_recordings_are_kept_where_nothing_ties_them_to_valid_or_test(strategy: dict):
-    plain = assign_parts(accepted(MANY), SplitConfig(**strategy)).to_pandas()
+    plain = assign_splits(accepted(MANY), SplitConfig(**strategy)).to_pandas()
     of = plain.drop_duplicates("part").set_index("part")["group"].str.removeprefix("t/")
     loose = [
         {"recording_id": f"u-{part}", "sha256": f"u{part}", "collection": "c", "subject": of[part]} for part in of.index
@@ -79,7 +79,7 @@ def test_unlabelled_recordings_are_kept_where_nothing_ties_them_to_valid_or_test
     loose += [{"recording_id": "u-other", "sha256": "uo", "collection": "d", "subject": "elsewhere"}]
     loose += [{"recording_id": f"u-{i}", "sha256": f"u{i}", "collection": "c", "subject": f"p{i}"} for i in range(30)]
     config = SplitConfig(**strategy, unlabelled=True, collections=("c",))
-    table = assign_parts(with_rows(tied, *loose), config).to_pandas()
+    table = assign_splits(with_rows(tied, *loose), config).to_pandas()
     kept = unlabelled(table)
     assert {"u-train", "u-valid", "u-test", "u-near", "u-other"} & kept == {"u-train"}
     assert (len(kept) == 31) == (
@@ -93,8 +93,8 @@ def test_unlabelled_recordings_are_kept_where_nothing_ties_them_to_valid_or_test
 def test_by_hash_an_unlabelled_recording_is_kept_where_it_will_be_trained_on():
     loose = [{"recording_id": f"u-{i}", "sha256": f"u{i}", "collection": "c", "subject": f"p{i}"} for i in range(30)]
     config = SplitConfig(strategy="hash", unlabelled=True)
-    kept = unlabelled(assign_parts(with_rows(accepted(MANY), *loose), config).to_pandas())
-    later = assign_parts(with_rows(accepted(MANY), *(row | {"label": "a"} for row in loose)), config).to_pandas()
+    kept = unlabelled(assign_splits(with_rows(accepted(MANY), *loose), config).to_pandas())
+    later = assign_splits(with_rows(accepted(MANY), *(row | {"label": "a"} for row in loose)), config).to_pandas()
     assert kept == set(
         later.loc[(later["part"] == "train") & later["recording_id"].str.startswith("u-"), "recording_id"]
     )
@@ -107,7 +107,7 @@ def test_unlabelled_recordings_of_what_is_held_out_are_not_heard(unit: str):
     frame[unit] = ["y" if subject > "s19" and subject != "x" else "x" for subject in frame["subject"]]
     table = pa.Table.from_pandas(frame, schema=ACCEPTED, preserve_index=False)
     config = SplitConfig(strategy="leave_one_source_out", held_out="y", unlabelled=True)
-    assert unlabelled(assign_parts(table, config).to_pandas()) == {"u-x"}
+    assert unlabelled(assign_splits(table, config).to_pandas()) == {"u-x"}
 
 
 @pytest.mark.parametrize("part", ["valid", "test"])
@@ -129,13 +129,13 @@ def test_a_setting_that_is_off_leaves_names_of_earlier_splits_as_they_are():
 
 
 def test_without_subjects_each_recording_is_its_own():
-    table = assign_parts(accepted(MANY, known=False), SplitConfig())
+    table = assign_splits(accepted(MANY, known=False), SplitConfig())
     assert table.to_pandas()["group"].nunique() == 120
 
 
 def test_rare_classes_stand_in_every_part():
     few = {**{f"a{i}": "a" for i in range(30)}, "b0": "b", "b1": "b", "b2": "b"}
-    table = assign_parts(accepted(few), SplitConfig()).to_pandas()
+    table = assign_splits(accepted(few), SplitConfig()).to_pandas()
     assert set(table.loc[table["label"] == "b", "part"]) == {"train", "valid", "test"}
 
 
@@ -145,13 +145,13 @@ def shares(table: pd.DataFrame, label: str) -> dict[str, int]:
 
 def test_a_rare_class_moves_no_other_class_share():
     few = {**{f"a{i}": "a" for i in range(200)}, "b0": "b", "b1": "b", "b2": "b"}
-    table = assign_parts(accepted(few), SplitConfig()).to_pandas()
+    table = assign_splits(accepted(few), SplitConfig()).to_pandas()
     assert shares(table, "a") == {"train": 120, "valid": 40, "test": 40}
     assert shares(table, "b") == {"train": 1, "valid": 1, "test": 1}
 
 
 def test_any_fractions_are_kept():
-    table = assign_parts(accepted(MANY), SplitConfig(test_fraction=0.4, valid_fraction=0.1)).to_pandas()
+    table = assign_splits(accepted(MANY), SplitConfig(test_fraction=0.4, valid_fraction=0.1)).to_pandas()
     assert shares(table, "a") == shares(table, "b") == {"train": 10, "valid": 2, "test": 8}
     with pytest.raises(ValueError, match=r"must leave at least .1 to train on"):
         SplitConfig(test_fraction=0.5, valid_fraction=0.5)
@@ -160,16 +160,16 @@ def test_any_fractions_are_kept():
 def test_subjects_with_recordings_of_two_classes_stay_whole():
     two = accepted({f"s{i}": "a" for i in range(20)}).to_pandas()
     two["label"] = ["b" if i % 3 == 0 and i < 30 else "a" for i in range(len(two))]  # ten subjects with one b each
-    table = assign_parts(pa.Table.from_pandas(two, schema=ACCEPTED, preserve_index=False), SplitConfig()).to_pandas()
+    table = assign_splits(pa.Table.from_pandas(two, schema=ACCEPTED, preserve_index=False), SplitConfig()).to_pandas()
     assert table.groupby("group")["part"].nunique().max() == 1
     assert shares(table, "b") == {"train": 6, "valid": 2, "test": 2}
 
 
 def test_too_few_subjects_are_refused():
     with pytest.raises(DataRefused, match="the label 'b' has 2 subject"):
-        assign_parts(accepted({**{f"a{i}": "a" for i in range(9)}, "b0": "b", "b1": "b"}), SplitConfig())
+        assign_splits(accepted({**{f"a{i}": "a" for i in range(9)}, "b0": "b", "b1": "b"}), SplitConfig())
     with pytest.raises(DataRefused, match="only 'a'"):
-        assign_parts(accepted({f"a{i}": "a" for i in range(9)}), SplitConfig())
+        assign_splits(accepted({f"a{i}": "a" for i in range(9)}), SplitConfig())
 
 
 @pytest.mark.parametrize("unit", ["group", "sha256"])
@@ -202,8 +202,8 @@ def test_near_duplicates_tie_subjects_together():
     people = ["ann", "bob", "bob", None, "eve", None, "sam"]
     near = ["1", "1", "2", "2", None, None, "3"]
     table = pd.DataFrame({"source": "t", "sha256": list("0123456"), "subject": people, "near_group": near})
-    assert groups(table).tolist() == ["t/ann"] * 4 + ["t/eve", "t/recording 5", "t/sam"]
-    assert groups(table.drop(columns="near_group")).nunique() == 6
+    assert split_groups(table).tolist() == ["t/ann"] * 4 + ["t/eve", "t/recording 5", "t/sam"]
+    assert split_groups(table.drop(columns="near_group")).nunique() == 6
 
 
 def test_subjects_that_change_sides_are_counted_new_ones_are_not():
@@ -213,5 +213,8 @@ def test_subjects_that_change_sides_are_counted_new_ones_are_not():
         "group": ["ann", "ann", "bob", "eve", "sam", "new"],
         "part": ["test", "test", "train", "test", "train", "test"],
     })  # fmt: skip
-    assert swapped(before, now) == (1, 1)  # ann came in, sam left; bob was never tested, new was not there
-    assert swapped(before, now[now["group"] == "eve"]) == (0, 0)
+    assert subjects_that_changed_part(before, now) == (
+        1,
+        1,
+    )  # ann came in, sam left; bob was never tested, new was not there
+    assert subjects_that_changed_part(before, now[now["group"] == "eve"]) == (0, 0)

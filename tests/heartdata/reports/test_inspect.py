@@ -13,7 +13,7 @@ from heartdata.checks.suite import ValidationConfig
 from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import HeartbeatError
 from heartdata.reports.inspect import by_class, examples, measured
-from heartdata.reports.inspect_plots import class_sheet, rates, write_pictures
+from heartdata.reports.inspect_plots import class_sheet, rates, write_plots
 from heartdata.sources import TableSource
 
 ODD = "a $x^2$_{ 心 é/b"
@@ -76,13 +76,13 @@ def test_examples_are_chosen_by_the_seed_alone(frame):
 def test_pictures(frame, tmp_path: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        paths = write_pictures(frame, examples(frame, 3, 0), SpectrogramConfig(), tmp_path / "out")
+        paths = write_plots(frame, examples(frame, 3, 0), SpectrogramConfig(), tmp_path / "out")
     assert [path.name for path in paths] == [
         "class_01_unlabelled.png", "class_02_a_x_2_心_é_b.png", "class_03_normal.png", "durations.png", "rates.png"
     ]  # fmt: skip
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     first = [path.read_bytes() for path in paths]
-    again = write_pictures(frame, examples(frame, 3, 0), SpectrogramConfig(), tmp_path / "again")
+    again = write_plots(frame, examples(frame, 3, 0), SpectrogramConfig(), tmp_path / "again")
     assert [path.read_bytes() for path in again] == first
 
 
@@ -99,7 +99,7 @@ def test_pictures_can_be_read(frame):
 
 def test_pictures_of_nothing(frame, tmp_path: Path):
     nothing = frame[frame["duration_s"].isna()]
-    paths = write_pictures(nothing, {}, SpectrogramConfig(), tmp_path / "out")
+    paths = write_plots(nothing, {}, SpectrogramConfig(), tmp_path / "out")
     assert [path.name for path in paths] == ["durations.png", "rates.png"]
 
 

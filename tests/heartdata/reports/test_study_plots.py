@@ -29,12 +29,12 @@ def figures() -> pd.DataFrame:
 
 def test_pictures_are_png():
     sure, right = predictions()
-    bins = calibration.reliability(sure, right)
+    bins = calibration.reliability_bins(sure, right)
     curve = calibration.coverage_risk(sure, right)
     for picture in (
-        study_plots.reliability_picture(bins, calibration.expected_calibration_error(sure, right), "a note"),
-        study_plots.coverage_risk_picture(curve, calibration.unsure_threshold(sure, right, 0.2), "a note"),
-        study_plots.comparison_picture(figures(), "macro_f1", 0.47, "a note"),
+        study_plots.plot_reliability(bins, calibration.expected_calibration_error(sure, right), "a note"),
+        study_plots.plot_coverage_risk(curve, calibration.unsure_threshold(sure, right, 0.2), "a note"),
+        study_plots.plot_comparison(figures(), "macro_f1", 0.47, "a note"),
     ):
         assert picture.startswith(b"\x89PNG")
         assert len(picture) > 5000
@@ -44,21 +44,21 @@ def test_pictures_of_confidence_say_that_it_is_of_the_most_probable_class(monkey
     titles = []
     monkeypatch.setattr(study_plots, "as_png", lambda figure, note: titles.append(figure.axes[0].get_title()) or b"")
     sure, right = predictions()
-    study_plots.reliability_picture(calibration.reliability(sure, right))
-    study_plots.coverage_risk_picture(calibration.coverage_risk(sure, right))
+    study_plots.plot_reliability(calibration.reliability_bins(sure, right))
+    study_plots.plot_coverage_risk(calibration.coverage_risk(sure, right))
     assert all("the most probable class" in title for title in titles)
     assert len(titles) == 2
 
 
 @pytest.mark.filterwarnings("error")
 def test_pictures_of_very_little():
-    bins = calibration.reliability([1.0], [True])
+    bins = calibration.reliability_bins([1.0], [True])
     curve = calibration.coverage_risk([1.0], [True])
     for picture in (
-        study_plots.reliability_picture(bins),
-        study_plots.coverage_risk_picture(curve),
-        study_plots.coverage_risk_picture(curve, 0.0),
-        study_plots.comparison_picture(figures(), "macro_f1"),
-        study_plots.comparison_picture(figures(), "no such metric"),
+        study_plots.plot_reliability(bins),
+        study_plots.plot_coverage_risk(curve),
+        study_plots.plot_coverage_risk(curve, 0.0),
+        study_plots.plot_comparison(figures(), "macro_f1"),
+        study_plots.plot_comparison(figures(), "no such metric"),
     ):
         assert picture.startswith(b"\x89PNG")

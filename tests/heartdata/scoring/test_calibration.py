@@ -59,7 +59,7 @@ def test_operating_point_beats_argmax_where_a_class_is_rare(seed: int):
     fresh, truth = made(20000, prior, seed + 100)
     weights = calibration.fit_operating_point(probabilities, np.array(classes)[labels], classes, "macro_f1")
     assert weights[0] == 1
-    told = calibration.answers(fresh, classes, weights)
+    told = calibration.decide(fresh, classes, weights)
     names = np.array(classes)[truth]
     plain = f1_score(names, np.array(classes)[fresh.argmax(axis=1)], average="macro")
     assert f1_score(names, told, average="macro") > plain + 0.01
@@ -73,7 +73,7 @@ def test_operating_point_for_balanced_accuracy_undoes_the_prior():
     names = np.array(classes)[labels]
     weights = calibration.fit_operating_point(probabilities, names, classes, "balanced_accuracy", resamples=20)
     assert 4.5 < weights[1] < 18  # 9 in truth
-    told = calibration.answers(probabilities, classes, weights)
+    told = calibration.decide(probabilities, classes, weights)
     assert (told == np.where(probabilities[:, 1] * weights[1] > probabilities[:, 0], "abnormal", "normal")).all()
     plain = np.array(classes)[probabilities.argmax(axis=1)]
     assert balanced_accuracy_score(names, told) > balanced_accuracy_score(names, plain) + 0.05
@@ -133,7 +133,7 @@ def test_an_operating_point_makes_patients_cheaper():
     weights = calibration.fit_operating_point(probabilities, np.array(classes)[labels], classes, "cost_per_patient")
     names = np.array(classes)[truth]
     cost = [
-        circor2022_outcome_score(names, calibration.answers(fresh, classes, w))["cost_per_patient"][0]
+        circor2022_outcome_score(names, calibration.decide(fresh, classes, w))["cost_per_patient"][0]
         for w in (np.ones(2), weights)
     ]
     assert cost[1] < cost[0] - 500
@@ -150,18 +150,18 @@ def test_calibration_error_by_hand():
 
 
 def test_reliability_bins():
-    bins = calibration.reliability([0.0, 0.2, 0.5, 0.7, 1.0], [0, 0, 1, 0, 1], bins=4)
+    bins = calibration.reliability_bins([0.0, 0.2, 0.5, 0.7, 1.0], [0, 0, 1, 0, 1], bins=4)
     assert bins["low"].tolist() == [0, 0.25, 0.5, 0.75]
     assert bins["high"].tolist() == [0.25, 0.5, 0.75, 1]
     assert bins["count"].tolist() == [2, 0, 2, 1]  # an edge belongs to the bin above it, 1 to the last
     assert bins["confidence"].tolist() == pytest.approx([0.1, np.nan, 0.6, 1], nan_ok=True)
     assert bins["accuracy"].tolist() == pytest.approx([0, np.nan, 0.5, 1], nan_ok=True)
     with pytest.raises(ScoreError, match="from 0 to 1"):
-        calibration.reliability([1.2], [True])
+        calibration.reliability_bins([1.2], [True])
     with pytest.raises(ScoreError, match="as many"):
-        calibration.reliability([0.2, 0.3], [True])
+        calibration.reliability_bins([0.2, 0.3], [True])
     with pytest.raises(ScoreError, match="at least one bin"):
-        calibration.reliability([0.2], [True], bins=0)
+        calibration.reliability_bins([0.2], [True], bins=0)
 
 
 def test_brier_by_hand():

@@ -211,14 +211,14 @@ def test_subject_answers_by_mean_and_by_max():
         p_a=[0.1, 0.1, 0.6, 0.6],
         p_b=[0.9, 0.9, 0.4, 0.4],
     )
-    mean = challenge.subject_answers(rows)
+    mean = challenge.subject_predictions(rows)
     assert mean["group"].tolist() == ["1", "2"]
     assert mean["answer"].tolist() == ["b", "b"]
     assert mean["p_b"].tolist() == pytest.approx([0.566667, 0.9], abs=1e-6)
     assert mean["recordings"].tolist() == [3, 1]
-    largest = challenge.subject_answers(rows, "max")
+    largest = challenge.subject_predictions(rows, "max")
     assert largest["p_a"].tolist() == pytest.approx([0.4, 0.1])  # .6 / (.6 + .9)
-    by_subject = challenge.subject_answers(rows.assign(subject=["s2", "s1", "s1", "s3"]), "mean", "subject")
+    by_subject = challenge.subject_predictions(rows.assign(subject=["s2", "s1", "s1", "s3"]), "mean", "subject")
     assert by_subject["subject"].tolist() == ["s1", "s2", "s3"]
     assert by_subject["group"].tolist() == ["1", "2", "1"]
 
@@ -226,13 +226,13 @@ def test_subject_answers_by_mean_and_by_max():
 def test_subject_answers_refuses_what_it_cannot_tell():
     rows = recordings(group=["1", "1"], label=["a", "b"], p_a=[0.5, 0.5], p_b=[0.5, 0.5])
     with pytest.raises(ScoreError, match="group 1 has recordings with more than one label"):
-        challenge.subject_answers(rows)
+        challenge.subject_predictions(rows)
     with pytest.raises(ScoreError, match="median"):
-        challenge.subject_answers(rows, "median")
+        challenge.subject_predictions(rows, "median")
     with pytest.raises(ScoreError, match="1 predictions have no group"):
-        challenge.subject_answers(rows.assign(group=["1", None]))
+        challenge.subject_predictions(rows.assign(group=["1", None]))
     with pytest.raises(ScoreError, match="no column subject"):
-        challenge.subject_answers(rows, by="subject")
+        challenge.subject_predictions(rows, by="subject")
 
 
 def test_names_outside_the_vocabulary_are_refused():

@@ -29,7 +29,7 @@ def test_figures_equal_scikit_learn_under_weights():
     weights = np.random.default_rng(1).integers(0, 4, (3, len(rows))).astype(float)
     labels, answers = rows["label"].to_numpy(object), rows["answer"].to_numpy(object)
     probabilities = rows[[f"p_{c}" for c in CLASSES]].to_numpy()
-    ours = scores.figures(labels, answers, probabilities, CLASSES, weights)
+    ours = scores.compute_metrics(labels, answers, probabilities, CLASSES, weights)
     for w, row in zip(weights, ours.to_dict("records"), strict=True):
         assert row["macro_f1"] == pytest.approx(f1_score(labels, answers, average="macro", sample_weight=w))
         assert row["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, answers, sample_weight=w))
@@ -41,10 +41,12 @@ def test_figures_equal_scikit_learn_under_weights():
 def test_perfect_and_constant_answers():
     rows = made()
     perfect = rows.assign(answer=rows["label"], **{f"p_{c}": (rows["label"] == c).astype(float) for c in CLASSES})
-    assert all(r["value"] == r["low"] == r["high"] == 1 for r in scores.with_intervals({"m": perfect}, CLASSES, 50, 0))
+    assert all(
+        r["value"] == r["low"] == r["high"] == 1 for r in scores.metrics_with_intervals({"m": perfect}, CLASSES, 50, 0)
+    )
     constant = {
         r["metric"]: r["value"]
-        for r in scores.with_intervals({"m": rows.assign(answer="a", p_a=1, p_b=0, p_c=0)}, CLASSES, 50, 0)
+        for r in scores.metrics_with_intervals({"m": rows.assign(answer="a", p_a=1, p_b=0, p_c=0)}, CLASSES, 50, 0)
     }
     assert constant["balanced_accuracy"] == pytest.approx(1 / 3)
     assert constant["auroc"] == pytest.approx(0.5)
@@ -52,9 +54,9 @@ def test_perfect_and_constant_answers():
 
 def test_intervals_are_over_groups_not_recordings():
     rows = made(200)
-    alone = scores.with_intervals({"m": rows.assign(group=range(200))}, CLASSES, 400, 0)
+    alone = scores.metrics_with_intervals({"m": rows.assign(group=range(200))}, CLASSES, 400, 0)
     by_success = rows.assign(group=(rows["label"] == rows["answer"]).astype(int).astype(str))
-    few = scores.with_intervals({"m": by_success}, CLASSES, 400, 0)
+    few = scores.metrics_with_intervals({"m": by_success}, CLASSES, 400, 0)
     width = [r[0]["high"] - r[0]["low"] for r in (alone, few)]
     assert alone[0]["low"] < alone[0]["value"] < alone[0]["high"]
     assert width[1] > 3 * width[0]
@@ -63,7 +65,7 @@ def test_intervals_are_over_groups_not_recordings():
 def test_the_difference_of_two_models_is_of_the_same_draws():
     ours = made(200)
     theirs = ours.assign(answer=ours["answer"].where(ours.index >= 10, "a"))
-    rows = scores.with_intervals({"ours": ours, "theirs": theirs, "again": ours}, CLASSES, 200, 0)
+    rows = scores.metrics_with_intervals({"ours": ours, "theirs": theirs, "again": ours}, CLASSES, 200, 0)
     found = {row["model"]: row for row in rows if row["metric"] == "accuracy"}
     assert found["theirs"]["difference"] == pytest.approx(found["ours"]["value"] - found["theirs"]["value"])
     assert found["theirs"]["difference_low"] < found["theirs"]["difference"] < found["theirs"]["difference_high"]
@@ -137,7 +139,7 @@ def test_per_class_table():
 
 def test_a_dollar_in_a_name_is_a_dollar():
     odd = made().replace({"a": "$x_{", "b": "b$"}).rename(columns={"p_a": "p_$x_{", "p_b": "p_b$"})
-    for picture in (plots.confusion_picture, plots.roc_picture):
+    for picture in (plots.plot_confusion, plots.plot_roc):
         assert picture(odd, ["$x_{", "b$", "c"], "cost: $5 to $6^").startswith(b"\x89PNG")
 
 
@@ -153,7 +155,7 @@ def history_of(members: int) -> pd.DataFrame:
 def test_training_curves_show_each_network_and_its_kept_epoch(monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "as_png", lambda figure, note: drawn.append(figure) or b"")
-    plots.training_curves(history_of(3))
+    plots.plot_training_curves(history_of(3))
     loss, score = drawn[0].axes
     assert len(score.lines) == 3 * 2
     assert len(loss.lines) == 3 * 3
@@ -169,7 +171,7 @@ def test_training_curves_show_each_network_and_its_kept_epoch(monkeypatch):
 def test_losses_can_be_read_from_the_axis(monkeypatch, factor: float, spread: float):
     drawn = []
     monkeypatch.setattr(plots, "as_png", lambda figure, note: drawn.append(figure) or b"")
-    plots.training_curves(history_of(1).assign(train_loss=[spread * factor, factor], valid_balanced_loss=factor))
+    plots.plot_training_curves(history_of(1).assign(train_loss=[spread * factor, factor], valid_balanced_loss=factor))
     axes = drawn[0].axes[0]
     low, high = axes.get_ylim()
     shown = [at for at in axes.yaxis.get_majorticklocs() if low <= at <= high]
@@ -188,7 +190,7 @@ def test_spectrograms_are_on_one_scale_of_time(monkeypatch, store: Store):
         {"recording_id": ["short", "folder/" + 40 * "x"], "group": ["a", "b"], "part": "train", "label": "normal",
          "shard": "s.npy", "shard_sha256": digest, "start": [0, frames[0]], "frames": frames}
     )  # fmt: skip
-    plots.spectrogram_sheet(manifest, store, config, each=2)
+    plots.plot_spectrograms(manifest, store, config, each=2)
     short, long = drawn[0].axes
     assert short.get_xlim() == long.get_xlim() == (0, 6)
     assert short.get_title() == "short"
@@ -198,17 +200,17 @@ def test_spectrograms_are_on_one_scale_of_time(monkeypatch, store: Store):
 def test_the_confusion_matrix_says_how_was_answered(monkeypatch):
     titles = []
     monkeypatch.setattr(plots, "as_png", lambda figure, note: titles.append(figure.axes[0].get_title()) or b"")
-    plots.confusion_picture(made(), CLASSES)
-    plots.confusion_picture(made(), CLASSES, rule=plots.AT_POINT)
+    plots.plot_confusion(made(), CLASSES)
+    plots.plot_confusion(made(), CLASSES, rule=plots.AT_POINT)
     assert "the most probable class" in titles[0]
     assert "the class at the operating point" in titles[1]
 
 
 def test_pictures_are_png():
     for picture in (
-        plots.training_curves(history_of(1), "note"),
-        plots.confusion_picture(made(), CLASSES),
-        plots.roc_picture(made(), CLASSES),
+        plots.plot_training_curves(history_of(1), "note"),
+        plots.plot_confusion(made(), CLASSES),
+        plots.plot_roc(made(), CLASSES),
     ):
         assert picture.startswith(b"\x89PNG")
         assert len(picture) > 5000

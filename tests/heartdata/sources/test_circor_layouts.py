@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from heartdata.dataset.inventory import take_inventory
-from heartdata.dataset.splits import SplitConfig, assign_parts
+from heartdata.dataset.splits import SplitConfig, assign_splits
 from heartdata.errors import SourceError
 from heartdata.sources import Circor2022Source
 from heartdata.sources.base import SourceListing, SourceRecording
@@ -71,7 +71,7 @@ def test_recordings_of_a_tested_patient_are_not_trained_on_for_their_site(tmp_pa
             written(tmp_path / f"training_data/{number}_{site}.wav", f"{number}{site}")
     written(tmp_path / "training_data.csv", table)
     recordings, _ = take_inventory(Circor2022Source(data=tmp_path), tmp_path / "made")
-    split = assign_parts(recordings, SplitConfig(unlabelled=True)).to_pandas()
+    split = assign_splits(recordings, SplitConfig(unlabelled=True)).to_pandas()
     patients = split.groupby(split["recording_id"].str.extract(r"/(\d+)_", expand=False))
     assert set(split["part"]) == {"train", "valid", "test"}
     assert (patients["part"].nunique() == 1).all()

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from helpers import REAL, beats, needs_pascal, write_wav
 
-from heartdata.audio.synthesis import Heart, beat_times, make_sound
+from heartdata.audio.synthesis import Heart, beat_times, synthesize
 from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import SourceError
 from heartdata.sources import DemoSource, PascalSource, TableSource
@@ -31,7 +31,7 @@ def test_made_beats_come_at_the_asked_rate():
     s1, s2 = beat_times(heart, 30.0, rng)
     assert 60 / np.diff(s1).mean() == pytest.approx(heart.rate_bpm, rel=0.05)
     assert ((s2 - s1) > 0.19).all()
-    sound = make_sound(heart, 6.0, 0, rng)
+    sound = synthesize(heart, 6.0, 0, rng)
     assert sound.samples.shape == (24000,)
     assert np.abs(sound.samples).max() == pytest.approx(0.8)
 

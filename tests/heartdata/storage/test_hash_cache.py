@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from heartdata.storage import hash_cache as module
-from heartdata.storage.hash_cache import Seen
+from heartdata.storage.hash_cache import HashCache
 from heartdata.storage.store import sha256_file
 
 
@@ -20,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch) -> Path:
 
 
 def look(folder: Path) -> tuple[dict[str, str], int]:
-    seen = Seen(folder / "seen.parquet")
+    seen = HashCache(folder / "seen.parquet")
     found = {name: seen.sha256(folder / name)[0] for name in "abc" if (folder / name).exists()}
     seen.save()
     assert seen.hashed + seen.believed == len(found)

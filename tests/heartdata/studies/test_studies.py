@@ -10,12 +10,12 @@ from scipy.special import softmax
 from heartdata.config import AnswersConfig
 from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError, DataRefused
-from heartdata.scoring.calibration import apply_temperature, calibrated
-from heartdata.storage.schemas import STUDY_FIGURES
+from heartdata.scoring.calibration import apply_temperature, fit_calibration
+from heartdata.storage.schemas import STUDY_METRICS
 from heartdata.studies.config import study_config
-from heartdata.studies.page import figure_rows, study_page
-from heartdata.studies.protocols import LEAKY, STUDIES, databases, folds_of, study_named
-from heartdata.studies.scores import AT_POINT, NETWORK, OR_UNSURE, scored_rows, study_figures, with_calibrated
+from heartdata.studies.page import metric_rows, study_page
+from heartdata.studies.protocols import LEAKY, STUDIES, folds_of, heldout_databases, study_named
+from heartdata.studies.scores import AT_POINT, NETWORK, OR_UNSURE, scored_rows, study_metrics, with_operating_point
 
 CLASSES = ["abnormal", "normal"]
 FOLDS = study_named("pascal-b")
@@ -59,7 +59,7 @@ def test_each_database_that_is_there_is_held_out():
     chosen = folds_of(study_named("cinc2016-lodo"), table, SplitConfig(collections=("a", "b"), attempts=3, seed=7))
     assert {f.split.held_out for f in chosen} == {"a", "b"}
     assert {(f.split.attempts, f.split.seed) for f in chosen} == {(3, 7), (3, 8), (3, 9)}
-    assert databases(table, SplitConfig()) == (["a", "b", "e"], ["x"])
+    assert heldout_databases(table, SplitConfig()) == (["a", "b", "e"], ["x"])
     one = pd.concat([accepted("a"), accepted("x", ("normal",))])
     with pytest.raises(
         DataRefused, match=r"needs two or more that have two labels .* there are: a \(has not\), x \(has"
@@ -101,10 +101,10 @@ def test_answers_are_fitted_to_the_validation_part_of_their_fold_alone(protocol:
     test, valid = (answered({"a": low, "b": high}, labels) for _ in range(2))
     study = study_named(protocol)
     config = AnswersConfig(temperature=False, operating_point="balanced_accuracy")
-    rows = with_calibrated(test, valid, CLASSES, config, study)
+    rows = with_operating_point(test, valid, CLASSES, config, study)
     at_point = rows[rows["model"] == AT_POINT]
     assert (at_point["answer"] == at_point["label"]).all()  # the other fold's point would answer one class alone
-    turned = with_calibrated(test.assign(label=test["label"].iloc[::-1].to_numpy()), valid, CLASSES, config, study)
+    turned = with_operating_point(test.assign(label=test["label"].iloc[::-1].to_numpy()), valid, CLASSES, config, study)
     assert turned[turned["model"] == AT_POINT]["answer"].tolist() == at_point["answer"].tolist()
 
 
@@ -114,13 +114,13 @@ def test_an_operating_point_that_is_typed_is_taken_though_it_is_the_default():
 
     def found(changes: dict[str, str]) -> int:
         config = study_config("cinc2016", ".", None, {"answers.temperature": False, **changes})
-        rows = with_calibrated(both, both, CLASSES, config.run.answers, config.study)
+        rows = with_operating_point(both, both, CLASSES, config.run.answers, config.study)
         return (rows[rows["model"] == AT_POINT]["answer"] == "abnormal").sum()
 
     assert found({}) == 140  # as many as sensitivity and specificity want
     assert found({"answers.operating_point": "macro_f1"}) == 24  # fewer where precision counts
     again = AnswersConfig.model_validate(study_config("cinc2016", ".").run.answers.model_dump())  # as it is recorded
-    rows = with_calibrated(
+    rows = with_operating_point(
         both, both, CLASSES, again.model_copy(update={"temperature": False}), study_named("cinc2016")
     )
     assert (rows[rows["model"] == AT_POINT]["answer"] == "abnormal").sum() == 140
@@ -141,13 +141,13 @@ def test_patients_are_calibrated_and_scored_by_their_recordings_together():
     assert patients["recording_id"].isna().all()
     assert sorted(patients["p_Abnormal"].round(6).unique()) == [0.1, 0.4]
     config = study_config("circor2022-outcome", ".").run.answers.model_copy(update={"temperature": False})
-    told = with_calibrated(patients, patients, classes, config, study)
-    figures = study_figures(told, study, classes, 20, 0).set_index(["model", "metric"])["value"]
+    told = with_operating_point(patients, patients, classes, config, study)
+    figures = study_metrics(told, study, classes, 20, 0).set_index(["model", "metric"])["value"]
     assert figures[NETWORK, "balanced_accuracy"] == pytest.approx(0.5)
     assert figures[AT_POINT, "balanced_accuracy"] == pytest.approx(1.0)
     assert figures[AT_POINT, "cost_per_patient"] < figures[NETWORK, "cost_per_patient"]
-    warm = with_calibrated(patients, patients, classes, config.model_copy(update={"temperature": True}), study)
-    fitted = calibrated(patients[["p_Abnormal", "p_Normal"]].to_numpy(), patients, classes, AnswersConfig())
+    warm = with_operating_point(patients, patients, classes, config.model_copy(update={"temperature": True}), study)
+    fitted = fit_calibration(patients[["p_Abnormal", "p_Normal"]].to_numpy(), patients, classes, AnswersConfig())
     expected = apply_temperature(patients[["p_Abnormal", "p_Normal"]].to_numpy(), fitted.temperature)
     ours = warm[warm["model"] == NETWORK]
     assert ours[["p_Abnormal", "p_Normal"]].to_numpy() == pytest.approx(expected)
@@ -171,8 +171,8 @@ def test_the_operating_point_raises_the_weighted_accuracy_of_patients():
     reached = {}
     for chosen in ("weighted_accuracy", "macro_f1", "none"):
         config = AnswersConfig(operating_point=chosen)
-        told = with_calibrated(patients[~half], patients[half], classes, config, study)
-        figures = study_figures(told, study, classes, 20, 0).set_index(["model", "metric"])["value"]
+        told = with_operating_point(patients[~half], patients[half], classes, config, study)
+        figures = study_metrics(told, study, classes, 20, 0).set_index(["model", "metric"])["value"]
         reached[chosen] = figures[AT_POINT, "weighted_accuracy"]
     assert reached["weighted_accuracy"] > max(reached["none"], reached["macro_f1"]) + 0.02
 
@@ -192,7 +192,7 @@ def test_a_small_advantage_is_told_where_the_same_subjects_are_hard_for_both():
     worse = ours.assign(model="simple features")
     for i in range(1, 31, 3):  # ten that the network has right
         worse.loc[i, "answer"] = "normal" if labels[i] == "abnormal" else "abnormal"
-    figures = study_figures(pd.concat([ours, worse]), FOLDS_BY_CLASS, CLASSES, 300, 0)
+    figures = study_metrics(pd.concat([ours, worse]), FOLDS_BY_CLASS, CLASSES, 300, 0)
     row = figures[figures["metric"] == "macro_f1"].set_index("model").loc["simple features"]
     network = figures[figures["metric"] == "macro_f1"].set_index("model").loc[NETWORK]
     assert network["low"] < row["value"] < network["value"]
@@ -205,7 +205,7 @@ def test_figures_are_means_over_databases_and_name_each():
     study = study_named("cinc2016-lodo").model_copy(update={"seeds": (0,)})
     labels = ["normal", "normal", "abnormal", "abnormal"]
     rows = answered({"a": [0.1, 0.2, 0.8, 0.9], "b": [0.9, 0.8, 0.2, 0.1]}, labels)
-    figures = study_figures(rows, study, CLASSES, 50, 0).set_index("metric")["value"]
+    figures = study_metrics(rows, study, CLASSES, 50, 0).set_index("metric")["value"]
     assert figures["macc"] == pytest.approx(0.5)
     assert figures["macc a"] == pytest.approx(1.0)
     assert figures["macc b"] == pytest.approx(0.0)
@@ -218,7 +218,7 @@ def test_the_spread_is_over_seeds_and_the_interval_over_subjects():
     right = [0.1, 0.9] * 10
     half = [0.1, 0.1] * 10
     rows = pd.concat([answered({"a": right}, labels), answered({"a": half}, labels, seed=1)])
-    row = study_figures(rows, study, CLASSES, 200, 0).set_index("metric").loc["macc"]
+    row = study_metrics(rows, study, CLASSES, 200, 0).set_index("metric").loc["macc"]
     assert row["value"] == pytest.approx(0.75)
     assert row["sd"] == pytest.approx(np.std([1.0, 0.5], ddof=1))
     assert row["low"] <= 0.75 <= row["high"]
@@ -229,11 +229,11 @@ def test_unsure_answers_are_given_where_the_challenge_knows_them():
     scores = [0.05, 0.95] * 15 + [0.55, 0.45] * 5  # the unsure ones are wrong
     config = AnswersConfig(temperature=False, operating_point="none", max_risk=0.05, min_coverage=0.5)
     both = answered({"a": scores, "b": scores}, labels)
-    rows = with_calibrated(both, both, CLASSES, config, study_named("cinc2016"))
+    rows = with_operating_point(both, both, CLASSES, config, study_named("cinc2016"))
     unsure = rows[rows["model"] == OR_UNSURE]
     assert (unsure.loc[unsure["p_abnormal"].between(0.4, 0.6), "answer"] == "unsure").all()
     assert (unsure["answer"] == "unsure").sum() == 20
-    figures = study_figures(unsure, study_named("cinc2016"), CLASSES, 20, 0)
+    figures = study_metrics(unsure, study_named("cinc2016"), CLASSES, 20, 0)
     assert set(figures["metric"]) == {"sensitivity", "specificity", "macc"}
 
 
@@ -243,16 +243,16 @@ def test_figures_keep_their_names_whichever_database_has_unsure_answers():
     seeds = pd.concat([rows, rows.assign(seed=1)], ignore_index=True).assign(model=OR_UNSURE)
     seeds.loc[[0, len(rows) + 4], "answer"] = "unsure"  # one of database a, and one of b with the other seed
     two = LODO.model_copy(update={"seeds": (0, 1)})
-    assert set(study_figures(seeds, two, CLASSES, 20, 0)["metric"]) == {"sensitivity", "specificity", "macc"}
+    assert set(study_metrics(seeds, two, CLASSES, 20, 0)["metric"]) == {"sensitivity", "specificity", "macc"}
     ours = seeds.assign(model=NETWORK, answer=np.where(seeds["p_abnormal"] >= 0.5, "abnormal", "normal"))
-    figures = study_figures(ours, two, CLASSES, 20, 0).set_index("metric")["value"]
+    figures = study_metrics(ours, two, CLASSES, 20, 0).set_index("metric")["value"]
     assert (figures["macc a"], figures["macc b"]) == (1.0, 0.0)
 
 
 def test_an_auroc_is_of_each_fold_by_itself():
     labels = ["normal", "normal", "abnormal", "abnormal"]
     rows = answered({"a": [0.1, 0.2, 0.3, 0.4], "b": [0.5, 0.6, 0.7, 0.8]}, labels)  # on two scales
-    assert study_figures(rows, FOLDS_BY_CLASS, CLASSES, 20, 0).set_index("metric").loc["auroc", "value"] == 1.0
+    assert study_metrics(rows, FOLDS_BY_CLASS, CLASSES, 20, 0).set_index("metric").loc["auroc", "value"] == 1.0
 
 
 def test_an_interval_may_have_no_end():
@@ -263,7 +263,7 @@ def test_an_interval_may_have_no_end():
     )
     rows.loc[0, "answer"] = "murmur"
     study = FOLDS.model_copy(update={"seeds": (0,)})
-    row = study_figures(rows, study, ["murmur", "normal"], 200, 0).set_index("metric")
+    row = study_metrics(rows, study, ["murmur", "normal"], 200, 0).set_index("metric")
     power = row.loc["heart_problem_discriminant_power"]
     assert np.isfinite(power["value"])
     assert power["high"] == np.inf
@@ -272,7 +272,7 @@ def test_an_interval_may_have_no_end():
 def test_the_page_shows_each_model_and_whose_the_reference_score_is():
     study = study_named("cinc2016-lodo").model_copy(update={"seeds": (0,)})
     rows = answered({"a": [0.1, 0.9], "b": [0.2, 0.8]}, ["normal", "abnormal"])
-    figures = study_figures(rows, study, CLASSES, 20, 0)
+    figures = study_metrics(rows, study, CLASSES, 20, 0)
     page = study_page(study, study_config("cinc2016-lodo", ".").run, figures, ["comparison"])
     assert "Reference: MAcc 0.519, a public third-party audit, one database left out after another" in page
     assert "fitted to each fold's own validation part" in page
@@ -296,7 +296,7 @@ def test_a_cell_is_blank_where_the_value_is_no_number():
         ("e", np.inf, np.nan, 2.0, np.inf),
     ]
     figures = pd.DataFrame(rows, columns=["model", "value", "sd", "low", "high"]).assign(metric="accuracy")
-    assert {row["model"]: row["accuracy"] for row in figure_rows(figures, ["accuracy"])} == {
+    assert {row["model"]: row["accuracy"] for row in metric_rows(figures, ["accuracy"])} == {
         "a": "", "b": "", "c": "0.250 ± 0.125 (0.200-0.500)", "d": "-0.250 (-inf to -0.125)", "e": "",
     }  # fmt: skip
 
@@ -304,7 +304,7 @@ def test_a_cell_is_blank_where_the_value_is_no_number():
 def test_the_last_column_is_the_paired_difference_to_the_network():
     rows = [(NETWORK, 0.5, 0.0, 0.0, 0.0), ("a", 0.25, 0.25, -0.125, 0.5), ("b", 0.5, np.nan, np.nan, np.nan)]
     figures = pd.DataFrame(rows, columns=["model", "value", "difference", "difference_low", "difference_high"])
-    shown = figure_rows(figures.assign(metric="accuracy", sd=None, low=np.nan, high=np.nan), [], "accuracy")
+    shown = metric_rows(figures.assign(metric="accuracy", sd=None, low=np.nan, high=np.nan), [], "accuracy")
     assert {row["model"]: row["accuracy, resnet34 less this"] for row in shown} == {
         NETWORK: "", "a": "+0.250 (-0.125 to +0.500)", "b": "",
     }  # fmt: skip
@@ -312,7 +312,7 @@ def test_the_last_column_is_the_paired_difference_to_the_network():
 
 def test_the_page_names_the_command_with_every_setting_that_differs():
     run = study_config("pascal-b", "x", None, {"training.mixup": 0.4, "split.collections": ["set_a", "set_b"]}).run
-    empty = pd.DataFrame(columns=STUDY_FIGURES.names)
+    empty = pd.DataFrame(columns=STUDY_METRICS.names)
     page = study_page(study_named("pascal-b"), run, empty, warning="nobody knows", weights="0123456789abcdef")
     assert (
         '`heartbeat study pascal-b --data FOLDER --seeds 3 --set \'split.collections=["set_a", "set_b"]\' '

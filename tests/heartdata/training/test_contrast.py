@@ -13,8 +13,8 @@ from heartdata.config import TrainingConfig
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 from heartdata.training import train as training
-from heartdata.training.contrast import TEMPERATURE, by_another_device, pair_loss, with_projection
-from heartdata.training.network import build_net, copied
+from heartdata.training.contrast import TEMPERATURE, contrastive_loss, simulate_other_device, with_projection
+from heartdata.training.network import build_net, weights_snapshot
 
 CONFIG = TrainingConfig(init="random", epochs=2, width=32, batch=4, balance="none", contrast=1.0)
 
@@ -46,16 +46,16 @@ def data(tmp_path_factory) -> tuple[pd.DataFrame, Store]:
 def test_pair_loss_by_hand():
     x, y = [1.0, 0.0], [0.0, 2.0]  # lengths do not count
     sure, none = np.exp(1 / TEMPERATURE), np.exp(0)
-    found = pair_loss(torch.tensor([x, y, x, y]))
+    found = contrastive_loss(torch.tensor([x, y, x, y]))
     assert float(found) == pytest.approx(-np.log(sure / (sure + 2 * none)))
-    crossed = pair_loss(torch.tensor([x, y, y, x]))
+    crossed = contrastive_loss(torch.tensor([x, y, y, x]))
     assert float(crossed) == pytest.approx(-np.log(none / (sure + 2 * none)))
 
 
 def test_a_batch_holds_two_windows_of_each_recording_each_recording_once(data):
     manifest, store = data
     rows = manifest[manifest["part"] == "train"].reset_index(drop=True)
-    loader = training.dataloaders(rows, rows, ("a", "b"), CONFIG, store).train
+    loader = training.build_dataloaders(rows, rows, ("a", "b"), CONFIG, store).train
     seen: list[int] = []
     asked = loader.dataset.batch
     loader.dataset.batch = lambda indices: seen.extend(indices) or asked(indices)
@@ -113,11 +113,13 @@ def test_a_batch_without_any_label_teaches_by_pairs_alone(data, monkeypatch):
         """How far the weights of two layers move in an epoch."""
         torch.manual_seed(0)
         net = with_projection(build_net(2))
-        before = copied(net)
-        learner = training.learner_of(net, training.dataloaders(rows, valid, ("a", "b"), config, store), config)
+        before = weights_snapshot(net)
+        learner = training.build_learner(
+            net, training.build_dataloaders(rows, valid, ("a", "b"), config, store), config
+        )
         with learner.no_bar(), learner.no_logging():
             learner.fit(1)
-        after = copied(net)
+        after = weights_snapshot(net)
         return {name: float((after[name] - before[name]).abs().max()) for name in ("conv1.weight", "fc.weight")}
 
     moved = change()
@@ -139,12 +141,15 @@ def test_training_goes_on_after_an_interruption(data, tmp_path: Path):
     with pytest.raises(HeartbeatError, match="killed"):
         training.train(manifest, None, CONFIG, store, die, path)
     again = training.train(manifest, None, CONFIG, store, progress_path=path)
-    assert all(torch.equal(a, b) for a, b in zip(copied(again.net).values(), copied(whole.net).values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(weights_snapshot(again.net).values(), weights_snapshot(whole.net).values(), strict=True)
+    )
 
 
 def test_another_device_changes_colour_and_loudness_of_each_window_by_itself():
     torch.manual_seed(0)
-    silent = by_another_device(torch.zeros(3, 1, 16, 400))
+    silent = simulate_other_device(torch.zeros(3, 1, 16, 400))
     colour = silent.mean(3)[:, 0]  # (window, band): noise averages out
     assert colour.std(dim=1).min() > 0.05
     assert not torch.allclose(colour[0], colour[1], atol=0.05)

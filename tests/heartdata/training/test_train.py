@@ -16,8 +16,16 @@ from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.storage.store import Store
 from heartdata.training import callbacks
 from heartdata.training import train as training
-from heartdata.training.callbacks import as_good_as_the_best, macro_f1_of
-from heartdata.training.network import build_net, first_of, joined, load_net, read_weights, start_from, weights_bytes
+from heartdata.training.callbacks import macro_f1_with_se, within_one_standard_error
+from heartdata.training.network import (
+    build_net,
+    ensemble_weights,
+    first_member,
+    load_net,
+    load_pretrained,
+    read_weights,
+    weights_bytes,
+)
 
 CONFIG = TrainingConfig(init="random", epochs=2, width=32, batch=4, frozen_epochs=1)
 
@@ -98,22 +106,22 @@ def test_the_last_epoch_as_good_as_the_best_is_kept(data):
     [([0.5, 0.41], True), ([0.5, 0.39], False), ([0.5, 0.7, 0.61], True), ([0.7, 0.5, 0.59], False), ([0.5], True)],
 )
 def test_as_good_as_the_best_is_within_one_standard_error(scores: list[float], kept: bool):
-    assert as_good_as_the_best([{"valid_macro_f1": s, "valid_macro_f1_se": 0.1} for s in scores]) is kept
+    assert within_one_standard_error([{"valid_macro_f1": s, "valid_macro_f1_se": 0.1} for s in scores]) is kept
 
 
 def test_the_standard_error_falls_with_the_root_of_the_subjects():
     right = np.tile([[0.9, 0.1], [0.1, 0.9]], (20, 1)), np.tile([0, 1, 1, 1], 10)
-    _, few = macro_f1_of(*right, np.arange(40))
-    _, many = macro_f1_of(np.tile(right[0], (16, 1)), np.tile(right[1], 16), np.arange(640))
+    _, few = macro_f1_with_se(*right, np.arange(40))
+    _, many = macro_f1_with_se(np.tile(right[0], (16, 1)), np.tile(right[1], 16), np.arange(640))
     assert few / many == pytest.approx(4, rel=0.2)
-    _, same = macro_f1_of(np.repeat(right[0], 16, 0), np.repeat(right[1], 16), np.repeat(np.arange(40), 16))
+    _, same = macro_f1_with_se(np.repeat(right[0], 16, 0), np.repeat(right[1], 16), np.repeat(np.arange(40), 16))
     assert same == pytest.approx(few)  # sixteen recordings each of the same forty say no more than one
-    assert macro_f1_of(np.eye(2), np.array([0, 1]), np.arange(2)) == (1, 0)  # all right, however drawn
+    assert macro_f1_with_se(np.eye(2), np.array([0, 1]), np.arange(2)) == (1, 0)  # all right, however drawn
 
 
 def test_an_answer_of_a_class_that_is_not_in_the_validation_part_is_one_mistake():
     probabilities = np.tile([[0.9, 0.1]], (10, 1)) - np.eye(10, 2)[::-1] * 0.85
-    value, error = macro_f1_of(probabilities, np.zeros(10, int), np.arange(10))
+    value, error = macro_f1_with_se(probabilities, np.zeros(10, int), np.arange(10))
     assert value == pytest.approx(2 * 9 / (10 + 9))
     assert 0 < error < 0.1
 
@@ -141,7 +149,7 @@ def test_classes_are_drawn_equally_often(data):
     rows = pd.concat(
         [manifest[manifest["label"] == "high"].iloc[:1], *[manifest[manifest["label"] == "low"]] * 4], ignore_index=True
     )
-    loader = training.dataloaders(rows, rows, ("high", "low"), CONFIG, store).train
+    loader = training.build_dataloaders(rows, rows, ("high", "low"), CONFIG, store).train
     np.random.seed(0)
     drawn = [int(y) for _ in range(20) for _, batch in loader for y in batch]
     assert 0.4 < np.mean(drawn) < 0.6  # one in thirty-three would be 0.97
@@ -158,7 +166,7 @@ def test_balanced_loss_counts_a_rare_class_as_much():
 
 def test_a_recordings_probabilities_are_the_means_of_its_windows():
     windows = np.array([[1.0, 0.0], [0.0, 1.0], [0.2, 0.8]])
-    assert callbacks.by_recording(windows, np.array([0, 0, 1])).tolist() == [[0.5, 0.5], [0.2, 0.8]]
+    assert callbacks.mean_by_recording(windows, np.array([0, 0, 1])).tolist() == [[0.5, 0.5], [0.2, 0.8]]
 
 
 def test_a_training_leaves_nothing_in_memory_but_its_network(data):
@@ -216,7 +224,7 @@ def test_a_torn_progress_file_is_not_believed(data, tmp_path: Path):
 
 def test_masks_hide_one_stretch_of_columns_and_of_bands():
     windows = torch.ones(64, 1, 20, 40)
-    columns, bands = (callbacks.hidden(windows, axis, 0.25).expand_as(windows) for axis in (3, 2))
+    columns, bands = (callbacks.random_mask(windows, axis, 0.25).expand_as(windows) for axis in (3, 2))
     hidden_columns = columns[:, 0, 0].sum(1)
     assert int(hidden_columns.max()) == 10
     assert int(hidden_columns.min()) == 0
@@ -229,8 +237,8 @@ def test_training_windows_keep_their_direction_in_time(data):
     manifest, store = data
     rows = manifest[manifest["part"] == "train"]
     config = CONFIG.model_copy(update={"mask_fraction": 0.0})
-    learner = training.learner_of(
-        build_net(2), training.dataloaders(rows, rows, ("high", "low"), config, store), config
+    learner = training.build_learner(
+        build_net(2), training.build_dataloaders(rows, rows, ("high", "low"), config, store), config
     )
     augment = next(cb for cb in learner.cbs if isinstance(cb, callbacks.Augment))
     windows = torch.arange(4.0).repeat(200, 1, 1, 1)  # a reversed one would begin with 3
@@ -284,7 +292,7 @@ def test_weights_round_trip_and_foreign_files_are_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match="not a safetensors file"):
         read_weights(tmp_path / "pickle.safetensors")
     with pytest.raises(ConfigError, match="do not fit resnet34"):
-        start_from(build_net(2), {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "these")
+        load_pretrained(build_net(2), {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "these")
 
 
 def test_an_ensemble_answers_by_the_mean_of_probabilities(tmp_path: Path):
@@ -292,15 +300,15 @@ def test_an_ensemble_answers_by_the_mean_of_probabilities(tmp_path: Path):
     with torch.inference_mode():
         nets[0].fc.bias += torch.tensor([2.0, 0, 0])
         mean = sum(net(picture).softmax(1) for net in nets) / 2
-    (tmp_path / "w.safetensors").write_bytes(save(joined([net.state_dict() for net in nets])))
+    (tmp_path / "w.safetensors").write_bytes(save(ensemble_weights([net.state_dict() for net in nets])))
     together = load_net(tmp_path / "w.safetensors", ["a", "b", "c"], members=2)
     with torch.inference_mode():
         assert torch.allclose(together(picture).softmax(1), mean, atol=1e-6)
         assert torch.allclose(together(picture).exp(), mean, atol=1e-6)
-    first = first_of(read_weights(tmp_path / "w.safetensors"))  # what a training starts from
+    first = first_member(read_weights(tmp_path / "w.safetensors"))  # what a training starts from
     assert first.keys() == nets[0].state_dict().keys()
     assert all(torch.equal(first[name], tensor) for name, tensor in nets[0].state_dict().items())
-    assert first_of(first) is first
+    assert first_member(first) is first
 
 
 def test_the_first_of_an_ensemble_is_trained_as_it_would_be_alone():

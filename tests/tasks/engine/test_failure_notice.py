@@ -8,7 +8,7 @@ import pytest
 from heartdata.config import RunConfig
 from heartdata.errors import DataRefused, SourceError
 from heartdata.storage.store import Store, atomic_write
-from tasks.engine.failure_notice import in_a_sentence, opened
+from tasks.engine.failure_notice import log_error_once, run_store
 
 GOOD = "# table: heartbeat version 1\n\n## Recordings\n"
 
@@ -33,7 +33,7 @@ def stop(config: RunConfig, error: Exception, **written: str) -> None:
     """A run that writes files, named by their stem, into ``latest/`` and then stops."""
 
     def run() -> None:
-        with opened(config) as store:
+        with run_store(config) as store:
             for name in ("quarantine.csv", "summary.md"):
                 if text := written.get(Path(name).stem):
                     with atomic_write(store.workpath(f"latest/{name}")) as file:
@@ -77,7 +77,7 @@ def test_the_first_run_of_all_may_be_refused_twice(config: RunConfig):
 
 
 def test_a_good_run_and_one_that_wrote_its_summary_get_no_notice(config: RunConfig, latest: Path):
-    with opened(config):
+    with run_store(config):
         pass
     assert (latest / "summary.md").read_text() == GOOD
     stop(config, OSError("late"), summary="# new\n")
@@ -96,13 +96,13 @@ def record(error: Exception) -> logging.LogRecord:
 def test_a_fault_that_the_user_can_mend_is_logged_once_as_a_sentence():
     refused = DataRefused("only 4 % are left")
     first = record(refused)
-    assert in_a_sentence(first)
+    assert log_error_once(first)
     assert (first.getMessage(), first.exc_info) == ("only 4 % are left", None)
-    assert not in_a_sentence(record(refused))
+    assert not log_error_once(record(refused))
 
 
 def test_other_exceptions_keep_their_traces():
     other = record(ValueError("x"))
-    assert in_a_sentence(other)
+    assert log_error_once(other)
     assert other.exc_info is not None
     assert other.getMessage() == "Encountered ValueError('x')"

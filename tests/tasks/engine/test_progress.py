@@ -11,11 +11,11 @@ from tasks.engine import progress
 def test_lines_of_one_stage_are_told_apart():
     display = Heard()
     progress.begin(display)
-    for fold in progress.each([3, 4], ["fold 3", "fold 4"]):
+    for fold in progress.label_each([3, 4], ["fold 3", "fold 4"]):
         with progress.track("train", 2) as advance:
             advance(1, 2, f"epoch of {fold}")
-    for _ in progress.each("ab", ["fold 3", ""]):
-        for _ in progress.each("cd", ["network 1 of 2", "network 2 of 2"]):
+    for _ in progress.label_each("ab", ["fold 3", ""]):
+        for _ in progress.label_each("cd", ["network 1 of 2", "network 2 of 2"]):
             with progress.track("train"):
                 pass
         progress.unchanged("train")

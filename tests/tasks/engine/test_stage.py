@@ -14,7 +14,7 @@ from heartdata.errors import DataRefused
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.stage import artifacts_in, files_intact, fingerprint, is_transient
-from tasks.results import Checked, InitialWeights
+from tasks.results import InitialWeights, ValidationResult
 
 
 def test_key_ignores_where_files_lie():
@@ -55,7 +55,7 @@ def test_input_without_fingerprint_is_refused():
 def test_result_is_intact_only_while_all_its_files_are(store: Store):
     schema = pa.schema([("x", pa.int64())])
     one, two = (store.write_table("t", pa.table({"x": [i]}), schema) for i in (1, 2))
-    result = Checked(accepted=one, quarantine=two, checks=two, docs="d", of="x")
+    result = ValidationResult(accepted=one, quarantine=two, checks=two, docs="d", of="x")
     assert list(artifacts_in([result, {"a": one}])) == [one, two, two, one]
     assert files_intact(result, store)
     path = store.local(two.name)

@@ -13,7 +13,7 @@ import tasks
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.stage import StageKey, has_type, stage
 from tasks.engine.versions import STAGES
-from tasks.results import Checked
+from tasks.results import ValidationResult
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -25,14 +25,14 @@ class Counted:
         self.ran, self.store = 0, store
 
         @stage("subjects apart")
-        def body(of: str, store: Store) -> Checked:
+        def body(of: str, store: Store) -> ValidationResult:
             self.ran += 1
             file = store.write_bytes("t", ".txt", of.encode())
-            return Checked(accepted=file, quarantine=file, checks=file, docs="", of=of)
+            return ValidationResult(accepted=file, quarantine=file, checks=file, docs="", of=of)
 
         self.task: Task = body.with_options(retry_delay_seconds=0)
 
-    def run(self) -> Checked:
+    def run(self) -> ValidationResult:
         return flow(lambda: self.task(str(self.store.root), self.store), name="counted", validate_parameters=False)()
 
 
@@ -65,7 +65,7 @@ def edit_record(change: Callable[[str], str], store: Store) -> None:
 )
 def test_a_record_that_is_no_result_of_the_stage_is_made_again_once(counted: Counted, change: Callable[[str], str]):
     edit_record(change, counted.store)
-    assert [type(counted.run()) for _ in range(3)] == [Checked] * 3
+    assert [type(counted.run()) for _ in range(3)] == [ValidationResult] * 3
     assert counted.ran == 2
 
 
@@ -79,7 +79,7 @@ def test_an_io_error_in_the_check_is_retried_and_nothing_made_again(counted: Cou
         return intact(store, artifact)
 
     monkeypatch.setattr(Store, "intact", stutters)
-    assert isinstance(counted.run(), Checked)
+    assert isinstance(counted.run(), ValidationResult)
     assert (counted.ran, len(calls)) == (1, 1 + 3)
 
 
@@ -126,7 +126,7 @@ def test_what_stages_return_has_names_that_stay():
     [
         (Artifact, True),
         (Artifact | None, True),
-        (Checked, False),
+        (ValidationResult, False),
         (list[Artifact], False),
         (dict, False),
         (tuple[Artifact, ...], False),

@@ -12,7 +12,7 @@ from helpers import registry
 
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.storage.store import Store
-from tasks.engine.failure_notice import opened
+from tasks.engine.failure_notice import run_store
 from tasks.register import experiment_of
 from tasks.registry.client import is_empty
 from tasks.registry.killed_runs import PROCESS_TAG, end_killed_runs, process_tag
@@ -54,7 +54,7 @@ def test_only_runs_of_ended_processes_of_this_machine_are_ended(store: Store, ta
     client = registry(store.root)
     run = client.create_run(experiment_of(client, config, store), tags=tag())
     elsewhere = client.create_run(client.create_experiment("of another project"), tags=tag())
-    with opened(RunConfig(store=str(store.root))):
+    with run_store(RunConfig(store=str(store.root))):
         assert client.get_run(run.info.run_id).info.status == status
     assert client.get_run(elsewhere.info.run_id).info.status == "RUNNING"
 
