@@ -17,7 +17,8 @@ from scipy.cluster.hierarchy import DisjointSet
 from scipy.signal import butter, sosfiltfilt
 
 from heartdata.audio.decode import decode, resample
-from heartdata.checks.near_duplicates import RATE_HZ, fingerprint, near_duplicates
+from heartdata.audio.fingerprint import RATE_HZ, fingerprint
+from heartdata.checks.near_duplicates import near_duplicates
 
 THRESHOLD = 0.98  # validation.near_duplicate_similarity
 SAMPLE = 300

@@ -252,10 +252,11 @@ def nightly(number: int, scratch: Path) -> list[dict[str, object]]:
     from prefect.testing.utilities import prefect_test_harness
 
     from flows.pipeline import prepare
-    from heartdata.config import TrainingConfig, build_config
+    from heartdata.config_file import build_config
     from heartdata.dataset.windows import Windows
     from heartdata.storage.schemas import MANIFEST
     from heartdata.storage.store import Store
+    from heartdata.training.recipe import TrainingConfig
 
     make_recordings(scratch / "data", range(number))
     config = build_config("table", str(scratch / "data"), changes={

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from prefect import flow
 
-from heartdata.config import RunConfig, SpectrogramConfig, TrainingConfig
+from heartdata.config import RunConfig, SpectrogramConfig
 from heartdata.storage.store import Artifact, Store
+from heartdata.training.recipe import TrainingConfig
 from tasks.calibrate import calibrate
 from tasks.engine.failure_notice import run_store
 from tasks.engine.progress import label_each

@@ -1,13 +1,35 @@
 """The base of every configuration object: frozen, typed, refusing unknown keys, with a digest."""
 
+import hashlib
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic_core import PydanticCustomError
 
-from heartdata.storage.remote import names_a_password
-from heartdata.storage.store import sha256_json
+_USER_AND_PASSWORD = re.compile(r"[^/?#]*(:|%3a)(?!\d+([/?#]|$)).*(@|%40)", re.I)  # a colon before no port, then an @
+
+
+_SECRET_IN_QUERY = re.compile(
+    r"[?&;#]([^?&;#=]*(password|passwd|passphrase|secret|token|credential|signature|api_?key|access_?key|private_?key)"
+    r"[^?&;#=]*|pass|pwd|auth|sig|key)=",
+    re.I,
+)
+
+
+def names_a_password(uri: str) -> bool:
+    """Whether a URI holds a password, as in s3://user:password@bucket or postgresql://host/name?password=..."""
+    protocol, _, place = uri.partition("://")
+    found = _USER_AND_PASSWORD.match(place) or _SECRET_IN_QUERY.search(unquote(place))
+    return protocol not in ("file", "local") and found is not None
+
+
+def sha256_json(value: object) -> str:
+    """Hex sha256 of a value's canonical JSON (sorted keys)."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 class Settings(BaseModel):

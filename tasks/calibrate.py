@@ -6,7 +6,7 @@ import pandas as pd
 
 from heartdata.audio.measurements import MeasureConfig
 from heartdata.checks.suite import RecordingBounds
-from heartdata.config import AnswersConfig, Calibration
+from heartdata.scoring.calibration import AnswersConfig, Calibration
 from heartdata.storage.schemas import MANIFEST
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.progress import track

@@ -1,6 +1,6 @@
 """Stage 7, where several networks are to answer together: one model of all."""
 
-from heartdata.config import ModelConfig
+from heartdata.serving.model_config import ModelConfig
 from heartdata.storage.store import Store
 from tasks.engine.progress import track
 from tasks.engine.stage import stage

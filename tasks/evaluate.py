@@ -1,16 +1,21 @@
 """Stage 8: scores on held-out subjects, by recording and by subject, the baselines beside them, and pictures."""
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 import pyarrow as pa
 
-from heartdata.config import EvaluationConfig
 from heartdata.dataset.splits import subject_units
+from heartdata.scoring.metrics import EvaluationConfig
 from heartdata.storage.schemas import MANIFEST, METRICS, predictions_schema, subjects_schema
 from heartdata.storage.store import Artifact, Store, table_from_rows
 from tasks.engine.progress import track
 from tasks.engine.stage import LONG_S, stage
 from tasks.results import Evaluation, TrainedModel
 from tasks.train import training_history
+
+if TYPE_CHECKING:
+    from heartdata.serving.predictor import Predictor
 
 
 @stage("evaluate", timeout_s=LONG_S)
@@ -58,7 +63,13 @@ def _written(rows: pd.DataFrame, schema: pa.Schema, store: Store) -> Artifact:
 
 
 def _pictures(
-    table: pd.DataFrame, ours: pd.DataFrame, classes: list[str], model: TrainedModel, predictor, note: str, store: Store
+    table: pd.DataFrame,
+    ours: pd.DataFrame,
+    classes: list[str],
+    model: TrainedModel,
+    predictor: "Predictor",
+    note: str,
+    store: Store,
 ) -> dict[str, Artifact]:
     from heartdata.reports import plots
 

@@ -1,47 +1,35 @@
 """Stage 9: the run and the model in MLflow: configuration, figures, pictures, data set, and a registered version."""
 
-import itertools
-import json
-import os
-import re
 import shutil
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
-from posixpath import normpath
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 from prefect.artifacts import create_link_artifact
 from prefect.context import FlowRunContext
 
 import heartdata
-from heartdata.audio.decode import read_bytes
-from heartdata.config import ModelConfig, RegistryConfig, RunConfig
-from heartdata.errors import ConfigError, HeartbeatError
+from heartdata.config import RunConfig
 from heartdata.markdown import plain
-from heartdata.settings import flat
-from heartdata.storage.schemas import MANIFEST, METRICS, RECORDINGS, predictions_schema
-from heartdata.storage.store import Artifact, Store, sha256_json
+from heartdata.serving.model_config import ModelConfig
+from heartdata.settings import flat, sha256_json
+from heartdata.storage.schemas import MANIFEST, METRICS
+from heartdata.storage.store import Artifact, Store
 from tasks.engine.progress import add_note, track
 from tasks.engine.stage import fingerprint, stage
-from tasks.registry.client import ACCEPTED_TAG, ALIAS, SERIES_TAG, connect, tracking_uri
+from tasks.registry.client import ACCEPTED_TAG, ALIAS, KEY_TAG, SERIES_TAG, connect, experiment_of
 from tasks.registry.killed_runs import process_tag
+from tasks.registry.model_version import check_served, log_model
+from tasks.registry.naming import allowed_names, finite
 from tasks.results import Evaluation, Registered, TrainedModel
 from tasks.train import HEARD_FOLDER, training_history
 from tasks.validate import memory_of
 
-T = TypeVar("T")
-
-KEY_TAG = "heartbeat.key"
 MADE = "Scores on made sounds prove that the pipeline works, nothing more"
-NAME_LENGTH = 240  # of what MLflow keeps 250 characters of
-AGREE = 1e-3  # the served model's probabilities and those evaluated
-SERVED_MODEL = Path(heartdata.__file__).parents[1] / "mlflow" / "served_model.py"
-SERVED_NEEDS = ("mlflow", "librosa", "numpy", "pandas", "platformdirs", "pyarrow", "pydantic", "ruamel.yaml",
-                "safetensors", "scipy", "soundfile", "soxr", "torch", "torchvision")  # fmt: skip
 
 
 def _still_there(result: Registered, store: Store) -> bool:
@@ -113,22 +101,6 @@ def _finished_version(client: Any, name: str, key: str) -> Any | None:
     return next((v for v in found if v.tags.get(KEY_TAG) == key), None)
 
 
-def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:
-    """The experiment's id. With SQLite in the store, its artifacts lie in the store as well."""
-    found = client.get_experiment_by_name(config.experiment)
-    if found is not None:
-        if found.lifecycle_stage == "deleted":
-            raise ConfigError(
-                f"the MLflow experiment {config.experiment!r} was deleted: restore it or set registry.experiment"
-            )
-        return found.experiment_id
-    local = tracking_uri(config, store).startswith("sqlite:")
-    kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on language-model traces
-    return client.create_experiment(
-        config.experiment, store.workpath("mlflow-artifacts").as_uri() if local else None, kind
-    )
-
-
 def _log_run(
     client: Any, experiment: str, tags: dict[str, str], recordings: Artifact, manifest: Artifact, heard: Artifact,
     model: TrainedModel, evaluation: Evaluation, config: RunConfig, store: Store,
@@ -153,7 +125,7 @@ def _log_run(
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         _log_dataset(manifest, config, store)
         best_epoch = model.best_epoch + 1  # people count from one, and so do the steps here
-        info = _log_model(model, store)
+        info = log_model(model, store)
         history = training_history(model, store).rename(columns={"seconds": "epoch_seconds"}).set_index("step")
         for step, row in history.drop(columns=["epoch", "member", "kept"]).iterrows():
             mlflow.log_metrics(row.to_dict(), step=int(step) + 1)
@@ -167,7 +139,7 @@ def _log_run(
         pictures = {f"pictures/{name}.png": picture for name, picture in evaluation.pictures.items()}
         _log_named({**tables_of(recordings, manifest, evaluation), **pictures}, store)
         mlflow.log_artifact(str(store.local(heard.name)), HEARD_FOLDER)
-        _check_served(info.model_uri, model, evaluation, recordings, store)
+        check_served(info.model_uri, model, evaluation, recordings, store)
     name = config.registry.model_name
     _ensure_registered_model(client, name)
     return client.create_model_version(
@@ -218,22 +190,6 @@ def _log_named(files: Mapping[str, Artifact], store: Store) -> None:
         mlflow.log_artifacts(folder)
 
 
-def metric_name(text: str) -> str:
-    """``text`` with underscores for what MLflow allows in no name."""
-    name = re.sub(r"[^\w.: /-]", "_", text)[:NAME_LENGTH]
-    return name if normpath(name) == name else name.replace("/", "_")
-
-
-def allowed_names(values: dict[str, T]) -> dict[str, T]:
-    """``values`` under names that MLflow allows; a name that another has already is numbered."""
-    found: dict[str, T] = {}
-    for text, value in values.items():
-        name = metric_name(text)
-        names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
-        found[next(n for n in names if n not in found)] = value
-    return found
-
-
 def usage_note(config: RunConfig) -> str:
     """What every figure of a run is to be read with."""
     return MADE if config.source.name == "demo" else "Research use only"
@@ -275,57 +231,11 @@ def _tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dict[st
 
 def _log_dataset(manifest: Artifact, config: RunConfig, store: Store) -> None:
     import mlflow
+    from mlflow.data.pandas_dataset import from_pandas
 
     frame = store.read_frame(manifest, MANIFEST)
     source = store.address(manifest.name)
     for part, rows in frame.groupby("part"):
         context = {"valid": "validation", "test": "testing"}.get(str(part), "training")
-        data = mlflow.data.from_pandas(rows, source=source, targets="label", name=f"{config.source.name}-{part}")
+        data = from_pandas(rows, source=source, targets="label", name=f"{config.source.name}-{part}")
         mlflow.log_input(data, context=context, tags={"dataset_version": manifest.digest})
-
-
-def _log_model(model: TrainedModel, store: Store) -> Any:
-    import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-
-    if not SERVED_MODEL.is_file():
-        raise HeartbeatError(f"{SERVED_MODEL} is not there: run heartbeat from a checkout of the project")
-    answers = [ColSpec(DataType.string, "label"), ColSpec(DataType.boolean, "unsure")]
-    answers += [ColSpec(DataType.string, "error", required=False)]
-    answers += [ColSpec(DataType.double, f"p_{c}") for c in model.classes]
-    return mlflow.pyfunc.log_model(
-        name="model",
-        python_model=str(SERVED_MODEL),
-        artifacts={"weights": str(store.local(model.weights.name)), "config": str(store.local(model.config.name))},
-        code_paths=[str(Path(heartdata.__file__).parent)],
-        signature=ModelSignature(Schema([ColSpec(DataType.binary, "audio")]), Schema(answers)),
-        pip_requirements=[f"{package}=={installed(package)}" for package in SERVED_NEEDS],
-        metadata={"dataset_version": json.loads(store.local(model.config.name).read_text())["dataset_version"]},
-        step=model.best_epoch + 1,
-    )
-
-
-def _check_served(uri: str, model: TrainedModel, evaluation: Evaluation, recordings: Artifact, store: Store) -> None:
-    """Load the logged model, pickles refused, and ask it for one test recording: it must answer as was evaluated."""
-    import mlflow
-    import pandas as pd
-
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    first = store.read_frame(evaluation.predictions, predictions_schema(list(model.classes))).iloc[0]
-    frame = store.read_frame(recordings, RECORDINGS).set_index("recording_id")
-    audio = read_bytes(frame.loc[first["recording_id"], "uri"], first["sha256"])
-    served = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({"audio": [audio]})).iloc[0]
-    if pd.notna(served["error"]):
-        raise HeartbeatError(f"the logged model refuses {first['recording_id']} ({served['error']}): not registered")
-    for name in (f"p_{c}" for c in model.classes):
-        if not abs(served[name] - first[name]) <= AGREE:
-            raise HeartbeatError(
-                f"the logged model answers {served[name]:.4f} for {name} of {first['recording_id']}, "
-                f"evaluation had {first[name]:.4f}: it was not registered"
-            )
-
-
-def finite(metrics: dict[str, float]) -> dict[str, float]:
-    """Those that are numbers: MLflow keeps no others."""
-    return {name: float(value) for name, value in metrics.items() if value == value}

@@ -4,13 +4,17 @@ A cached result names its class by this module's path; where that is gone, the r
 again. The modules of the stages may be moved freely. A plain `Artifact` is named by the path of its own module.
 """
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from heartdata.config import RegistryConfig
 from heartdata.storage.store import Artifact
 from heartdata.studies.protocols import Fold, Study
 
-NOT_DIGESTED = {"digested": "no"}  # on a field of a stage's result: words for people, which change no work
+NOT_DIGESTED: dict[str, Any] = {
+    "digested": "no"
+}  # on a field of a stage's result: words for people, which change no work
 
 
 class Earlier(BaseModel):

@@ -8,8 +8,9 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from heartdata.config import AnswersConfig, EvaluationConfig
 from heartdata.dataset.splits import SplitConfig
+from heartdata.scoring.calibration import AnswersConfig
+from heartdata.scoring.metrics import EvaluationConfig
 from heartdata.storage.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_METRICS, study_schema
 from heartdata.storage.store import Artifact, Store
 from heartdata.studies.protocols import Fold, Study, folds_of, heldout_databases

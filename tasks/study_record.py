@@ -18,9 +18,9 @@ from heartdata.studies.config import OF_STUDIES, StudyConfig
 from heartdata.studies.page import study_page
 from tasks.engine.progress import track
 from tasks.engine.stage import is_transient
-from tasks.register import KEY_TAG, allowed_names, experiment_of, finite, metric_name
-from tasks.registry.client import connect
+from tasks.registry.client import KEY_TAG, connect, experiment_of
 from tasks.registry.killed_runs import process_tag
+from tasks.registry.naming import allowed_names, finite, metric_name
 from tasks.results import FoldResult, InitialWeights, StudyResult
 from tasks.train import training_history
 

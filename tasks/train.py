@@ -8,12 +8,15 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from heartdata.config import ModelConfig, NetworkConfig, RegistryConfig, SpectrogramConfig
+from heartdata.config import RegistryConfig, SpectrogramConfig
 from heartdata.dataset import provenance as heard_sounds
 from heartdata.errors import ConfigError
+from heartdata.serving.model_config import ModelConfig
+from heartdata.settings import sha256_json
 from heartdata.storage.schemas import FACTS, HISTORY, MANIFEST, TRAINED_ON
-from heartdata.storage.store import Artifact, Store, sha256_json
+from heartdata.storage.store import Artifact, Store
 from heartdata.training.pretraining import BACKBONE
+from heartdata.training.recipe import NetworkConfig
 from heartdata.versions import PREPROCESSING
 from tasks.engine.progress import track
 from tasks.engine.stage import LONG_S, fingerprint, stage
@@ -91,12 +94,12 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
         return weights, heard_sounds.upgrade_schema(read_parquet(Path(path)))
 
 
-@stage("heard")
+@stage("provenance")
 def provenance(
     manifest: Artifact, facts: Artifact, initial: InitialWeights, threshold: float, store: Store
 ) -> Artifact:
     """The sounds that a model trained on ``manifest`` from ``initial`` hears; refused where a test sound is one."""
-    with track("heard") as advance:
+    with track("provenance") as advance:
         rows, measured = store.read_frame(manifest, MANIFEST), store.read_frame(facts, FACTS)
         before = store.read_table(initial.heard, TRAINED_ON) if initial.heard else None
         if before is not None:

@@ -8,9 +8,10 @@ from heartdata.checks.suite import ValidationConfig
 from heartdata.checks.validation import validate as run_suite
 from heartdata.config import RegistryConfig
 from heartdata.errors import DataRefused, StoreError
+from heartdata.settings import sha256_json
 from heartdata.sources import Source
 from heartdata.storage.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS
-from heartdata.storage.store import Artifact, Store, atomic_write, sha256_json
+from heartdata.storage.store import Artifact, Store, atomic_write
 from tasks.engine.progress import add_note, track
 from tasks.engine.stage import files_intact, fingerprint, is_transient, stage
 from tasks.engine.versions import STAGES
@@ -36,6 +37,8 @@ def validate(
 
     ``collections``: those that will be trained on, or None for all. ``before``: what was accepted earlier.
     """
+    from heartdata.reports.plots import plot_drift
+
     with track("validate", unit="recordings") as advance:
         of = _inputs(recordings, facts, config, collections)
         docs = f"data-docs/{sha256_json(fingerprint([STAGES['validate'].version, of, before]))[:20]}"
@@ -43,7 +46,7 @@ def validate(
         last = store.read_table(before.last, ACCEPTED) if before.last else None
         pinned = before.reference if before.reference != before.last else None  # compared once where both are one
         reference = store.read_table(pinned, ACCEPTED) if pinned else None
-        result = run_suite(listed, measured, config, store.workpath(docs), collections, last, reference)
+        result = run_suite(listed, measured, config, store.workpath(docs), collections, last, reference, plot_drift)
         advance(1, 1, f"{result.accepted.num_rows} accepted, {result.quarantine.num_rows} quarantined")
         accepted = store.write_table("accepted", result.accepted, ACCEPTED)
         return ValidationResult(

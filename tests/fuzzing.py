@@ -28,9 +28,9 @@ from heartdata.audio.decode import decode
 from heartdata.audio.measurements import MeasureConfig, measure_samples
 from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
 from heartdata.checks.suite import RecordingBounds
-from heartdata.config import ModelConfig
 from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import BadAudio, SourceError
+from heartdata.serving.model_config import ModelConfig
 from heartdata.serving.predictor import Predictor
 from heartdata.sources import SOURCES
 from heartdata.storage.schemas import FACTS

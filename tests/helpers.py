@@ -10,7 +10,8 @@ import pytest
 import soundfile
 from markdown_it import MarkdownIt
 
-from heartdata.config import RegistryConfig, RunConfig, build_config
+from heartdata.config import RegistryConfig, RunConfig
+from heartdata.config_file import build_config
 from heartdata.storage.store import Store
 from tasks.registry.client import connect
 

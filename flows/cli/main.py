@@ -245,7 +245,7 @@ def run_config(
     base: dict[str, Any] | None = None,
 ) -> "RunConfig":
     """What was typed, laid over the file ``config``, laid over ``base``. Raises `ConfigError`."""
-    from heartdata.config import build_config
+    from heartdata.config_file import build_config
     from heartdata.storage.store import Store
 
     built = build_config(source, absolute(data), config, dict_of(changes, store), base)
@@ -254,7 +254,7 @@ def run_config(
 
 def dict_of(changes: list[str] | None, store: str | None) -> dict[str, Any]:
     """What was typed as ``--set key=value`` and ``--store``: dotted keys to values. Raises `ConfigError`."""
-    from heartdata.config import parse_change
+    from heartdata.config_file import parse_change
 
     return ({} if store is None else {"store": store}) | dict(parse_change(change) for change in changes or [])
 

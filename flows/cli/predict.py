@@ -10,8 +10,9 @@ from rich.console import Console
 from flows.cli.data import bar, table_of
 from flows.cli.outputs import writable_file
 from flows.local.environment import prepare
-from heartdata.config import Calibration, RunConfig
+from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
+from heartdata.scoring.calibration import Calibration
 from heartdata.sources.base import AUDIO_SUFFIXES, audio_files
 from heartdata.storage.store import Store
 from tasks.registry.client import is_empty, load_model

@@ -12,7 +12,8 @@ from rich.console import Console
 from flows.cli.run import program
 from flows.local.environment import prepare
 from flows.local.servers import HOST, PREFECT_PORT, announced, mlflow_server, port_is_free, prefect_server
-from heartdata.config import RunConfig, parse_yaml
+from heartdata.config import RunConfig
+from heartdata.config_file import parse_yaml
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.sources.base import check_source
 from heartdata.storage.store import Store

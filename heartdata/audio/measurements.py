@@ -8,13 +8,13 @@ from pydantic import Field
 
 from heartdata import versions
 from heartdata.audio.decode import LIBRARIES, Audio, decode, read_bytes, resample
+from heartdata.audio.fingerprint import fingerprint
 from heartdata.audio.quality import RATE_HZ, frame_rms, periodicity, quality
-from heartdata.checks.near_duplicates import fingerprint
 from heartdata.errors import BadAudio, StoreError
-from heartdata.settings import Settings
+from heartdata.settings import Settings, sha256_json
 from heartdata.storage.schemas import FACTS
 from heartdata.storage.shards import Shard
-from heartdata.storage.store import Artifact, Store, conform, content_digest, read_parquet, sha256_json, table_from_rows
+from heartdata.storage.store import Artifact, Store, conform, content_digest, read_parquet, table_from_rows
 
 
 class MeasureConfig(Settings):

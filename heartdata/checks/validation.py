@@ -1,7 +1,7 @@
 """Validating a source: the suite over the joined table, quarantine with reasons, Data Docs."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from heartdata.checks.suite import (
     subject_checks,
     table_checks,
 )
-from heartdata.dataset.splits import refuse_unknown_collections
 from heartdata.errors import DataRefused
 from heartdata.storage.schemas import ACCEPTED, CHECKS, QUARANTINE
 from heartdata.storage.store import table_from_rows
 
 SILENT = {"silent", "flat", "mostly_silent"}
+DrawDrift = Callable[[pd.DataFrame, float, str], bytes]  # as `heartdata.reports.plots.plot_drift`
 Reasons = dict[Any, list[tuple[str, str]]]  # row label to failed critical checks: name, filled reason
 
 
@@ -50,6 +50,7 @@ def validate(
     collections: Sequence[str] | None = None,
     before: pa.Table | None = None,
     reference: pa.Table | None = None,
+    draw_drift: DrawDrift | None = None,
 ) -> Validation:
     """Judge every recording, the subjects, the table, and its change; Data Docs are written to the folder ``docs``.
 
@@ -84,7 +85,7 @@ def validate(
         for level, table_then, its_checks in earlier:
             if table_then is not None:
                 change_rows, refusal = _judge_change(
-                    suites, level, its_checks, table_then.to_pandas(), accepted, config, pictures
+                    suites, level, its_checks, table_then.to_pandas(), accepted, config, pictures, draw_drift
                 )
                 rows += change_rows
                 refusals.append(refusal)
@@ -97,6 +98,15 @@ def validate(
         counts = f"{len(table)} recordings, {int(kept.sum())} accepted, {len(reasons)} quarantined"
         suites.publish(docs, validation.checks, validation.quarantine, counts, pictures)
     return validation
+
+
+def refuse_unknown_collections(wanted: Sequence[str] | None, table: pa.Table) -> None:
+    """Raise `DataRefused` naming one of ``split.collections`` of which ``table`` has no recording."""
+    known = {name or "" for name in table.column("collection").to_pylist()}
+    for name in wanted or ():
+        if name not in known:
+            there = ", ".join(sorted(known - {""})) or "no collections"
+            raise DataRefused(f"split.collections names {name!r}, of which there is no recording: there are {there}")
 
 
 def join_facts(recordings: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
@@ -190,11 +200,9 @@ def _judge_table(
 
 def _judge_change(
     suites: SuiteRunner, level: str, checks: list[Check], before: pd.DataFrame, accepted: pd.DataFrame,
-    config: ValidationConfig, pictures: dict[str, bytes],
+    config: ValidationConfig, pictures: dict[str, bytes], draw_drift: DrawDrift | None,
 ) -> tuple[list[dict[str, object]], str | None]:  # fmt: skip
     """``checks`` against what was accepted last time, or against the reference; the picture of it goes to ``pictures``."""
-    from heartdata.reports.plots import plot_drift
-
     moved = column_drift(before, accepted)
     lost = lost_fraction(before, accepted)
     frame = moved.drop(columns="counts").rename(columns={"quantity": "recording_id"}).assign(lost_fraction=lost)
@@ -204,7 +212,8 @@ def _judge_change(
     named = ", ".join(f"{row.quantity} {row.psi:.2f}" for row in drifted.itertuples())
     bound = config.max_drift if last else config.max_drift_since_reference
     since = "Since the recordings were last accepted" if last else "Since the reference"
-    pictures[f"{level}.png"] = plot_drift(moved, bound, since)
+    if draw_drift:
+        pictures[f"{level}.png"] = draw_drift(moved, bound, since)
     told = config.model_dump() | {"lost_fraction": lost, "before": len(before), "drifted": named}
     return _stops(results, level, told)
 

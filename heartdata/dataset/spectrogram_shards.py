@@ -13,9 +13,10 @@ from heartdata import versions
 from heartdata.audio.decode import LIBRARIES, decode, read_bytes
 from heartdata.audio.spectrograms import DTYPE, SpectrogramConfig, log_mel
 from heartdata.errors import SourceError, StoreError
+from heartdata.settings import sha256_json
 from heartdata.storage.schemas import SPECTROGRAMS
 from heartdata.storage.shards import Shard
-from heartdata.storage.store import Store, conform, read_parquet, sha256_file, sha256_json, table_from_rows
+from heartdata.storage.store import Store, conform, read_parquet, sha256_file, table_from_rows
 
 FOLDER = "spectrograms"
 # numpy parses a header as Python, which two threads at once may not do before Python 3.11.8 (SystemError, gh-106905)

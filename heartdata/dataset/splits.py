@@ -1,7 +1,6 @@
 """Train, validation and test parts: one group (a subject, or near-duplicates) never stands on two sides."""
 
 import json
-from collections.abc import Sequence
 from typing import Literal
 
 import pandas as pd
@@ -9,6 +8,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 from scipy.cluster.hierarchy import DisjointSet
 
+from heartdata.checks.validation import refuse_unknown_collections
 from heartdata.dataset import split_strategies as strategies
 from heartdata.dataset.split_strategies import PARTS, UNLABELLED
 from heartdata.errors import DataRefused, LeakError
@@ -127,15 +127,6 @@ def assign_splits(accepted: pa.Table, config: SplitConfig, recordings: pa.Table 
         table = pd.concat([table, loose]).sort_values("recording_id", ignore_index=True)
     check_no_leak(table)
     return pa.Table.from_pandas(table[SPLITS.names], schema=SPLITS, preserve_index=False)
-
-
-def refuse_unknown_collections(wanted: Sequence[str] | None, table: pa.Table) -> None:
-    """Raise `DataRefused` naming one of ``split.collections`` of which ``table`` has no recording."""
-    known = {name or "" for name in table.column("collection").to_pylist()}
-    for name in wanted or ():
-        if name not in known:
-            there = ", ".join(sorted(known - {""})) or "no collections"
-            raise DataRefused(f"split.collections names {name!r}, of which there is no recording: there are {there}")
 
 
 def in_use(accepted: pa.Table, config: SplitConfig) -> pd.DataFrame:

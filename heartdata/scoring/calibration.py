@@ -5,18 +5,20 @@ fold, or the scores that follow are of what was fitted to.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from pydantic import Field
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss
 
-from heartdata.config import AnswersConfig, Calibration
 from heartdata.errors import ScoreError
 from heartdata.scoring.challenges import MURMURS, OUTCOMES, cost_per_patient, in_order_of, weighted_accuracy
 from heartdata.scoring.confusion import balanced_accuracy, confusion_counts, macro_f1
+from heartdata.settings import Settings
 
 TEMPERATURES = (0.05, 20.0)
 LEAST_PROBABILITY = 1e-12  # a probability of 0 has no logarithm
@@ -30,6 +32,31 @@ SCORES: dict[str, Callable[[np.ndarray, list[str]], np.ndarray]] = {
     "weighted_accuracy": lambda confusion, classes: weighted_accuracy(in_order_of(MURMURS, confusion, classes)),
     "cost_per_patient": lambda confusion, classes: -cost_per_patient(in_order_of(OUTCOMES, confusion, classes)),
 }
+
+
+class AnswersConfig(Settings):
+    """How probabilities become answers; everything is fitted to the validation part."""
+
+    temperature: bool = Field(default=True, description="scale the probabilities so that they are as sure as right")
+    operating_point: Literal["macro_f1", "balanced_accuracy", "weighted_accuracy", "cost_per_patient", "none"] = Field(
+        default="macro_f1",
+        description="the score that the classes' weights in an answer are to better; none: the most probable; "
+        "weighted_accuracy and cost_per_patient: CirCor's, of murmurs and of outcomes",
+    )
+    max_risk: float = Field(default=0.2, ge=0, le=1, description="share of wrong answers among those not unsure")
+    min_coverage: float = Field(default=0.5, gt=0, le=1, description="share of recordings that are answered at least")
+
+
+class Calibration(Settings):
+    """From a network's probabilities to answers."""
+
+    temperature: float = Field(default=1.0, gt=0, description="above 1: less sure than the network was")
+    class_weights: tuple[float, ...] | None = Field(
+        default=None, description="multiply the probabilities before the highest is the answer; null: all 1"
+    )
+    unsure_below: float = Field(default=0.0, ge=0, le=1, description="answers of lower probability are unsure")
+    coverage: float = Field(default=1.0, ge=0, le=1, description="share of the validation answers that is not unsure")
+    risk: float = Field(default=0.0, ge=0, le=1, description="share of those that is wrong")
 
 
 def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:

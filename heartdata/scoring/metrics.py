@@ -1,21 +1,33 @@
 """Scores at recording level, with intervals by bootstrap over groups (subjects)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from pydantic import Field
 from sklearn.metrics import precision_recall_fscore_support
 
 from heartdata.scoring.calibration import brier, confidence_of, decide, expected_calibration_error
 from heartdata.scoring.challenges import Rule, subject_predictions
 from heartdata.scoring.confusion import balanced_accuracy, confusion_counts, macro_f1, mean_that_exists, ratio
+from heartdata.settings import Settings
 
 METRICS = ("macro_f1", "balanced_accuracy", "accuracy", "auroc")
 INTERVAL = (2.5, 97.5)
 DIFFERENCE = ("difference", "difference_low", "difference_high")  # of two models on the same draws
 WORDS = {"macro_f1": "macro-F1", "auroc": "AUROC", "macc": "MAcc", "brier": "Brier", "ece_10_bins": "ECE (10 bins)"}
+
+
+class EvaluationConfig(Settings):
+    """How scores on the test part are given."""
+
+    bootstrap: int = Field(default=500, ge=20, le=100_000, description="resamples of subjects behind each interval")
+    seed: int = Field(default=0, ge=0)
+    subject_rule: Literal["mean", "max"] = Field(
+        default="mean", description="of the probabilities of a subject's recordings, which makes his own"
+    )
 
 
 def compute_metrics(

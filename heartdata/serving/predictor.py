@@ -14,10 +14,10 @@ from heartdata.audio.decode import decode
 from heartdata.audio.measurements import measure_samples
 from heartdata.audio.spectrograms import log_mel
 from heartdata.checks.suite import quarantine_reason
-from heartdata.config import ModelConfig
 from heartdata.dataset.windows import Shards, as_images, scoring_views
 from heartdata.errors import BadAudio, ConfigError
 from heartdata.scoring.calibration import apply_temperature, decide
+from heartdata.serving.model_config import ModelConfig
 from heartdata.storage.store import Store
 from heartdata.training.network import computing_device, load_net
 from heartdata.versions import PREPROCESSING

@@ -47,8 +47,12 @@ class SourceListing:
 class Source(Protocol):
     """A source is its own frozen configuration. ``preset`` holds its defaults for later stages."""
 
-    name: str
     preset: ClassVar[dict[str, Any]]
+
+    @property
+    def name(self) -> str: ...
+
+    def digest(self) -> str: ...
 
     def check(self) -> None:
         """Raise `SourceError` for faults that are known at once: an absent folder, a table without labels."""

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from heartdata.errors import StoreError
+from heartdata.settings import sha256_json
 from heartdata.storage import remote
 from heartdata.storage.schemas import HASH_CACHE
-from heartdata.storage.store import atomic_write, conform, read_parquet, sha256_file, sha256_json
+from heartdata.storage.store import atomic_write, conform, read_parquet, sha256_file
 
 SETTLED_NS = 2_000_000_000  # a file changed so shortly before it was hashed may change again within one clock tick
 

@@ -7,39 +7,24 @@ No connection is kept in an object: each process makes its own, so what names a 
 import errno
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from heartdata.errors import HeartbeatError, StoreError
 
 PROBE = ".heartbeat"  # an object that proves that the store can be written
 EXTRAS = {"s3": "'heartbeat[s3]'", "s3a": "'heartbeat[s3]'", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "created")  # what libraries call the time
-_USER_AND_PASSWORD = re.compile(r"[^/?#]*(:|%3a)(?!\d+([/?#]|$)).*(@|%40)", re.I)  # a colon before no port, then an @
-_SECRET_IN_QUERY = re.compile(
-    r"[?&;#]([^?&;#=]*(password|passwd|passphrase|secret|token|credential|signature|api_?key|access_?key|private_?key)"
-    r"[^?&;#=]*|pass|pwd|auth|sig|key)=",
-    re.I,
-)
 
 
 def is_remote(place: str | Path) -> bool:
     """Whether ``place`` is a URI of anything but a local folder or file."""
     protocol, found, _ = str(place).partition("://")
     return bool(found) and protocol not in ("file", "local")
-
-
-def names_a_password(uri: str) -> bool:
-    """Whether a URI holds a password, as in s3://user:password@bucket or postgresql://host/name?password=..."""
-    place = uri.partition("://")[2]
-    found = _USER_AND_PASSWORD.match(place) or _SECRET_IN_QUERY.search(unquote(place))
-    return is_remote(uri) and found is not None
 
 
 def file_system(uri: str) -> tuple[Any, str]:

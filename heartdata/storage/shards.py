@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from heartdata.storage.store import Store, sha256_json
+from heartdata.settings import sha256_json
+from heartdata.storage.store import Store
 
 EARLIER = 8
 _PLACE = re.compile(r"(\d{4})of(\d{4})-\w+\.\w+")

@@ -27,7 +27,8 @@ from platformdirs import user_cache_path, user_data_path
 from pydantic import BaseModel, ConfigDict
 
 from heartdata.errors import StoreError
-from heartdata.storage.remote import Remote, is_remote, names_a_password
+from heartdata.settings import names_a_password, sha256_json
+from heartdata.storage.remote import Remote, is_remote
 
 logger = logging.getLogger("heartbeat")
 
@@ -51,11 +52,6 @@ def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_json(value: object) -> str:
-    """Hex sha256 of a value's canonical JSON (sorted keys)."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def content_digest(table: pa.Table) -> str:

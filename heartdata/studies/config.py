@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from heartdata.config import SOURCES, RunConfig, build_config, merged, nested
+from heartdata.config import SOURCES, RunConfig, merged
+from heartdata.config_file import build_config, nested
 from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError
 from heartdata.settings import Settings

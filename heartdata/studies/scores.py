@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from heartdata.config import AnswersConfig
 from heartdata.scoring.calibration import (
+    AnswersConfig,
     apply_temperature,
     brier,
     confidence_of,

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from heartdata.errors import ConfigError
-from heartdata.training.pretraining import BACKBONE
 
 DOWNLOAD_TIMEOUT_S = 20
 
@@ -82,8 +81,7 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
     except (OSError, RuntimeError, HTTPException) as error:
         reason = getattr(error, "reason", error)  # urllib wraps what went wrong
         raise ConfigError(
-            f"ImageNet weights cannot be had ({reason}); bring them once as {kept}, or run `heartbeat pretrain` and set "
-            f"training.init=models:/{BACKBONE}@champion, or set training.init=random"
+            f"ImageNet weights cannot be had ({reason}); bring them once as {kept}, or set training.init=random"
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -22,7 +22,6 @@ from fastai.optimizer import OptimWrapper
 from fastai.torch_core import set_seed
 from torch import nn
 
-from heartdata.config import NetworkConfig
 from heartdata.dataset.split_strategies import UNLABELLED
 from heartdata.dataset.windows import Windows
 from heartdata.errors import HeartbeatError
@@ -32,6 +31,7 @@ from heartdata.training.callbacks import Augment, HalfPrecision, KeepEpoch, Seed
 from heartdata.training.checkpoint import Progress, ProgressFile
 from heartdata.training.contrast import Contrast, with_projection
 from heartdata.training.network import build_net, computing_device, load_pretrained
+from heartdata.training.recipe import NetworkConfig
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class FannedOut:
     fresh: list[Any]
 
 
-def task_runner(engine: EngineConfig) -> TaskRunner:
+def task_runner(engine: EngineConfig) -> TaskRunner[Any]:
     """What runs the shards of a flow. Threads wait for processes of this machine; Dask's workers do all themselves."""
     workers = engine.workers or cpu_count()
     if engine.name != "dask":

@@ -6,7 +6,7 @@ The seconds that each stage took in this process are kept for the summary.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -83,7 +83,8 @@ class Tracker:
 
     def __init__(self, stage: str, total: int, unit: str) -> None:
         self.stage, self.total, self.unit, self.done, self.detail = stage, total, unit, 0, _Run.part
-        self._artifact, self._told_s, self._logged_s = None, monotonic(), monotonic()
+        self._artifact: Any = None
+        self._told_s = self._logged_s = monotonic()
         if _Run.display:
             _Run.display.started(stage, total, unit)
             if self.detail:

@@ -19,9 +19,9 @@ from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
 
 from heartdata.audio.decode import LIBRARIES
-from heartdata.settings import Settings
+from heartdata.settings import Settings, sha256_json
 from heartdata.storage.shards import Shard
-from heartdata.storage.store import Artifact, Store, sha256_json
+from heartdata.storage.store import Artifact, Store
 from tasks.engine import progress
 from tasks.engine.versions import STAGES
 from tasks.results import NOT_DIGESTED

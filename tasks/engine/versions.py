@@ -22,72 +22,85 @@ class Code:
 
 
 NETWORK = ("heartdata.training.network", "heartdata.dataset.windows")
-ANSWERING = (
-    *NETWORK,
-    "heartdata.serving.predictor",
-    "heartdata.scoring.calibration",
-    "heartdata.scoring.challenges",
+PREDICTING = (
+    *NETWORK, "heartdata.serving.predictor", "heartdata.scoring.calibration", "heartdata.scoring.challenges",
     "heartdata.scoring.confusion",
-)
+)  # fmt: skip
 
 STAGES = {
     "measure shard": Code(
         versions.MEASURE,
-        ("tasks.measure", "heartdata.audio.measurements", "heartdata.audio.decode", "heartdata.audio.quality", "heartdata.checks.near_duplicates",
-         "heartdata.storage.shards", "heartdata.storage.schemas"),
+        ("tasks.measure", "heartdata.audio.decode", "heartdata.audio.fingerprint", "heartdata.audio.measurements",
+         "heartdata.audio.quality", "heartdata.storage.schemas", "heartdata.storage.shards"),
         decodes=True,
     ),
     "validate": Code(
         "9",
-        ("tasks.validate", "heartdata.checks.validation", "heartdata.checks.suite", "heartdata.checks.expectations", "heartdata.checks.duplicates",
-         "heartdata.checks.near_duplicates", "heartdata.checks.drift", "heartdata.checks.data_docs", "heartdata.reports.plots", "heartdata.dataset.splits",
+        ("tasks.validate", "heartdata.audio.fingerprint", "heartdata.checks.data_docs", "heartdata.checks.drift",
+         "heartdata.checks.duplicates", "heartdata.checks.expectations", "heartdata.checks.near_duplicates",
+         "heartdata.checks.suite", "heartdata.checks.validation", "heartdata.reports.plots",
          "heartdata.storage.schemas"),
     ),
     "subjects apart": Code("1", ("tasks.study", "heartdata.storage.schemas")),
-    "split": Code("3", ("tasks.split", "heartdata.dataset.splits", "heartdata.dataset.split_strategies", "heartdata.storage.schemas")),
+    "split": Code(
+        "3",
+        ("tasks.split", "heartdata.dataset.split_strategies", "heartdata.dataset.splits", "heartdata.storage.schemas"),
+    ),
     "spectrogram shard": Code(
         versions.SPECTROGRAMS,
-        ("tasks.spectrograms", "heartdata.audio.spectrograms", "heartdata.dataset.spectrogram_shards", "heartdata.audio.decode", "heartdata.storage.shards",
-         "heartdata.storage.schemas"),
+        ("tasks.spectrograms", "heartdata.audio.decode", "heartdata.audio.spectrograms",
+         "heartdata.dataset.spectrogram_shards", "heartdata.storage.schemas", "heartdata.storage.shards"),
         decodes=True,
     ),
-    "manifest": Code("3", ("tasks.manifest", "heartdata.dataset.manifest", "heartdata.dataset.splits", "heartdata.storage.schemas")),
-    "heard": Code("4", ("tasks.train", "heartdata.dataset.provenance", "heartdata.checks.near_duplicates", "heartdata.storage.schemas")),
+    "manifest": Code(
+        "3",
+        ("tasks.manifest", "heartdata.dataset.manifest", "heartdata.dataset.splits", "heartdata.storage.schemas"),
+    ),
+    "provenance": Code(
+        "4",
+        ("tasks.train", "heartdata.audio.fingerprint", "heartdata.checks.near_duplicates",
+         "heartdata.dataset.provenance", "heartdata.storage.schemas"),
+    ),
     "train": Code(
         "6",
-        ("tasks.train", "heartdata.training.train", "heartdata.training.callbacks", "heartdata.training.contrast", "heartdata.training.checkpoint",
-         "heartdata.training.memory", "heartdata.scoring.metrics", "heartdata.scoring.confusion", "heartdata.storage.schemas", *NETWORK),
+        ("tasks.train", "heartdata.scoring.confusion", "heartdata.scoring.metrics", "heartdata.storage.schemas",
+         "heartdata.training.callbacks", "heartdata.training.checkpoint", "heartdata.training.contrast",
+         "heartdata.training.memory", "heartdata.training.train", *NETWORK),
     ),
     "ensemble": Code("1", ("tasks.ensemble", "heartdata.training.network")),
-    "calibrate": Code("2", ("tasks.calibrate", *ANSWERING)),
+    "calibrate": Code("2", ("tasks.calibrate", *PREDICTING)),
     "evaluate": Code(
         "5",
-        ("tasks.evaluate", "heartdata.scoring.metrics", "heartdata.scoring.baselines", "heartdata.dataset.splits",
-         "heartdata.reports.plots", "heartdata.storage.schemas", *ANSWERING),
+        ("tasks.evaluate", "heartdata.dataset.splits", "heartdata.reports.plots", "heartdata.scoring.baselines",
+         "heartdata.scoring.metrics", "heartdata.storage.schemas", *PREDICTING),
     ),
-    "register": Code("5", ("tasks.register",)),
+    "register": Code("5", ("tasks.register", "tasks.registry.model_version", "tasks.registry.naming")),
     "score fold": Code(
         "3",
-        ("tasks.study", "heartdata.scoring.metrics", "heartdata.scoring.baselines", "heartdata.scoring.features", "heartdata.storage.schemas",
-         *ANSWERING),
+        ("tasks.study", "heartdata.scoring.baselines", "heartdata.scoring.features", "heartdata.scoring.metrics",
+         "heartdata.storage.schemas", *PREDICTING),
     ),
-    "demo recordings": Code(versions.DEMO, ("heartdata.sources.demo", "heartdata.audio.synthesis")),  # no task: kept in a folder
+    "demo recordings": Code(  # no task: kept in a folder
+        versions.DEMO, ("heartdata.audio.synthesis", "heartdata.sources.demo")
+    ),
 }  # fmt: skip
 
 # Modules of heartdata from which no cached result comes.
 NOTHING_CACHED = (
     # settings, which are in cache keys themselves, and these versions
-    "heartdata", "heartdata.config", "heartdata.settings", "heartdata.training.pretraining", "heartdata.versions",
+    "heartdata.config", "heartdata.config_file", "heartdata.serving.model_config", "heartdata.settings",
+    "heartdata.training.pretraining", "heartdata.training.recipe", "heartdata.versions",
     # done anew in every run: the inventory, and what a study makes of its folds
-    "heartdata.dataset.inventory", "heartdata.storage.hash_cache", "heartdata.studies.protocols", "heartdata.studies.config", "heartdata.studies.page",
-    "heartdata.reports.study_plots", "heartdata.studies.scores",
-    "heartdata.sources", "heartdata.sources.archives", "heartdata.sources.base", "heartdata.sources.cinc2016.source",
-    "heartdata.sources.cinc2016.subjects", "heartdata.sources.circor2022.source", "heartdata.sources.circor2022.patients",
-    "heartdata.sources.table.folder", "heartdata.sources.folders", "heartdata.sources.table.merged_cells", "heartdata.sources.mix",
-    "heartdata.sources.table.file_lookup", "heartdata.sources.pascal", "heartdata.sources.table.source", "heartdata.sources.table.columns",
-    # where results are kept, and who computes them
-    "heartdata.errors", "heartdata.storage.remote", "heartdata.storage.store", "tasks.engine.workers",
+    "heartdata.dataset.inventory", "heartdata.reports.study_plots", "heartdata.sources.archives",
+    "heartdata.sources.base", "heartdata.sources.cinc2016.source", "heartdata.sources.cinc2016.subjects",
+    "heartdata.sources.circor2022.patients", "heartdata.sources.circor2022.source", "heartdata.sources.folders",
+    "heartdata.sources.mix", "heartdata.sources.pascal", "heartdata.sources.table.columns",
+    "heartdata.sources.table.file_lookup", "heartdata.sources.table.folder", "heartdata.sources.table.merged_cells",
+    "heartdata.sources.table.source", "heartdata.storage.hash_cache", "heartdata.studies.config",
+    "heartdata.studies.page", "heartdata.studies.protocols", "heartdata.studies.scores",
+    # where results are kept
+    "heartdata.errors", "heartdata.storage.remote", "heartdata.storage.store",
     # commands of their own
-    "heartdata.sources.catalogue", "heartdata.sources.download", "heartdata.reports.inspect", "heartdata.reports.inspect_plots", "heartdata.markdown",
-    "heartdata.dataset.prune",
+    "heartdata.dataset.prune", "heartdata.markdown", "heartdata.reports.inspect", "heartdata.reports.inspect_plots",
+    "heartdata.sources.catalogue", "heartdata.sources.download",
 )  # fmt: skip

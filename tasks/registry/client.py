@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from heartdata.config import RegistryConfig
-from heartdata.errors import HeartbeatError
+from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.storage.store import Artifact, Store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -99,3 +99,22 @@ def load_model(named: str | None, config: RegistryConfig, store: Store) -> tuple
         return uri, mlflow.pyfunc.load_model(uri)
     except MlflowException as error:
         raise HeartbeatError(f"the model {uri!r} is not in the registry ({error.message}); {there}") from error
+
+
+KEY_TAG = "heartbeat.key"
+
+
+def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:
+    """The experiment's id. With SQLite in the store, its artifacts lie in the store as well."""
+    found = client.get_experiment_by_name(config.experiment)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            raise ConfigError(
+                f"the MLflow experiment {config.experiment!r} was deleted: restore it or set registry.experiment"
+            )
+        return found.experiment_id
+    local = tracking_uri(config, store).startswith("sqlite:")
+    kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on language-model traces
+    return client.create_experiment(
+        config.experiment, store.workpath("mlflow-artifacts").as_uri() if local else None, kind
+    )

@@ -10,10 +10,10 @@ from helpers import registry, tiny
 import heartdata.scoring.calibration
 import heartdata.training.train
 from flows.pipeline import heartbeat
-from heartdata.config import TrainingConfig
 from heartdata.serving.predictor import Predictor, predict_probabilities
 from heartdata.storage.schemas import MANIFEST
 from heartdata.storage.store import Store
+from heartdata.training.recipe import TrainingConfig
 from tasks import register
 from tasks.results import TrainedModel
 from tasks.train import training_history

@@ -295,7 +295,7 @@ def test_lost_and_damaged_files_are_made_again(first, root: Path, work: Counter)
 
 
 def test_new_recordings_redo_only_their_shards(root: Path, first, work: Counter, tmp_path: Path):
-    from heartdata.config import build_config
+    from heartdata.config_file import build_config
 
     listing = DemoSource(subjects_per_class=3, sites=1, duration_s=(2.0, 3.0)).listing(root / "made")
     rows = [{"path": str(r.path), "label": r.label, "subject": r.subject} for r in listing.recordings if not r.extra]

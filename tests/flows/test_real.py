@@ -9,7 +9,7 @@ import pytest
 from helpers import REAL, TINY, needs_pascal, registry
 
 from flows.pipeline import heartbeat
-from heartdata.config import build_config
+from heartdata.config_file import build_config
 from heartdata.sources.pascal import PascalSource, file_key
 
 pytestmark = [needs_pascal, pytest.mark.data, pytest.mark.usefixtures("prefect_server")]

@@ -16,7 +16,7 @@ from helpers import tiny
 from flows.cli import up
 from flows.cli.main import run_config
 from flows.local.servers import free_port, is_healthy, knows_run, port_is_free, running_api
-from heartdata.config import build_config, parse_yaml
+from heartdata.config_file import build_config, parse_yaml
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.storage.store import Store
 

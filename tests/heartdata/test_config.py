@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from heartdata.config import RunConfig, build_config, parse_change
+from heartdata.config import RunConfig
+from heartdata.config_file import build_config, parse_change
 from heartdata.errors import ConfigError
+from heartdata.settings import names_a_password
 from heartdata.sources import DemoSource
-from heartdata.storage.remote import names_a_password
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from mlflow.tracking import MlflowClient
 
 from heartdata.config import RegistryConfig
 from heartdata.storage.store import Store
-from tasks.register import _still_there, allowed_names
+from tasks.register import _still_there
 from tasks.registry.client import connect
+from tasks.registry.naming import allowed_names
 from tasks.results import Registered
 
 

@@ -19,9 +19,10 @@ from torchvision.models import resnet34
 from heartdata.audio.measurements import MeasureConfig
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.checks.suite import ValidationConfig
-from heartdata.config import AnswersConfig, Calibration, RegistryConfig
+from heartdata.config import RegistryConfig
 from heartdata.dataset.manifest import build_manifest
 from heartdata.errors import BadAudio, ConfigError, DataRefused
+from heartdata.scoring.calibration import AnswersConfig, Calibration
 from heartdata.sources import DemoSource, TableSource
 from heartdata.storage.schemas import ACCEPTED, FACTS, MANIFEST, METRICS, RECORDINGS, SPECTROGRAMS, SPLITS
 from heartdata.storage.shards import Shard

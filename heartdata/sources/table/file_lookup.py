@@ -6,8 +6,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from heartdata.errors import SourceError
+from heartdata.settings import names_a_password
 from heartdata.sources.table.columns import folded
-from heartdata.storage.remote import is_remote, names_a_password
+from heartdata.storage.remote import is_remote
 
 
 class FileLookup:

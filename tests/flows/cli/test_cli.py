@@ -20,7 +20,7 @@ from flows.cli.main import main, run_config
 from flows.cli.predict import accuracy_note
 from flows.cli.run import up_command, where_to_look
 from flows.local.servers import port_is_free
-from heartdata.config import Calibration
+from heartdata.scoring.calibration import Calibration
 
 PROJECT = Path(__file__).parents[3]
 TIMEOUT_S = 120

@@ -10,8 +10,9 @@ from helpers import beats, write_wav
 from flows.cli import predict
 from flows.cli.main import absolute
 from flows.cli.study import run_study
-from heartdata.config import Calibration, RunConfig
+from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
+from heartdata.scoring.calibration import Calibration
 
 NORMAL = {"label": "normal", "unsure": False, "error": None, "p_murmur": 0.1, "p_normal": 0.9}
 WEIGHED = {"label": "murmur", "unsure": False, "error": None, "p_murmur": 0.4, "p_normal": 0.6}

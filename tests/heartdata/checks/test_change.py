@@ -12,6 +12,7 @@ from heartdata.checks.suite import ValidationConfig
 from heartdata.checks.validation import Validation, validate
 from heartdata.dataset.splits import SplitConfig, assign_splits
 from heartdata.errors import DataRefused
+from heartdata.reports.plots import plot_drift
 from heartdata.storage.schemas import FACTS, RECORDINGS
 
 N = 200
@@ -41,7 +42,7 @@ def first(tmp_path_factory) -> Validation:
 
 
 def after(tonight: tuple[pa.Table, pa.Table], first: Validation, docs: Path, **settings: Any) -> Validation:
-    return validate(*tonight, ValidationConfig(**settings), docs, None, first.accepted)
+    return validate(*tonight, ValidationConfig(**settings), docs, None, first.accepted, draw_drift=plot_drift)
 
 
 def checks(result: Validation) -> pd.DataFrame:
@@ -97,7 +98,7 @@ def nights(*tonight: tuple[pa.Table, pa.Table], docs: Path, **settings: Any) -> 
     results: list[Validation] = []
     for tables in tonight:
         before = [results[-1].accepted, results[0].accepted] if results else [None, None]
-        results.append(validate(*tables, ValidationConfig(**settings), docs, None, *before))
+        results.append(validate(*tables, ValidationConfig(**settings), docs, None, *before, draw_drift=plot_drift))
     return results
 
 

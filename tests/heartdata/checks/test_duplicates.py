@@ -9,17 +9,11 @@ import soundfile
 from helpers import REAL, needs_pascal
 
 from heartdata.audio.decode import decode, resample
+from heartdata.audio.fingerprint import HOP_S, RATE_HZ, fingerprint
 from heartdata.audio.synthesis import RATE_HZ as MADE_HZ
 from heartdata.audio.synthesis import Heart, synthesize
 from heartdata.checks.duplicates import mark_duplicates
-from heartdata.checks.near_duplicates import (
-    HOP_S,
-    RATE_HZ,
-    code_agreement,
-    envelope_similarity,
-    fingerprint,
-    near_duplicates,
-)
+from heartdata.checks.near_duplicates import code_agreement, envelope_similarity, near_duplicates
 
 
 def heart(seed: int, rate_bpm: float = 72, kind: str = "normal") -> Heart:

@@ -6,7 +6,7 @@ import pytest
 from helpers import beats
 
 from heartdata.audio.decode import resample
-from heartdata.checks.near_duplicates import RATE_HZ, fingerprint
+from heartdata.audio.fingerprint import RATE_HZ, fingerprint
 from heartdata.dataset.provenance import refuse_if_trained_on, sounds_trained_on, upgrade_schema
 from heartdata.errors import DataRefused
 

@@ -11,9 +11,9 @@ import torch
 from helpers import beats, write_wav
 
 from heartdata.audio.spectrograms import SpectrogramConfig
-from heartdata.config import ModelConfig
 from heartdata.errors import BadAudio, ConfigError
 from heartdata.serving import predictor as predictors
+from heartdata.serving.model_config import ModelConfig
 from heartdata.serving.predictor import WINDOWS_AT_ONCE, Predictor
 from heartdata.training.network import build_net, weights_bytes
 from heartdata.versions import PREPROCESSING

@@ -10,7 +10,7 @@ from helpers import REAL, beats, needs_pascal, write_wav
 from heartdata.audio import measurements as measure
 from heartdata.checks.suite import ValidationConfig
 from heartdata.checks.validation import validate
-from heartdata.config import build_config
+from heartdata.config_file import build_config
 from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import ConfigError, SourceError
 from heartdata.sources import Cinc2016Source, Circor2022Source, DemoSource, MixSource, PascalSource, TableSource

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers import beats, write_wav, write_xlsx
 
-from heartdata.config import build_config
+from heartdata.config_file import build_config
 from heartdata.errors import ConfigError, SourceError
 from heartdata.sources import TableSource
 

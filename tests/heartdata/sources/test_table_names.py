@@ -12,6 +12,7 @@ from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import SourceError
 from heartdata.sources import Cinc2016Source, TableSource
 from heartdata.sources.base import SourceListing, check_source
+from heartdata.sources.table.columns import USUAL_NAMES
 from heartdata.storage.schemas import PART_NAMES
 
 
@@ -250,3 +251,9 @@ def test_a_broken_link_is_named(tmp_path: Path):
     (tmp_path / "normal" / "3.wav").symlink_to(tmp_path / "gone.wav")
     missing = [row.missing for row in TableSource(data=tmp_path).listing(tmp_path).recordings if row.missing]
     assert missing == [f"{tmp_path}/normal/3.wav is a broken link"]
+
+
+def test_the_usual_column_names_are_in_the_docs():
+    page = (Path(__file__).parents[4] / "docs" / "sources.md").read_text()
+    for role, usual in USUAL_NAMES.items():
+        assert f"| {role} | {', '.join(f'`{name}`' for name in usual)} |" in page

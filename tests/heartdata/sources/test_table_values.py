@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from helpers import beats, write_wav
 
-from heartdata.config import build_config, parse_change, parse_yaml
+from heartdata.config_file import build_config, parse_change, parse_yaml
 from heartdata.errors import SourceError
 from heartdata.sources import TableSource
 from heartdata.sources.base import audio_files

@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from heartdata.config import AnswersConfig
 from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError, DataRefused
-from heartdata.scoring.calibration import apply_temperature, fit_calibration
+from heartdata.scoring.calibration import AnswersConfig, apply_temperature, fit_calibration
 from heartdata.storage.schemas import STUDY_METRICS
 from heartdata.studies.config import study_config
 from heartdata.studies.page import metric_rows, study_page

@@ -9,12 +9,12 @@ import torch
 from helpers import beats, tone
 
 from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
-from heartdata.config import TrainingConfig
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 from heartdata.training import train as training
 from heartdata.training.contrast import TEMPERATURE, contrastive_loss, simulate_other_device, with_projection
 from heartdata.training.network import build_net, weights_snapshot
+from heartdata.training.recipe import TrainingConfig
 
 CONFIG = TrainingConfig(init="random", epochs=2, width=32, batch=4, balance="none", contrast=1.0)
 

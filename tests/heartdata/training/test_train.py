@@ -11,7 +11,6 @@ from helpers import beats, tone
 from safetensors.torch import save
 
 from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
-from heartdata.config import TrainingConfig
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.storage.store import Store
 from heartdata.training import callbacks
@@ -26,6 +25,7 @@ from heartdata.training.network import (
     read_weights,
     weights_bytes,
 )
+from heartdata.training.recipe import TrainingConfig
 
 CONFIG = TrainingConfig(init="random", epochs=2, width=32, batch=4, frozen_epochs=1)
 

@@ -9,7 +9,7 @@ from prefect.states import Failed
 from prefect.task_engine import TaskRunTimeoutError
 
 from heartdata.audio.measurements import MeasureConfig
-from heartdata.config import build_config
+from heartdata.config_file import build_config
 from heartdata.errors import DataRefused
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Artifact, Store

@@ -11,13 +11,14 @@ from helpers import beats, write_wav
 
 import heartdata
 from heartdata.audio.spectrograms import SpectrogramConfig
-from heartdata.config import ModelConfig, RegistryConfig
+from heartdata.config import RegistryConfig
 from heartdata.errors import ConfigError
+from heartdata.serving.model_config import ModelConfig
 from heartdata.storage.store import Store
 from heartdata.training.network import build_net, read_weights, weights_bytes
 from heartdata.versions import PREPROCESSING
-from tasks.register import SERVED_MODEL
 from tasks.registry.client import connect, load_model
+from tasks.registry.model_version import SERVED_MODEL
 from tasks.train import initial_weights
 
 

@@ -13,8 +13,7 @@ from helpers import registry
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.storage.store import Store
 from tasks.engine.failure_notice import run_store
-from tasks.register import experiment_of
-from tasks.registry.client import is_empty
+from tasks.registry.client import experiment_of, is_empty
 from tasks.registry.killed_runs import PROCESS_TAG, end_killed_runs, process_tag
 
 

@@ -1,0 +1,65 @@
+"""The model of a run as MLflow serves it: logged as code and safetensors, loaded again and compared with evaluation."""
+
+import json
+import os
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import heartdata
+from heartdata.audio.decode import read_bytes
+from heartdata.errors import HeartbeatError
+from heartdata.storage.schemas import RECORDINGS, predictions_schema
+from heartdata.storage.store import Artifact, Store
+from tasks.results import Evaluation, TrainedModel
+
+AGREE = 1e-3  # the served model's probabilities and those evaluated
+
+
+SERVED_MODEL = Path(heartdata.__file__).parents[1] / "mlflow" / "served_model.py"
+
+
+SERVED_NEEDS = ("mlflow", "joblib", "librosa", "numpy", "pandas", "platformdirs", "pyarrow", "pydantic", "safetensors",
+                "scikit-learn", "scipy", "soundfile", "soxr", "torch", "torchvision")  # fmt: skip
+
+
+def log_model(model: TrainedModel, store: Store) -> Any:
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    if not SERVED_MODEL.is_file():
+        raise HeartbeatError(f"{SERVED_MODEL} is not there: run heartbeat from a checkout of the project")
+    answers: list[Any] = [ColSpec(DataType.string, "label"), ColSpec(DataType.boolean, "unsure")]
+    answers += [ColSpec(DataType.string, "error", required=False)]
+    answers += [ColSpec(DataType.double, f"p_{c}") for c in model.classes]
+    return mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(SERVED_MODEL),
+        artifacts={"weights": str(store.local(model.weights.name)), "config": str(store.local(model.config.name))},
+        code_paths=[str(Path(heartdata.__file__).parent)],
+        signature=ModelSignature(Schema([ColSpec(DataType.binary, "audio")]), Schema(answers)),
+        pip_requirements=[f"{package}=={installed(package)}" for package in SERVED_NEEDS],
+        metadata={"dataset_version": json.loads(store.local(model.config.name).read_text())["dataset_version"]},
+        step=model.best_epoch + 1,
+    )
+
+
+def check_served(uri: str, model: TrainedModel, evaluation: Evaluation, recordings: Artifact, store: Store) -> None:
+    """Load the logged model, pickles refused, and ask it for one test recording: it must answer as was evaluated."""
+    import mlflow
+    import pandas as pd
+
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    first = store.read_frame(evaluation.predictions, predictions_schema(list(model.classes))).iloc[0]
+    frame = store.read_frame(recordings, RECORDINGS).set_index("recording_id")
+    audio = read_bytes(frame.loc[first["recording_id"], "uri"], first["sha256"])
+    served = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({"audio": [audio]})).iloc[0]
+    if pd.notna(served["error"]):
+        raise HeartbeatError(f"the logged model refuses {first['recording_id']} ({served['error']}): not registered")
+    for name in (f"p_{c}" for c in model.classes):
+        if not abs(served[name] - first[name]) <= AGREE:
+            raise HeartbeatError(
+                f"the logged model answers {served[name]:.4f} for {name} of {first['recording_id']}, "
+                f"evaluation had {first[name]:.4f}: it was not registered"
+            )
