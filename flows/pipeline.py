@@ -52,7 +52,7 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary:  # noqa: B008 (frozen
         sounds = provenance(dataset, found.facts, initial, config.validation.near_duplicate_similarity, store)
         trained = train_model(dataset, initial, config.training, config.spectrogram, store)
         bounds = config.validation.loosest()
-        model = calibrate(dataset, trained, config.answers, config.measure, bounds, store)
+        model = calibrate(dataset, trained, config.decision, config.measure, bounds, store)
         evaluation = evaluate(dataset, model, config.evaluation, usage_note(config), store)
         registered = register(found.recordings, found.accepted, dataset, sounds, model, evaluation, config, store)
         return summarise(found.recordings, found.checked, dataset, model, evaluation, registered, config, store)

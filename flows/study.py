@@ -38,7 +38,7 @@ def study(config: StudyConfig) -> StudyResult:
         done = [
             _scored(f, data, found, initial, run, store) for f, data in label_each(zip(folds, sets, strict=True), names)
         ]
-        came = study_results(config.study, done, run.answers, run.evaluation, store)
+        came = study_results(config.study, done, run.decision, run.evaluation, store)
         record(came, done, initial, config, store)
         return came
 

@@ -11,7 +11,7 @@ from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.checks.suite import ValidationConfig
 from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError
-from heartdata.scoring.calibration import AnswersConfig
+from heartdata.scoring.calibration import DecisionConfig
 from heartdata.scoring.metrics import EvaluationConfig
 from heartdata.settings import Settings
 from heartdata.sources import SOURCES, AnySource, DemoSource
@@ -85,7 +85,7 @@ class RunConfig(Settings):
     spectrogram: SpectrogramConfig = SpectrogramConfig()
     engine: EngineConfig = EngineConfig()
     training: TrainingConfig = TrainingConfig()
-    answers: AnswersConfig = AnswersConfig()
+    decision: DecisionConfig = DecisionConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
     store: str = Field(
@@ -116,10 +116,10 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _scores_its_labels(self) -> "RunConfig":
-        wanted = {"weighted_accuracy": "murmur", "cost_per_patient": "outcome"}.get(self.answers.operating_point)
+        wanted = {"weighted_accuracy": "murmur", "cost_per_patient": "outcome"}.get(self.decision.operating_point)
         if wanted is not None and getattr(self.source, "target", None) != wanted:
             raise ValueError(
-                f"answers.operating_point = {self.answers.operating_point} is for source circor2022 with source.target = "
+                f"decision.operating_point = {self.decision.operating_point} is for source circor2022 with source.target = "
                 f"{wanted}: set that, or choose macro_f1, balanced_accuracy or none"
             )
         return self

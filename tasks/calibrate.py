@@ -6,7 +6,7 @@ import pandas as pd
 
 from heartdata.audio.measurements import MeasureConfig
 from heartdata.checks.suite import RecordingBounds
-from heartdata.scoring.calibration import AnswersConfig, Calibration
+from heartdata.scoring.calibration import Calibration, DecisionConfig
 from heartdata.storage.schemas import MANIFEST
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.progress import track
@@ -19,7 +19,7 @@ FEW = 5  # recordings of a class
 
 @stage("calibrate", timeout_s=LONG_S)
 def calibrate(
-    manifest: Artifact, model: TrainedModel, config: AnswersConfig, measure: MeasureConfig, accepts: RecordingBounds,
+    manifest: Artifact, model: TrainedModel, config: DecisionConfig, measure: MeasureConfig, accepts: RecordingBounds,
     store: Store,
 ) -> TrainedModel:  # fmt: skip
     """The model with a temperature, an operating point and a bound of confidence, fitted to its validation part.
@@ -42,7 +42,7 @@ def calibrate(
         return model.model_copy(update={"config": kept, "note": note})
 
 
-def doubt(found: Calibration, config: AnswersConfig) -> str:
+def doubt(found: Calibration, config: DecisionConfig) -> str:
     """A warning where probabilities tell nothing, or the share of wrong answers that was asked for cannot be had."""
     from heartdata.scoring.calibration import TEMPERATURES
 
@@ -52,7 +52,7 @@ def doubt(found: Calibration, config: AnswersConfig) -> str:
     if found.risk > config.max_risk:
         doubts.append(
             f"{_which(found.coverage)} {found.risk:.0%} are wrong, more than "
-            f"answers.max_risk = {config.max_risk:.0%}: an answer that is not unsure is no more to be relied on than that"
+            f"decision.max_risk = {config.max_risk:.0%}: an answer that is not unsure is no more to be relied on than that"
         )
     return "\n".join(doubts)
 
@@ -62,7 +62,7 @@ def _which(coverage: float) -> str:
     return "Of the validation answers" if every else f"Even of the surest {coverage:.0%} of the validation answers"
 
 
-def few(labels: pd.Series, classes: Sequence[str], config: AnswersConfig) -> str:
+def few(labels: pd.Series, classes: Sequence[str], config: DecisionConfig) -> str:
     """A warning where so few validation recordings have a label, or none, that what is fitted to them is luck."""
     count = labels.value_counts().reindex(list(classes), fill_value=0)
     if count.min() >= FEW:

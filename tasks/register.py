@@ -1,4 +1,4 @@
-"""Stage 9: the run and the model in MLflow: configuration, figures, pictures, data set, and a registered version."""
+"""Stage 9: the run and the model in MLflow: configuration, metrics, plots, data set, and a registered version."""
 
 import shutil
 import warnings
@@ -54,7 +54,7 @@ def register(
     """Log one MLflow run and register its model under alias ``challenger``; the same inputs make one version only."""
     client = connect(config.registry, store)
     name = config.registry.model_name
-    key = sha256_json(fingerprint([manifest, model.weights, model.config, evaluation.figures]))
+    key = sha256_json(fingerprint([manifest, model.weights, model.config, evaluation.metrics]))
     with track("register") as advance:
         version = _finished_version(client, name, key)
         if version is None:
@@ -109,10 +109,10 @@ def _log_run(
     import mlflow
 
     warnings.filterwarnings("ignore", module="mlflow")  # its hints are about choices made on purpose below
-    figures = store.read_frame(evaluation.figures, METRICS)
+    metrics = store.read_frame(evaluation.metrics, METRICS)
     run_name = f"{config.source.name}-{manifest.digest[:8]}-{model.weights.digest[:8]}"
     description = (
-        f"Source {config.source.name}, data set {manifest.digest[:12]}, macro-F1 {figures['value'][0]:.3f} on held-out "
+        f"Source {config.source.name}, data set {manifest.digest[:12]}, macro-F1 {metrics['value'][0]:.3f} on held-out "
         f"subjects. {usage_note(config)}."
     )
     with mlflow.start_run(
@@ -124,20 +124,20 @@ def _log_run(
         mlflow.log_params(allowed_names(flat(config.model_dump(mode="json"))))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         _log_dataset(manifest, config, store)
-        best_epoch = model.best_epoch + 1  # people count from one, and so do the steps here
+        kept_epoch = model.kept_epoch + 1  # people count from one, and so do the steps here
         info = log_model(model, store)
         history = training_history(model, store).rename(columns={"seconds": "epoch_seconds"}).set_index("step")
         for step, row in history.drop(columns=["epoch", "member", "kept"]).iterrows():
             mlflow.log_metrics(row.to_dict(), step=int(step) + 1)
-        final = {f"{m.replace(' ', '_')}.{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy()}
-        ours = {f"test_{r}": v for m, r, v in figures[["model", "metric", "value"]].to_numpy() if m == "resnet34"}
+        final = {f"{m.replace(' ', '_')}.{r}": v for m, r, v in metrics[["model", "metric", "value"]].to_numpy()}
+        ours = {f"test_{r}": v for m, r, v in metrics[["model", "metric", "value"]].to_numpy() if m == "resnet34"}
         ours |= _of_each_class(evaluation) | {f"test_{name}": value for name, value in evaluation.confidence.items()}
         rendered = {f"spectrograms.{name}": float(value) for name, value in manifest.counts.items()}
-        mlflow.log_metrics(finite({**final, **ours, **rendered, **_fitted(model, store), "best_epoch": best_epoch}))
-        mlflow.log_metrics(finite(ours), step=best_epoch, model_id=info.model_id)
-        mlflow.log_table(figures, "figures.json")
-        pictures = {f"pictures/{name}.png": picture for name, picture in evaluation.pictures.items()}
-        _log_named({**tables_of(recordings, manifest, evaluation), **pictures}, store)
+        mlflow.log_metrics(finite({**final, **ours, **rendered, **_fitted(model, store), "kept_epoch": kept_epoch}))
+        mlflow.log_metrics(finite(ours), step=kept_epoch, model_id=info.model_id)
+        mlflow.log_table(metrics, "metrics.json")
+        plots = {f"plots/{name}.png": plot for name, plot in evaluation.plots.items()}
+        _log_named({**tables_of(recordings, manifest, evaluation), **plots}, store)
         mlflow.log_artifact(str(store.local(heard.name)), HEARD_FOLDER)
         check_served(info.model_uri, model, evaluation, recordings, store)
     name = config.registry.model_name
@@ -153,8 +153,8 @@ def _of_each_class(evaluation: Evaluation) -> dict[str, float]:
     return allowed_names(
         {
             f"test_{metric}.{name}": value
-            for name, figures in evaluation.per_class.items()
-            for metric, value in figures.items()
+            for name, metrics in evaluation.per_class.items()
+            for metric, value in metrics.items()
         }
     )
 

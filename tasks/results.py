@@ -87,7 +87,7 @@ class TrainedModel(BaseModel):
     weights: Artifact
     config: Artifact
     history: Artifact
-    best_epoch: int
+    kept_epoch: int
     classes: tuple[str, ...]
     init: str
     precision: str
@@ -101,7 +101,7 @@ class TrainedModel(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """Predictions and figures (schemas `predictions_schema`, `subjects_schema` and FIGURES) of the test part, and PNGs.
+    """Predictions and metrics (schemas `predictions_schema`, `subjects_schema` and FIGURES) of the test part, and PNGs.
 
     Metrics ``..._by_subject`` are there where some subject has several recordings.
     """
@@ -110,10 +110,10 @@ class Evaluation(BaseModel):
 
     predictions: Artifact
     subjects: Artifact
-    figures: Artifact
+    metrics: Artifact
     per_class: dict[str, dict[str, float]]
     confidence: dict[str, float]
-    pictures: dict[str, Artifact]
+    plots: dict[str, Artifact]
 
 
 class Registered(BaseModel):
@@ -143,12 +143,12 @@ class FoldResult(BaseModel):
 
 
 class StudyResult(BaseModel):
-    """All answers (`study_schema`), figures (STUDY_FIGURES), and PNGs by name."""
+    """All answers (`study_schema`), metrics (STUDY_FIGURES), and PNGs by name."""
 
     model_config = ConfigDict(frozen=True)
 
     study: Study
     classes: tuple[str, ...]
     predictions: Artifact
-    figures: Artifact
-    pictures: dict[str, Artifact]
+    metrics: Artifact
+    plots: dict[str, Artifact]

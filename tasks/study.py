@@ -1,4 +1,4 @@
-"""The folds of a study and what came of them: rows of answers, figures, and pages for people."""
+"""The folds of a study and what came of them: rows of answers, metrics, and pages for people."""
 
 import json
 
@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from heartdata.dataset.splits import SplitConfig
-from heartdata.scoring.calibration import AnswersConfig
+from heartdata.scoring.calibration import DecisionConfig
 from heartdata.scoring.metrics import EvaluationConfig
 from heartdata.storage.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_METRICS, study_schema
 from heartdata.storage.store import Artifact, Store
@@ -98,9 +98,9 @@ def _told_by_source(recordings: pd.DataFrame) -> pd.DataFrame:
 
 @task(name="study results", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
 def study_results(
-    study: Study, folds: list[FoldResult], answers: AnswersConfig, evaluation: EvaluationConfig, store: Store
+    study: Study, folds: list[FoldResult], answers: DecisionConfig, evaluation: EvaluationConfig, store: Store
 ) -> StudyResult:
-    """All folds together: calibrated answers, figures with intervals, pictures."""
+    """All folds together: calibrated answers, metrics with intervals, images."""
     from heartdata.studies.scores import scored_rows, study_metrics, with_operating_point
 
     with track("results") as advance:
@@ -110,7 +110,7 @@ def study_results(
             for part in ("predictions", "validation")
         )
         rows = with_operating_point(test, valid, classes, answers, study)
-        figures = study_metrics(rows, study, classes, evaluation.bootstrap, evaluation.seed)
+        metrics = study_metrics(rows, study, classes, evaluation.bootstrap, evaluation.seed)
         schema = study_schema(classes)
         advance(1, 1, f"{len(folds)} folds")
         return StudyResult(
@@ -119,12 +119,12 @@ def study_results(
             predictions=store.write_table(
                 "studies", pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False), schema
             ),
-            figures=store.write_table(
+            metrics=store.write_table(
                 "studies",
-                pa.Table.from_pandas(figures, schema=STUDY_METRICS, preserve_index=False),
+                pa.Table.from_pandas(metrics, schema=STUDY_METRICS, preserve_index=False),
                 STUDY_METRICS,
             ),
-            pictures=_pictures(study, rows, figures, classes, store),
+            plots=_plots(study, rows, metrics, classes, store),
         )
 
 
@@ -135,8 +135,8 @@ def _together(folds: list[FoldResult], part: str, classes: list[str], store: Sto
     return rows.assign(**rows.reindex(columns=names).fillna(0.0))
 
 
-def _pictures(
-    study: Study, rows: pd.DataFrame, figures: pd.DataFrame, classes: list[str], store: Store
+def _plots(
+    study: Study, rows: pd.DataFrame, metrics: pd.DataFrame, classes: list[str], store: Store
 ) -> dict[str, Artifact]:
     from heartdata.reports import plots, study_plots
     from heartdata.scoring.calibration import coverage_risk, expected_calibration_error, reliability_bins
@@ -145,8 +145,8 @@ def _pictures(
     last = rows[rows["arm"] == study.arms[-1]]
     network, at_point = (last[last["model"] == name] for name in (NETWORK, AT_POINT))
     sure = network[[f"p_{c}" for c in classes]].to_numpy(float).max(axis=1).clip(0, 1)
-    right = (network["label"] == network["answer"]).to_numpy()
-    pictures = {
+    right = (network["label"] == network["prediction"]).to_numpy()
+    images = {
         "reliability": study_plots.plot_reliability(
             reliability_bins(sure, right), expected_calibration_error(sure, right), study.title
         ),
@@ -158,8 +158,6 @@ def _pictures(
     drawn = "95 % interval, bootstrap over subjects; a recording whose subject is not known counts as a subject"
     for number, arm in enumerate(study.arms):
         name = "comparison" if len(study.arms) == 1 else f"comparison_{number + 1}"
-        shown = figures[figures["arm"] == arm]
-        pictures[name] = study_plots.plot_comparison(
-            shown, study.metric, study.reference_score, drawn, study.titled(arm)
-        )
-    return {name: store.write_bytes("pictures", ".png", content) for name, content in pictures.items()}
+        shown = metrics[metrics["arm"] == arm]
+        images[name] = study_plots.plot_comparison(shown, study.metric, study.reference_score, drawn, study.titled(arm))
+    return {name: store.write_bytes("plots", ".png", content) for name, content in images.items()}

@@ -1,4 +1,4 @@
-"""A study in MLflow: a parent run with its figures, tables and pictures, and a child run for each fold."""
+"""A study in MLflow: a parent run with its metrics, tables and plots, and a child run for each fold."""
 
 from time import time
 from typing import Any
@@ -31,16 +31,16 @@ PARENT_TAG = "mlflow.parentRunId"
 def record(
     result: StudyResult, folds: list[FoldResult], initial: InitialWeights, config: StudyConfig, store: Store
 ) -> str:
-    """Write the study's files to ``latest/``, its runs to MLflow (once for the same figures); returns the run's id."""
+    """Write the study's files to ``latest/``, its runs to MLflow (once for the same metrics); returns the run's id."""
     weights = initial.weights.digest if initial.weights else ""
     with track("record") as advance:
-        reached, warning = store.read_frame(result.figures, STUDY_METRICS), folds[0].model.note
-        _publish(result, study_page(result.study, config.run, reached, list(result.pictures), warning, weights), store)
+        reached, warning = store.read_frame(result.metrics, STUDY_METRICS), folds[0].model.note
+        _publish(result, study_page(result.study, config.run, reached, list(result.plots), warning, weights), store)
         page = study_page(result.study, config.run, reached, warning=warning, weights=weights)
         create_markdown_artifact(page, key=f"study-{result.study.name}", description=result.study.title)
         client = connect(config.run.registry, store)
         experiment = experiment_of(client, config.run.registry, store)
-        key = f"{config.digest()}-{result.figures.digest}"
+        key = f"{config.digest()}-{result.metrics.digest}"
         before = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'FINISHED'")
         run_id = (
             before[0].info.run_id if before else _log(client, experiment, key, reached, folds, weights, config, store)
@@ -50,10 +50,10 @@ def record(
 
 
 def _publish(result: StudyResult, page: str, store: Store) -> None:
-    """Copies under plain names, for people: the page, the answers, the figures and the pictures."""
+    """Copies under plain names, for people: the page, the answers, the metrics and the plots."""
     folder = f"latest/study-{result.study.name}"
-    files = {"predictions.parquet": result.predictions, "figures.parquet": result.figures}
-    files |= {f"{name}.png": picture for name, picture in result.pictures.items()}
+    files = {"predictions.parquet": result.predictions, "metrics.parquet": result.metrics}
+    files |= {f"{name}.png": plot for name, plot in result.plots.items()}
     contents = {name: store.local(artifact.name).read_bytes() for name, artifact in files.items()}
     contents["README.md"] = page.encode()
     for name, content in contents.items():
@@ -65,7 +65,7 @@ def _log(
     client: Any, experiment: str, key: str, reached: pd.DataFrame, folds: list[FoldResult], weights: str,
     config: StudyConfig, store: Store,
 ) -> str:  # fmt: skip
-    """One parent run with the figures ``reached`` and a child run for each fold."""
+    """One parent run with the metrics ``reached`` and a child run for each fold."""
     import mlflow
 
     study, tags = config.study, {KEY_TAG: key, "initial_weights_sha256": weights, **process_tag()}
@@ -109,12 +109,12 @@ def _log_fold(client: Any, experiment: str, parent: str, done: FoldResult, confi
 
 
 def _scores(done: FoldResult, store: Store) -> dict[str, float]:
-    """What each model reached in one fold, by the figures of all runs."""
+    """What each model reached in one fold, by the metrics of all runs."""
     classes = list(done.model.classes)
     rows = store.read_frame(done.predictions, study_schema(classes))
     found: dict[str, float] = {}
     for model, of_model in rows.groupby("model"):
-        columns = (of_model["label"].to_numpy(object), of_model["answer"].to_numpy(object))
+        columns = (of_model["label"].to_numpy(object), of_model["prediction"].to_numpy(object))
         probabilities = of_model[[f"p_{c}" for c in classes]].to_numpy(float)
         values = compute_metrics(*columns, probabilities, classes, np.ones((1, len(of_model)))).iloc[0]
         found |= {metric_name(f"{model}.{metric}"): value for metric, value in values.items()}

@@ -65,12 +65,12 @@ def summarise(
     accepted = store.read_frame(checked.accepted, ACCEPTED)
     quarantine = store.read_frame(checked.quarantine, QUARANTINE)
     seen = store.read_frame(manifest, MANIFEST)
-    figures = store.read_frame(evaluation.figures, METRICS)
-    notes = _notes(recordings, accepted, seen, figures, model, config)
+    metrics = store.read_frame(evaluation.metrics, METRICS)
+    notes = _notes(recordings, accepted, seen, metrics, model, config)
     summary = Summary(
         recordings=_recordings_by_class(listed, accepted, quarantine, seen),
         subjects=_subjects_by_part(seen),
-        scores=figures.to_dict("records"),
+        scores=metrics.to_dict("records"),
         per_class=[{"label": name, **_rounded(row)} for name, row in evaluation.per_class.items()],
         quarantine=quarantine[["recording_id", "check", "reason"]].to_dict("records"),
         planted=_planted(listed, quarantine),
@@ -130,8 +130,8 @@ def _beside(label: str, taken: Collection[str]) -> str:
     return f"{label} (label)" if label in taken else label
 
 
-def _rounded(figures: dict[str, float]) -> dict[str, Any]:
-    return {name: int(v) if name == "recordings" else f"{v:.3f}" for name, v in figures.items()}
+def _rounded(metrics: dict[str, float]) -> dict[str, Any]:
+    return {name: int(v) if name == "recordings" else f"{v:.3f}" for name, v in metrics.items()}
 
 
 def _planted(listed: pd.DataFrame, quarantine: pd.DataFrame) -> list[dict[str, Any]]:
@@ -163,7 +163,7 @@ def _notes(
     recordings: Artifact,
     accepted: pd.DataFrame,
     seen: pd.DataFrame,
-    figures: pd.DataFrame,
+    metrics: pd.DataFrame,
     model: TrainedModel,
     config: RunConfig,
 ) -> list[str]:
@@ -188,7 +188,7 @@ def _notes(
         notes.append(
             f"Recordings of {several} held-out subjects have several labels: scores by subject are without them"
         )
-    notes += _no_better_than(figures)
+    notes += _no_better_than(metrics)
     nowhere = seen["subject"].isna()
     if nowhere.any():
         notes.append(f"{int(nowhere.sum())} recordings name no subject: each counts as its own")
@@ -205,13 +205,13 @@ def _never_told(evaluation: Evaluation) -> list[str]:
     return [f"Not one of the {count} held-out recordings of {name} was recognised" for name, count in missed.items()]
 
 
-def _no_better_than(figures: pd.DataFrame) -> list[str]:
+def _no_better_than(metrics: pd.DataFrame) -> list[str]:
     """A note unless the model's macro-F1 is higher than that of the best baseline on nearly all draws of subjects.
 
     Else nothing is known to have been learnt from the sounds. The draws are the same for both: two intervals that
     overlap would not say so, as subjects that are hard for one are hard for the other.
     """
-    macro_f1 = figures[figures["metric"] == "macro_f1"].set_index("model")
+    macro_f1 = metrics[metrics["metric"] == "macro_f1"].set_index("model")
     ours, best = macro_f1.loc["resnet34"], macro_f1.loc[macro_f1["value"].drop("resnet34").idxmax()]
     if best["difference_low"] > 0:
         return []
@@ -234,8 +234,8 @@ def _publish(
         "manifest.parquet": manifest,
         "predictions.parquet": evaluation.predictions,
         "subjects.parquet": evaluation.subjects,
-        "figures.parquet": evaluation.figures,
-        **{f"{name}.png": picture for name, picture in evaluation.pictures.items()},
+        "metrics.parquet": evaluation.metrics,
+        **{f"{name}.png": plot for name, plot in evaluation.plots.items()},
     }
     for name, artifact in files.items():
         with store.local(artifact.name).open("rb") as source, atomic_write(store.workpath(f"latest/{name}")) as file:

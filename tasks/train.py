@@ -140,12 +140,12 @@ def train(
             dataset_version=manifest.digest,
             init=initial.kind,
         )
-        advance(total, total, f"kept epoch {trained.best_epoch + 1} of {trained.history.num_rows}")
+        advance(total, total, f"kept epoch {trained.kept_epoch + 1} of {trained.history.num_rows}")
         result = TrainedModel(
             weights=store.write_bytes("models", ".safetensors", weights_bytes(trained.net)),
             config=write_model_config(model, store),
             history=store.write_table("models/history", trained.history, HISTORY),
-            best_epoch=trained.best_epoch,
+            kept_epoch=trained.kept_epoch,
             classes=trained.classes,
             init=initial.kind,
             precision=trained.precision,
@@ -164,5 +164,5 @@ def training_history(model: TrainedModel, store: Store) -> pd.DataFrame:
     rows = []
     for number, member in enumerate(model.each):
         table = store.read_frame(member.history, HISTORY)
-        rows.append(table.assign(member=number, kept=table["epoch"] == member.best_epoch))
+        rows.append(table.assign(member=number, kept=table["epoch"] == member.kept_epoch))
     return pd.concat(rows, ignore_index=True).rename_axis("step").reset_index()

@@ -117,9 +117,7 @@ def study(
     changes: SetOption = None,
     seeds: Annotated[int | None, typer.Option(min=1, max=100, help="repetitions, instead of the study's own")] = None,
     store: StoreOption = None,
-    out: Annotated[
-        Path | None, typer.Option(help="also write the page and pictures here, such as docs/results")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="also write the page and plots here, such as docs/results")] = None,
     verbose: VerboseOption = False,
 ) -> None:
     """Score the recipe under a protocol that a reviewer accepts: every fold trained, baselines beside it."""
@@ -213,7 +211,7 @@ def inspect(
     data: DataOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
-    out: Annotated[Path, typer.Option(help="where pictures are written")] = Path("out/inspect"),
+    out: Annotated[Path, typer.Option(help="where plots are written")] = Path("out/inspect"),
     each: Annotated[int, typer.Option(min=1, max=12, help="recordings drawn of each class")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="chooses which")] = 0,
 ) -> None:

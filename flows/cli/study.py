@@ -24,7 +24,7 @@ def run_study(
     name: str, data: str | None, file: Path | None, changes: dict[str, Any], seeds: int | None, out: Path | None,
     verbose: bool,
 ) -> None:  # fmt: skip
-    """Run a study and show its figures; its page and pictures go to ``out`` as well. Raises `HeartbeatError`."""
+    """Run a study and show its metrics; its page and plots go to ``out`` as well. Raises `HeartbeatError`."""
     config = study_config(name, data, file, changes, seeds)
     if out is not None:
         out = writable_folder(out)
@@ -41,9 +41,9 @@ def run_study(
     from heartdata.storage.schemas import STUDY_METRICS
     from heartdata.studies.page import headline_metrics, metric_rows, reference
 
-    figures = store.read_frame(ran.result.figures, STUDY_METRICS)
+    metrics = store.read_frame(ran.result.metrics, STUDY_METRICS)
     for arm in config.study.arms:
-        rows = metric_rows(figures[figures["arm"] == arm], headline_metrics(config.study), config.study.metric)
+        rows = metric_rows(metrics[metrics["arm"] == arm], headline_metrics(config.study), config.study.metric)
         ran.console.print(table(f"{config.study.titled(arm)} (95 % interval)", rows))
     if config.study.reference_score is not None:
         ran.console.print(f"Reference   {reference(config.study)}")
@@ -55,7 +55,7 @@ def run_study(
 
 
 def _copy(folder: Path, to: Path) -> None:
-    """The page, pictures and figures; the answers of each recording stay in the store."""
+    """The page, plots and metrics; the answers of each recording stay in the store."""
     to.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir()):
         if path.suffix in (".md", ".png"):

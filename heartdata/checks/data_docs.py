@@ -19,11 +19,11 @@ _STYLE = Path(__file__).with_name("data_docs.css")
 
 
 def publish(
-    site: Path, docs: Path, checks: pa.Table, quarantine: pa.Table, counts: str, pictures: Mapping[str, bytes]
+    site: Path, docs: Path, checks: pa.Table, quarantine: pa.Table, counts: str, plots: Mapping[str, bytes]
 ) -> None:
     """Copy the built pages of ``site`` to ``docs`` (all at once), with a front page of checks and refused recordings.
 
-    ``checks`` and ``quarantine`` have schemas CHECKS and QUARANTINE; ``pictures``: PNGs by file name.
+    ``checks`` and ``quarantine`` have schemas CHECKS and QUARANTINE; ``plots``: PNGs by file name.
     """
     docs.parent.mkdir(parents=True, exist_ok=True)
     complete = Path(tempfile.mkdtemp(dir=docs.parent, prefix=".docs-"))
@@ -33,9 +33,9 @@ def publish(
         text = _ESCAPED_TWICE.sub(r"&\1;", _REMOTE.sub("", page.read_text(encoding="utf-8")))
         page.write_text(text.replace("</head>", style, 1), encoding="utf-8")
     pages = sorted(p.relative_to(complete).as_posix() for p in complete.glob("validations/**/*.html"))
-    for name, content in pictures.items():
+    for name, content in plots.items():
         (complete / name).write_bytes(content)
-    front = _front_page(checks, quarantine, pages, style, counts, sorted(pictures))
+    front = _front_page(checks, quarantine, pages, style, counts, sorted(plots))
     (complete / "index.html").write_text(front, encoding="utf-8")
     complete.chmod(0o755)
     shutil.rmtree(docs, ignore_errors=True)
@@ -43,14 +43,14 @@ def publish(
 
 
 def _front_page(
-    checks: pa.Table, quarantine: pa.Table, pages: list[str], style: str, counts: str, pictures: list[str]
+    checks: pa.Table, quarantine: pa.Table, pages: list[str], style: str, counts: str, plots: list[str]
 ) -> str:
     rows = checks.to_pylist()
     refused = [{k: r[k] for k in ("recording_id", "label", "check", "reason")} for r in quarantine.to_pylist()]
     links = " · ".join(f'<a href="{html.escape(p)}">{p.split("/")[1]} </a>' for p in pages)
     for row in rows:
         row["passed"] = YES if row["passed"] else NO
-    images = "".join(f'<p><img src="{html.escape(name)}" alt="{html.escape(name)}"></p>' for name in pictures)
+    images = "".join(f'<p><img src="{html.escape(name)}" alt="{html.escape(name)}"></p>' for name in plots)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>heartbeat Data Docs</title>{style}<body>'
         f"<h1>Data Docs</h1><p>{html.escape(counts)}</p>"

@@ -103,12 +103,12 @@ class SuiteRunner:
         return [_result(c, by_name[c.name], index_of) for c in checks]
 
     def publish(
-        self, docs: Path, checks: pa.Table, quarantine: pa.Table, counts: str, pictures: Mapping[str, bytes]
+        self, docs: Path, checks: pa.Table, quarantine: pa.Table, counts: str, plots: Mapping[str, bytes]
     ) -> None:
         """Build Data Docs and move them, readable offline, to ``docs``."""
         self.context.build_data_docs()
         site = self.folder / "gx" / "uncommitted" / "data_docs" / "local_site"
-        publish(site, docs, checks, quarantine, counts, pictures)
+        publish(site, docs, checks, quarantine, counts, plots)
 
 
 def _escaped(column: pd.Series) -> pd.Series:

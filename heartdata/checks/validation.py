@@ -65,7 +65,7 @@ def validate(
     pairs = near_duplicates(measured, config.near_duplicate_similarity) if config.near_duplicates else None
     table = join_facts(recordings.to_pandas(), measured.drop(columns="fingerprint"))
     in_use = table["collection"].isin(collections) if collections is not None else pd.Series(True, index=table.index)
-    pictures: dict[str, bytes] = {}
+    plots: dict[str, bytes] = {}
     with SuiteRunner() as suites:
         rows, reasons, warnings = _judge_recordings(suites, table, config)
         table = _with_copies(table, reasons, in_use, pairs, before)
@@ -85,7 +85,7 @@ def validate(
         for level, table_then, its_checks in earlier:
             if table_then is not None:
                 change_rows, refusal = _judge_change(
-                    suites, level, its_checks, table_then.to_pandas(), accepted, config, pictures, draw_drift
+                    suites, level, its_checks, table_then.to_pandas(), accepted, config, plots, draw_drift
                 )
                 rows += change_rows
                 refusals.append(refusal)
@@ -96,7 +96,7 @@ def validate(
             refusal=next(filter(None, refusals), None),
         )
         counts = f"{len(table)} recordings, {int(kept.sum())} accepted, {len(reasons)} quarantined"
-        suites.publish(docs, validation.checks, validation.quarantine, counts, pictures)
+        suites.publish(docs, validation.checks, validation.quarantine, counts, plots)
     return validation
 
 
@@ -200,9 +200,9 @@ def _judge_table(
 
 def _judge_change(
     suites: SuiteRunner, level: str, checks: list[Check], before: pd.DataFrame, accepted: pd.DataFrame,
-    config: ValidationConfig, pictures: dict[str, bytes], draw_drift: DrawDrift | None,
+    config: ValidationConfig, plots: dict[str, bytes], draw_drift: DrawDrift | None,
 ) -> tuple[list[dict[str, object]], str | None]:  # fmt: skip
-    """``checks`` against what was accepted last time, or against the reference; the picture of it goes to ``pictures``."""
+    """``checks`` against what was accepted last time, or against the reference; the plot of it goes to ``plots``."""
     moved = column_drift(before, accepted)
     lost = lost_fraction(before, accepted)
     frame = moved.drop(columns="counts").rename(columns={"quantity": "recording_id"}).assign(lost_fraction=lost)
@@ -213,7 +213,7 @@ def _judge_change(
     bound = config.max_drift if last else config.max_drift_since_reference
     since = "Since the recordings were last accepted" if last else "Since the reference"
     if draw_drift:
-        pictures[f"{level}.png"] = draw_drift(moved, bound, since)
+        plots[f"{level}.png"] = draw_drift(moved, bound, since)
     told = config.model_dump() | {"lost_fraction": lost, "before": len(before), "drifted": named}
     return _stops(results, level, told)
 

@@ -78,12 +78,12 @@ def plot_confusion(
     """
     from sklearn.metrics import confusion_matrix
 
-    counts = confusion_matrix(predictions["label"], predictions["answer"], labels=classes)
+    counts = confusion_matrix(predictions["label"], predictions["prediction"], labels=classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.6 + 0.75 * len(classes)
     figure = Figure(figsize=(side + 0.8, side), dpi=120, layout="constrained")
     axes = figure.subplots()
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    plot = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         axes.text(
             column,
@@ -98,7 +98,7 @@ def plot_confusion(
     axes.set_xlabel("answered")
     axes.set_ylabel("true")
     axes.set_title(f"Test {counted}, answered by\n{rule}", fontsize=11)
-    figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
+    figure.colorbar(plot, ax=axes, shrink=0.8, label="share of the true class")
     return as_png(figure, note)
 
 
@@ -150,7 +150,7 @@ def plot_spectrograms(
     manifest: pd.DataFrame, store: Store, config: SpectrogramConfig, note: str = "", each: int = 3
 ) -> bytes:
     """The first SHOWN_S of ``each`` training examples a class, as the network sees them, on one scale of time."""
-    from heartdata.dataset.windows import Shards  # brings torch, which the picture of change must not wait for
+    from heartdata.dataset.windows import Shards  # brings torch, which the plot of change must not wait for
 
     train = manifest[manifest["part"] == "train"]
     classes = sorted(train["label"].unique())

@@ -73,21 +73,21 @@ def plot_coverage_risk(curve: pd.DataFrame, threshold: float | None = None, note
 
 @plain_text
 def plot_comparison(
-    figures: pd.DataFrame, metric: str, reference: float | None = None, note: str = "", title: str = ""
+    metrics: pd.DataFrame, metric: str, reference: float | None = None, note: str = "", title: str = ""
 ) -> bytes:
     """One metric of several models: dots with 95 % intervals, in the rows' order from the top.
 
     ``compute_metrics`` are rows of `heartdata.storage.schemas.METRICS`; those of other metrics are left out. ``reference``, what
     others reach, is drawn as a line. A model whose value is not a number has no dot. Without a row the frame stays empty.
     """
-    rows = figures[figures["metric"] == metric].reset_index(drop=True)
+    rows = metrics[metrics["metric"] == metric].reset_index(drop=True)
     figure = Figure(figsize=(8, 1.5 + 0.36 * max(len(rows), 1)), dpi=120, layout="constrained")
     axes = figure.subplots()
     y = np.arange(len(rows))
     value, low, high = (rows[c].to_numpy(float) for c in ("value", "low", "high"))
     axes.hlines(y, low, high, color=BLUE, alpha=0.5, linewidth=3)
     axes.plot(value, y, "o", color=BLUE, markersize=6)
-    beside = axes.get_yaxis_transform()  # right of the frame, where no line can cross the figures
+    beside = axes.get_yaxis_transform()  # right of the frame, where no line can cross the metrics
     for at, (x, down, up) in enumerate(zip(value, low, high, strict=True)):
         told = f"{x:.3f}" if np.isfinite(x) else "none"
         if np.isfinite([down, up]).all():

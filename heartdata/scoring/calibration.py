@@ -34,7 +34,7 @@ SCORES: dict[str, Callable[[np.ndarray, list[str]], np.ndarray]] = {
 }
 
 
-class AnswersConfig(Settings):
+class DecisionConfig(Settings):
     """How probabilities become answers; everything is fitted to the validation part."""
 
     temperature: bool = Field(default=True, description="scale the probabilities so that they are as sure as right")
@@ -207,7 +207,7 @@ def brier(probabilities: np.ndarray, labels: ArrayLike, classes: list[str]) -> f
 
 
 def fit_calibration(
-    probabilities: np.ndarray, rows: pd.DataFrame, classes: list[str], config: AnswersConfig
+    probabilities: np.ndarray, rows: pd.DataFrame, classes: list[str], config: DecisionConfig
 ) -> Calibration:
     """What `config` asks for, fitted to ``rows`` (columns label and group) that were not trained on.
 

@@ -47,7 +47,7 @@ def cinc2016_score(
     has no recording of a class, its rate and macc are nan.
     """
     truth = _codes(labels, CINC2016_LABELS, "label")
-    answered = _codes(answers, CINC2016_ANSWERS, "answer")
+    answered = _codes(answers, CINC2016_ANSWERS, "prediction")
     poor = _flags(noisy)
     _same_lengths(truth, answered, poor)
     answered = np.where((answered == CINC2016_ANSWERS.index("unsure")) & poor, truth, answered)
@@ -59,7 +59,7 @@ def cinc2016_score(
 def pascal_score(
     labels: ArrayLike, answers: ArrayLike, subset: Subset, weights: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """PASCAL Classifying Heart Sounds Challenge 2011, challenge 2: the figures of its two sets.
+    """PASCAL Classifying Heart Sounds Challenge 2011, challenge 2: the metrics of its two sets.
 
     Columns: precision_<class> and total_precision, their sum (at most 4 for set_a, 3 for set_b). Then, set_a:
     artifact_youden_j and heart_problem_f0.9; set_b: heart_problem_youden_j and heart_problem_discriminant_power.
@@ -170,7 +170,7 @@ def subject_predictions(predictions: pd.DataFrame, rule: Rule = "mean", by: str 
     probabilities = subjects[names].agg(rule)
     probabilities = probabilities.div(probabilities.sum(axis=1), axis=0)
     rows = subjects[same].first()
-    rows["answer"] = [names[i].removeprefix("p_") for i in probabilities.to_numpy().argmax(axis=1)]
+    rows["prediction"] = [names[i].removeprefix("p_") for i in probabilities.to_numpy().argmax(axis=1)]
     return rows.join(probabilities).join(subjects.size().rename("recordings")).reset_index()
 
 
@@ -189,7 +189,7 @@ def _confusion(
     labels: ArrayLike, answers: ArrayLike, names: Sequence[str], weights: np.ndarray | None, any_case: bool = False
 ) -> np.ndarray:
     """Sums of weights of shape (weightings, labels, answers), both in the order of ``names``."""
-    truth, answered = _codes(labels, names, "label", any_case), _codes(answers, names, "answer", any_case)
+    truth, answered = _codes(labels, names, "label", any_case), _codes(answers, names, "prediction", any_case)
     _same_lengths(truth, answered)
     return confusion_counts(truth, answered, len(names), _each_once(weights, truth))
 

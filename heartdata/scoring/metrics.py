@@ -37,7 +37,7 @@ def compute_metrics(
 
     ``probabilities`` has shape (n, classes), ``weights`` (weightings, n). Means are over the classes that occur; a
     class never answered counts with F1 = 0. AUROC is one class against the rest, averaged over the classes for which
-    it exists. Equal to scikit-learn's figures with sample_weight (tested), for all weightings at once.
+    it exists. Equal to scikit-learn's metrics with sample_weight (tested), for all weightings at once.
     """
     number = {name: i for i, name in enumerate(classes)}
     true, answered = np.array([number[x] for x in labels]), np.array([number[x] for x in answers])
@@ -78,7 +78,7 @@ def metrics_with_intervals(
     values = {
         name: compute_metrics(
             rows["label"].to_numpy(object),
-            rows["answer"].to_numpy(object),
+            rows["prediction"].to_numpy(object),
             rows[[f"p_{c}" for c in classes]].to_numpy(float),
             classes,
             weights,
@@ -116,7 +116,7 @@ def with_interval(values: ArrayLike) -> tuple[float, float, float]:
 def per_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     """Precision, recall, F1 and the number of recordings of each class."""
     columns = precision_recall_fscore_support(
-        predictions["label"], predictions["answer"], labels=classes, zero_division=0.0
+        predictions["label"], predictions["prediction"], labels=classes, zero_division=0.0
     )
     return pd.DataFrame(dict(zip(("precision", "recall", "f1", "recordings"), columns, strict=True)), index=classes)
 
@@ -126,7 +126,9 @@ def prediction_rows(
 ) -> pd.DataFrame:
     """Manifest rows with answers (schema `predictions_schema`): the class whose probability times weight is highest."""
     rows = test[["recording_id", "sha256", "group", "label"]].reset_index(drop=True)
-    rows["answer"] = decide(probabilities, classes, np.ones(len(classes)) if weights is None else np.asarray(weights))
+    rows["prediction"] = decide(
+        probabilities, classes, np.ones(len(classes)) if weights is None else np.asarray(weights)
+    )
     return rows.join(pd.DataFrame(probabilities, columns=[f"p_{c}" for c in classes]))
 
 
@@ -142,19 +144,19 @@ def subject_rows(
     The answer is by ``rule`` (see `subject_predictions`) and ``weights``, as of one recording. Subjects whose recordings have
     several labels are left out: what would be right for them is not known.
     """
-    rows = predictions.drop(columns=["answer"]).assign(subject=subjects.to_numpy())
+    rows = predictions.drop(columns=["prediction"]).assign(subject=subjects.to_numpy())
     rows = rows[rows.groupby("subject")["label"].transform("nunique") == 1]
     table = subject_predictions(rows, rule, by="subject")
     given = np.ones(len(classes)) if weights is None else np.asarray(weights)
-    table["answer"] = decide(table[[f"p_{c}" for c in classes]].to_numpy(float), classes, given)
+    table["prediction"] = decide(table[[f"p_{c}" for c in classes]].to_numpy(float), classes, given)
     return table
 
 
 def confidence_metrics(predictions: pd.DataFrame, classes: list[str], unsure_below: float) -> dict[str, float]:
     """How far the probabilities of the answers can be believed, and what is left when those below are unsure."""
     probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy(float)
-    sure = confidence_of(predictions["answer"], probabilities, classes)
-    right = (predictions["label"] == predictions["answer"]).to_numpy()
+    sure = confidence_of(predictions["prediction"], probabilities, classes)
+    right = (predictions["label"] == predictions["prediction"]).to_numpy()
     kept = sure >= unsure_below
     return {
         "ece_10_bins": expected_calibration_error(sure, right, 10),

@@ -182,7 +182,7 @@ def predictions_schema(classes: list[str]) -> pa.Schema:
         ("sha256", S),
         ("group", S),
         ("label", S),
-        ("answer", S),
+        ("prediction", S),
         *[(f"p_{c}", F) for c in classes],
     )
 
@@ -190,7 +190,7 @@ def predictions_schema(classes: list[str]) -> pa.Schema:
 def subjects_schema(classes: list[str]) -> pa.Schema:
     """One row a held-out subject whose recordings have one label: truth, and the answer to all of them together."""
     probabilities = [(f"p_{c}", F) for c in classes]
-    return _schema(("subject", S), ("group", S), ("label", S), ("answer", S), ("recordings", N), *probabilities)
+    return _schema(("subject", S), ("group", S), ("label", S), ("prediction", S), ("recordings", N), *probabilities)
 
 
 def study_schema(classes: list[str]) -> pa.Schema:
@@ -208,7 +208,7 @@ def study_schema(classes: list[str]) -> pa.Schema:
         ("collection", S),
         ("noisy", B),  # of poor signal quality, where the source says so
         ("label", S),
-        ("answer", S),
+        ("prediction", S),
         *[(f"p_{c}", F) for c in classes],
     )
 

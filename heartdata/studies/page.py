@@ -20,10 +20,10 @@ NOT_TYPED = {"store", "engine", "registry"}  # change no figure
 
 
 def study_page(
-    study: Study, run: RunConfig, figures: pd.DataFrame, pictures: Sequence[str] = (), warning: str = "",
+    study: Study, run: RunConfig, values: pd.DataFrame, plots: Sequence[str] = (), warning: str = "",
     weights: str = "",
 ) -> str:  # fmt: skip
-    """``compute_metrics``: rows of schema STUDY_FIGURES; ``pictures``: names of PNGs that lie beside the page; ``warning``: of
+    """``compute_metrics``: rows of schema STUDY_FIGURES; ``plots``: names of PNGs that lie beside the page; ``warning``: of
     what the weights started from; ``weights``: their sha256, where there are any.
     """
     started = f" The networks start from {code(run.training.init)}, weights `{weights[:12]}`." if weights else ""
@@ -52,19 +52,19 @@ def study_page(
     if study.note:
         sections.append(study.note)
     for arm in study.arms:
-        shown = figures[figures["arm"] == arm]
+        shown = values[values["arm"] == arm]
         if len(study.arms) > 1:
             sections.append(f"## {arm[0].upper()}{arm[1:]}")
         first = headline_metrics(study)
         sections.append(table(metric_rows(shown, first, study.metric)))
         rest = metric_rows(shown, [m for m in dict.fromkeys(shown["metric"]) if m not in first])
         sections.append("<details><summary>All metrics</summary>\n\n" + table(rest) + "\n\n</details>")
-    sections += [f"![{name.replace('_', ' ')}]({name}.png)" for name in pictures]
+    sections += [f"![{name.replace('_', ' ')}]({name}.png)" for name in plots]
     return "\n\n".join(sections) + "\n"
 
 
 def _typed(study: Study, run: RunConfig) -> str:
-    """The options that give these figures: the seeds, and every setting that is not the study's own."""
+    """The options that give these values: the seeds, and every setting that is not the study's own."""
     ours = flat(run.model_dump(mode="json", exclude=NOT_TYPED))
     usual = flat(study_config(study.name, ours["source.data"]).run.model_dump(mode="json", exclude=NOT_TYPED))
     changed = {key: value for key, value in ours.items() if key not in usual or usual[key] != value}
@@ -83,20 +83,20 @@ def reference(study: Study) -> str:
 
 
 def _bettered(run: RunConfig) -> str:
-    chosen = run.answers.operating_point
+    chosen = run.decision.operating_point
     return "nothing (it is the most probable class)" if chosen == "none" else f"`{chosen}`"
 
 
-def metric_rows(figures: pd.DataFrame, metrics: Sequence[str], compared_by: str = "") -> list[dict[str, str]]:
+def metric_rows(values: pd.DataFrame, metrics: Sequence[str], compared_by: str = "") -> list[dict[str, str]]:
     """One row a model, one column a metric, of rows of schema STUDY_FIGURES of one arm.
 
     ``compared_by``: a metric, by which a last column says how much better or worse the network is.
     """
-    cells = {(row.model, row.metric): _cell(row) for row in figures.itertuples()}
-    models = dict.fromkeys(figures["model"])
+    cells = {(row.model, row.metric): _cell(row) for row in values.itertuples()}
+    models = dict.fromkeys(values["model"])
     rows = [{"model": model, **{metric_label(m): cells.get((model, m), "") for m in metrics}} for model in models]
     if compared_by:
-        of_metric = figures[figures["metric"] == compared_by]
+        of_metric = values[values["metric"] == compared_by]
         less = {row.model: _difference(row) for row in of_metric.itertuples() if row.model != NETWORK}
         rows = [row | {f"{metric_label(compared_by)}, {NETWORK} less this": less.get(row["model"], "")} for row in rows]
     return rows

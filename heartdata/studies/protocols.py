@@ -24,7 +24,7 @@ SAME_DEVICES = {
 }  # fmt: skip
 # One training is luck where recordings are few: several networks answer together.
 FEW_RECORDINGS = {"split.valid_fraction": 0.15, "training.frozen_epochs": 1, "training.members": 3}
-BY_MACC = {"answers.operating_point": "balanced_accuracy"}  # the same, where no answer is unsure
+BY_MACC = {"decision.operating_point": "balanced_accuracy"}  # the same, where no answer is unsure
 GROUPED, LEAKY = "by subject", "random split (leaks)"
 
 
@@ -49,7 +49,7 @@ class Study(Settings):
     note: str = ""
 
     def titled(self, arm: str) -> str:
-        """The title of the figures of one arm, which is named where there are several."""
+        """The title of the metrics of one arm, which is named where there are several."""
         return self.title if len(self.arms) == 1 else f"{self.title}\n{arm}"
 
     def called(self, fold: "Fold") -> str:
@@ -134,7 +134,7 @@ _STUDIES = (
         settings={
             **SAME_DEVICES,
             "source.target": "murmur",
-            "answers.operating_point": "weighted_accuracy",
+            "decision.operating_point": "weighted_accuracy",
             "evaluation.subject_rule": "max",
         },
         scoring="circor2022_murmur",
@@ -151,7 +151,7 @@ _STUDIES = (
         settings={
             **SAME_DEVICES,
             "source.target": "outcome",
-            "answers.operating_point": "cost_per_patient",
+            "decision.operating_point": "cost_per_patient",
             "evaluation.subject_rule": "mean",
         },
         scoring="circor2022_outcome",
@@ -163,7 +163,7 @@ _STUDIES = (
     ),
     Study(
         name="article",
-        title="What tutorials do: both PASCAL sets in five classes, one picture a file, a random split",
+        title="What tutorials do: both PASCAL sets in five classes, one plot a file, a random split",
         source="pascal",
         settings={
             "split.collections": ["set_a", "set_b"],

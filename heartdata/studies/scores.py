@@ -1,10 +1,10 @@
-"""From the answers of all folds to a study's figures: means over seeds, intervals by bootstrap over subjects."""
+"""From the answers of all folds to a study's metrics: means over seeds, intervals by bootstrap over subjects."""
 
 import numpy as np
 import pandas as pd
 
 from heartdata.scoring.calibration import (
-    AnswersConfig,
+    DecisionConfig,
     apply_temperature,
     brier,
     confidence_of,
@@ -49,7 +49,7 @@ def scored_rows(rows: pd.DataFrame, study: Study, rule: Rule) -> pd.DataFrame:
 
 
 def with_operating_point(
-    rows: pd.DataFrame, valid: pd.DataFrame, classes: list[str], config: AnswersConfig, study: Study
+    rows: pd.DataFrame, valid: pd.DataFrame, classes: list[str], config: DecisionConfig, study: Study
 ) -> pd.DataFrame:
     """``rows`` (see `scored_rows`), the network's probabilities scaled, and its answers at an operating point added.
 
@@ -66,18 +66,18 @@ def with_operating_point(
 
 
 def _calibrated(
-    here: pd.DataFrame, fitted_to: pd.DataFrame, classes: list[str], config: AnswersConfig, scoring: Scoring
+    here: pd.DataFrame, fitted_to: pd.DataFrame, classes: list[str], config: DecisionConfig, scoring: Scoring
 ) -> list[pd.DataFrame]:
     names = [f"p_{c}" for c in classes]
     found = fit_calibration(fitted_to[names].to_numpy(float), fitted_to, classes, config)
     scaled = apply_temperature(here[names].to_numpy(float), found.temperature)
     plain = here.assign(**dict(zip(names, scaled.T, strict=True)))
     given = decide(scaled, classes, np.array(found.class_weights))
-    at_point = plain.assign(model=AT_POINT, answer=given)
+    at_point = plain.assign(model=AT_POINT, prediction=given)
     if scoring != "cinc2016":
         return [plain, at_point]
     unsure = np.where(confidence_of(given, scaled, classes) < found.unsure_below, UNSURE, given)
-    return [plain, at_point, at_point.assign(model=OR_UNSURE, answer=unsure)]
+    return [plain, at_point, at_point.assign(model=OR_UNSURE, prediction=unsure)]
 
 
 def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resamples: int, seed: int) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resample
         names = np.sort(of_arm["group"].unique())
         weight_of = pd.DataFrame(subject_draws(names, resamples, seed).T, index=names)
         each = {
-            model: [_figures_of(part, study, classes, weight_of) for _, part in of_model.groupby("seed")]
+            model: [_metrics_of(part, study, classes, weight_of) for _, part in of_model.groupby("seed")]
             for model, of_model in of_arm.groupby("model", sort=False)
         }
         with np.errstate(invalid="ignore"):  # infinite values have no spread
@@ -107,7 +107,7 @@ def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resample
     return pd.DataFrame(found, columns=columns)
 
 
-def _figures_of(rows: pd.DataFrame, study: Study, classes: list[str], weight_of: pd.DataFrame) -> pd.DataFrame:
+def _metrics_of(rows: pd.DataFrame, study: Study, classes: list[str], weight_of: pd.DataFrame) -> pd.DataFrame:
     """The metrics of one model and seed under several weightings of subjects: one row a weighting."""
     each = {name: _metrics(part, study.scoring, classes, weight_of) for name, part in rows.groupby("fold")}
     if study.protocol == "k_fold":
@@ -123,7 +123,7 @@ def _figures_of(rows: pd.DataFrame, study: Study, classes: list[str], weight_of:
 def _metrics(rows: pd.DataFrame, scoring: Scoring, classes: list[str], weight_of: pd.DataFrame) -> pd.DataFrame:
     """The scoring's own metrics, and those of every study where no answer is unsure."""
     never_unsure = not (rows["model"] == OR_UNSURE).any()
-    labels, given = rows["label"].to_numpy(object), rows["answer"].to_numpy(object)
+    labels, given = rows["label"].to_numpy(object), rows["prediction"].to_numpy(object)
     weights = weight_of.loc[rows["group"]].to_numpy(float).T
     probabilities = rows[[f"p_{c}" for c in classes]].to_numpy(float)
     tables = []

@@ -152,7 +152,7 @@ class KeepEpoch(Callback):
         }
         progress.rows.append(row)
         if within_one_standard_error(progress.rows):
-            progress.best_epoch, progress.best = epoch, weights_snapshot(self.learn.model)
+            progress.kept_epoch, progress.best = epoch, weights_snapshot(self.learn.model)
         self.on_epoch(row)
         if self.file is not None:
             self.file.write(progress, self.learn.model, self.opt)

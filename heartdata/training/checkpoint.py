@@ -17,12 +17,12 @@ class Progress:
     """Rows of schema HISTORY so far, and the number and weights of the epoch that is kept (none before the first)."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int | None = None
+    kept_epoch: int | None = None
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def exhausted(self, patience: int) -> bool:
         """Whether each of the last ``patience`` epochs was too bad to be kept."""
-        return self.best_epoch is not None and len(self.rows) - 1 - self.best_epoch >= patience
+        return self.kept_epoch is not None and len(self.rows) - 1 - self.kept_epoch >= patience
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class ProgressFile:
     def write(self, progress: Progress, net: nn.Module, optimiser: Any) -> None:
         """Keep ``progress`` with the net's weights and what ``optimiser`` (a torch optimiser) remembers."""
         tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-        if progress.best_epoch != len(progress.rows) - 1:  # else these are the net's
+        if progress.kept_epoch != len(progress.rows) - 1:  # else these are the net's
             tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
         for number, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        told = {"rows": progress.rows, "best_epoch": progress.best_epoch}
+        told = {"rows": progress.rows, "kept_epoch": progress.kept_epoch}
         content = save(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
             metadata={"progress": json.dumps(told)},

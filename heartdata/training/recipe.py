@@ -22,7 +22,7 @@ class NetworkConfig(Settings):
     )
     batch: int = Field(default=16, ge=2, le=4096)
     width: int = Field(default=128, ge=32, le=65536, description="spectrogram columns in a window")
-    view: View = Field(default="windows", description="whole: a recording as one picture, squeezed to the width")
+    view: View = Field(default="windows", description="whole: a recording as one plot, squeezed to the width")
     learning_rate: float = Field(default=1e-3, gt=0, le=1, description="the highest of the one-cycle schedule")
     backbone_rate: float = Field(
         default=0.3, gt=0, le=1, description="of all layers but the last, as a share of learning_rate; given weights"

@@ -41,7 +41,7 @@ class Trained:
     net: nn.Module
     classes: tuple[str, ...]
     history: pa.Table
-    best_epoch: int
+    kept_epoch: int
     precision: str
 
 
@@ -105,8 +105,8 @@ def _train(
     if config.contrast:
         del net.projection
     precision = "bfloat16" if any(isinstance(cb, HalfPrecision) for cb in learner.cbs) else "float32"
-    best_epoch = int(progress.best_epoch or 0)
-    return Trained(net.cpu().eval(), classes, table_from_rows(progress.rows, HISTORY), best_epoch, precision)
+    kept_epoch = int(progress.kept_epoch or 0)
+    return Trained(net.cpu().eval(), classes, table_from_rows(progress.rows, HISTORY), kept_epoch, precision)
 
 
 def phases(config: NetworkConfig, from_weights: bool) -> list[Phase]:

@@ -41,7 +41,7 @@ def log_model(model: TrainedModel, store: Store) -> Any:
         signature=ModelSignature(Schema([ColSpec(DataType.binary, "audio")]), Schema(answers)),
         pip_requirements=[f"{package}=={installed(package)}" for package in SERVED_NEEDS],
         metadata={"dataset_version": json.loads(store.local(model.config.name).read_text())["dataset_version"]},
-        step=model.best_epoch + 1,
+        step=model.kept_epoch + 1,
     )
 
 

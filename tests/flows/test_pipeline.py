@@ -123,7 +123,7 @@ def test_registry_holds_the_run_whole(first, root: Path):
     assert (root / version.tags["heartbeat.series"]).is_file()
     assert run.data.tags["prefect.flow_run_id"]
     assert [point.step for point in found.get_metric_history(version.run_id, "train_loss")] == [1]
-    assert run.data.metrics["best_epoch"] == 1  # of 1: people count from one
+    assert run.data.metrics["kept_epoch"] == 1  # of 1: people count from one
     assert {s["metric"] for s in first.scores} == {"macro_f1", "balanced_accuracy", "accuracy", "auroc"}
     assert {"test_brier", "test_ece_10_bins", "test_coverage"} <= set(run.data.metrics)
     assert run.data.metrics["test_macro_f1"] == pytest.approx(first.scores[0]["value"])
@@ -133,7 +133,7 @@ def test_registry_holds_the_run_whole(first, root: Path):
     assert {f.path for f in found.list_artifacts(version.run_id, "tables")} == {
         f"tables/{name}.parquet" for name in ("recordings", "manifest", "predictions", "subjects")
     }
-    assert "pictures/roc.png" in {f.path for f in found.list_artifacts(version.run_id, "pictures")}
+    assert "plots/roc.png" in {f.path for f in found.list_artifacts(version.run_id, "plots")}
     assert run.data.tags["data_docs"] == first.data_docs
     assert len(run.inputs.dataset_inputs) == 3
     assert run.data.metrics["test_f1.murmur"] == pytest.approx(float(first.per_class[2]["f1"]), abs=1e-3)

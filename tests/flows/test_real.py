@@ -52,7 +52,7 @@ def test_real_recordings_become_a_registered_model(sixty: Path, tmp_path: Path):
     tested = manifest[manifest["part"] == "test"]
     answers = model.predict(pd.DataFrame({"audio": [(sixty / i).read_bytes() for i in tested["recording_id"]]}))
     predictions = pd.read_parquet(tmp_path / "out" / "latest" / "predictions.parquet").set_index("recording_id")
-    assert answers["label"].tolist() == predictions.loc[tested["recording_id"], "answer"].tolist()
+    assert answers["label"].tolist() == predictions.loc[tested["recording_id"], "prediction"].tolist()
 
     labels_of = tested.groupby("subject")["label"].agg(["nunique", "size"])
     one_label = labels_of[labels_of["nunique"] == 1]
@@ -60,4 +60,4 @@ def test_real_recordings_become_a_registered_model(sixty: Path, tmp_path: Path):
     assert subjects["recordings"].to_dict() == {f"pascal/{s}": n for s, n in one_label["size"].items()}
     told = {row["metric"]: row["value"] for row in summary.scores if row["model"] == "resnet34"}
     assert subjects["recordings"].max() > 1
-    assert told["accuracy_by_subject"] == pytest.approx((subjects["label"] == subjects["answer"]).mean())
+    assert told["accuracy_by_subject"] == pytest.approx((subjects["label"] == subjects["prediction"]).mean())

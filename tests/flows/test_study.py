@@ -49,8 +49,8 @@ def config_of(name: str, data: Path, store: Path, changes: dict[str, Any] | None
     return config.model_copy(update={"study": config.study.model_copy(update=study)})
 
 
-def value_of(figures: pd.DataFrame, model: str, metric: str) -> float:
-    return figures[(figures["model"] == model) & (figures["metric"] == metric)]["value"].item()
+def value_of(metrics: pd.DataFrame, model: str, metric: str) -> float:
+    return metrics[(metrics["model"] == model) & (metrics["metric"] == metric)]["value"].item()
 
 
 def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path):
@@ -66,12 +66,12 @@ def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path)
         assert of_model["patient"].is_unique  # who is answered and scored
     assert rows.groupby("subject")["fold"].nunique().max() == 1
     assert (rows["patient"].nunique(), rows["subject"].nunique()) == (18, 17)
-    figures = store.read_frame(came.figures, STUDY_METRICS)
-    assert {"weighted_accuracy", "macro_f1", "auroc", "brier", "ece_10_bins"} <= set(figures["metric"])
+    metrics = store.read_frame(came.metrics, STUDY_METRICS)
+    assert {"weighted_accuracy", "macro_f1", "auroc", "brier", "ece_10_bins"} <= set(metrics["metric"])
     told = rows[rows["model"] == "majority class"].set_index("patient")
     counts = told["label"].map({"Present": 5, "Unknown": 3, "Absent": 1})
-    by_hand = counts[told["label"] == told["answer"]].sum() / counts.sum()
-    assert value_of(figures, "majority class", "weighted_accuracy") == pytest.approx(by_hand)
+    by_hand = counts[told["label"] == told["prediction"]].sum() / counts.sum()
+    assert value_of(metrics, "majority class", "weighted_accuracy") == pytest.approx(by_hand)
     client = registry(tmp_path / "out")
     experiment = client.get_experiment_by_name("heartbeat").experiment_id
     runs = client.search_runs([experiment])
@@ -79,7 +79,7 @@ def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path)
     assert len(parents) == 1
     assert {r.data.tags.get("mlflow.parentRunId") for r in runs} - {None} == {parents[0].info.run_id}
     assert len(runs) == 1 + 3
-    assert parents[0].data.params["run.answers.operating_point"] == "weighted_accuracy"
+    assert parents[0].data.params["run.decision.operating_point"] == "weighted_accuracy"
     assert "run.split.strategy" not in parents[0].data.params  # which each fold has for itself
     assert all(run.data.tags[PROCESS_TAG] == process_tag()[PROCESS_TAG] for run in runs)  # else a killed one stays open
     for fold in (run for run in runs if run not in parents):
@@ -88,7 +88,7 @@ def test_every_patient_is_tested_once_and_the_study_is_in_mlflow(tmp_path: Path)
         weights = read_weights(store.local(f"models/{fold.data.tags['weights_sha256'][:20]}.safetensors"))
         assert {"members.0.fc.bias", "members.1.fc.bias"} <= weights.keys()  # both networks answered
     folder = store.workpath("latest/study-circor2022")
-    assert {p.name for p in folder.iterdir()} >= {"README.md", "comparison.png", "reliability.png", "figures.parquet"}
+    assert {p.name for p in folder.iterdir()} >= {"README.md", "comparison.png", "reliability.png", "metrics.parquet"}
     progress.begin(again := Heard())
     study(config)  # again: nothing is trained, nothing recorded twice
     progress.begin()
@@ -101,14 +101,14 @@ def test_what_the_official_outcome_score_costs_is_among_the_figures(tmp_path: Pa
     config = config_of("circor2022-outcome", circor(tmp_path / "circor"), tmp_path / "out", folds=2)
     came = study(config)
     store = Store(tmp_path / "out")
-    figures = store.read_frame(came.figures, STUDY_METRICS)
+    metrics = store.read_frame(came.metrics, STUDY_METRICS)
     rows = store.read_table(came.predictions, study_schema(list(came.classes))).to_pandas()
     for model in (NETWORK, AT_POINT):
         told = rows[rows["model"] == model].set_index("patient")
-        ill, sent = told["label"] == "Abnormal", told["answer"] == "Abnormal"
+        ill, sent = told["label"] == "Abnormal", told["prediction"] == "Abnormal"
         r, treated, missed = sent.mean(), (ill & sent).mean(), (ill & ~sent).mean()
         by_hand = 35 + 397 * r - 1718 * r**2 + 11296 * r**4 + 10_000 * treated + 50_000 * missed
-        assert value_of(figures, model, "cost_per_patient") == pytest.approx(by_hand)
+        assert value_of(metrics, model, "cost_per_patient") == pytest.approx(by_hand)
 
 
 def test_a_study_that_is_refused_leaves_a_notice(tmp_path: Path):

@@ -148,10 +148,10 @@ def test_values_are_typed(text: str, value: object):
 
 def test_words_that_yaml_takes_for_booleans_are_text(tmp_path: Path):
     (tmp_path / "run.yaml").write_text("validation: {classes: [yes, no], accept_change: true}\n")
-    typed = dict(map(parse_change, ("source.columns.subject=No", "answers.temperature=on")))
+    typed = dict(map(parse_change, ("source.columns.subject=No", "decision.temperature=on")))
     config = build_config("table", "/x.csv", tmp_path / "run.yaml", typed)
     assert (config.source.columns.subject, config.validation.classes) == ("No", ("yes", "no"))
-    assert (config.validation.accept_change, config.answers.temperature) == (True, True)
+    assert (config.validation.accept_change, config.decision.temperature) == (True, True)
     assert parse_change("a=False") == ("a", False)
 
 

@@ -1,4 +1,4 @@
-"""What the pictures of a study say of it, without a server."""
+"""What the plots of a study say of it, without a server."""
 
 import pandas as pd
 import pytest
@@ -7,7 +7,7 @@ from heartdata.reports import study_plots
 from heartdata.storage.store import Store
 from heartdata.studies.protocols import Fold, study_named
 from heartdata.studies.scores import AT_POINT, NETWORK
-from tasks.study import _pictures
+from tasks.study import _plots
 
 CLASSES = ["abnormal", "normal"]
 
@@ -15,9 +15,9 @@ CLASSES = ["abnormal", "normal"]
 def test_pictures_say_what_was_held_out_and_what_was_drawn(store: Store, monkeypatch):
     told = []
     monkeypatch.setattr(study_plots, "comparison_picture", lambda *args: told.append(args[3:]) or b"")
-    answer = {"arm": "by subject", "label": "normal", "answer": "normal", "p_abnormal": 0.3, "p_normal": 0.7}
+    answer = {"arm": "by subject", "label": "normal", "prediction": "normal", "p_abnormal": 0.3, "p_normal": 0.7}
     rows = pd.DataFrame([answer | {"model": NETWORK}, answer | {"model": AT_POINT}])
-    _pictures(study_named("cinc2016-lodo"), rows, rows, CLASSES, store)
+    _plots(study_named("cinc2016-lodo"), rows, rows, CLASSES, store)
     ((note, title),) = told
     assert title == "CinC 2016: each database held out in turn"
     assert "a recording whose subject is not known counts as a subject" in note

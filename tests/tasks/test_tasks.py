@@ -22,7 +22,7 @@ from heartdata.checks.suite import ValidationConfig
 from heartdata.config import RegistryConfig
 from heartdata.dataset.manifest import build_manifest
 from heartdata.errors import BadAudio, ConfigError, DataRefused
-from heartdata.scoring.calibration import AnswersConfig, Calibration
+from heartdata.scoring.calibration import Calibration, DecisionConfig
 from heartdata.sources import DemoSource, TableSource
 from heartdata.storage.schemas import ACCEPTED, FACTS, MANIFEST, METRICS, RECORDINGS, SPECTROGRAMS, SPLITS
 from heartdata.storage.shards import Shard
@@ -368,16 +368,16 @@ def test_artifact_names_carry_no_path_of_the_machine(store: Store, tmp_path: Pat
 )
 def test_a_model_that_is_not_to_be_relied_on_says_so(temperature: float, risk: float, said: str):
     found = Calibration(temperature=temperature, class_weights=(1.0, 1.0), coverage=0.6, risk=risk)
-    told = doubt(found, AnswersConfig(max_risk=0.2))
+    told = doubt(found, DecisionConfig(max_risk=0.2))
     assert re.search(said, told) if said else told == ""
 
 
 def test_a_class_with_few_validation_recordings_is_remarked_on():
-    assert few(pd.Series(["a"] * 9 + ["b"] * 5), ("a", "b"), AnswersConfig()) == ""
-    told = few(pd.Series(["a"] * 9 + ["b"] * 4), ("a", "b"), AnswersConfig())
+    assert few(pd.Series(["a"] * 9 + ["b"] * 5), ("a", "b"), DecisionConfig()) == ""
+    told = few(pd.Series(["a"] * 9 + ["b"] * 4), ("a", "b"), DecisionConfig())
     assert told.startswith("Only 4 of the 13 validation recordings are b: do not rely on")
     assert told.endswith("(the temperature, the operating point, the bound of unsure answers)")
-    alone = few(pd.Series(["a"] * 9), ("a", "b"), AnswersConfig(temperature=False, operating_point="none"))
+    alone = few(pd.Series(["a"] * 9), ("a", "b"), DecisionConfig(temperature=False, operating_point="none"))
     assert "Only 0 of the 9 validation recordings are b" in alone
     assert alone.endswith("(the bound of unsure answers)")
 

@@ -1,4 +1,4 @@
-"""The quick look: counts with known answers, pictures that are there whatever the names."""
+"""The quick look: counts with known answers, plots that are there whatever the names."""
 
 import warnings
 from pathlib import Path
@@ -89,7 +89,7 @@ def test_pictures(frame, tmp_path: Path):
 def test_pictures_can_be_read(frame):
     sheet = class_sheet("normal", examples(frame, 3, 0)["normal"], SpectrogramConfig())
     below = sheet.axes[2]
-    assert below.get_ylabel() == "Hz (mel)"  # as in the pictures of a run
+    assert below.get_ylabel() == "Hz (mel)"  # as in the plots of a run
     assert [text.get_text() for text in below.get_yticklabels()] == ["50", "100", "200", "400"]
     (bars,) = rates(frame[frame["label"] == "normal"]).axes
     low, high = bars.get_xlim()

@@ -1,4 +1,4 @@
-"""Pictures of a study are pictures, whatever is missing."""
+"""Pictures of a study are plots, whatever is missing."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ def predictions(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
     return confidence, rng.random(n) < confidence - 0.1
 
 
-def figures() -> pd.DataFrame:
+def metrics() -> pd.DataFrame:
     rows = [
         ("resnet34, backbone", 0.61, 0.55, 0.66),
         ("resnet34, random weights", 0.54, 0.48, 0.6),
@@ -31,13 +31,13 @@ def test_pictures_are_png():
     sure, right = predictions()
     bins = calibration.reliability_bins(sure, right)
     curve = calibration.coverage_risk(sure, right)
-    for picture in (
+    for plot in (
         study_plots.plot_reliability(bins, calibration.expected_calibration_error(sure, right), "a note"),
         study_plots.plot_coverage_risk(curve, calibration.unsure_threshold(sure, right, 0.2), "a note"),
-        study_plots.plot_comparison(figures(), "macro_f1", 0.47, "a note"),
+        study_plots.plot_comparison(metrics(), "macro_f1", 0.47, "a note"),
     ):
-        assert picture.startswith(b"\x89PNG")
-        assert len(picture) > 5000
+        assert plot.startswith(b"\x89PNG")
+        assert len(plot) > 5000
 
 
 def test_pictures_of_confidence_say_that_it_is_of_the_most_probable_class(monkeypatch):
@@ -54,11 +54,11 @@ def test_pictures_of_confidence_say_that_it_is_of_the_most_probable_class(monkey
 def test_pictures_of_very_little():
     bins = calibration.reliability_bins([1.0], [True])
     curve = calibration.coverage_risk([1.0], [True])
-    for picture in (
+    for plot in (
         study_plots.plot_reliability(bins),
         study_plots.plot_coverage_risk(curve),
         study_plots.plot_coverage_risk(curve, 0.0),
-        study_plots.plot_comparison(figures(), "macro_f1"),
-        study_plots.plot_comparison(figures(), "no such metric"),
+        study_plots.plot_comparison(metrics(), "macro_f1"),
+        study_plots.plot_comparison(metrics(), "no such metric"),
     ):
-        assert picture.startswith(b"\x89PNG")
+        assert plot.startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""Temperatures, operating points and thresholds with known answers; figures of calibration worked out by hand."""
+"""Temperatures, operating points and thresholds with known answers; metrics of calibration worked out by hand."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Official scores against figures worked out by hand from their definitions; patients from recordings."""
+"""Official scores against metrics worked out by hand from their definitions; patients from recordings."""
 
 import numpy as np
 import pandas as pd
@@ -207,13 +207,13 @@ def test_subject_answers_by_mean_and_by_max():
     rows = recordings(
         group=["2", "1", "1", "1"],
         label=["b", "a", "a", "a"],
-        answer=["b", "b", "a", "a"],
+        prediction=["b", "b", "a", "a"],
         p_a=[0.1, 0.1, 0.6, 0.6],
         p_b=[0.9, 0.9, 0.4, 0.4],
     )
     mean = challenge.subject_predictions(rows)
     assert mean["group"].tolist() == ["1", "2"]
-    assert mean["answer"].tolist() == ["b", "b"]
+    assert mean["prediction"].tolist() == ["b", "b"]
     assert mean["p_b"].tolist() == pytest.approx([0.566667, 0.9], abs=1e-6)
     assert mean["recordings"].tolist() == [3, 1]
     largest = challenge.subject_predictions(rows, "max")

@@ -1,4 +1,4 @@
-"""Scores equal scikit-learn's; baselines know no audio; pictures are pictures."""
+"""Scores equal scikit-learn's; baselines know no audio; plots are plots."""
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,13 @@ def made(n: int = 60, seed: int = 0) -> pd.DataFrame:
     probabilities[np.arange(n), [CLASSES.index(x) for x in labels]] += 0.2
     frame = pd.DataFrame(probabilities, columns=[f"p_{c}" for c in CLASSES])
     answers = [CLASSES[i] for i in probabilities.argmax(axis=1)]
-    return frame.assign(label=labels, answer=answers, group=[f"s{i % 15}" for i in range(n)])
+    return frame.assign(label=labels, prediction=answers, group=[f"s{i % 15}" for i in range(n)])
 
 
 def test_figures_equal_scikit_learn_under_weights():
     rows = made()
     weights = np.random.default_rng(1).integers(0, 4, (3, len(rows))).astype(float)
-    labels, answers = rows["label"].to_numpy(object), rows["answer"].to_numpy(object)
+    labels, answers = rows["label"].to_numpy(object), rows["prediction"].to_numpy(object)
     probabilities = rows[[f"p_{c}" for c in CLASSES]].to_numpy()
     ours = scores.compute_metrics(labels, answers, probabilities, CLASSES, weights)
     for w, row in zip(weights, ours.to_dict("records"), strict=True):
@@ -40,13 +40,13 @@ def test_figures_equal_scikit_learn_under_weights():
 
 def test_perfect_and_constant_answers():
     rows = made()
-    perfect = rows.assign(answer=rows["label"], **{f"p_{c}": (rows["label"] == c).astype(float) for c in CLASSES})
+    perfect = rows.assign(prediction=rows["label"], **{f"p_{c}": (rows["label"] == c).astype(float) for c in CLASSES})
     assert all(
         r["value"] == r["low"] == r["high"] == 1 for r in scores.metrics_with_intervals({"m": perfect}, CLASSES, 50, 0)
     )
     constant = {
         r["metric"]: r["value"]
-        for r in scores.metrics_with_intervals({"m": rows.assign(answer="a", p_a=1, p_b=0, p_c=0)}, CLASSES, 50, 0)
+        for r in scores.metrics_with_intervals({"m": rows.assign(prediction="a", p_a=1, p_b=0, p_c=0)}, CLASSES, 50, 0)
     }
     assert constant["balanced_accuracy"] == pytest.approx(1 / 3)
     assert constant["auroc"] == pytest.approx(0.5)
@@ -55,7 +55,7 @@ def test_perfect_and_constant_answers():
 def test_intervals_are_over_groups_not_recordings():
     rows = made(200)
     alone = scores.metrics_with_intervals({"m": rows.assign(group=range(200))}, CLASSES, 400, 0)
-    by_success = rows.assign(group=(rows["label"] == rows["answer"]).astype(int).astype(str))
+    by_success = rows.assign(group=(rows["label"] == rows["prediction"]).astype(int).astype(str))
     few = scores.metrics_with_intervals({"m": by_success}, CLASSES, 400, 0)
     width = [r[0]["high"] - r[0]["low"] for r in (alone, few)]
     assert alone[0]["low"] < alone[0]["value"] < alone[0]["high"]
@@ -64,7 +64,7 @@ def test_intervals_are_over_groups_not_recordings():
 
 def test_the_difference_of_two_models_is_of_the_same_draws():
     ours = made(200)
-    theirs = ours.assign(answer=ours["answer"].where(ours.index >= 10, "a"))
+    theirs = ours.assign(prediction=ours["prediction"].where(ours.index >= 10, "a"))
     rows = scores.metrics_with_intervals({"ours": ours, "theirs": theirs, "again": ours}, CLASSES, 200, 0)
     found = {row["model"]: row for row in rows if row["metric"] == "accuracy"}
     assert found["theirs"]["difference"] == pytest.approx(found["ours"]["value"] - found["theirs"]["value"])
@@ -92,37 +92,37 @@ def held_out(rows: pd.DataFrame) -> pd.DataFrame:
 
 def test_metadata_baseline_reads_the_site_and_nothing_else():
     told = scores.prediction_rows(held_out(manifest()), baselines.metadata_baseline(manifest(), ["a", "b"]), ["a", "b"])
-    assert (told["label"] == told["answer"]).all()
+    assert (told["label"] == told["prediction"]).all()
     blind = manifest().assign(site="AV")
     guessed = scores.prediction_rows(held_out(blind), baselines.metadata_baseline(blind, ["a", "b"]), ["a", "b"])
-    assert 0.3 < (guessed["label"] == guessed["answer"]).mean() < 0.7
+    assert 0.3 < (guessed["label"] == guessed["prediction"]).mean() < 0.7
 
 
 def test_metadata_baseline_sees_in_small_sets_too():
     rows = manifest().groupby("part").head(30)
     told = scores.prediction_rows(held_out(rows), baselines.metadata_baseline(rows, ["a", "b"]), ["a", "b"])
-    assert (told["label"] == told["answer"]).all()
+    assert (told["label"] == told["prediction"]).all()
 
 
 def test_majority_baseline_answers_the_commonest_training_class():
     rows = manifest()
     rows.loc[:120, "label"] = "b"
     told = scores.prediction_rows(held_out(rows), baselines.majority_baseline(rows, ["a", "b"]), ["a", "b"])
-    assert set(told["answer"]) == {"b"}
+    assert set(told["prediction"]) == {"b"}
 
 
 def test_a_subject_is_answered_by_all_recordings_together():
     rows = pd.DataFrame(
         {"recording_id": list("123456"), "sha256": list("123456"), "group": list("AAABBC"), "label": list("aaabab"),
-         "answer": list("bbaabb"), "p_a": [0.4, 0.4, 0.9, 0.8, 0.1, 0.3], "p_b": [0.6, 0.6, 0.1, 0.2, 0.9, 0.7]}
+         "prediction": list("bbaabb"), "p_a": [0.4, 0.4, 0.9, 0.8, 0.1, 0.3], "p_b": [0.6, 0.6, 0.1, 0.2, 0.9, 0.7]}
     )  # fmt: skip
     by_mean = scores.subject_rows(rows, rows["group"], ["a", "b"], "mean")
     assert by_mean["subject"].tolist() == ["A", "C"]  # what B has is not known
     assert by_mean["recordings"].tolist() == [3, 1]
-    assert by_mean["answer"].tolist() == ["a", "b"]
+    assert by_mean["prediction"].tolist() == ["a", "b"]
     assert by_mean.loc[0, "p_a"] == pytest.approx(17 / 30)
     weighed = scores.subject_rows(rows, rows["group"], ["a", "b"], "mean", (1.0, 2.0))
-    assert weighed["answer"].tolist() == ["b", "b"]
+    assert weighed["prediction"].tolist() == ["b", "b"]
     assert scores.subject_rows(rows, rows["group"], ["a", "b"], "max").loc[0, "p_a"] == pytest.approx(0.6)
 
 
@@ -132,15 +132,15 @@ def test_nobody_is_scored_where_all_subjects_have_several_labels():
 
 
 def test_per_class_table():
-    table = scores.per_class(pd.DataFrame({"label": ["a", "a", "b"], "answer": ["a", "b", "b"]}), ["a", "b"])
+    table = scores.per_class(pd.DataFrame({"label": ["a", "a", "b"], "prediction": ["a", "b", "b"]}), ["a", "b"])
     assert table.loc["a"].tolist() == pytest.approx([1, 0.5, 2 / 3, 2])
     assert table.loc["b", "precision"] == 0.5
 
 
 def test_a_dollar_in_a_name_is_a_dollar():
     odd = made().replace({"a": "$x_{", "b": "b$"}).rename(columns={"p_a": "p_$x_{", "p_b": "p_b$"})
-    for picture in (plots.plot_confusion, plots.plot_roc):
-        assert picture(odd, ["$x_{", "b$", "c"], "cost: $5 to $6^").startswith(b"\x89PNG")
+    for plot in (plots.plot_confusion, plots.plot_roc):
+        assert plot(odd, ["$x_{", "b$", "c"], "cost: $5 to $6^").startswith(b"\x89PNG")
 
 
 def history_of(members: int) -> pd.DataFrame:
@@ -207,10 +207,10 @@ def test_the_confusion_matrix_says_how_was_answered(monkeypatch):
 
 
 def test_pictures_are_png():
-    for picture in (
+    for plot in (
         plots.plot_training_curves(history_of(1), "note"),
         plots.plot_confusion(made(), CLASSES),
         plots.plot_roc(made(), CLASSES),
     ):
-        assert picture.startswith(b"\x89PNG")
-        assert len(picture) > 5000
+        assert plot.startswith(b"\x89PNG")
+        assert len(plot) > 5000

@@ -254,6 +254,6 @@ def test_a_broken_link_is_named(tmp_path: Path):
 
 
 def test_the_usual_column_names_are_in_the_docs():
-    page = (Path(__file__).parents[4] / "docs" / "sources.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "sources.md").read_text()
     for role, usual in USUAL_NAMES.items():
         assert f"| {role} | {', '.join(f'`{name}`' for name in usual)} |" in page

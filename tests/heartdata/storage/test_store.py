@@ -67,7 +67,7 @@ def test_damaged_tables_and_files_are_not_intact(store: Store, harm: str):
     artifacts = [
         store.write_table("t", table("/a", 1), SCHEMA),
         Artifact(name="a.npy", digest=store.write_array("a.npy", array), rows=1),
-        store.write_bytes("b", ".png", b"picture"),
+        store.write_bytes("b", ".png", b"plot"),
     ]
     for artifact in artifacts:
         assert store.intact(artifact)
@@ -158,7 +158,7 @@ def test_failed_write_leaves_nothing_under_the_name(any_store: Store):
 @pytest.mark.parametrize("copies", ["kept", "lost"])
 @pytest.mark.parametrize("harm", ["gone", "cut", "flipped"])
 def test_harm_to_a_remote_object_is_noticed_whatever_the_copy_here(remote: Store, harm: str, copies: str):
-    artifact = remote.write_bytes("b", ".png", b"picture")
+    artifact = remote.write_bytes("b", ".png", b"plot")
     files, path = file_system(remote.address(artifact.name))
     assert remote.intact(artifact)
     if copies == "lost":
@@ -169,22 +169,22 @@ def test_harm_to_a_remote_object_is_noticed_whatever_the_copy_here(remote: Store
     else:
         files.pipe_file(path, {"cut": b"pict", "flipped": b"Picture"}[harm])
     assert not remote.intact(artifact)
-    assert remote.write_bytes("b", ".png", b"picture") == artifact
+    assert remote.write_bytes("b", ".png", b"plot") == artifact
     assert remote.intact(artifact)
-    assert remote.local(artifact.name).read_bytes() == b"picture"
+    assert remote.local(artifact.name).read_bytes() == b"plot"
 
 
 def test_a_damaged_copy_is_fetched_again(remote: Store):
-    artifact = remote.write_bytes("b", ".png", b"picture")
+    artifact = remote.write_bytes("b", ".png", b"plot")
     remote.local(artifact.name).write_bytes(b"Picture")
     assert remote.intact(artifact)
-    assert remote.local(artifact.name).read_bytes() == b"picture"
+    assert remote.local(artifact.name).read_bytes() == b"plot"
     remote.local(artifact.name).write_bytes(b"pict")
-    assert remote.local(artifact.name).read_bytes() == b"picture"
+    assert remote.local(artifact.name).read_bytes() == b"plot"
 
 
 def test_an_object_is_fetched_once(remote: Store, monkeypatch):
-    artifact = remote.write_bytes("b", ".png", b"picture")
+    artifact = remote.write_bytes("b", ".png", b"plot")
     shutil.rmtree(remote.root)
     fetched = []
     get = Remote.get

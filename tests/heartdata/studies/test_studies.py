@@ -1,4 +1,4 @@
-"""Protocols: which folds there are, what is fitted to what, and figures with known answers."""
+"""Protocols: which folds there are, what is fitted to what, and metrics with known answers."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError, DataRefused
-from heartdata.scoring.calibration import AnswersConfig, apply_temperature, fit_calibration
+from heartdata.scoring.calibration import DecisionConfig, apply_temperature, fit_calibration
 from heartdata.storage.schemas import STUDY_METRICS
 from heartdata.studies.config import study_config
 from heartdata.studies.page import metric_rows, study_page
@@ -35,7 +35,7 @@ def answered(scores: dict[str, list[float]], labels: list[str], **columns: objec
             rows.append({
                 "arm": "by subject", "seed": 0, "fold": fold, "model": NETWORK, "recording_id": f"{fold}{i}",
                 "sha256": f"{fold}{i}", "group": f"{fold}{i}", "subject": None, "patient": f"{fold}{i}",
-                "collection": fold, "noisy": False, "label": label, "answer": "abnormal" if score >= 0.5 else "normal",
+                "collection": fold, "noisy": False, "label": label, "prediction": "abnormal" if score >= 0.5 else "normal",
                 "p_abnormal": score, "p_normal": 1 - score, **columns,
             })  # fmt: skip
     return pd.DataFrame(rows)
@@ -90,7 +90,7 @@ def test_every_study_is_a_valid_configuration(tmp_path):
 def test_the_operating_point_of_a_study_is_for_the_score_that_it_is_about():
     for name, study in STUDIES.items():
         metric = {"macc": "balanced_accuracy"}.get(study.metric, study.metric)  # equal where no answer is unsure
-        assert study_config(name, ".").run.answers.operating_point == metric
+        assert study_config(name, ".").run.decision.operating_point == metric
 
 
 @pytest.mark.parametrize("protocol", ["cinc2016", "cinc2016-lodo"])
@@ -99,12 +99,12 @@ def test_answers_are_fitted_to_the_validation_part_of_their_fold_alone(protocol:
     low, high = [0.1] * 30 + [0.4] * 30, [0.6] * 30 + [0.9] * 30
     test, valid = (answered({"a": low, "b": high}, labels) for _ in range(2))
     study = study_named(protocol)
-    config = AnswersConfig(temperature=False, operating_point="balanced_accuracy")
+    config = DecisionConfig(temperature=False, operating_point="balanced_accuracy")
     rows = with_operating_point(test, valid, CLASSES, config, study)
     at_point = rows[rows["model"] == AT_POINT]
-    assert (at_point["answer"] == at_point["label"]).all()  # the other fold's point would answer one class alone
+    assert (at_point["prediction"] == at_point["label"]).all()  # the other fold's point would answer one class alone
     turned = with_operating_point(test.assign(label=test["label"].iloc[::-1].to_numpy()), valid, CLASSES, config, study)
-    assert turned[turned["model"] == AT_POINT]["answer"].tolist() == at_point["answer"].tolist()
+    assert turned[turned["model"] == AT_POINT]["prediction"].tolist() == at_point["prediction"].tolist()
 
 
 def test_an_operating_point_that_is_typed_is_taken_though_it_is_the_default():
@@ -112,17 +112,17 @@ def test_an_operating_point_that_is_typed_is_taken_though_it_is_the_default():
     both = answered({"a": [0.1] * 300 + [0.32] * 116 + [0.45] * 24}, labels)
 
     def found(changes: dict[str, str]) -> int:
-        config = study_config("cinc2016", ".", None, {"answers.temperature": False, **changes})
-        rows = with_operating_point(both, both, CLASSES, config.run.answers, config.study)
-        return (rows[rows["model"] == AT_POINT]["answer"] == "abnormal").sum()
+        config = study_config("cinc2016", ".", None, {"decision.temperature": False, **changes})
+        rows = with_operating_point(both, both, CLASSES, config.run.decision, config.study)
+        return (rows[rows["model"] == AT_POINT]["prediction"] == "abnormal").sum()
 
     assert found({}) == 140  # as many as sensitivity and specificity want
-    assert found({"answers.operating_point": "macro_f1"}) == 24  # fewer where precision counts
-    again = AnswersConfig.model_validate(study_config("cinc2016", ".").run.answers.model_dump())  # as it is recorded
+    assert found({"decision.operating_point": "macro_f1"}) == 24  # fewer where precision counts
+    again = DecisionConfig.model_validate(study_config("cinc2016", ".").run.decision.model_dump())  # as it is recorded
     rows = with_operating_point(
         both, both, CLASSES, again.model_copy(update={"temperature": False}), study_named("cinc2016")
     )
-    assert (rows[rows["model"] == AT_POINT]["answer"] == "abnormal").sum() == 140
+    assert (rows[rows["model"] == AT_POINT]["prediction"] == "abnormal").sum() == 140
 
 
 def test_patients_are_calibrated_and_scored_by_their_recordings_together():
@@ -132,21 +132,21 @@ def test_patients_are_calibrated_and_scored_by_their_recordings_together():
     second = answered({"a": [0.15] * 30 + [0.6] * 30}, labels)  # of the mean, .1 and .4, none is above a half
     rows = pd.concat([first, second.assign(recording_id=second["recording_id"] + "-2")], ignore_index=True)
     rows = rows.rename(columns={"p_abnormal": "p_Abnormal", "p_normal": "p_Normal"}).assign(
-        label=lambda t: t["label"].str.capitalize(), answer=lambda t: t["answer"].str.capitalize()
+        label=lambda t: t["label"].str.capitalize(), prediction=lambda t: t["prediction"].str.capitalize()
     )
     study = study_named("circor2022-outcome").model_copy(update={"seeds": (0,)})
     patients = scored_rows(rows, study, "mean")
     assert len(patients) == 60
     assert patients["recording_id"].isna().all()
     assert sorted(patients["p_Abnormal"].round(6).unique()) == [0.1, 0.4]
-    config = study_config("circor2022-outcome", ".").run.answers.model_copy(update={"temperature": False})
+    config = study_config("circor2022-outcome", ".").run.decision.model_copy(update={"temperature": False})
     told = with_operating_point(patients, patients, classes, config, study)
-    figures = study_metrics(told, study, classes, 20, 0).set_index(["model", "metric"])["value"]
-    assert figures[NETWORK, "balanced_accuracy"] == pytest.approx(0.5)
-    assert figures[AT_POINT, "balanced_accuracy"] == pytest.approx(1.0)
-    assert figures[AT_POINT, "cost_per_patient"] < figures[NETWORK, "cost_per_patient"]
+    metrics = study_metrics(told, study, classes, 20, 0).set_index(["model", "metric"])["value"]
+    assert metrics[NETWORK, "balanced_accuracy"] == pytest.approx(0.5)
+    assert metrics[AT_POINT, "balanced_accuracy"] == pytest.approx(1.0)
+    assert metrics[AT_POINT, "cost_per_patient"] < metrics[NETWORK, "cost_per_patient"]
     warm = with_operating_point(patients, patients, classes, config.model_copy(update={"temperature": True}), study)
-    fitted = fit_calibration(patients[["p_Abnormal", "p_Normal"]].to_numpy(), patients, classes, AnswersConfig())
+    fitted = fit_calibration(patients[["p_Abnormal", "p_Normal"]].to_numpy(), patients, classes, DecisionConfig())
     expected = apply_temperature(patients[["p_Abnormal", "p_Normal"]].to_numpy(), fitted.temperature)
     ours = warm[warm["model"] == NETWORK]
     assert ours[["p_Abnormal", "p_Normal"]].to_numpy() == pytest.approx(expected)
@@ -161,7 +161,7 @@ def test_the_operating_point_raises_the_weighted_accuracy_of_patients():
     probabilities = probabilities * prior / (probabilities * prior).sum(axis=1, keepdims=True)
     rows = pd.DataFrame(probabilities, columns=[f"p_{c}" for c in classes]).assign(
         arm="by subject", seed=0, fold="0", model=NETWORK, label=labels, noisy=False, subject=None, collection="c",
-        answer=np.array(classes)[probabilities.argmax(axis=1)], patient=[f"p{i}" for i in range(1600)],
+        prediction=np.array(classes)[probabilities.argmax(axis=1)], patient=[f"p{i}" for i in range(1600)],
         group=[f"p{i}" for i in range(1600)], recording_id=[f"r{i}" for i in range(1600)], sha256="",
     )  # fmt: skip
     study = study_named("circor2022")
@@ -169,18 +169,18 @@ def test_the_operating_point_raises_the_weighted_accuracy_of_patients():
     half = patients["patient"].str[1:].astype(int) < 800
     reached = {}
     for chosen in ("weighted_accuracy", "macro_f1", "none"):
-        config = AnswersConfig(operating_point=chosen)
+        config = DecisionConfig(operating_point=chosen)
         told = with_operating_point(patients[~half], patients[half], classes, config, study)
-        figures = study_metrics(told, study, classes, 20, 0).set_index(["model", "metric"])["value"]
-        reached[chosen] = figures[AT_POINT, "weighted_accuracy"]
+        metrics = study_metrics(told, study, classes, 20, 0).set_index(["model", "metric"])["value"]
+        reached[chosen] = metrics[AT_POINT, "weighted_accuracy"]
     assert reached["weighted_accuracy"] > max(reached["none"], reached["macro_f1"]) + 0.02
 
 
 def test_a_score_of_circor_is_refused_where_labels_are_others():
     with pytest.raises(ConfigError, match=r"is for source circor2022 with source.target = outcome"):
-        study_config("circor2022", ".", None, {"answers.operating_point": "cost_per_patient"})
+        study_config("circor2022", ".", None, {"decision.operating_point": "cost_per_patient"})
     with pytest.raises(ConfigError, match=r"with source.target = murmur: set that, or choose macro_f1"):
-        study_config("pascal-b", ".", None, {"answers.operating_point": "weighted_accuracy"})
+        study_config("pascal-b", ".", None, {"decision.operating_point": "weighted_accuracy"})
 
 
 def test_a_small_advantage_is_told_where_the_same_subjects_are_hard_for_both():
@@ -190,10 +190,10 @@ def test_a_small_advantage_is_told_where_the_same_subjects_are_hard_for_both():
     ours = answered({"a": [0.9 if (x == "abnormal") != w else 0.1 for x, w in zip(labels, wrong, strict=True)]}, labels)
     worse = ours.assign(model="simple features")
     for i in range(1, 31, 3):  # ten that the network has right
-        worse.loc[i, "answer"] = "normal" if labels[i] == "abnormal" else "abnormal"
-    figures = study_metrics(pd.concat([ours, worse]), FOLDS_BY_CLASS, CLASSES, 300, 0)
-    row = figures[figures["metric"] == "macro_f1"].set_index("model").loc["simple features"]
-    network = figures[figures["metric"] == "macro_f1"].set_index("model").loc[NETWORK]
+        worse.loc[i, "prediction"] = "normal" if labels[i] == "abnormal" else "abnormal"
+    metrics = study_metrics(pd.concat([ours, worse]), FOLDS_BY_CLASS, CLASSES, 300, 0)
+    row = metrics[metrics["metric"] == "macro_f1"].set_index("model").loc["simple features"]
+    network = metrics[metrics["metric"] == "macro_f1"].set_index("model").loc[NETWORK]
     assert network["low"] < row["value"] < network["value"]
     assert row["difference"] == pytest.approx(network["value"] - row["value"])
     assert 0 < row["difference_low"] < row["difference"] < row["difference_high"]
@@ -204,11 +204,11 @@ def test_figures_are_means_over_databases_and_name_each():
     study = study_named("cinc2016-lodo").model_copy(update={"seeds": (0,)})
     labels = ["normal", "normal", "abnormal", "abnormal"]
     rows = answered({"a": [0.1, 0.2, 0.8, 0.9], "b": [0.9, 0.8, 0.2, 0.1]}, labels)
-    figures = study_metrics(rows, study, CLASSES, 50, 0).set_index("metric")["value"]
-    assert figures["macc"] == pytest.approx(0.5)
-    assert figures["macc a"] == pytest.approx(1.0)
-    assert figures["macc b"] == pytest.approx(0.0)
-    assert figures["auroc b"] == pytest.approx(0.0)
+    metrics = study_metrics(rows, study, CLASSES, 50, 0).set_index("metric")["value"]
+    assert metrics["macc"] == pytest.approx(0.5)
+    assert metrics["macc a"] == pytest.approx(1.0)
+    assert metrics["macc b"] == pytest.approx(0.0)
+    assert metrics["auroc b"] == pytest.approx(0.0)
 
 
 def test_the_spread_is_over_seeds_and_the_interval_over_subjects():
@@ -226,26 +226,26 @@ def test_the_spread_is_over_seeds_and_the_interval_over_subjects():
 def test_unsure_answers_are_given_where_the_challenge_knows_them():
     labels = ["normal", "abnormal"] * 20
     scores = [0.05, 0.95] * 15 + [0.55, 0.45] * 5  # the unsure ones are wrong
-    config = AnswersConfig(temperature=False, operating_point="none", max_risk=0.05, min_coverage=0.5)
+    config = DecisionConfig(temperature=False, operating_point="none", max_risk=0.05, min_coverage=0.5)
     both = answered({"a": scores, "b": scores}, labels)
     rows = with_operating_point(both, both, CLASSES, config, study_named("cinc2016"))
     unsure = rows[rows["model"] == OR_UNSURE]
-    assert (unsure.loc[unsure["p_abnormal"].between(0.4, 0.6), "answer"] == "unsure").all()
-    assert (unsure["answer"] == "unsure").sum() == 20
-    figures = study_metrics(unsure, study_named("cinc2016"), CLASSES, 20, 0)
-    assert set(figures["metric"]) == {"sensitivity", "specificity", "macc"}
+    assert (unsure.loc[unsure["p_abnormal"].between(0.4, 0.6), "prediction"] == "unsure").all()
+    assert (unsure["prediction"] == "unsure").sum() == 20
+    metrics = study_metrics(unsure, study_named("cinc2016"), CLASSES, 20, 0)
+    assert set(metrics["metric"]) == {"sensitivity", "specificity", "macc"}
 
 
 def test_figures_keep_their_names_whichever_database_has_unsure_answers():
     labels = ["normal", "normal", "abnormal", "abnormal"]
     rows = answered({"a": [0.1, 0.2, 0.8, 0.9], "b": [0.9, 0.8, 0.2, 0.1]}, labels)
     seeds = pd.concat([rows, rows.assign(seed=1)], ignore_index=True).assign(model=OR_UNSURE)
-    seeds.loc[[0, len(rows) + 4], "answer"] = "unsure"  # one of database a, and one of b with the other seed
+    seeds.loc[[0, len(rows) + 4], "prediction"] = "unsure"  # one of database a, and one of b with the other seed
     two = LODO.model_copy(update={"seeds": (0, 1)})
     assert set(study_metrics(seeds, two, CLASSES, 20, 0)["metric"]) == {"sensitivity", "specificity", "macc"}
-    ours = seeds.assign(model=NETWORK, answer=np.where(seeds["p_abnormal"] >= 0.5, "abnormal", "normal"))
-    figures = study_metrics(ours, two, CLASSES, 20, 0).set_index("metric")["value"]
-    assert (figures["macc a"], figures["macc b"]) == (1.0, 0.0)
+    ours = seeds.assign(model=NETWORK, prediction=np.where(seeds["p_abnormal"] >= 0.5, "abnormal", "normal"))
+    metrics = study_metrics(ours, two, CLASSES, 20, 0).set_index("metric")["value"]
+    assert (metrics["macc a"], metrics["macc b"]) == (1.0, 0.0)
 
 
 def test_an_auroc_is_of_each_fold_by_itself():
@@ -258,9 +258,9 @@ def test_an_interval_may_have_no_end():
     labels = ["normal"] * 30 + ["murmur"] * 10
     rows = answered({"a": [0.1] * 30 + [0.9] * 9 + [0.1]}, labels)  # many a draw is without the one mistake
     rows = rows.rename(columns={"p_abnormal": "p_murmur"}).assign(
-        answer=lambda t: np.where(t["p_murmur"] > 0.5, "murmur", "normal")
+        prediction=lambda t: np.where(t["p_murmur"] > 0.5, "murmur", "normal")
     )
-    rows.loc[0, "answer"] = "murmur"
+    rows.loc[0, "prediction"] = "murmur"
     study = FOLDS.model_copy(update={"seeds": (0,)})
     row = study_metrics(rows, study, ["murmur", "normal"], 200, 0).set_index("metric")
     power = row.loc["heart_problem_discriminant_power"]
@@ -271,14 +271,14 @@ def test_an_interval_may_have_no_end():
 def test_the_page_shows_each_model_and_whose_the_reference_score_is():
     study = study_named("cinc2016-lodo").model_copy(update={"seeds": (0,)})
     rows = answered({"a": [0.1, 0.9], "b": [0.2, 0.8]}, ["normal", "abnormal"])
-    figures = study_metrics(rows, study, CLASSES, 20, 0)
-    page = study_page(study, study_config("cinc2016-lodo", ".").run, figures, ["comparison"])
+    metrics = study_metrics(rows, study, CLASSES, 20, 0)
+    page = study_page(study, study_config("cinc2016-lodo", ".").run, metrics, ["comparison"])
     assert "Reference: MAcc 0.519, a public third-party audit, one database left out after another" in page
     assert "fitted to each fold's own validation part" in page
     assert "the operating point is to better `balanced_accuracy`" in page
     assert "made before" not in page
     assert "Patients are answered" not in page
-    murmurs = study_page(study_named("circor2022"), study_config("circor2022", ".").run, figures)
+    murmurs = study_page(study_named("circor2022"), study_config("circor2022", ".").run, metrics)
     assert "the probability of a class is the highest of a patient's recordings" in murmurs
     assert "the operating point is to better `weighted_accuracy`" in murmurs
     assert all(study.citation for study in STUDIES.values() if study.reference_score is not None)
@@ -294,16 +294,16 @@ def test_a_cell_is_blank_where_the_value_is_no_number():
         ("d", -0.25, np.nan, -np.inf, -0.125),
         ("e", np.inf, np.nan, 2.0, np.inf),
     ]
-    figures = pd.DataFrame(rows, columns=["model", "value", "sd", "low", "high"]).assign(metric="accuracy")
-    assert {row["model"]: row["accuracy"] for row in metric_rows(figures, ["accuracy"])} == {
+    metrics = pd.DataFrame(rows, columns=["model", "value", "sd", "low", "high"]).assign(metric="accuracy")
+    assert {row["model"]: row["accuracy"] for row in metric_rows(metrics, ["accuracy"])} == {
         "a": "", "b": "", "c": "0.250 ± 0.125 (0.200-0.500)", "d": "-0.250 (-inf to -0.125)", "e": "",
     }  # fmt: skip
 
 
 def test_the_last_column_is_the_paired_difference_to_the_network():
     rows = [(NETWORK, 0.5, 0.0, 0.0, 0.0), ("a", 0.25, 0.25, -0.125, 0.5), ("b", 0.5, np.nan, np.nan, np.nan)]
-    figures = pd.DataFrame(rows, columns=["model", "value", "difference", "difference_low", "difference_high"])
-    shown = metric_rows(figures.assign(metric="accuracy", sd=None, low=np.nan, high=np.nan), [], "accuracy")
+    metrics = pd.DataFrame(rows, columns=["model", "value", "difference", "difference_low", "difference_high"])
+    shown = metric_rows(metrics.assign(metric="accuracy", sd=None, low=np.nan, high=np.nan), [], "accuracy")
     assert {row["model"]: row["accuracy, resnet34 less this"] for row in shown} == {
         NETWORK: "", "a": "+0.250 (-0.125 to +0.500)", "b": "",
     }  # fmt: skip
@@ -335,7 +335,7 @@ def test_a_file_of_settings_counts_more_than_the_study_and_less_than_what_is_typ
     with pytest.raises(ConfigError, match="the study pascal-b is of the source pascal, not of table"):
         study_config("pascal-b", "x", file)
     with pytest.raises(ConfigError, match=r"the study circor2022 is scored for source.target = murmur"):
-        study_config("circor2022", "x", None, {"source.target": "outcome", "answers.operating_point": "macro_f1"})
+        study_config("circor2022", "x", None, {"source.target": "outcome", "decision.operating_point": "macro_f1"})
     for changes in ({"split.unlabelled": True, **CONTRAST}, {"split.strategy": "hash"}, {"split.test_fraction": 0.4}):
         with pytest.raises(ConfigError, match=f"in its own way: leave out {next(iter(changes))}; it takes split.coll"):
             study_config("pascal-b", "x", None, changes)

@@ -98,7 +98,7 @@ def test_the_last_epoch_as_good_as_the_best_is_kept(data):
     rows = trained.history.to_pylist()
     best = max(rows, key=lambda row: row["valid_macro_f1"])
     good = [r["epoch"] for r in rows if r["valid_macro_f1"] >= best["valid_macro_f1"] - best["valid_macro_f1_se"]]
-    assert trained.best_epoch == good[-1]
+    assert trained.kept_epoch == good[-1]
 
 
 @pytest.mark.parametrize(
@@ -286,8 +286,8 @@ def test_weights_round_trip_and_foreign_files_are_refused(tmp_path: Path):
     net = build_net(3)
     (tmp_path / "w.safetensors").write_bytes(weights_bytes(net))
     again = load_net(tmp_path / "w.safetensors", ["a", "b", "c"])
-    picture = torch.randn(2, 1, 64, 64)
-    assert torch.equal(net.eval()(picture), again(picture))
+    plot = torch.randn(2, 1, 64, 64)
+    assert torch.equal(net.eval()(plot), again(plot))
     torch.save(net.state_dict(), tmp_path / "pickle.safetensors")
     with pytest.raises(ConfigError, match="not a safetensors file"):
         read_weights(tmp_path / "pickle.safetensors")
@@ -296,15 +296,15 @@ def test_weights_round_trip_and_foreign_files_are_refused(tmp_path: Path):
 
 
 def test_an_ensemble_answers_by_the_mean_of_probabilities(tmp_path: Path):
-    nets, picture = [build_net(3).eval(), build_net(3).eval()], torch.randn(4, 1, 64, 64)
+    nets, plot = [build_net(3).eval(), build_net(3).eval()], torch.randn(4, 1, 64, 64)
     with torch.inference_mode():
         nets[0].fc.bias += torch.tensor([2.0, 0, 0])
-        mean = sum(net(picture).softmax(1) for net in nets) / 2
+        mean = sum(net(plot).softmax(1) for net in nets) / 2
     (tmp_path / "w.safetensors").write_bytes(save(ensemble_weights([net.state_dict() for net in nets])))
     together = load_net(tmp_path / "w.safetensors", ["a", "b", "c"], members=2)
     with torch.inference_mode():
-        assert torch.allclose(together(picture).softmax(1), mean, atol=1e-6)
-        assert torch.allclose(together(picture).exp(), mean, atol=1e-6)
+        assert torch.allclose(together(plot).softmax(1), mean, atol=1e-6)
+        assert torch.allclose(together(plot).exp(), mean, atol=1e-6)
     first = first_member(read_weights(tmp_path / "w.safetensors"))  # what a training starts from
     assert first.keys() == nets[0].state_dict().keys()
     assert all(torch.equal(first[name], tensor) for name, tensor in nets[0].state_dict().items())

@@ -25,7 +25,7 @@ def latest(config: RunConfig) -> Path:
     folder.mkdir()
     (folder / "summary.md").write_text(GOOD)
     (folder / "quarantine.csv").write_text("recording_id\n")
-    (folder / "roc.png").write_bytes(b"picture")
+    (folder / "roc.png").write_bytes(b"plot")
     return folder
 
 
@@ -52,7 +52,7 @@ def test_a_refused_run_is_told_above_the_summary_of_the_last(config: RunConfig, 
     assert "> nothing was trained: only 4 are left\n" in page
     assert "Of that run: this notice and `quarantine.csv`; all other files here, and the summary below, are of" in page
     assert page.endswith(GOOD)
-    assert (latest / "roc.png").read_bytes() == b"picture"
+    assert (latest / "roc.png").read_bytes() == b"plot"
 
 
 def test_a_second_notice_takes_the_place_of_the_first(config: RunConfig, latest: Path):
