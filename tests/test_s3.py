@@ -226,6 +226,6 @@ def test_recordings_may_lie_in_a_bucket(bucket: Store, s3, monkeypatch, tmp_path
 
 def test_a_password_in_a_table_is_refused(tmp_path: Path):
     (tmp_path / "t.csv").write_text("path,label\ns3://key:secret@bucket/a.wav,x\n")
-    with pytest.raises(SourceError, match="put it in the environment") as told:
+    with pytest.raises(SourceError, match="has a password in it") as told:
         TableSource(data=tmp_path / "t.csv").listing(tmp_path)
     assert "secret" not in str(told.value)
