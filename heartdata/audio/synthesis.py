@@ -1,7 +1,7 @@
 """Made heart sounds with known beat times: normal, murmur, extrasystole, artifact, and extra sounds (S3, S4).
 
 Scores on them prove plumbing only. S1 and S2 are pairs of Gabor kernels on a heart rhythm with respiratory
-arrhythmia; murmurs are band-passed noise under an envelope between them; see docs/demo.md for the parameters.
+arrhythmia; murmurs are band-passed noise under an envelope between them; see docs/sources.md for the parameters.
 """
 
 from dataclasses import dataclass, replace

@@ -1,7 +1,7 @@
 """Near-duplicates: recordings of one sound that differ in coding, rate, loudness, cut, or some noise.
 
 Two recordings are one sound when their codes agree by themselves, or when their envelopes do and their codes agree
-more than those of different recordings of one heart; docs/audit.md has the metrics behind the constants.
+more than those of different recordings of one heart; docs/checks.md has the metrics behind the constants.
 
 Finding is near-linear: a few consecutive codes make a key; recordings with a common key are compared around it (seed
 and extend, as in Altschul et al. 1990), and what agrees there is compared over its whole overlap. Each entry of a

@@ -65,7 +65,7 @@ class ValidationConfig(RecordingBounds):
     drift_warning: float = Field(default=0.1, ge=0, description="population stability index since then")
     max_drift: float = Field(default=0.25, ge=0, description="more stops the run")
     max_lost_since_reference: float = Field(
-        default=0.3, ge=0, le=1, description="share of the recordings of the reference; see docs/audit.md"
+        default=0.3, ge=0, le=1, description="share of the recordings of the reference; see docs/checks.md"
     )
     max_drift_since_reference: float = Field(default=0.5, ge=0, description="more stops the run")
     series: str | None = Field(
