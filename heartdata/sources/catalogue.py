@@ -1,4 +1,4 @@
-"""The public data sets of heart sounds that heartbeat can read: content, licence and where to get them."""
+"""The public data sets of heart sounds that heartbeat reads: content, licence and where to get them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +9,10 @@ SUMS = "SHA256SUMS.txt"  # PhysioNet's list of a version's files; kept beside th
 
 @dataclass(frozen=True)
 class DataSet:
-    """One public data set. ``name`` is both the source that reads it and the folder it is fetched to.
+    """One public data set. ``name`` is both the source that reads it and the folder that it is downloaded to.
 
     ``version`` is its path below PhysioNet's files, ``kaggle`` its name at Kaggle. ``parts`` are the folders that are
-    downloaded by default, ``beside`` files elsewhere that are downloaded with any of them. ``size_bytes`` is about the size
-    of these parts.
+    downloaded by default, of about ``size_bytes``; ``beside`` are files elsewhere that are downloaded with any of them.
     """
 
     name: str
