@@ -117,7 +117,9 @@ def audio_files(folder: Path) -> list[Path]:
                     continue
                 visited.add(real)
                 links += [path for name in folders if (path := Path(here, name)).is_symlink()]
-                files += [Path(here, name) for name in names if _is_audio(name)]
+                files += [
+                    Path(here, name) for name in names if name.lower().endswith(AUDIO_SUFFIXES) and name[0] != "."
+                ]
         starts = sorted(links)
     if undecoded := sorted(path for path in files if UNDECODED.search(str(path))):
         raise SourceError(
@@ -125,10 +127,6 @@ def audio_files(folder: Path) -> list[Path]:
             f"{os.fsencode(undecoded[0])!r}: rename them, or all with convmv -r -f latin1 -t utf8 --notest {folder}"
         )
     return sorted(files)
-
-
-def _is_audio(name: str) -> bool:
-    return name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
 
 
 def wav_files(folder: Path) -> dict[str, Path]:

@@ -55,7 +55,8 @@ class Circor2022Source(ArchiveSource):
         expected = {name for patient in patients.values() for name in patient.expected(present[patient.name])}
         rows, unknown, other_sites, unsegmented = [], [], [], []
         for name in sorted(files.keys() | expected):
-            number, site = _parts(name)
+            match = _NAME.match(name)
+            number, site = (match["patient"], match["site"]) if match else ("", None)
             patient = patients.get(number)
             if patient is None:
                 unknown.append(name)
@@ -108,12 +109,6 @@ class Circor2022Source(ArchiveSource):
             f"{file}: patient {patient.name} has the {self.target} {value!r}, which is none of "
             f"{', '.join(LABELS[self.target])}: correct it"
         )
-
-
-def _parts(name: str) -> tuple[str, str | None]:
-    """The number that a recording's name begins with (else empty), and the site, if the name has one."""
-    match = _NAME.match(name)
-    return (match["patient"], match["site"]) if match else ("", None)
 
 
 def _extra(patient: Patient | None) -> dict[str, Any]:

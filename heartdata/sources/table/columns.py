@@ -30,6 +30,7 @@ USUAL_NAMES = {
     "collection": ("collection", "database", "dataset", "device"),
 }  # fmt: skip
 
+_DEFAULT = "null: the one with a usual name; an empty text: none"
 ROLES = ("label", "subject", "site", "collection")  # what may be known of a recording beside its path
 
 
@@ -51,18 +52,11 @@ class Entry:
 class Columns(Settings):
     """Which column has which role. Null: the one with a usual name; an empty text: none."""
 
-    path: str | None = Field(default=None, description="the column of the audio files; null: the one with a usual name")
-    label: str | None = Field(default=None, description="the column of the labels; null: the one with a usual name")
-    subject: str | None = Field(
-        default=None,
-        description="the column that identifies who was recorded; empty: none; null: the one with a usual name",
-    )
-    site: str | None = Field(
-        default=None, description="the column of auscultation sites; empty: none; null: the one with a usual name"
-    )
-    collection: str | None = Field(
-        default=None, description="the column of collections or devices; empty: none; null: the one with a usual name"
-    )
+    path: str | None = Field(default=None, description=f"the column of the audio files; {_DEFAULT}")
+    label: str | None = Field(default=None, description=f"the column of the labels; {_DEFAULT}")
+    subject: str | None = Field(default=None, description=f"the column that identifies who was recorded; {_DEFAULT}")
+    site: str | None = Field(default=None, description=f"the column of the auscultation sites; {_DEFAULT}")
+    collection: str | None = Field(default=None, description=f"the column of collections or devices; {_DEFAULT}")
 
     def resolve(self, present: list[str]) -> dict[str, str]:
         """Role to the name of its column, for the roles that have one; the first of several counts."""

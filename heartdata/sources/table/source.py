@@ -214,12 +214,9 @@ def _renamed(root: Path, entries: list[Entry], rows: list[SourceRecording]) -> l
     pairs = [(name, path) for name, path in pairs if str(path) != f"{root}/{name}"]  # quick, and true of few
     pairs = [(name, path) for name, path in pairs if plain(str(path)) != plain(f"{root}/{name}")]
     pairs = [(name, path) for name, path in pairs if path not in (root / name, root / name.replace("\\", "/"))]
-    if not pairs:
-        return []
-    (name, path), *_ = pairs
-    return [
-        f"{len(pairs)} files were found under another name than the table's: {name} as {path.relative_to(root)}, ..."
-    ]
+    examples = [f"{name} as {path.relative_to(root)}" for name, path in pairs[:1]]
+    note = "{} files were found under another name than the table's: {}, ..."
+    return [note.format(len(pairs), *examples)] if pairs else []
 
 
 def _with_unique_ids(rows: Sequence[SourceRecording]) -> list[SourceRecording]:
