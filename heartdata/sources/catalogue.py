@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PHYSIONET_URL = "https://physionet.org/files"
-SUMS = "SHA256SUMS.txt"  # PhysioNet's list of a version's files; kept beside the downloaded files
+SUMS = "SHA256SUMS.txt"  # PhysioNet's checksums of a version, kept with the downloaded files
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ DATA_SETS = {
             page="https://physionet.org/content/challenge-2016/1.0.0/",
             version="challenge-2016/1.0.0",
             parts=tuple(f"training-{letter}" for letter in "abcdef"),
-            beside=("annotations/Online_Appendix_training_set.csv",),  # the subjects: without it, people leak
+            beside=(
+                "annotations/Online_Appendix_training_set.csv",
+            ),  # the subjects, so that splits can keep them apart
         ),
         DataSet(
             name="circor2022",

@@ -109,7 +109,7 @@ def fetch_files(
     """Download the files ``wanted`` (name to sha256) into ``folder``, a few at a time.
 
     A file that cannot be downloaded (404, a wrong checksum) does not stop the others; the first such is named in the
-    `FetchError` raised at the end. A server that cannot be reached stops all. Downloaded files are kept: run again.
+    `FetchError` raised at the end. A server that cannot be reached stops all. Complete files are kept for the next run.
     """
     registry = _registry(base_url, folder, wanted)
     refused: list[FileRefused] = []

@@ -107,7 +107,7 @@ def _renamed(key: str, listing: SourceListing, mapping: Mapping | None) -> Itera
     if mapping is not None and unmapped:
         raise SourceError(
             f"the source {key} has labels that source.labels.{key} does not map: {', '.join(sorted(unmapped))}; add "
-            "them there, each with a common label, or with null to leave its recordings unlabelled"
+            "each with a common label, or with null to leave its recordings unlabelled"
         )
     for row in listing.recordings:
         mapped = row.label if mapping is None or row.label is None else mapping[row.label]

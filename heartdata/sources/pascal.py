@@ -136,7 +136,7 @@ def _read_set(root: Path, name: str) -> tuple[list[SourceRecording], list[str]]:
     if unjoined:
         raise SourceError(
             f"{csv}: {len(unjoined)} of {len(table)} rows do not join to exactly one file, the first being "
-            f"{'; '.join(unjoined[:5])}: complete the download of {name}/, or leave one file of each name there"
+            f"{'; '.join(unjoined[:5])}: complete the download of {name}/, or keep one file of each name"
         )
     rest = sorted(path for paths in files.values() for path in paths)
     rows += [_recording(root, name, path, {"label": "", "sublabel": ""}) for path in rest]

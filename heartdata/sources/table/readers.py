@@ -64,7 +64,7 @@ def read_table(
         ) from error
     except Exception as error:  # each parser has its own exceptions; all mean the same to the user
         reason = str(error).partition("\n")[0]
-        raise SourceError(f"{path} cannot be read as a table ({reason}): mend it, or save it anew") from error
+        raise SourceError(f"{path} cannot be read as a table ({reason}): repair the file, or save it again") from error
 
 
 def _parquet(path: Path) -> pd.DataFrame:

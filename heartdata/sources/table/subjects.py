@@ -20,9 +20,9 @@ PERSON_COLUMN = re.compile(rf"({_QUALIFIER} )*{_PERSON}( ({_PERSON}|{_QUALIFIER}
 
 
 def without_subjects(path: Path, columns: dict[str, str], table: pd.DataFrame, is_denied: bool) -> str:
-    """A note on a table without a subject column, with the columns that may be it.
+    """A note on a table without a subject column, which names columns that may be it.
 
-    Raises `SourceError` when the name of one speaks of persons, unless the settings say that there is none (``is_denied``).
+    Raises `SourceError` when one is named like an identifier of persons, unless the settings deny it (``is_denied``).
     """
     by_name, by_values = possible_subjects(columns, table)
     if by_name and not is_denied:

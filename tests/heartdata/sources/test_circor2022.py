@@ -6,11 +6,8 @@ from pathlib import Path
 import pytest
 from builders import packed, touch, write
 
-from heartdata.dataset.inventory import take_inventory
-from heartdata.dataset.splits import SplitConfig, assign_splits
 from heartdata.errors import SourceError
 from heartdata.sources import Circor2022Source, SourceRecording, TableSource
-from heartdata.sources.circor2022.patients import Patient
 
 COLUMNS = "Patient ID,Recording locations:,Age,Sex,Murmur,Murmur locations,Outcome,Campaign,Additional ID\n"
 FEW_COLUMNS = "Patient ID,Recording locations:,Murmur,Outcome,Additional ID\n"
@@ -102,15 +99,6 @@ def test_other_suffixes_and_files_of_one_name(circor: Path, tmp_path: Path):
         listed(circor, tmp_path)
 
 
-def test_each_patient_is_compared_with_his_own_files_only(circor: Path, tmp_path: Path, monkeypatch):
-    """With all files, listing thousands of patients would take quadratic time."""
-    compared = {}
-    original = Patient.expected
-    monkeypatch.setattr(Patient, "expected", lambda self, names: original(self, compared.setdefault(self.name, names)))
-    listed(circor, tmp_path)
-    assert compared == {"13918": ["13918_AV", "13918_MV_1", "13918_MV_2"], "50048": ["50048_AV"], "70000": []}
-
-
 def test_a_zip_is_listed_like_its_folder(circor: Path, tmp_path: Path):
     data = packed(circor, tmp_path / "c.zip", "the-circor-data-set-1.0.3/")
     Circor2022Source(data=data).check()
@@ -164,20 +152,6 @@ def test_the_number_that_a_name_begins_with_is_the_patient_whatever_the_site(tex
     assert notes[0].startswith("3 recordings in training_data/ belong to no patient")
     assert notes[1].startswith("5 recordings in training_data/ name no site, or another than AV, PV, TV, MV, Phc")
     assert notes[1].endswith("2531.wav, 2531_AV_take two.wav, 2531_Erb.wav, 2531_Erb_2.wav, 9999_Erb.wav")
-
-
-def test_recordings_from_an_unknown_site_stay_with_their_patient_in_the_split(tmp_path: Path):
-    table = "Patient ID,Recording locations:,Murmur\n"
-    for number in range(1000, 1016):
-        table += f"{number},AV,{'Present' if number % 2 else 'Absent'}\n"
-        for site in ("AV", "Erb"):
-            write(tmp_path / f"training_data/{number}_{site}.wav", f"{number}{site}")
-    write(tmp_path / "training_data.csv", table)
-    recordings, _ = take_inventory(Circor2022Source(data=tmp_path), tmp_path / "made")
-    split = assign_splits(recordings, SplitConfig(unlabelled=True)).to_pandas()
-    patients = split.groupby(split["recording_id"].str.extract(r"/(\d+)_", expand=False))
-    assert set(split["part"]) == {"train", "valid", "test"}
-    assert (patients["part"].nunique() == 1).all()
 
 
 @pytest.mark.parametrize("target", ["murmur", "outcome"])

@@ -106,7 +106,7 @@ def test_columns_whose_values_recur_are_named_where_there_is_no_subject(folder: 
     "column",
     ["subject_code", "patient name", "Individual ID", "Subject ID (anonymised)", "Case", "PatientName", "probands"],
 )
-def test_a_column_that_speaks_of_persons_must_be_named_or_denied(folder: Path, column: str):
+def test_a_column_named_like_an_identifier_of_persons_must_be_named_or_denied(folder: Path, column: str):
     message = f"no subject column .*, but '{re.escape(column)}' may identify who"
     with pytest.raises(SourceError, match=message) as refused:
         listed(folder, recurring(f"path,label,{column}"))

@@ -126,7 +126,7 @@ def test_workbooks_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyP
     write_xlsx(folder / "large.xlsx", first=[*GOOD, ["x" * 1_000_000, "N", 7]])
     monkeypatch.setattr(readers, "MAX_UNPACKED_MB", 1)
     for name, message in (
-        ("broken.xlsx", r"cannot be read as a table \(.+\): mend it"),
+        ("broken.xlsx", r"cannot be read as a table \(.+\): repair"),
         ("text.xlsx", "is damaged or another kind of file: save it as an Excel"),
         ("old.xls", "is a workbook of another kind: save it as an Excel workbook"),
         ("locked.xlsx", "is protected by a password: save it without one$"),
