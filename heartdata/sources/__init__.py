@@ -1,16 +1,16 @@
-"""Where recordings come from: one module a data set, all with the protocol in `base`."""
+"""Where recordings come from: one module or package for each data set, all with the protocol in `base`."""
 
 from typing import Annotated
 
 from pydantic import Field
 
 from heartdata.sources.base import Source, SourceListing, SourceRecording
-from heartdata.sources.cinc2016.source import Cinc2016Source
-from heartdata.sources.circor2022.source import Circor2022Source
+from heartdata.sources.cinc2016 import Cinc2016Source
+from heartdata.sources.circor2022 import Circor2022Source
 from heartdata.sources.demo import DemoSource
 from heartdata.sources.mix import MixSource, Part
 from heartdata.sources.pascal import PascalSource
-from heartdata.sources.table.source import TableSource
+from heartdata.sources.table import TableSource
 
 AnySource = Annotated[Part | MixSource, Field(discriminator="name")]
 SOURCES: dict[

@@ -1,4 +1,4 @@
-"""Zip archives as ``data``: looked into without unpacking, and unpacked once into a folder named by their content."""
+"""Zip archives as ``data``: checked without unpacking, and unpacked once into a folder named by their content."""
 
 import errno
 import lzma
@@ -17,8 +17,7 @@ from typing import cast
 from pydantic import Field
 
 from heartdata.errors import SourceError, StoreError
-from heartdata.sources.base import FolderSource
-from heartdata.sources.folders import subfolders
+from heartdata.sources.base import FolderSource, subfolders
 from heartdata.storage.store import sha256_file
 
 MAX_RATIO = 200  # unpacked to packed, of archives that unpack to more than RATIO_FROM_BYTES
@@ -34,13 +33,15 @@ DAMAGE_ERRNOS = (None, errno.EINVAL, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EI
 class ArchiveSource(FolderSource):
     """The base of sources whose ``data`` is a folder or a zip archive of it."""
 
-    max_unpacked_gb: float = Field(default=50.0, gt=0, description="of a zip: all its files together, in 10^9 bytes")
+    max_unpacked_gb: float = Field(
+        default=50.0, gt=0, description="refuse a zip whose files are larger than this in all, in 10^9 bytes"
+    )
 
     @contextmanager
     def browsed(self, what: str) -> Iterator[Path]:
-        """``data``, or the contents of the zip that it is; nothing is unpacked. Raises `SourceError`.
+        """``data``, or the contents of the zip, without unpacking it. Raises `SourceError`.
 
-        A zip's contents are a `zipfile.Path`, which has ``/``, name, exists, is_dir, is_file, iterdir and read_text only.
+        A zip's contents are a `zipfile.Path`, which has only ``/``, name, exists, is_dir, is_file, iterdir and read_text.
         """
         path = self.existing(what)
         if path.is_dir():
@@ -50,7 +51,7 @@ class ArchiveSource(FolderSource):
                 yield cast(Path, zipfile.Path(archive))
 
     def unpacked(self, what: str, workdir: Path) -> Path:
-        """``data``, or the folder below ``workdir`` that the zip was unpacked to. Raises `SourceError`."""
+        """``data``, or the folder below ``workdir`` that the zip is unpacked to. Raises `SourceError`."""
         path = self.existing(what)
         return path if path.is_dir() else unpack(path, workdir, round(self.max_unpacked_gb * 1e9))
 
@@ -58,7 +59,7 @@ class ArchiveSource(FolderSource):
 def locate(folder: Path, is_wanted: Callable[[Path], bool], depth: int = 2) -> Path:
     """``folder`` if ``is_wanted``, else the only such folder up to ``depth`` levels below it, else ``folder`` again.
 
-    A zip often holds one folder that holds everything.
+    A zip often holds one folder with everything in it.
     """
     level = [folder]
     for _ in range(depth + 1):
@@ -101,7 +102,7 @@ def unpack(path: Path, workdir: Path, limit_bytes: int) -> Path:
 
 @contextmanager
 def _opened(path: Path, limit_bytes: int) -> Iterator[zipfile.ZipFile]:
-    """The archive, if its table of contents is safe. Raises `SourceError`, also for damage met while it is read."""
+    """The archive, if its table of contents is safe. Raises `SourceError`, also for damage that shows when it is read."""
     try:
         with zipfile.ZipFile(path) as archive:
             _refuse_unsafe(path, archive, limit_bytes)

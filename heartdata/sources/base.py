@@ -1,12 +1,15 @@
-"""The protocol of a source of recordings, which lists them without opening the audio, and what several need."""
+"""The protocol of a source, which lists recordings without opening the audio, and what several sources share."""
 
+import csv
+import io
 import os
 import re
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
+
+from pydantic import Field
 
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
@@ -22,7 +25,7 @@ SYSTEM_FOLDERS = ("lost+found", "$RECYCLE.BIN", "System Volume Information", "__
 class SourceRecording:
     """One recording as the source names it.
 
-    ``path``: a local file, or the fsspec URI of one elsewhere. ``missing`` says why there is no file to read.
+    ``path``: a local file, or the fsspec URI of a remote one. ``missing`` says why there is no file to read.
     """
 
     recording_id: str
@@ -33,19 +36,19 @@ class SourceRecording:
     collection: str = ""
     missing: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
-    source: str | None = None  # the part of a mix that it comes from; None: the source that lists it
+    source: str | None = None  # in a mix, the part that it comes from; None: the source that lists it
 
 
 @dataclass(frozen=True)
 class SourceListing:
-    """All recordings of a source, and notes for people (files in no row of the table, and so on)."""
+    """All recordings of a source, and notes for people, such as how many files are in no row of the table."""
 
     recordings: Sequence[SourceRecording]
     notes: Sequence[str] = ()
 
 
 class Source(Protocol):
-    """A source is its own frozen configuration. ``preset`` holds its defaults for later stages."""
+    """A source is a frozen settings object. ``preset`` holds its defaults for later stages."""
 
     preset: ClassVar[dict[str, Any]]
 
@@ -59,18 +62,14 @@ class Source(Protocol):
         ...
 
     def listing(self, workdir: Path) -> SourceListing:
-        """List the recordings; raises `SourceError`. ``workdir``: where a source may keep files of its own."""
+        """List the recordings; raises `SourceError`. ``workdir``: where the source may keep files of its own."""
         ...
 
 
 class FolderSource(Settings):
     """The base of sources that read a folder or file."""
 
-    data: Path
-
-    def check(self) -> None:
-        """Raise `SourceError` when ``data`` does not exist."""
-        self.existing("recordings")
+    data: Path = Field(description="the folder or file to read the recordings from")
 
     def existing(self, what: str) -> Path:
         """The absolute path of ``data``; raises `SourceError` when it does not exist."""
@@ -81,7 +80,7 @@ class FolderSource(Settings):
 
 
 def check_source(source: Source) -> None:
-    """`Source.check`, with a sentence for a file or folder that may not be read, too. Raises `SourceError`."""
+    """`Source.check`, which raises `SourceError` also for a file or folder that may not be read."""
     try:
         source.check()
     except OSError as error:
@@ -90,16 +89,16 @@ def check_source(source: Source) -> None:
 
 def _unreadable(error: OSError) -> SourceError:
     return SourceError(
-        f"{error.filename} cannot be read ({error.strerror}), so its content would be left out: change its permissions, "
-        "or move it elsewhere, and run again"
+        f"{error.filename} cannot be read ({error.strerror}), so its content would be left out: change its permissions "
+        "or move it away, and run again"
     )
 
 
 def audio_files(folder: Path) -> list[Path]:
     """Every audio file below ``folder``, sorted, without hidden files (such as macOS's ``._`` ones).
 
-    Linked folders are entered, too, but each folder only once: under its own name, if it is below ``folder`` itself.
-    Raises `SourceError` for a folder that may not be read, and for a name that is not text.
+    Symbolic links are followed, but each folder is entered once, by its own name where it is below ``folder`` itself.
+    Raises `SourceError` for a folder that may not be read and for a name that is not UTF-8.
     """
 
     def refuse(error: OSError) -> None:
@@ -118,7 +117,9 @@ def audio_files(folder: Path) -> list[Path]:
                     continue
                 visited.add(real)
                 links += [path for name in folders if (path := Path(here, name)).is_symlink()]
-                files += [Path(here, name) for name in names if _is_audio(name)]
+                files += [
+                    Path(here, name) for name in names if name.lower().endswith(AUDIO_SUFFIXES) and name[0] != "."
+                ]
         starts = sorted(links)
     if undecoded := sorted(path for path in files if UNDECODED.search(str(path))):
         raise SourceError(
@@ -128,21 +129,31 @@ def audio_files(folder: Path) -> list[Path]:
     return sorted(files)
 
 
-def _is_audio(name: str) -> bool:
-    return name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
+def wav_files(folder: Path) -> dict[str, Path]:
+    """Name without suffix to ``.wav`` file, of all below ``folder``; raises `SourceError` where two have the same name."""
+    files: dict[str, Path] = {}
+    for path in audio_files(folder):
+        if path.suffix.lower() == ".wav" and files.setdefault(path.stem, path) is not path:
+            raise SourceError(
+                f"{files[path.stem]} and {path} have the same name, so the tables may mean either: remove one of them"
+            )
+    return files
 
 
-def with_unique_ids(rows: Sequence[SourceRecording]) -> list[SourceRecording]:
-    """``rows`` with ``#2``, ``#3`` added to an id that occurs again, by the rows' content and not by their order."""
-    same: dict[str, list[int]] = defaultdict(list)
-    for i in sorted(range(len(rows)), key=lambda i: _content(rows[i])):
-        same[rows[i].recording_id].append(i)
-    unique = list(rows)
-    for recording_id, places in same.items():
-        for number, i in enumerate(places[1:], 2):
-            unique[i] = replace(rows[i], recording_id=f"{recording_id}#{number}")
-    return unique
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in ``folder``, sorted, without hidden ones and those of the system."""
+    inside = [f for f in folder.iterdir() if f.is_dir() and f.name not in SYSTEM_FOLDERS and f.name[:1] != "."]
+    return sorted(inside, key=lambda f: f.name)
 
 
-def _content(row: SourceRecording) -> str:
-    return repr((row.label, row.subject, row.site, row.collection, sorted(row.extra.items()), str(row.path)))
+def read_cells(table: Path, separators: str, errors: str = "strict") -> list[list[str]]:
+    """The stripped cells of every line of a CSV, separated by the one of ``separators`` that its first line has most of.
+
+    Raises `SourceError` when it is not CSV, or not UTF-8 unless ``errors`` says otherwise (as in `str.encode`).
+    """
+    try:
+        text = table.read_text(encoding="utf-8-sig", errors=errors)
+        separator = max(separators, key=text.lstrip().partition("\n")[0].count)  # a spreadsheet may have changed it
+        return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=separator)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{table} cannot be read as a table ({error}): download it again") from error

@@ -1,19 +1,18 @@
-"""The public data sets of heart sounds that heartbeat can read: content, licence and where to get them."""
+"""The public data sets of heart sounds that heartbeat reads: content, licence and where to get them."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 PHYSIONET_URL = "https://physionet.org/files"
-SUMS = "SHA256SUMS.txt"  # PhysioNet's list of a version's files; kept beside the downloaded files
+SUMS = "SHA256SUMS.txt"  # PhysioNet's checksums of a version, kept with the downloaded files
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """One public data set. ``name`` is both the source that reads it and the folder it is fetched to.
+    """One public data set. ``name`` is both the source that reads it and the folder that it is downloaded to.
 
     ``version`` is its path below PhysioNet's files, ``kaggle`` its name at Kaggle. ``parts`` are the folders that are
-    downloaded by default, ``beside`` files elsewhere that are downloaded with any of them. ``size_bytes`` is about the size
-    of these parts.
+    downloaded by default, of about ``size_bytes``; ``beside`` are files elsewhere that are downloaded with any of them.
     """
 
     name: str
@@ -59,7 +58,9 @@ DATA_SETS = {
             page="https://physionet.org/content/challenge-2016/1.0.0/",
             version="challenge-2016/1.0.0",
             parts=tuple(f"training-{letter}" for letter in "abcdef"),
-            beside=("annotations/Online_Appendix_training_set.csv",),  # the subjects: without it, people leak
+            beside=(
+                "annotations/Online_Appendix_training_set.csv",
+            ),  # the subjects, so that splits can keep them apart
         ),
         DataSet(
             name="circor2022",

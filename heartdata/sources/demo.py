@@ -34,20 +34,20 @@ MANY_SUBJECTS = 200  # from here on worker processes are worth their start
 
 
 class DemoSource(Settings):
-    """Configuration of the synthetic set. The same values make the same bytes."""
+    """Settings of the synthetic recordings: the same values make the same bytes."""
 
-    # No download for a first look, and no model of synthetic sounds among those of real ones.
+    # No download for a first try, and models of synthetic recordings are kept apart from those of real ones.
     preset: ClassVar[dict[str, Any]] = {"training": {"init": "random"}, "registry": {"model_name": "heartbeat-demo"}}
 
     name: Literal["demo"] = "demo"
-    seed: int = Field(default=0, ge=0)
-    subjects_per_class: int = Field(default=10, ge=3, le=10_000)
-    sites: int = Field(default=3, ge=1, le=4)
-    duration_s: tuple[float, float] = Field(default=(5.0, 8.0), description="shortest and longest")
-    plant_faults: bool = True
+    seed: int = Field(default=0, ge=0, description="the random seed; another makes other recordings")
+    subjects_per_class: int = Field(default=10, ge=3, le=10_000, description="how many subjects each class has")
+    sites: int = Field(default=3, ge=1, le=4, description="how many recordings each subject has, one per site")
+    duration_s: tuple[float, float] = Field(default=(5.0, 8.0), description="the shortest and the longest recording")
+    plant_faults: bool = Field(default=True, description="add recordings with faults, which the checks should find")
     varied: bool = Field(
         default=False,
-        description="for pretraining: another device and other noise for each recording, more kinds of murmur, S3 and S4",
+        description="for pretraining: another device and noise for each recording, more kinds of murmur, S3 and S4",
     )
 
     @model_validator(mode="after")
@@ -60,7 +60,7 @@ class DemoSource(Settings):
         """Nothing can be missing."""
 
     def listing(self, workdir: Path) -> SourceListing:
-        """Make the set below ``workdir`` unless it exists, and list it."""
+        """Make the recordings below ``workdir`` unless they exist, and list them."""
         folder = workdir / f"demo-{versions.DEMO}-{self.digest()[:12]}"
         if not folder.is_dir():
             self._make(folder)
@@ -100,7 +100,7 @@ class DemoSource(Settings):
         (unfinished / "beats.json").write_text(json.dumps(beats))
         try:
             unfinished.rename(folder)
-        except OSError as error:  # another run has made the same set
+        except OSError as error:  # usually because another run has made the same recordings
             shutil.rmtree(unfinished)
             if not folder.is_dir():
                 raise StoreError(f"cannot make the demo recordings in {folder}: {error}") from error
@@ -126,7 +126,7 @@ class DemoSource(Settings):
 
 
 def plant_faults(folder: Path, rng: np.random.Generator) -> list[dict[str, str]]:
-    """Write the faulty recordings into ``folder``; returns their rows, ``planted`` naming the fault of each."""
+    """Write recordings with faults into ``folder``; returns their rows, where ``planted`` names the fault."""
 
     def fresh(kind: str) -> np.ndarray:
         return synthesize(Heart.draw(kind, rng), 6.0, 0, rng).samples

@@ -40,7 +40,7 @@ class FileRefused(FetchError):
 
 
 class Cancelled(Exception):
-    """Nobody waits for this download any more."""
+    """The download was stopped because another failed or the user interrupted it."""
 
 
 def parse_sums(text: str, url: str) -> dict[str, str]:
@@ -49,19 +49,21 @@ def parse_sums(text: str, url: str) -> dict[str, str]:
     for line in filter(str.strip, text.splitlines()):
         match = _SUM.fullmatch(line.strip())
         if not match:
-            raise FetchError(f"{url} is not a list of checksums (it says {line.strip()[:60]!r}): is the address right?")
+            raise FetchError(f"{url} is not a list of checksums (it says {line.strip()[:60]!r}): check the address")
         name = match[2]
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable() or not path.parts:
-            raise FetchError(f"{url} names {name!r}, which leads out of the folder: nothing was downloaded from there")
+            raise FetchError(
+                f"{url} names {name!r}, which leads out of the folder, so nothing was downloaded: tell the publisher"
+            )
         sums[str(path)] = match[1].lower()
     if not sums:
-        raise FetchError(f"{url} names no files: is the address right?")
+        raise FetchError(f"{url} names no files: check the address")
     return sums
 
 
 def chosen(sums: Mapping[str, str], parts: Iterable[str], url: str, beside: Collection[str] = ()) -> dict[str, str]:
-    """Of ``sums`` the files in the folders ``parts``, those outside all folders and ``beside``, without archives.
+    """Of ``sums`` the files in the folders ``parts``, those in no folder and those ``beside``, without archives.
 
     Raises `FetchError` for an unknown folder.
     """
@@ -107,7 +109,7 @@ def fetch_files(
     """Download the files ``wanted`` (name to sha256) into ``folder``, a few at a time.
 
     A file that cannot be downloaded (404, a wrong checksum) does not stop the others; the first such is named in the
-    `FetchError` raised at the end. A server that cannot be reached stops all. Downloaded files are kept: run again.
+    `FetchError` raised at the end. A server that cannot be reached stops all. Complete files are kept for the next run.
     """
     registry = _registry(base_url, folder, wanted)
     refused: list[FileRefused] = []
@@ -148,10 +150,10 @@ def _fetch(registry: pooch.Pooch, name: str, max_bytes: int, stop: threading.Eve
             f"{url} cannot be downloaded after {ATTEMPTS} attempts ({_reason(error)}): run again when the network and the "
             "server are up; files that are complete are not downloaded again"
         ) from error
-    except ValueError as error:  # pooch's for a wrong checksum; it has deleted the file
+    except ValueError as error:  # pooch raises it for a wrong checksum, and deletes the file
         raise FileRefused(
-            f"{name} from {url} has another checksum than its publisher's list gives, so it was not kept: run again, and "
-            "if it stays so tell the publisher"
+            f"{name} from {url} has another checksum than in its publisher's list, so it was not kept: run again, and "
+            "tell the publisher if that does not help"
         ) from error
     except OSError as error:
         raise FetchError(
@@ -180,7 +182,7 @@ class _Downloader(pooch.HTTPDownloader):
         except requests.RequestException as error:
             status = error.response.status_code if error.response is not None else None
             if isinstance(error, ValueError) or (status is not None and status < 500 and status != 429):
-                raise FileRefused(f"{url} cannot be downloaded ({_reason(error)}): is the address right?") from error
+                raise FileRefused(f"{url} cannot be downloaded ({_reason(error)}): check the address") from error
             raise
 
     def update(self, size_bytes: int) -> None:
@@ -189,7 +191,7 @@ class _Downloader(pooch.HTTPDownloader):
         if self.stop.is_set():
             raise Cancelled
         if self.received_bytes > self.max_bytes + CHUNK_BYTES:
-            raise FileRefused(f"{self.url} is larger than any such file of a known data set: is the address right?")
+            raise FileRefused(f"{self.url} is larger than any such file of a known data set: check the address")
 
     def reset(self) -> None:
         self.received_bytes = 0

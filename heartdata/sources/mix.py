@@ -12,11 +12,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
 from heartdata.sources.base import SourceListing, SourceRecording
-from heartdata.sources.cinc2016.source import Cinc2016Source
-from heartdata.sources.circor2022.source import Circor2022Source
+from heartdata.sources.cinc2016 import Cinc2016Source
+from heartdata.sources.circor2022 import Circor2022Source
 from heartdata.sources.demo import DemoSource
 from heartdata.sources.pascal import PascalSource
-from heartdata.sources.table.source import TableSource
+from heartdata.sources.table import TableSource
 
 Part = Annotated[
     Cinc2016Source | Circor2022Source | DemoSource | PascalSource | TableSource, Field(discriminator="name")
@@ -32,14 +32,15 @@ def _with_text_keys(labels: Any) -> Any:
 
 
 class MixSource(Settings):
-    """Configuration: the parts, each as it would be configured alone, and the common names of their labels."""
+    """Settings: the parts, each as it would be configured alone, and the common names of their labels."""
 
     preset: ClassVar[dict[str, Any]] = {"training": {"epochs": 20}}
 
     name: Literal["mix"] = "mix"
-    sources: tuple[Part, ...] = Field(min_length=1)
+    sources: tuple[Part, ...] = Field(min_length=1, description="the parts, each with the settings of its own source")
     labels: Annotated[dict[str, Mapping], BeforeValidator(_with_text_keys)] = Field(
-        default={}, description="part (its key) to its labels to the common ones; null: unlabelled"
+        default={},
+        description="for each part, its labels and the common ones, such as {pascal: {murmur: abnormal}}; null: unlabelled",
     )
 
     @model_validator(mode="after")
@@ -106,7 +107,7 @@ def _renamed(key: str, listing: SourceListing, mapping: Mapping | None) -> Itera
     if mapping is not None and unmapped:
         raise SourceError(
             f"the source {key} has labels that source.labels.{key} does not map: {', '.join(sorted(unmapped))}; add "
-            "them there, each with a common label, or with null to leave its recordings unlabelled"
+            "each with a common label, or with null to leave its recordings unlabelled"
         )
     for row in listing.recordings:
         mapped = row.label if mapping is None or row.label is None else mapping[row.label]

@@ -1,7 +1,7 @@
 """The PASCAL Classifying Heart Sounds Challenge 2011: set_a (phone app) and set_b (digital stethoscope).
 
 Kaggle's tables and files have different names; `file_key` brings both to one form, and every row must then join to
-exactly one file. The challenge's own archives have no tables: the names of their folders are the labels.
+exactly one file. The challenge's own archives have no tables: their folder names are the labels.
 """
 
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pandas as pd
+from pydantic import Field
 
 from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource, locate
@@ -29,15 +30,17 @@ _SET_B_NAME = re.compile(r"(?:^|_)(?P<subject>\d+)_(?P<epoch_ms>\d{13})_(?P<site
 
 
 class PascalSource(ArchiveSource):
-    """Configuration: ``data`` is the folder that holds set_a.csv, set_b.csv, set_a/ and set_b/, or the challenge's own folders
-    (Atraining_normal/ and so on), or the zip of it.
+    """Settings: ``data`` is the folder (or zip) that holds set_a.csv, set_b.csv, set_a/ and set_b/, or the challenge's own
+    folders (Atraining_normal/ and so on).
     """
 
-    # Some labels give away the device (extrahls and artifact: phones, extrastole: stethoscopes), so one set is trained on.
+    # Some labels identify the device (extrahls and artifact: phones, extrastole: stethoscopes): train on one set only.
     preset: ClassVar[dict[str, Any]] = {"split": {"collections": ["set_b"]}, "training": {"epochs": 20}}
 
     name: Literal["pascal"] = "pascal"
-    sets: tuple[Literal["set_a", "set_b"], ...] = ("set_a", "set_b")
+    sets: tuple[Literal["set_a", "set_b"], ...] = Field(
+        default=("set_a", "set_b"), description="the sets to read; split.collections chooses those to train on"
+    )
 
     def check(self) -> None:
         """Raise `SourceError` when one of the chosen sets' tables or folders does not exist."""
@@ -48,7 +51,7 @@ class PascalSource(ArchiveSource):
                     _parts_of(root, name)
 
     def listing(self, workdir: Path) -> SourceListing:
-        """Both sets, unlabelled recordings included. Rows that join to no single file raise `SourceError`."""
+        """The chosen sets, unlabelled recordings included; raises `SourceError` for rows that join to no single file."""
         root = self._root(self.unpacked(WHAT, workdir))
         rows, notes = [], []
         for name in self.sets:
@@ -73,7 +76,7 @@ class PascalSource(ArchiveSource):
 
 
 def file_key(name: str) -> str:
-    """One form for a file's name on the disk and in the tables: no prefixes, single underscores, no suffix."""
+    """The form that a file's name on the disk and in the tables share: no prefixes, single underscores, no suffix."""
     stem = re.sub(r"\.wav$", "", Path(name).name, flags=re.IGNORECASE)
     stem = re.sub(r"Btraining_|Aunlabelledtest|Bunlabelledtest", "", stem)
     return re.sub(r"_+", "_", stem).strip("_")
@@ -122,7 +125,7 @@ def _read_set(root: Path, name: str) -> tuple[list[SourceRecording], list[str]]:
     except ValueError as error:  # not UTF-8, empty, or rows of other lengths
         raise SourceError(f"{csv} cannot be read as a table ({error}): download it again") from error
     if not {"fname", "label", "sublabel"} <= set(table.columns):
-        raise SourceError(f"{csv} lacks the columns fname, label, sublabel: is it the challenge's own table?")
+        raise SourceError(f"{csv} lacks the columns fname, label, sublabel: give the challenge's own table")
     rows, unjoined = [], []
     for row in table.to_dict("records"):
         paths = files.pop(file_key(row["fname"]), [])
@@ -133,7 +136,7 @@ def _read_set(root: Path, name: str) -> tuple[list[SourceRecording], list[str]]:
     if unjoined:
         raise SourceError(
             f"{csv}: {len(unjoined)} of {len(table)} rows do not join to exactly one file, the first being "
-            f"{'; '.join(unjoined[:5])}: complete the download of {name}/, or leave one file of each name there"
+            f"{'; '.join(unjoined[:5])}: complete the download of {name}/, or keep one file of each name"
         )
     rest = sorted(path for paths in files.values() for path in paths)
     rows += [_recording(root, name, path, {"label": "", "sublabel": ""}) for path in rest]

@@ -92,11 +92,12 @@ NOTHING_CACHED = (
     "heartdata.training.pretraining", "heartdata.training.recipe", "heartdata.versions",
     # done anew in every run: the inventory, and what a study makes of its folds
     "heartdata.dataset.inventory", "heartdata.reports.study_plots", "heartdata.sources.archives",
-    "heartdata.sources.base", "heartdata.sources.cinc2016.source", "heartdata.sources.cinc2016.subjects",
-    "heartdata.sources.circor2022.patients", "heartdata.sources.circor2022.source", "heartdata.sources.folders",
-    "heartdata.sources.mix", "heartdata.sources.pascal", "heartdata.sources.table.columns",
-    "heartdata.sources.table.file_lookup", "heartdata.sources.table.folder", "heartdata.sources.table.merged_cells",
-    "heartdata.sources.table.source", "heartdata.storage.hash_cache", "heartdata.studies.config",
+    "heartdata.sources.base", "heartdata.sources.cinc2016.databases", "heartdata.sources.cinc2016.labels",
+    "heartdata.sources.cinc2016.source", "heartdata.sources.cinc2016.subjects", "heartdata.sources.circor2022.patients",
+    "heartdata.sources.circor2022.source", "heartdata.sources.mix", "heartdata.sources.pascal",
+    "heartdata.sources.table.cells", "heartdata.sources.table.columns", "heartdata.sources.table.file_lookup",
+    "heartdata.sources.table.folder", "heartdata.sources.table.readers", "heartdata.sources.table.source",
+    "heartdata.sources.table.subjects", "heartdata.storage.hash_cache", "heartdata.studies.config",
     "heartdata.studies.page", "heartdata.studies.protocols", "heartdata.studies.scores",
     # where results are kept
     "heartdata.errors", "heartdata.storage.remote", "heartdata.storage.store",

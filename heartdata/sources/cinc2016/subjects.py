@@ -1,13 +1,10 @@
 """The subjects of the CinC 2016 recordings, as far as the appendix beside the databases identifies them."""
 
-import csv
-import io
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from heartdata.errors import SourceError
-from heartdata.sources.folders import subfolders
+from heartdata.sources.base import read_cells, subfolders
 
 ANNOTATIONS = "annotations"
 APPENDIX = "online*appendix*training*.csv"
@@ -16,8 +13,9 @@ SUBJECT_IN_NAME = re.compile(r"(?:C|S|id)(\d+)", re.IGNORECASE)  # C45S1 in a, S
 
 
 def annotation_folders(folder: Path, root: Path) -> list[Path]:
-    """The folders ``annotations`` from ``folder`` up to ``root``, the nearest first, and the one beside ``root`` itself
-    when that is the database ``folder``."""
+    """The folders ``annotations`` from the database ``folder`` up to ``root``, the nearest first; the one beside
+    ``folder``, too, when it is ``root`` itself.
+    """
     between = [place for place in (folder, *folder.parents) if place == root or root in place.parents]
     inside = [sub for place in between for sub in subfolders(place) if sub.name.casefold() == ANNOTATIONS]
     beside = folder.parent / ANNOTATIONS
@@ -28,8 +26,8 @@ def read_subjects(annotations: list[Path], database: str, names: list[str]) -> t
     """Recording to subject, for those of ``names`` that ``Online_Appendix_training_set.csv`` identifies, and notes.
 
     The first of the folders ``annotations`` with an appendix counts. Database b has a column of subjects. In a and c the
-    subject is in the original record's name; in e the raw record, from which several recordings were cut, is taken for
-    the subject. Of d and f nothing is known. Raises `SourceError` when it cannot be read.
+    subject is in the original record's name; in e the raw record, from which several recordings were cut, stands for
+    the subject. The subjects of d and f are unknown. Raises `SourceError` when the appendix cannot be read.
     """
     folders = ([f for f in folder.iterdir() if fnmatchcase(f.name.casefold(), APPENDIX)] for folder in annotations)
     tables = sorted(next(filter(None, folders), []))
@@ -43,27 +41,13 @@ def read_subjects(annotations: list[Path], database: str, names: list[str]) -> t
         return subjects, []
     return {}, [
         f"{', '.join(map(str, tables))} has none of the {len(names)} recordings in {database}: if it should, compare its "
-        f"column {NAME!r} with the files' names"
+        f"column {NAME!r} with the names of the files"
     ]
 
 
-def read_rows(table: Path, errors: str = "strict") -> list[list[str]]:
-    """The stripped cells of every line, separated by the one of comma and semicolon that the first line has more of.
-
-    Raises `SourceError` when it is not UTF-8, unless ``errors`` says otherwise, or not CSV.
-    """
-    try:
-        text = table.read_text(encoding="utf-8-sig", errors=errors)
-        first = text.lstrip().partition("\n")[0]
-        separator = ";" if first.count(";") > first.count(",") else ","
-        return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=separator)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{table} cannot be read as a table ({error}): download it again") from error
-
-
 def _rows_about(database: str, table: Path) -> list[dict[str, str]]:
-    """The rows of an appendix by column; of a database that is not the challenge's, those that name it or none."""
-    header, *lines = read_rows(table, errors="replace") or [[]]
+    """The rows of an appendix by column; for a database that is not the challenge's, only those that name it or none."""
+    header, *lines = read_cells(table, ",;", errors="replace") or [[]]
     rows = [dict(zip(header, line, strict=False)) for line in lines]
     if database.startswith("training-"):
         return rows

@@ -1,7 +1,5 @@
-"""The patients of CirCor: a row of the table, or a ``.txt`` beside their recordings, or most often both."""
+"""The patients of CirCor: each has a row in the table, a ``.txt`` beside the recordings, or most often both."""
 
-import csv
-import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 from scipy.cluster.hierarchy import DisjointSet
 
 from heartdata.errors import SourceError
+from heartdata.sources.base import read_cells
 
 TABLE = "training_data.csv"
 ID, OTHER_ID, LOCATIONS = "Patient ID", "Additional ID", "Recording locations:"
@@ -18,48 +17,40 @@ JUDGED = ("Murmur", "Outcome")
 
 @dataclass(frozen=True)
 class Patient:
-    """``subject`` is the same for all ids of one person, ``measure_samples`` holds what is not empty."""
+    """One patient id. ``subject`` is the same for all ids of one person."""
 
     name: str
     subject: str
-    facts: dict[str, str]
+    facts: dict[str, str]  # by column or tag, without empty ones
     recordings: tuple[str, ...]  # names in the .txt, without suffix
-    tabled: frozenset[str]  # the facts that are from the table; the others are from the .txt
+    from_table: frozenset[str]  # the facts that are from the table; the others are from the .txt
 
     def expected(self, present: Iterable[str]) -> set[str]:
         """The recordings that should exist: those in the .txt, and one for each site that none of ``present`` has."""
         names = set(self.recordings)
-        sites = re.findall(r"\w{1,20}", self.facts.get(LOCATIONS, ""))
-        for site in sites:
+        for site in re.findall(r"\w{1,20}", self.facts.get(LOCATIONS, "")):
             first = f"{self.name}_{site}"
             if not any(name == first or name.startswith(f"{first}_") for name in (*names, *present)):
                 names.add(first)
         return names
 
 
-def read_columns(table: Path) -> list[dict[str, str]]:
+def read_table(table: Path) -> list[dict[str, str]]:
     """The rows of the table, each with its filled cells; raises `SourceError` when it is not the data set's table."""
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-        separator = max(",;\t", key=text.partition("\n")[0].count)  # a spreadsheet may have saved it anew
-        reader = csv.DictReader(io.StringIO(text), delimiter=separator)
-        columns = {name.strip() for name in reader.fieldnames or []}
-        rows = [_filled(row.items()) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{table} cannot be read as a table ({error}): download it again") from error
-    if not {ID, "Murmur"} <= columns:
-        raise SourceError(f"{table} lacks the columns {ID}, Murmur: is it the data set's own table?")
-    return rows
+    header, *rows = read_cells(table, ",;\t") or [[]]
+    if not {ID, "Murmur"} <= set(header):
+        raise SourceError(f"{table} lacks the columns {ID}, Murmur: give the data set's own table")
+    return [_filled(zip(header, row, strict=False)) for row in rows if row]
 
 
 def names_of_texts(folder: Path) -> list[str]:
-    """The ids of the patients who have a ``.txt`` in ``folder``, sorted; none where there is no such folder."""
+    """The ids of the patients who have a ``.txt`` in ``folder``, sorted; none where the folder does not exist."""
     files = (file.name for file in (folder.iterdir() if folder.is_dir() else ()))
     return sorted(name.removesuffix(".txt") for name in files if re.fullmatch(r"\d{1,20}\.txt", name))
 
 
 def read_patients(table: Path, folder: Path) -> tuple[dict[str, Patient], list[str]]:
-    """Patient id to patient, and notes, of all who have a row in ``table`` or a ``<patient>.txt`` in ``folder``.
+    """Id to patient, for all who have a row in ``table`` or a ``<patient>.txt`` in ``folder``, and notes.
 
     The table takes precedence; it may be absent. Raises `SourceError` for a table with wrong ids.
     """
@@ -88,7 +79,7 @@ def read_patients(table: Path, folder: Path) -> tuple[dict[str, Patient], list[s
 def _rows_by_id(table: Path) -> dict[str, dict[str, str]]:
     """The rows of the table by patient id; raises `SourceError` for an id that is not a number or is in two rows."""
     rows: dict[str, dict[str, str]] = {}
-    for row in read_columns(table):
+    for row in read_table(table):
         name = _whole(row.get(ID, ""))
         fault = "is in two rows" if name in rows else "is not a number"
         if name in rows or not re.fullmatch(r"\d{1,20}", name):
@@ -113,9 +104,9 @@ def _read_text(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     return _filled((key, value) for key, _, value in tags), names
 
 
-def _filled(cells: Iterable[tuple[str | None, str | None]]) -> dict[str, str]:
-    """The cells that hold something; ``nan`` is how the data set writes that nothing is known."""
-    stripped = ((key.strip(), (value or "").strip()) for key, value in cells if isinstance(key, str))
+def _filled(cells: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The cells that are not empty; the data set writes ``nan`` for unknown values."""
+    stripped = ((key.strip(), value.strip()) for key, value in cells)
     return {key: value for key, value in stripped if value and value.casefold() != "nan"}
 
 
@@ -125,7 +116,7 @@ def _whole(cell: str) -> str:
 
 
 def _same_person(others: dict[str, str]) -> dict[str, str]:
-    """Patient id to subject id: the smallest id of all that are linked, whichever of them names the other."""
+    """Patient id to subject id: the smallest of all ids that are linked, whichever names the other."""
     people = DisjointSet([*others, *filter(None, others.values())])
     for patient, other in others.items():
         people.merge(patient, other or patient)

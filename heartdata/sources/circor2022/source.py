@@ -1,6 +1,6 @@
 """The CirCor DigiScope data set 1.0.3 (PhysioNet Challenge 2022): children, several recordings each.
 
-``training_data.csv`` has one row a patient; ``training_data/`` has, per patient, ``<patient>.txt`` with much the same
+``training_data.csv`` has one row per patient; ``training_data/`` has, per patient, ``<patient>.txt`` with much the same
 facts and, per recording, ``<patient>_<site>[_n].wav``, ``.hea`` and ``.tsv`` (start, end, state: 0 not segmented, 1 S1,
 2 systole, 3 S2, 4 diastole).
 """
@@ -15,9 +15,8 @@ from pydantic import Field
 
 from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource, locate
-from heartdata.sources.base import SourceListing, SourceRecording
-from heartdata.sources.circor2022.patients import TABLE, Patient, names_of_texts, read_columns, read_patients
-from heartdata.sources.folders import wav_files
+from heartdata.sources.base import SourceListing, SourceRecording, wav_files
+from heartdata.sources.circor2022.patients import TABLE, Patient, names_of_texts, read_patients, read_table
 
 WHAT = "folder (or zip) with training_data/ in it"
 FOLDER = "training_data"
@@ -31,15 +30,17 @@ _NAME = re.compile(r"(?P<patient>\d+)(?:_(?P<site>[A-Za-z]+)(?:_\d+)?$)?")
 
 
 class Circor2022Source(ArchiveSource):
-    """Configuration: ``data`` holds training_data/ and, most often, training_data.csv, or is the zip of them."""
+    """Settings: ``data`` holds training_data/ and, most often, training_data.csv, or is the zip of them."""
 
     preset: ClassVar[dict[str, Any]] = {"training": {"epochs": 20}}
 
     name: Literal["circor2022"] = "circor2022"
-    target: Literal["murmur", "outcome"] = Field(default="murmur", description="what the label is")
+    target: Literal["murmur", "outcome"] = Field(
+        default="murmur", description="the label: murmur (Present, Unknown, Absent) or outcome (Abnormal, Normal)"
+    )
 
     def check(self) -> None:
-        """Raise `SourceError` when the folder, a column of the table, or both the table and the .txt do not exist."""
+        """Raise `SourceError` when the folder, a column of the table, or both the table and the .txt are absent."""
         with self.browsed(WHAT) as folder:
             self._root(folder)
 
@@ -54,7 +55,8 @@ class Circor2022Source(ArchiveSource):
         expected = {name for patient in patients.values() for name in patient.expected(present[patient.name])}
         rows, unknown, other_sites, unsegmented = [], [], [], []
         for name in sorted(files.keys() | expected):
-            number, site = _parts(name)
+            match = _NAME.match(name)
+            number, site = (match["patient"], match["site"]) if match else ("", None)
             patient = patients.get(number)
             if patient is None:
                 unknown.append(name)
@@ -79,13 +81,13 @@ class Circor2022Source(ArchiveSource):
         return SourceListing(rows, notes)
 
     def _root(self, folder: Path) -> Path:
-        """The folder that holds training_data/ and the table, if any; raises `SourceError` when there is none."""
+        """The folder that holds training_data/ and, where it exists, the table; raises `SourceError`."""
         root = locate(folder, lambda f: (f / TABLE).exists() or bool(names_of_texts(f / FOLDER)))
         if not (root / FOLDER).exists():
             above = f", that is {root.parent}" if root.name == FOLDER else ""
             raise SourceError(f"{root / FOLDER} does not exist: --data must be the {WHAT}{above}")
         if (root / TABLE).exists():
-            read_columns(root / TABLE)
+            read_table(root / TABLE)
         elif not names_of_texts(root / FOLDER):
             raise SourceError(
                 f"neither {root / TABLE} nor any patient's <number>.txt in {root / FOLDER} exists, so the labels are unknown: "
@@ -97,24 +99,20 @@ class Circor2022Source(ArchiveSource):
         """The label, spelled as the data set spells it; raises `SourceError` for a word that it does not use."""
         column = self.target.capitalize()
         value = patient.facts.get(column)
-        labels = {label.casefold(): label for label in LABELS[self.target]}
-        if value is None or value.casefold() in labels:
-            return labels.get((value or "").casefold())
-        file = root / TABLE if column in patient.tabled else root / FOLDER / f"{patient.name}.txt"
+        if value is None:
+            return None
+        for label in LABELS[self.target]:
+            if value.casefold() == label.casefold():
+                return label
+        file = root / TABLE if column in patient.from_table else root / FOLDER / f"{patient.name}.txt"
         raise SourceError(
             f"{file}: patient {patient.name} has the {self.target} {value!r}, which is none of "
             f"{', '.join(LABELS[self.target])}: correct it"
         )
 
 
-def _parts(name: str) -> tuple[str, str | None]:
-    """The number that a recording's name begins with (else empty), and the site, if the name has one."""
-    match = _NAME.match(name)
-    return (match["patient"], match["site"]) if match else ("", None)
-
-
 def _extra(patient: Patient | None) -> dict[str, Any]:
-    """What is known of a patient, and the patient's own number if it is not the subject's."""
+    """The patient's facts, and the patient's own id where the subject has another."""
     if patient is None:
         return {}
     known = {key: patient.facts[column] for key, column in EXTRA.items() if column in patient.facts}
@@ -122,7 +120,7 @@ def _extra(patient: Patient | None) -> dict[str, Any]:
 
 
 def _segments(root: Path, name: str) -> dict[str, Any] | None:
-    """The path of the segmentation, relative to ``root``, and the seconds in states 1 to 4; None where it is unusable."""
+    """The path of the segmentation, relative to ``root``, and the seconds in states 1 to 4; None if it is unreadable."""
     path = root / FOLDER / f"{name}.tsv"
     try:
         rows = [[float(cell) for cell in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
@@ -144,8 +142,8 @@ def _notes(unknown: list[str], other_sites: list[str], unsegmented: list[str]) -
     if other_sites:
         names = ", ".join(f"{name}.wav" for name in other_sites[:5])
         notes.append(
-            f"{len(other_sites)} recordings in {FOLDER}/ name no site, or one that is none of {', '.join(SITES)}; check "
-            f"their names: {names}{', ...' if len(other_sites) > 5 else ''}"
+            f"{len(other_sites)} recordings in {FOLDER}/ name no site, or another than {', '.join(SITES)}; check their names: "
+            f"{names}{', ...' if len(other_sites) > 5 else ''}"
         )
     if unsegmented:
         notes.append(f"{len(unsegmented)} recordings have no readable segmentation (.tsv): {unsegmented[0]}, ...")

@@ -1,4 +1,4 @@
-"""Which file a table means that writes its name in another way: without suffix or folder, or in another letter case."""
+"""Finding the file that a table names without its suffix or folder, or in another letter case."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from heartdata.errors import SourceError
 from heartdata.settings import names_a_password
-from heartdata.sources.table.columns import folded
+from heartdata.sources.table.cells import folded
 from heartdata.storage.remote import is_remote
 
 
@@ -18,7 +18,7 @@ class FileLookup:
         self.root, self.paths = root, paths
 
     def find(self, name: str) -> tuple[Path | str | None, str | None]:
-        """The file that ``name`` means, or why there is none; a URI is returned as it is.
+        """The file that ``name`` means, or else why there is none; a URI is returned as it is.
 
         A backslash may stand for a slash. Raises `SourceError` for a URI with a password.
         """
@@ -47,7 +47,7 @@ class FileLookup:
         return None, f"{path} is a broken link" if path.is_symlink() else f"there is no file {path}"
 
     def candidates(self, name: str) -> list[Path]:
-        """The files that ``name`` (with slashes) may stand for: a whole path, or a bare name in any folder."""
+        """The files that ``name`` (with slashes) may mean: a whole path, or a bare name in any folder."""
         return self._by_name.get(folded(str(PurePosixPath(name))), [])
 
     @cached_property

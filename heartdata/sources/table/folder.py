@@ -2,26 +2,28 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from heartdata.errors import SourceError
 from heartdata.sources import pascal
 from heartdata.sources.base import audio_files
-from heartdata.sources.cinc2016.source import DATABASES
-from heartdata.sources.circor2022 import source as circor2022
-from heartdata.sources.table.columns import ROLES, SUFFIXES, Columns, Entry, plain, read_table
+from heartdata.sources.cinc2016.databases import DATABASES
+from heartdata.sources.circor2022.source import FOLDER
+from heartdata.sources.table.cells import plain
+from heartdata.sources.table.columns import ROLES, Columns, Entry
 from heartdata.sources.table.file_lookup import FileLookup
+from heartdata.sources.table.readers import SUFFIXES, read_table
 from heartdata.storage.schemas import PART_NAMES
 
 PUBLIC = {
     "cinc2016": set(DATABASES),
     "pascal": {*pascal.FOLDERS, *pascal.FOLDERS["set_a"], *pascal.FOLDERS["set_b"]},
-    "circor2022": {circor2022.FOLDER},
+    "circor2022": {FOLDER},
 }
 PARTS = (*PART_NAMES, "eval", "evaluation", "unseen")  # and fold1, fold2, ...
 FINDINGS = ("normal", "abnormal", "healthy", "pathological", "murmur", "murmurs", "artifact", "artefact", "noise")
-NUMBERED = 6  # so many folders that differ only in a number are probably not classes
+NUMBERED = 6  # from so many folders on that differ only in a number, they are probably not classes
 EXAMPLES = 4  # folders named in a message
 PATTERN = "--set 'source.pattern=(?P<{}>[^/]+)/(?P<label>[^/]+)/.*'"
 BY_FOLDER = "--set 'source.pattern=(?P<label>[^/]+)/.*'"
@@ -34,15 +36,15 @@ FOLDERS_HINT = (
 
 
 def checked_pattern(pattern: str, needs_label: bool) -> str:
-    """The pattern itself; raises ValueError when it is not a regular expression or has no group of use."""
+    """The pattern itself; raises ValueError when it is not a regular expression or lacks a needed group."""
     try:
         names = groups(pattern)
     except re.error as error:
         raise ValueError(f"this is not a regular expression ({error})") from error
     if needs_label and "label" not in names:
-        raise ValueError("a group (?P<label>...) is needed, to say which part of a file's name is the label")
+        raise ValueError("add a group (?P<label>...) for the part of a path that is the label")
     if not names & set(ROLES):
-        raise ValueError(f"a group (?P<NAME>...) is needed, NAME being one of {', '.join(ROLES)}")
+        raise ValueError(f"add a group (?P<NAME>...), where NAME is one of {', '.join(ROLES)}")
     return pattern
 
 
@@ -52,10 +54,10 @@ def groups(pattern: str | None) -> set[str]:
 
 
 def read_names(pattern: str, names: list[str]) -> tuple[list[dict[str, str]], list[str]]:
-    """The text of each group of ``pattern`` in each path (none where it does not match), and a note on the others.
+    """The text of each group of ``pattern`` in each path, and a note on the paths that it does not match.
 
-    The pattern must match the whole path without its suffix, with slashes between folders. Raises `SourceError` when
-    it matches none.
+    It must match the whole path without its suffix, with slashes between folders. Raises `SourceError` when it matches
+    none.
     """
     matches = [re.fullmatch(pattern, _without_suffix(name)) for name in names]
     unmatched = [name for name, match in zip(names, matches, strict=True) if match is None]
@@ -70,10 +72,9 @@ def read_names(pattern: str, names: list[str]) -> tuple[list[dict[str, str]], li
 
 
 def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]]:
-    """Every recording below ``root`` with what its path tells, and notes. Raises `SourceError` when that is nothing."""
-    above = f"{root.as_posix().rstrip('/')}/"
-    below = [path.as_posix().removeprefix(above) for path in audio_files(root)]
-    names = [name for name in below if "/." not in f"/{name}"]
+    """Every recording below ``root`` with the roles that are in its path, and notes; raises `SourceError` for no labels."""
+    paths = (path.relative_to(root) for path in audio_files(root))
+    names = [path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)]
     if not names:
         raise SourceError(f"{root} is a folder without recordings: {_ways(root)}")
     if pattern is not None:
@@ -86,8 +87,14 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
     if len(set(labels.values())) < 2:
         raise SourceError(f"{root} is a folder without one sub-folder of recordings for each class: {_ways(root)}")
     _refuse_ignored_table(root, names)
-    entries = [Entry.of(name, {"label": labels[name]} if name in labels else {}) for name in names]
-    return entries, list(_notes(root, labels.values(), [name for name in names if name not in labels]))
+    notes = [f"Labels are the names of the sub-folders of {root}: {', '.join(sorted(set(labels.values())))}"]
+    if tables := _tables(root):
+        notes.append(f"{tables[0]} was not read: if it holds the labels, give it with --data")
+    if unlabelled := [name for name in names if name not in labels]:
+        notes.append(
+            f"{len(unlabelled)} recordings are in no sub-folder of a class, and are unlabelled: {unlabelled[0]}, ..."
+        )
+    return [Entry.of(name, {"label": labels[name]} if name in labels else {}) for name in names], notes
 
 
 def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> None:
@@ -102,7 +109,7 @@ def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> No
 
 
 def _refuse_ambiguous(root: Path, labels: dict[str, str]) -> None:
-    """Raise `SourceError` when the folders ``labels``, one a path, may be parts of a split, subjects or sites."""
+    """Raise `SourceError` when the folders in ``labels`` (by path) may be parts of a split, subjects or sites."""
     inside: dict[str, set[str]] = {folder: set() for folder in sorted(set(labels.values()))}
     for name, folder in labels.items():
         inside[folder] |= set(name.split("/")[1:-1][:1])
@@ -122,10 +129,10 @@ def _refuse_ambiguous(root: Path, labels: dict[str, str]) -> None:
     is_known = {folder.casefold() for folder in inside} <= PART_NAMES.keys()
     keep = " --set split.strategy=column --set split.column=part" if is_known else ""
     raise SourceError(
-        f"the {len(inside)} sub-folders of {root} ({_some(inside)}) {reason}, so they may not be classes. If they are, say so "
-        f"with {BY_FOLDER}; if they are subjects with folders of labels inside, with {PATTERN.format('subject')}; hospitals, "
-        f"devices or the like, {PATTERN.format('collection')}; parts of a split, {PATTERN.format('part')}{keep}; if the labels "
-        f"are elsewhere, {_ways(root)}"
+        f"the {len(inside)} sub-folders of {root} ({_some(inside)}) {reason}, so they may not be classes. If they are classes, "
+        f"use {BY_FOLDER}; if they are subjects with folders of labels inside, {PATTERN.format('subject')}; if hospitals, "
+        f"devices or the like, {PATTERN.format('collection')}; if parts of a split, {PATTERN.format('part')}{keep}; if the "
+        f"labels are elsewhere, {_ways(root)}"
     )
 
 
@@ -139,7 +146,7 @@ def _some(names: Collection[str]) -> str:
 
 
 def _refuse_ignored_table(root: Path, names: list[str]) -> None:
-    """Raise `SourceError` when a table in ``root`` has labels, and paths of most of ``names``."""
+    """Raise `SourceError` when a table in ``root`` has labels of most of the recordings ``names``."""
     lookup = FileLookup(root, [root / name for name in names])
     for path in _tables(root):
         try:
@@ -153,7 +160,7 @@ def _refuse_ignored_table(root: Path, names: list[str]) -> None:
                 raise SourceError(
                     f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its {len(names)} "
                     f"recordings, with labels in the column {columns['label']!r}: use --data {path}; or, if the folders are "
-                    f"the classes, say so with {BY_FOLDER}"
+                    f"the classes, {BY_FOLDER}"
                 )
 
 
@@ -171,15 +178,7 @@ def _ways(root: Path) -> str:
     tables = _tables(root)
     table = f" {tables[0]}" if len(tables) == 1 else f", such as {root / 'recordings.csv'}"
     return (
-        f"give the table of their labels with --data{table}; or put the recordings of each class into a sub-folder of its "
+        f"give the table of their labels with --data{table}; or put the recordings of each class into a sub-folder with its "
         "name; or say which part of their names is the label, such as --set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for "
         "normal_01.wav"
     )
-
-
-def _notes(root: Path, classes: Iterable[str], unlabelled: list[str]) -> Iterable[str]:
-    yield f"Labels are the names of the sub-folders of {root}: {', '.join(sorted(set(classes)))}"
-    if tables := _tables(root):
-        yield f"{tables[0]} was not read: if it holds the labels, give it with --data"
-    if unlabelled:
-        yield f"{len(unlabelled)} recordings are in no sub-folder of a class, and are unlabelled: {unlabelled[0]}, ..."
