@@ -150,7 +150,7 @@ def _plots(
         "reliability": study_plots.plot_reliability(
             reliability_bins(sure, right), expected_calibration_error(sure, right), study.title
         ),
-        "coverage_risk": study_plots.plot_coverage_risk(coverage_risk(sure, right), None, study.title),
+        "coverage_risk": study_plots.plot_coverage_risk(coverage_risk(sure, right), study.title),
         "confusion": plots.plot_confusion(
             at_point, classes, f"{study.title}, all seeds", plots.AT_POINT, f"{study.level}s"
         ),

@@ -74,8 +74,8 @@ def durations(frame: pd.DataFrame) -> Figure:
     """A histogram of the recordings' lengths, stacked by class."""
     figure, axes, groups = _histogram(frame, "duration_s", "Durations", "s")
     if groups:
-        values = [values.to_numpy(float) for values in groups.values()]
-        axes.hist(values, bins=40, stacked=True, label=list(groups))
+        names, values = zip(*groups, strict=True)
+        axes.hist([of_class.to_numpy(float) for of_class in values], bins=40, stacked=True, label=names)
         figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
@@ -83,11 +83,11 @@ def durations(frame: pd.DataFrame) -> Figure:
 def rates(frame: pd.DataFrame) -> Figure:
     """How many recordings have each sampling rate, stacked by class."""
     figure, axes, groups = _histogram(frame, "rate_hz", "Sampling rates", "Hz")
-    rates_hz = sorted({int(rate) for values in groups.values() for rate in values})
+    rates_hz = sorted({int(rate) for _, values in groups for rate in values})
     bottom = np.zeros(len(rates_hz))
-    for label, values in groups.items():
+    for name, values in groups:
         counts = values.astype(int).value_counts().reindex(rates_hz, fill_value=0).to_numpy()
-        axes.bar(range(len(rates_hz)), counts, bottom=bottom, label=label)
+        axes.bar(range(len(rates_hz)), counts, bottom=bottom, label=name)
         bottom += counts
     axes.set_xticks(range(len(rates_hz)), [str(rate) for rate in rates_hz], rotation=30 if len(rates_hz) > 6 else 0)
     axes.set_xlim(*bar_limits(len(rates_hz), FEWEST_BARS))
@@ -96,7 +96,9 @@ def rates(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _histogram(frame: pd.DataFrame, column: str, title: str, unit: str) -> tuple[Figure, Axes, dict[str, pd.Series]]:
+def _histogram(
+    frame: pd.DataFrame, column: str, title: str, unit: str
+) -> tuple[Figure, Axes, list[tuple[str, pd.Series]]]:
     """An empty plot, and the known values of ``column`` by class: the largest classes, and the others together."""
     figure = Figure(figsize=(7, 3.6), dpi=100, layout="constrained")
     axes = figure.subplots()
@@ -107,7 +109,7 @@ def _histogram(frame: pd.DataFrame, column: str, title: str, unit: str) -> tuple
     largest = list(known["label"].value_counts().index[:MOST_CLASSES])
     shown = known["label"].where(known["label"].isin(largest), "(others)")
     # a legend leaves out names that begin with an underscore
-    groups = {f" {shortened(label)}": part[column] for label, part in known.groupby(shown, sort=False)}
+    groups = [(f" {shortened(label)}", part[column]) for label, part in known.groupby(shown, sort=False)]
     return figure, axes, groups
 
 

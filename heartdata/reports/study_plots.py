@@ -10,7 +10,7 @@ from heartdata.studies.page import metric_label, with_bounds
 
 
 @plain_text
-def plot_reliability(bins: pd.DataFrame, error: float | None = None, note: str = "") -> bytes:
+def plot_reliability(bins: pd.DataFrame, error: float, note: str) -> bytes:
     """Accuracy of the most probable class against its probability, below it the number of predictions in each bin.
 
     ``bins`` are rows of `heartdata.scoring.calibration.reliability_bins`; ``error`` is the expected calibration error.
@@ -24,8 +24,7 @@ def plot_reliability(bins: pd.DataFrame, error: float | None = None, note: str =
     above.plot(full["confidence"], full["accuracy"], "o-", color=BLUE, markersize=5, label="predictions, by bin")
     above.set_ylim(-0.02, 1.02)
     above.set_ylabel("accuracy")
-    ece = "" if error is None else f"\nECE {error:.3f} ({len(bins)} bins)"
-    above.set_title(f"Reliability of {MOST_PROBABLE}{ece}", fontsize=11)
+    above.set_title(f"Reliability of {MOST_PROBABLE}\nECE {error:.3f} ({len(bins)} bins)", fontsize=11)
     above.legend(fontsize=8, loc="upper left")
     bars = below.bar(bins["low"], bins["count"], width=width, align="edge", color=BLUE, alpha=0.5, edgecolor="white")
     below.bar_label(bars, [f"{n:.0f}" if n else "" for n in bins["count"]], fontsize=7)
@@ -40,20 +39,13 @@ def plot_reliability(bins: pd.DataFrame, error: float | None = None, note: str =
 
 
 @plain_text
-def plot_coverage_risk(curve: pd.DataFrame, threshold: float | None = None, note: str = "") -> bytes:
-    """Error rate of the predictions that are not unsure (risk) against their share (coverage).
-
-    ``curve`` are rows of `heartdata.scoring.calibration.coverage_risk`; the point at ``threshold`` is marked.
-    """
+def plot_coverage_risk(curve: pd.DataFrame, note: str) -> bytes:
+    """Error rate of the predictions that are not unsure against their share, from `calibration.coverage_risk`."""
     figure = Figure(figsize=(5.4, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.plot(curve["coverage"], curve["risk"], color=BLUE, label="by confidence")
     total = float(curve["risk"].iloc[0])
     axes.axhline(total, color=GREY, linestyle="--", linewidth=1, label=f"without abstaining: risk {total:.3f}")
-    if threshold is not None:
-        for row in curve[curve["threshold"] >= threshold].iloc[:1].itertuples():
-            label = f"unsure below {threshold:.3f}: coverage {row.coverage:.0%}, risk {row.risk:.3f}"
-            axes.plot([row.coverage], [row.risk], "o", color=RED, markersize=7, label=label)
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, max(0.05, 1.4 * float(curve["risk"].max())))
     axes.set_xlabel("coverage (share of predictions not unsure)")
@@ -65,9 +57,7 @@ def plot_coverage_risk(curve: pd.DataFrame, threshold: float | None = None, note
 
 
 @plain_text
-def plot_comparison(
-    metrics: pd.DataFrame, metric: str, reference: float | None = None, note: str = "", title: str = ""
-) -> bytes:
+def plot_comparison(metrics: pd.DataFrame, metric: str, reference: float | None, note: str, title: str) -> bytes:
     """One metric of several models: dots with 95 % intervals, in the rows' order from the top.
 
     ``metrics`` are rows of `heartdata.storage.schemas.METRICS`; those of other metrics are left out. ``reference``, a
@@ -93,8 +83,7 @@ def plot_comparison(
     axes.set_yticks(y, [shortened(name) for name in rows["model"]], fontsize=8)
     axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.margins(x=0.08)
-    name = metric_label(metric)
-    axes.set_xlabel(f"{name}, 95 % interval")
-    axes.set_title(title or f"Models by {name}", fontsize=10, pad=16 if reference is not None else None)
+    axes.set_xlabel(f"{metric_label(metric)}, 95 % interval")
+    axes.set_title(title, fontsize=10, pad=16 if reference is not None else None)
     add_grid(axes, "x")
     return as_png(figure, note)

@@ -23,7 +23,9 @@ SAME_DEVICES = {
     **FROM_BACKBONE, "training.frozen_epochs": 1, "training.epochs": 8, "training.balance": "class_and_collection"
 }  # fmt: skip
 # With few recordings one training is partly luck, so an ensemble of several networks predicts.
-FEW_RECORDINGS = {"split.valid_fraction": 0.15, "training.frozen_epochs": 1, "training.members": 3}
+FEW_RECORDINGS = {
+    **FROM_BACKBONE, "split.valid_fraction": 0.15, "training.frozen_epochs": 1, "training.members": 3
+}  # fmt: skip
 BY_MACC = {"decision.operating_point": "balanced_accuracy"}  # equal to MAcc where no prediction is unsure
 GROUPED, LEAKY = "by subject", "random split (leaks)"
 CIRCOR_WINNER = (
@@ -81,13 +83,7 @@ _STUDIES = (
         name="pascal-b",
         title="PASCAL set B: normal, murmur, extrastole; 5 folds by subject",
         source="pascal",
-        settings={
-            **FROM_BACKBONE,
-            **FEW_RECORDINGS,
-            "split.collections": ["set_b"],
-            "training.epochs": 8,
-            "training.batch": 32,
-        },  # fmt: skip
+        settings={**FEW_RECORDINGS, "split.collections": ["set_b"], "training.epochs": 8, "training.batch": 32},
         scoring="pascal_b",
         reference_score=0.470,
         citation="a public third-party audit, 5 folds grouped by subject",
@@ -96,13 +92,7 @@ _STUDIES = (
         name="pascal-a",
         title="PASCAL set A: normal, murmur, extrahls, artifact; 5 folds, near-duplicates kept together",
         source="pascal",
-        settings={
-            **FROM_BACKBONE,
-            **FEW_RECORDINGS,
-            "split.collections": ["set_a"],
-            "training.epochs": 25,
-            "training.batch": 8,
-        },  # fmt: skip
+        settings={**FEW_RECORDINGS, "split.collections": ["set_a"], "training.epochs": 25, "training.batch": 8},
         scoring="pascal_a",
         reference_score=0.626,
         citation="a public third-party audit, 2 times 5 stratified folds",
@@ -140,7 +130,7 @@ _STUDIES = (
             "source.target": "murmur",
             "decision.operating_point": "weighted_accuracy",
             "evaluation.subject_rule": "max",
-        },  # fmt: skip
+        },
         scoring="circor2022_murmur",
         level="subject",
         metric="weighted_accuracy",
@@ -156,7 +146,7 @@ _STUDIES = (
             "source.target": "outcome",
             "decision.operating_point": "cost_per_patient",
             "evaluation.subject_rule": "mean",
-        },  # fmt: skip
+        },
         scoring="circor2022_outcome",
         level="subject",
         metric="cost_per_patient",

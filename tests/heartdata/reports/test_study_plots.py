@@ -31,11 +31,11 @@ def test_plots_are_png():
     bins, curve = reliability_bins(*predictions()), coverage_risk(*predictions())
     for plot in (
         study_plots.plot_reliability(bins, 0.1, "a note"),
-        study_plots.plot_reliability(reliability_bins([1.0], [True])),
-        study_plots.plot_coverage_risk(curve, 0.6, "a note"),
-        study_plots.plot_coverage_risk(coverage_risk([1.0], [True]), 0.0),
-        study_plots.plot_comparison(metrics(), "macro_f1", 0.47, "a note"),
-        study_plots.plot_comparison(metrics(), "no such metric"),
+        study_plots.plot_reliability(reliability_bins([1.0], [True]), 0.0, ""),
+        study_plots.plot_coverage_risk(curve, "a note"),
+        study_plots.plot_coverage_risk(coverage_risk([1.0], [True]), ""),
+        study_plots.plot_comparison(metrics(), "macro_f1", 0.47, "a note", "A title"),
+        study_plots.plot_comparison(metrics(), "no such metric", None, "", ""),
     ):
         assert plot.startswith(b"\x89PNG")
         assert len(plot) > 5000
@@ -44,8 +44,8 @@ def test_plots_are_png():
 def test_plots_of_confidence_name_the_most_probable_class(monkeypatch):
     titles = []
     monkeypatch.setattr(study_plots, "as_png", lambda figure, note: titles.append(figure.axes[0].get_title()) or b"")
-    study_plots.plot_reliability(reliability_bins(*predictions()))
-    study_plots.plot_coverage_risk(coverage_risk(*predictions()))
+    study_plots.plot_reliability(reliability_bins(*predictions()), 0.1, "")
+    study_plots.plot_coverage_risk(coverage_risk(*predictions()), "")
     assert all("the most probable class" in title for title in titles)
     assert len(titles) == 2
 
@@ -53,7 +53,7 @@ def test_plots_of_confidence_name_the_most_probable_class(monkeypatch):
 def test_the_comparison_shows_values_intervals_and_the_reference(monkeypatch):
     texts = []
     monkeypatch.setattr(study_plots, "as_png", lambda figure, note: texts.extend(figure.axes[0].texts) or b"")
-    study_plots.plot_comparison(metrics(), "macro_f1", 11144)
+    study_plots.plot_comparison(metrics(), "macro_f1", 11144, "", "")
     assert [text.get_text() for text in texts] == [
         "0.610 (0.550-0.660)", "0.520 (0.450-0.580)", "0.270", "none", "reference 11,144"
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from heartdata.errors import ScoreError
 from heartdata.scoring import calibration
-from heartdata.scoring.challenges import circor2022_outcome_score
+from heartdata.scoring.challenges import circor2022_murmur_score, circor2022_outcome_score
 
 
 def synthetic(n: int, prior: list[float], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -100,16 +100,23 @@ def test_the_operating_point_refuses_a_label_that_is_no_class():
         calibration.fit_operating_point(np.full((2, 2), 0.5), ["a", "c"], ["a", "b"])
 
 
-def test_an_operating_point_for_cost_makes_patients_cheaper():
-    classes = ["Abnormal", "Normal"]
-    probabilities, labels = synthetic(600, [0.3, 0.7], 0)
-    fresh, truth = synthetic(6000, [0.3, 0.7], 1)
-    weights = calibration.fit_operating_point(probabilities, np.array(classes)[labels], classes, "cost_per_patient")
+@pytest.mark.parametrize(
+    ("metric", "score", "classes", "gain"),
+    [
+        ("cost_per_patient", circor2022_outcome_score, ["Abnormal", "Normal"], -500),
+        ("weighted_accuracy", circor2022_murmur_score, ["Absent", "Present", "Unknown"], 0.02),
+    ],
+)
+def test_the_operating_point_for_a_score_of_circor_improves_it_on_fresh_patients(metric, score, classes, gain):
+    prior = np.array([0.3, 0.7] if len(classes) == 2 else [0.5, 0.4, 0.1])
+    probabilities, labels = synthetic(800, list(prior), 0)
+    fresh, truth = synthetic(6000, list(prior), 1)
+    weights = calibration.fit_operating_point(probabilities * prior, np.array(classes)[labels], classes, metric)
     plain, weighted = (
-        circor2022_outcome_score(np.array(classes)[truth], calibration.decide(fresh, classes, w)).iloc[0, 0]
+        score(np.array(classes)[truth], calibration.decide(fresh * prior, classes, w)).iloc[0, 0]
         for w in (None, weights)
     )
-    assert weighted < plain - 500
+    assert (weighted - plain) / gain > 1
 
 
 def test_calibration_error_by_hand():

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import softmax
 
 from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError, DataRefused
@@ -95,6 +94,10 @@ def test_settings_override_those_of_the_study_which_override_those_of_the_source
     assert (training.init, training.epochs, training.batch) == ("random", 2, 32)  # from file, changes, study
     assert (config.run.split.seed, config.run.split.collections) == (100, ("set_b",))
     assert config.study.seeds == (0, 1)
+    typed = study_config(
+        "cinc2016", "x", None, {"decision.operating_point": "macro_f1"}
+    )  # the default of heartbeat run
+    assert typed.run.decision.operating_point == "macro_f1"
 
 
 @pytest.mark.parametrize(
@@ -128,20 +131,6 @@ def test_decisions_are_fitted_to_the_validation_part_of_their_own_fold(study):
     assert turned[turned["model"] == AT_POINT]["prediction"].tolist() == at_point["prediction"].tolist()
 
 
-def test_an_operating_point_that_equals_the_general_default_still_overrides_the_study():
-    labels = ["normal"] * 400 + ["abnormal"] * 40
-    both = study_rows({"a": [0.1] * 300 + [0.32] * 116 + [0.45] * 24}, labels)
-
-    def abnormal(changes: dict[str, str]) -> int:
-        config = study_config("cinc2016", ".", None, {"decision.temperature": False, **changes})
-        recorded = DecisionConfig.model_validate(config.run.decision.model_dump())  # as MLflow has it
-        rows = with_operating_point(both, both, CLASSES, recorded, config.study)
-        return (rows[rows["model"] == AT_POINT]["prediction"] == "abnormal").sum()
-
-    assert abnormal({}) == 140  # the most that sensitivity and specificity allow
-    assert abnormal({"decision.operating_point": "macro_f1"}) == 24  # fewer where precision counts
-
-
 def test_patients_are_calibrated_and_scored_by_all_their_recordings():
     classes = ["Abnormal", "Normal"]
     labels = ["Normal"] * 30 + ["Abnormal"] * 30
@@ -166,29 +155,6 @@ def test_patients_are_calibrated_and_scored_by_all_their_recordings():
     expected = apply_temperature(probabilities, fit_calibration(probabilities, patients, classes, config).temperature)
     network = calibrated[calibrated["model"] == NETWORK]
     assert network[["p_Abnormal", "p_Normal"]].to_numpy() == pytest.approx(expected)
-
-
-def test_the_operating_point_raises_the_weighted_accuracy_of_patients():
-    """A present murmur counts five times: patients who probably have none are better predicted Present."""
-    rng, n = np.random.default_rng(0), 1600
-    classes, prior = ["Absent", "Present", "Unknown"], [0.5, 0.4, 0.1]
-    labels = rng.choice(classes, n, p=prior)
-    probabilities = softmax(rng.normal(size=(n, 3)) + 1.2 * np.eye(3)[[classes.index(x) for x in labels]], axis=1)
-    probabilities = probabilities * prior / (probabilities * prior).sum(axis=1, keepdims=True)
-    names = [f"p{i}" for i in range(n)]
-    rows = pd.DataFrame(probabilities, columns=[f"p_{c}" for c in classes]).assign(
-        arm="by subject", seed=0, fold="0", model=NETWORK, label=labels, noisy=False, subject=None, collection="c",
-        prediction=np.array(classes)[probabilities.argmax(axis=1)], patient=names, group=names, recording_id=names,
-        sha256="",
-    )  # fmt: skip
-    study, reached = study_named("circor2022"), {}
-    patients = scored_rows(rows, study, "max")
-    half = patients["patient"].str[1:].astype(int) < n / 2
-    for chosen in ("weighted_accuracy", "macro_f1", "none"):
-        config = DecisionConfig(operating_point=chosen)
-        calibrated = with_operating_point(patients[~half], patients[half], classes, config, study)
-        reached[chosen] = values(calibrated, study, classes)["value"][AT_POINT, "weighted_accuracy"]
-    assert reached["weighted_accuracy"] > max(reached["none"], reached["macro_f1"]) + 0.02
 
 
 def test_a_paired_difference_is_clear_though_both_intervals_overlap():
