@@ -114,7 +114,6 @@ def fit_operating_point(
     metric: str = "macro_f1",
     groups: ArrayLike | None = None,
     resamples: int = 40,
-    seed: int = 0,
 ) -> np.ndarray:
     """Class weights of shape (classes,), the first 1, that optimise a metric of the predictions; see `decide`.
 
@@ -131,8 +130,8 @@ def fit_operating_point(
     truth = class_numbers(labels, classes)
     group, names = pd.factorize(np.arange(len(truth)) if groups is None else np.asarray(groups))
     scores = np.log(_positive(probabilities))
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)[:, group].astype(float)
+    equal = np.full(len(names), 1 / len(names))
+    drawn = np.random.default_rng(0).multinomial(len(names), equal, size=resamples)[:, group].astype(float)
     occurs = np.eye(len(classes))[truth]
     drawn = drawn[((drawn @ occurs > 0) == (occurs.sum(axis=0) > 0)).all(axis=1)]
     if not len(drawn):

@@ -40,8 +40,8 @@ def study_page(
         "subjects in brackets (over recordings where no subject is known). `resnet34` predicts the most probable class, "
         "the row below it the class at the operating point. Temperature, operating point and the threshold of *unsure* "
         "are fitted to each fold's own validation part, as `heartbeat run` fits them; the operating point "
-        f"{goal}. The last column is the paired difference on the same resamples of subjects: an interval "
-        "that contains 0 shows no difference."
+        f"{goal}. The last column is the paired difference on the same resamples of subjects; where its interval "
+        "contains 0, neither model is shown to be better."
     )
     if study.level == "subject":
         rule = {"mean": "mean", "max": "highest"}[run.evaluation.subject_rule]
