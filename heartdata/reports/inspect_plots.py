@@ -102,9 +102,7 @@ def _histogram(
     """An empty plot, and the known values of ``column`` by class: the largest classes, and the others together."""
     figure = Figure(figsize=(7, 3.6), dpi=100, layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title)
-    axes.set_xlabel(unit)
-    axes.set_ylabel("recordings")
+    axes.set(title=title, xlabel=unit, ylabel="recordings")
     known = frame.dropna(subset=[column])
     largest = list(known["label"].value_counts().index[:MOST_CLASSES])
     shown = known["label"].where(known["label"].isin(largest), "(others)")

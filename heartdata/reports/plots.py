@@ -64,8 +64,7 @@ def plot_training_curves(history: pd.DataFrame, note: str = "") -> bytes:
     loss.yaxis.set_major_formatter("{x:g}")
     loss.yaxis.set_minor_formatter(NullFormatter())
     for axes, title in ((loss, "Cross entropy"), (score, "Macro-F1")):
-        axes.set_title(title)
-        axes.set_xlabel("epoch")
+        axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         add_grid(axes)
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, frameon=False)
@@ -74,16 +73,9 @@ def plot_training_curves(history: pd.DataFrame, note: str = "") -> bytes:
 
 @plain_text
 def plot_confusion(
-    predictions: pd.DataFrame,
-    classes: list[str],
-    note: str = "",
-    rule: str = MOST_PROBABLE,
-    counted: str = "recordings",
+    predictions: pd.DataFrame, classes: list[str], note: str = "", rule: str = MOST_PROBABLE, unit: str = "recordings"
 ) -> bytes:
-    """Counts of test recordings (or what ``counted`` names), coloured by the share of the true class.
-
-    ``rule``: how predictions were made.
-    """
+    """Counts of test recordings (or another ``unit``) predicted by ``rule``, coloured by the share of the true class."""
     from sklearn.metrics import confusion_matrix
 
     counts = confusion_matrix(predictions["label"], predictions["prediction"], labels=classes)
@@ -97,9 +89,8 @@ def plot_confusion(
         axes.text(column, row, str(count), ha="center", va="center", color=color)
     axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
     axes.set_yticks(range(len(classes)), classes)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title(f"Test {counted}, predicted:\n{rule}", fontsize=11)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title(f"Test {unit}, predicted:\n{rule}", fontsize=11)
     figure.colorbar(plot, ax=axes, shrink=0.8, label="share of the true class")
     return as_png(figure, note)
 
@@ -118,9 +109,7 @@ def plot_roc(predictions: pd.DataFrame, classes: list[str], note: str = "") -> b
             scores = predictions[f"p_{name}"].to_numpy(float)
             false_rate, true_rate, _ = roc_curve(positive, scores)
             axes.plot(false_rate, true_rate, label=f"{name} ({roc_auc_score(positive, scores):.2f})")
-    axes.set_xlabel("1 - specificity")
-    axes.set_ylabel("sensitivity")
-    axes.set_title("ROC on test recordings (AUROC)")
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title="ROC on test recordings (AUROC)")
     add_grid(axes)
     axes.legend(fontsize=8, loc="lower right")
     return as_png(figure, note)
@@ -172,8 +161,7 @@ def plot_spectrograms(
             axes.set_xlim(0, min(SHOWN_S, longest_s))
             cut = f" ({SHOWN_S:g} of {duration_s:.1f} s)" if duration_s > SHOWN_S else ""
             axes.set_title(f"{shortened(row.recording_id, 32)}{cut}", fontsize=9)
-            axes.tick_params(axis="x", labelsize=8)
-            axes.tick_params(axis="y", labelsize=7)
+            axes.tick_params(labelsize=8)
         for axes in axes_row[len(examples) :]:
             axes.set_axis_off()
         axes_row[0].set_ylabel(f"{name}\nHz (mel)", fontsize=9)

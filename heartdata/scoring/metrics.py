@@ -10,15 +10,8 @@ from pydantic import Field
 from sklearn.metrics import precision_recall_fscore_support
 
 from heartdata.errors import ScoreError
+from heartdata.scoring import confusion
 from heartdata.scoring.calibration import brier, confidence_of, decide, expected_calibration_error
-from heartdata.scoring.confusion import (
-    balanced_accuracy,
-    class_numbers,
-    confusion_counts,
-    macro_f1,
-    mean_over_classes,
-    ratio,
-)
 from heartdata.settings import Settings
 
 METRICS = ("macro_f1", "balanced_accuracy", "accuracy", "auroc")
@@ -47,15 +40,15 @@ def compute_metrics(
     class that is never predicted counts with F1 = 0. AUROC is one class against the rest, averaged over the classes
     for which it exists. Equal to scikit-learn's metrics with sample_weight (tested), for all weightings at once.
     """
-    truth = class_numbers(labels, classes)
-    counts = confusion_counts(truth, class_numbers(predictions, classes), len(classes), weights)
+    truth, predicted = confusion.class_numbers(labels, classes), confusion.class_numbers(predictions, classes)
+    counts = confusion.confusion_counts(truth, predicted, len(classes), weights)
     with np.errstate(invalid="ignore", divide="ignore"):
         areas = np.stack([_auroc(truth == i, probabilities[:, i], weights) for i in range(len(classes))], axis=1)
     columns = (
-        macro_f1(counts),
-        balanced_accuracy(counts),
-        ratio(np.trace(counts, axis1=1, axis2=2), counts.sum(axis=(1, 2))),
-        mean_over_classes(areas),
+        confusion.macro_f1(counts),
+        confusion.balanced_accuracy(counts),
+        confusion.ratio(np.trace(counts, axis1=1, axis2=2), counts.sum(axis=(1, 2))),
+        confusion.mean_over_classes(areas),
     )
     return pd.DataFrame(dict(zip(METRICS, columns, strict=True)))
 

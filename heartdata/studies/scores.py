@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from heartdata.scoring import challenges
 from heartdata.scoring.calibration import (
     DecisionConfig,
     apply_temperature,
@@ -11,13 +12,6 @@ from heartdata.scoring.calibration import (
     decide,
     expected_calibration_error,
     fit_calibration,
-)
-from heartdata.scoring.challenges import (
-    UNSURE,
-    cinc2016_score,
-    circor2022_murmur_score,
-    circor2022_outcome_score,
-    pascal_score,
 )
 from heartdata.scoring.metrics import (
     DIFFERENCE,
@@ -82,7 +76,11 @@ def _calibrated(
     if scoring != "cinc2016":
         return [plain, at_point]
     confident = confidence_of(predictions, scaled, classes) >= calibration.unsure_below
-    return [plain, at_point, at_point.assign(model=OR_UNSURE, prediction=np.where(confident, predictions, UNSURE))]
+    return [
+        plain,
+        at_point,
+        at_point.assign(model=OR_UNSURE, prediction=np.where(confident, predictions, challenges.UNSURE)),
+    ]
 
 
 def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resamples: int, seed: int) -> pd.DataFrame:
@@ -131,13 +129,14 @@ def _metrics(rows: pd.DataFrame, scoring: Scoring, classes: list[str], weight_of
     probabilities = rows[[f"p_{c}" for c in classes]].to_numpy(float)
     tables = []
     if scoring == "cinc2016":
-        tables.append(cinc2016_score(labels, predictions, rows["noisy"], weights))
+        tables.append(challenges.cinc2016_score(labels, predictions, rows["noisy"], weights))
     elif scoring in ("pascal_a", "pascal_b"):
-        tables.append(pascal_score(labels, predictions, "set_a" if scoring == "pascal_a" else "set_b", weights))
+        subset: challenges.Subset = "set_a" if scoring == "pascal_a" else "set_b"
+        tables.append(challenges.pascal_score(labels, predictions, subset, weights))
     elif scoring == "circor2022_murmur":
-        tables.append(circor2022_murmur_score(labels, predictions, weights))
+        tables.append(challenges.circor2022_murmur_score(labels, predictions, weights))
     elif scoring == "circor2022_outcome":
-        tables.append(circor2022_outcome_score(labels, predictions, weights))
+        tables.append(challenges.circor2022_outcome_score(labels, predictions, weights))
     if not (rows["model"] == OR_UNSURE).any():
         sums = np.maximum(probabilities.sum(axis=1, keepdims=True), 1e-12)
         confidence = confidence_of(predictions, probabilities, classes)

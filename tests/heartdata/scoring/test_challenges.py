@@ -14,11 +14,10 @@ from heartdata.scoring.confusion import confusion_counts
 SET_A, SET_B = challenges.PASCAL_CLASSES["set_a"], challenges.PASCAL_CLASSES["set_b"]
 
 
-def pairs(*counts: tuple[str, str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and predictions from (label, prediction, how often)."""
-    rows = [(label, prediction) for label, prediction, times in counts for _ in range(times)]
-    labels, predictions = zip(*rows, strict=True)
-    return np.array(labels, object), np.array(predictions, object)
+def pairs(classes: tuple[str, ...], counts: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and predictions with this confusion matrix (rows are labels)."""
+    label, prediction = np.indices(np.shape(counts)).reshape(2, -1).repeat(np.ravel(counts), axis=1)
+    return np.array(classes, object)[label], np.array(classes, object)[prediction]
 
 
 def one(frame: pd.DataFrame) -> dict[str, float]:
@@ -26,39 +25,36 @@ def one(frame: pd.DataFrame) -> dict[str, float]:
     return frame.iloc[0].to_dict()
 
 
-def cinc(*counts: tuple[str, bool, str, int]) -> dict[str, float]:
-    labels, predictions = pairs(*[(label, prediction, times) for label, _, prediction, times in counts])
-    noisy = np.concatenate([np.full(times, noisy) for _, noisy, _, times in counts])
-    return one(challenges.cinc2016_score(labels, predictions, noisy))
+CINC = (*challenges.CINC2016_LABELS, challenges.UNSURE)
+
+
+def cinc(clean: list[list[int]], noisy: list[list[int]]) -> dict[str, float]:
+    """The score of the confusion matrices of clean and of noisy recordings: normal, abnormal by also unsure."""
+    columns = [np.concatenate(both) for both in zip(pairs(CINC, clean), pairs(CINC, noisy), strict=True)]
+    return one(challenges.cinc2016_score(*columns, np.repeat([False, True], [np.sum(clean), np.sum(noisy)])))
 
 
 def test_cinc2016_with_every_cell():
-    score = cinc(
-        ("abnormal", False, "abnormal", 3), ("abnormal", False, "unsure", 1),
-        ("abnormal", True, "unsure", 1), ("abnormal", True, "normal", 1),
-        ("normal", False, "normal", 4), ("normal", False, "unsure", 1),
-        ("normal", True, "normal", 2), ("normal", True, "unsure", 2), ("normal", True, "abnormal", 1),
-    )  # fmt: skip
+    score = cinc([[4, 0, 1], [0, 3, 1]], [[2, 1, 2], [1, 0, 1]])
     # Se = 4/6 * 3/4 + 2/6 * 1/2; Sp = 5/10 * 4/5 + 5/10 * 4/5
     assert score == pytest.approx({"sensitivity": 2 / 3, "specificity": 0.8, "macc": 0.733333}, abs=1e-6)
 
 
-@pytest.mark.parametrize("noisy", [False, True])
-def test_cinc2016_unsure_is_wrong_on_clean_and_correct_on_noisy_recordings(noisy: bool):
-    score = cinc(("abnormal", noisy, "unsure", 2), ("normal", noisy, "unsure", 3))
-    assert score == {"sensitivity": noisy, "specificity": noisy, "macc": noisy}
+def test_cinc2016_unsure_is_wrong_on_clean_and_correct_on_noisy_recordings():
+    unsure, none = [[0, 0, 3], [0, 0, 2]], [[0, 0, 0], [0, 0, 0]]
+    assert cinc(unsure, none) == {"sensitivity": 0, "specificity": 0, "macc": 0}
+    assert cinc(none, unsure) == {"sensitivity": 1, "specificity": 1, "macc": 1}
 
 
 def test_cinc2016_is_nan_for_a_class_that_does_not_occur():
-    alone = cinc(("normal", False, "normal", 3), ("normal", False, "abnormal", 1))
-    assert alone["specificity"] == 0.75
-    assert np.isnan([alone["sensitivity"], alone["macc"]]).all()
+    score = cinc([[3, 1, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]])
+    assert score == pytest.approx({"sensitivity": np.nan, "specificity": 0.75, "macc": np.nan}, nan_ok=True)
 
 
 @pytest.mark.parametrize(
     ("score", "labels", "predictions"),
     [
-        ("cinc2016", challenges.CINC2016_LABELS, (*challenges.CINC2016_LABELS, "unsure")),
+        ("cinc2016", challenges.CINC2016_LABELS, CINC),
         (partial(challenges.pascal_score, subset="set_a"), SET_A, SET_A),
         (partial(challenges.pascal_score, subset="set_b"), SET_B, SET_B),
         (challenges.circor2022_murmur_score, challenges.MURMURS, challenges.MURMURS),
@@ -82,12 +78,7 @@ def test_a_weight_counts_like_repeated_recordings(score, labels, predictions):
 
 
 def test_pascal_set_a():
-    labels, predictions = pairs(
-        ("artifact", "artifact", 3), ("artifact", "normal", 1),
-        ("murmur", "murmur", 1), ("murmur", "extrahls", 1), ("murmur", "normal", 1),
-        ("extrahls", "murmur", 1), ("extrahls", "extrahls", 1),
-        ("normal", "normal", 2), ("normal", "murmur", 1),
-    )  # fmt: skip
+    labels, predictions = pairs(SET_A, [[3, 0, 0, 1], [0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 2]])
     assert one(challenges.pascal_score(labels, predictions, "set_a")) == pytest.approx(
         {
             "precision_artifact": 1.0,  # 3 of 3
@@ -103,10 +94,7 @@ def test_pascal_set_a():
 
 
 def test_pascal_set_b():
-    labels, predictions = pairs(
-        ("normal", "normal", 3), ("normal", "murmur", 1), ("murmur", "murmur", 1), ("murmur", "extrastole", 1),
-        ("extrastole", "extrastole", 1), ("extrastole", "normal", 1),
-    )  # fmt: skip
+    labels, predictions = pairs(SET_B, [[1, 0, 1], [1, 1, 0], [0, 1, 3]])
     assert one(challenges.pascal_score(labels, predictions, "set_b")) == pytest.approx(
         {
             "precision_extrastole": 0.5,
@@ -130,38 +118,33 @@ def test_pascal_agrees_with_scikit_learn():
 
 
 def test_pascal_edges():
-    never = one(challenges.pascal_score(*pairs(("murmur", "normal", 2), ("normal", "normal", 2)), "set_b"))
+    never = one(challenges.pascal_score(*pairs(SET_B, [[0, 0, 0], [0, 0, 2], [0, 0, 2]]), "set_b"))
     assert never["precision_murmur"] == never["precision_extrastole"] == 0
     assert never["total_precision"] == 0.5
-    healthy = one(challenges.pascal_score(*pairs(("normal", "normal", 1), ("normal", "murmur", 1)), "set_a"))
+    healthy = one(challenges.pascal_score(["normal", "normal"], ["normal", "murmur"], "set_a"))
     assert np.isnan([healthy["artifact_youden_j"], healthy["heart_problem_f0.9"]]).all()
     power = challenges.discriminant_power([1.0, 0.5, 0.0, 1.0, np.nan], [0.5, 0.5, 0.5, 0.0, 0.5])
     assert power.tolist() == pytest.approx([np.inf, 0, -np.inf, np.nan, np.nan], nan_ok=True)
 
 
 def test_circor_weighted_accuracy():
-    labels, predictions = pairs(
-        ("Present", "Present", 1), ("Present", "Absent", 1), ("Unknown", "Unknown", 1), ("Absent", "Absent", 2),
-        ("Absent", "Present", 1),
-    )  # fmt: skip
-    assert one(challenges.circor2022_murmur_score(labels, predictions)) == {"weighted_accuracy": 0.625}  # 10 / 16
-    missed = challenges.circor2022_murmur_score(*pairs(("Present", "Unknown", 1), ("Absent", "Absent", 5)))
-    assert one(missed) == {"weighted_accuracy": 0.5}
+    score = challenges.circor2022_murmur_score(*pairs(challenges.MURMURS, [[1, 0, 1], [0, 1, 0], [1, 0, 2]]))
+    assert one(score) == {"weighted_accuracy": 0.625}  # 10 / 16
     assert np.isnan(challenges.circor2022_murmur_score(["Absent"], ["Absent"], np.zeros((1, 1))).iloc[0, 0])
 
 
 @pytest.mark.parametrize(
     ("counts", "cost"),
     [
-        # r = 1/2: 10 + (25 + 198.5 - 429.5 + 706) + 10000/4 + 50000/4
-        ([("Abnormal", "Abnormal", 1), ("Normal", "Abnormal", 1), ("Abnormal", "Normal", 1), ("Normal", "Normal", 1)], 15510),
-        ([("Abnormal", "Normal", 1), ("Normal", "Normal", 9)], 5035),  # r = 0: 10 + 25 + 50000/10
-        ([("Abnormal", "Abnormal", 1), ("Normal", "Abnormal", 1)], 15010),  # r = 1: 10 + 10000 + 10000/2
-        ([("Normal", "Normal", 1)], 35),
+        ([[1, 1], [1, 1]], 15510),  # r = 1/2: 10 + (25 + 198.5 - 429.5 + 706) + 10000/4 + 50000/4
+        ([[0, 1], [0, 9]], 5035),  # r = 0: 10 + 25 + 50000/10
+        ([[1, 0], [1, 0]], 15010),  # r = 1: 10 + 10000 + 10000/2
+        ([[0, 0], [0, 1]], 35),
     ],
-)  # fmt: skip
-def test_circor_cost(counts: list[tuple[str, str, int]], cost: float):
-    assert one(challenges.circor2022_outcome_score(*pairs(*counts))) == pytest.approx({"cost_per_patient": cost})
+)
+def test_circor_cost(counts: list[list[int]], cost: float):
+    score = challenges.circor2022_outcome_score(*pairs(challenges.OUTCOMES, counts))
+    assert one(score) == pytest.approx({"cost_per_patient": cost})
 
 
 def test_names_outside_the_vocabulary_are_refused():
