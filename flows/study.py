@@ -29,7 +29,7 @@ def study(config: StudyConfig) -> StudyResult:
         folds = plan_folds(config.study, found.accepted, run.split, store)
         arms = {fold.arm: fold.subjects_apart for fold in folds}
         accepted = {arm: accepted_recordings(found.accepted, known, store) for arm, known in arms.items()}
-        names = [config.study.called(fold) for fold in folds]
+        names = [config.study.fold_title(fold) for fold in folds]
         parts = [split(accepted[f.arm], f.split, store, found.recordings) for f in label_each(folds, names)]
         rendered = spectrograms(found.recordings, parts, run.spectrogram, run.engine, store)
         sets = [

@@ -150,7 +150,7 @@ def _plots(
         "reliability": study_plots.plot_reliability(
             reliability_bins(sure, right), expected_calibration_error(sure, right), study.title
         ),
-        "coverage_risk": study_plots.plot_coverage_risk(coverage_risk(sure, right), None, study.title),
+        "coverage_risk": study_plots.plot_coverage_risk(coverage_risk(sure, right), study.title),
         "confusion": plots.plot_confusion(
             at_point, classes, f"{study.title}, all seeds", plots.AT_POINT, f"{study.level}s"
         ),
@@ -159,5 +159,5 @@ def _plots(
     for number, arm in enumerate(study.arms):
         name = "comparison" if len(study.arms) == 1 else f"comparison_{number + 1}"
         shown = metrics[metrics["arm"] == arm]
-        images[name] = study_plots.plot_comparison(shown, study.metric, study.reference_score, drawn, study.titled(arm))
+        images[name] = study_plots.plot_comparison(shown, study.metric, study.reference_score, drawn, study.arm_title(arm))
     return {name: store.write_bytes("plots", ".png", content) for name, content in images.items()}

@@ -14,7 +14,7 @@ from heartdata.scoring.metrics import compute_metrics
 from heartdata.settings import flat
 from heartdata.storage.schemas import STUDY_METRICS, study_schema
 from heartdata.storage.store import Store, atomic_write
-from heartdata.studies.config import OF_STUDIES, StudyConfig
+from heartdata.studies.config import FREE_SPLIT_SETTINGS, StudyConfig
 from heartdata.studies.page import study_page
 from tasks.engine.progress import track
 from tasks.engine.stage import is_transient
@@ -86,7 +86,7 @@ def _log(
 
 def recorded(config: StudyConfig) -> dict[str, Any]:
     """The settings that a study ran with: of ``split`` only what its protocol leaves open; each fold records its own."""
-    of_protocol = set(SplitConfig.model_fields) - set(OF_STUDIES)
+    of_protocol = set(SplitConfig.model_fields) - set(FREE_SPLIT_SETTINGS)
     return config.model_dump(mode="json", exclude={"run": {"split": of_protocol}})
 
 
@@ -96,7 +96,7 @@ def _log_fold(client: Any, experiment: str, parent: str, done: FoldResult, confi
     fold, now_ms = done.fold, int(time() * 1000)
     tags = {PARENT_TAG: parent, "dataset_version": done.manifest.digest, **process_tag()}
     tags["weights_sha256"] = done.model.weights.digest
-    run = client.create_run(experiment, tags=tags, run_name=config.study.called(fold))
+    run = client.create_run(experiment, tags=tags, run_name=config.study.fold_title(fold))
     told = {"arm": fold.arm, "seed": fold.seed, "fold": fold.name, "training": config.run.training.digest()[:12]}
     told |= {"init": done.model.init} | allowed_names(flat(fold.split.model_dump(mode="json"), "split."))
     params = [Param(name, str(value)) for name, value in told.items()]

@@ -44,7 +44,7 @@ def run_study(
     metrics = store.read_frame(ran.result.metrics, STUDY_METRICS)
     for arm in config.study.arms:
         rows = metric_rows(metrics[metrics["arm"] == arm], headline_metrics(config.study), config.study.metric)
-        ran.console.print(table(f"{config.study.titled(arm)} (95 % interval)", rows))
+        ran.console.print(table(f"{config.study.arm_title(arm)} (95 % interval)", rows))
     if config.study.reference_score is not None:
         ran.console.print(f"Reference   {reference(config.study)}")
     folder = store.workpath(f"latest/study-{config.study.name}")

@@ -1,4 +1,4 @@
-"""A quick look at recordings: what each class holds, and hints at what is wrong with it. Nothing is trained."""
+"""The counts behind `heartbeat inspect`: what each class holds, and how many recordings a run would refuse."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from heartdata.errors import HeartbeatError
 from heartdata.storage.schemas import FACTS
 
 UNLABELLED = "(unlabelled)"
-HINTS = ("no_file", "undecodable", "silent", "clipped")  # counts of recordings that a run would refuse
+HINTS = ("no_file", "undecodable", "silent", "clipped")  # columns that count recordings that a run would refuse
 
 
 def measured(
@@ -21,9 +21,9 @@ def measured(
     config: MeasureConfig,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pd.DataFrame:
-    """``recordings`` (schema RECORDINGS) with the facts of each file (schema FACTS) beside it, measured in threads.
+    """``recordings`` (schema RECORDINGS) joined with the facts of each file (schema FACTS), measured in threads.
 
-    The label of unlabelled ones is `UNLABELLED`. Raises `HeartbeatError` when a file can no longer be read.
+    The label of unlabelled ones is `UNLABELLED`. Raises `HeartbeatError` when a file cannot be read.
     """
     files = recordings.dropna(subset=["sha256"]).drop_duplicates("sha256")
     rows: list[dict[str, object]] = []
@@ -42,7 +42,7 @@ def measured(
 
 
 def by_class(frame: pd.DataFrame, config: ValidationConfig) -> list[dict[str, Any]]:
-    """One row a class of what `measured` gave, and one of all; ``config`` says what counts as silent or clipped."""
+    """One row a class of a table from `measured`, and one of all; ``config`` says what counts as silent or clipped."""
     rows = [_counts(label, part, config) for label, part in frame.groupby("label", sort=True)]
     return rows if len(rows) == 1 else [*rows, _counts("all", frame, config)]
 
@@ -66,14 +66,13 @@ def _counts(label: Any, part: pd.DataFrame, config: ValidationConfig) -> dict[st
 
 
 def _values(column: pd.Series, most: int = 3) -> str:
-    """The commonest values, the most frequent first."""
-    counts = column.dropna().astype(int).value_counts()
-    values = [str(value) for value in sorted(counts.index, key=lambda value: (-counts[value], value))]
-    return ", ".join(values[:most] + ["..."] * (len(values) > most))
+    """The commonest values, the most frequent first, then the smallest."""
+    counts = column.dropna().astype(int).value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    return ", ".join([*counts.index[:most].astype(str), *["..."] * (len(counts) > most)])
 
 
 def examples(frame: pd.DataFrame, each: int, seed: int) -> dict[str, pd.DataFrame]:
-    """A few recordings a class that can be drawn, chosen by ``seed`` whatever order they come in."""
+    """Up to ``each`` decodable recordings a class, chosen by ``seed`` independently of their order."""
     usable = frame[frame["finite"].eq(True)].sort_values("recording_id").drop_duplicates("sha256")
     chosen = {}
     for label, part in usable.groupby("label", sort=True):

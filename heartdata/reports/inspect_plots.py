@@ -1,4 +1,4 @@
-"""Pictures of a quick look: waveforms and log-mel spectrograms of a few recordings a class, histograms."""
+"""Plots of `heartbeat inspect`: waveforms and log-mel spectrograms of a few recordings a class, histograms."""
 
 import re
 import warnings
@@ -6,36 +6,34 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from heartdata.audio.decode import decode, read_bytes, resample
 from heartdata.audio.spectrograms import SpectrogramConfig, mel_power_db
-from heartdata.reports.plots import mel_ticks, room_for
+from heartdata.reports.plots import as_png, bar_limits, draw_spectrogram, plain_text, shortened
 from heartdata.storage.store import atomic_write
 
-POINTS = 400  # of a waveform as drawn: with more than there are dots, it fades
+POINTS = 400  # of a waveform as drawn: with more points than pixels, it fades
 INK = "#123f66"
-FEWEST_BARS = 6  # for which there is room
-NOT_IN_NAMES = r"[\W_]+"  # of files
-MOST_CLASSES = 9  # in a histogram; the rest are drawn as one
+FEWEST_BARS = 6  # an axis has room for so many bars at least
+NOT_IN_FILE_NAMES = r"[\W_]+"
+MOST_CLASSES = 9  # in a histogram; the others are drawn as one
 
 
+@plain_text
 def write_plots(
     frame: pd.DataFrame, chosen: dict[str, pd.DataFrame], config: SpectrogramConfig, folder: Path
 ) -> list[Path]:
-    """A sheet for each class of ``true_class_probability`` (see `heartdata.reports.inspect.examples`) and the histograms of ``frame``.
+    """A sheet for each class of ``chosen`` (see `heartdata.reports.inspect.examples`), and histograms of ``frame``.
 
     Written as PNG into ``folder``; returns the paths. Raises OSError.
     """
     paths = []
-    # a dollar in a name is a dollar; a letter that the font lacks is drawn as a box
-    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # such a letter is drawn as a box
         for number, (label, rows) in enumerate(chosen.items(), 1):
-            name = f"class_{number:02}_{re.sub(NOT_IN_NAMES, '_', label).strip('_')[:40]}.png"
+            name = f"class_{number:02}_{re.sub(NOT_IN_FILE_NAMES, '_', label).strip('_')[:40]}.png"
             paths.append(_write(folder / name, class_sheet(label, rows, config)))
         paths.append(_write(folder / "durations.png", durations(frame)))
         paths.append(_write(folder / "rates.png", rates(frame)))
@@ -49,24 +47,20 @@ def class_sheet(label: str, rows: pd.DataFrame, config: SpectrogramConfig) -> Fi
     for (above, below), row in zip(grid.T, rows.itertuples(index=False), strict=True):
         audio = decode(read_bytes(row.uri, row.sha256))
         _waveform(above, audio.mono, audio.rate_hz)
-        above.set_title(_short(row.recording_id), fontsize=8)
+        above.set_title(shortened(row.recording_id), fontsize=8)
         power_db = mel_power_db(resample(audio.mono, audio.rate_hz, config.rate_hz), config)
-        below.imshow(
-            power_db.T, origin="lower", aspect="auto", cmap="magma",
-            extent=(0, len(power_db) * config.hop_s, 0, config.mel_bands),
-        )  # fmt: skip
-        mel_ticks(below, config)
+        draw_spectrogram(below, power_db, config)
         below.set_xlabel("s", fontsize=8)
         for axes in (above, below):
             axes.tick_params(labelsize=7)
     grid[0, 0].set_ylabel("full scale = 1", fontsize=8)
     grid[1, 0].set_ylabel("Hz (mel)", fontsize=8)
-    figure.suptitle(_short(label), fontsize=10)
+    figure.suptitle(shortened(label), fontsize=10)
     return figure
 
 
 def _waveform(axes: Axes, mono: np.ndarray, rate_hz: int) -> None:
-    """The sound, or between which values it moves where there are more samples than points to draw."""
+    """The samples, or where there are more than POINTS, the range of each run of them."""
     step = max(1, len(mono) // POINTS)
     pieces = mono[: len(mono) // step * step].reshape(-1, step)
     time_s = np.arange(len(pieces)) * step / rate_hz
@@ -77,63 +71,47 @@ def _waveform(axes: Axes, mono: np.ndarray, rate_hz: int) -> None:
 
 
 def durations(frame: pd.DataFrame) -> Figure:
-    """How long the recordings are, stacked by class."""
-    figure, axes = _axes("Durations", "s")
-    groups = _groups(frame, "duration_s")
+    """A histogram of the recordings' lengths, stacked by class."""
+    figure, axes, groups = _histogram(frame, "duration_s", "Durations", "s")
     if groups:
-        axes.hist(
-            [values.to_numpy(float) for values in groups.values()],
-            bins=40,
-            stacked=True,
-            label=[_legend(name) for name in groups],
-        )
+        names, values = zip(*groups, strict=True)
+        axes.hist([of_class.to_numpy(float) for of_class in values], bins=40, stacked=True, label=names)
         figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 
 def rates(frame: pd.DataFrame) -> Figure:
     """How many recordings have each sampling rate, stacked by class."""
-    figure, axes = _axes("Sampling rates", "Hz")
-    groups = _groups(frame, "rate_hz")
-    known = sorted({int(rate) for values in groups.values() for rate in values})
-    below = np.zeros(len(known))
-    for label, values in groups.items():
-        counts = values.astype(int).value_counts().reindex(known, fill_value=0).to_numpy()
-        axes.bar(range(len(known)), counts, bottom=below, label=_legend(label))
-        below += counts
-    axes.set_xticks(range(len(known)), [str(rate) for rate in known], rotation=30 if len(known) > 6 else 0)
-    axes.set_xlim(*room_for(len(known), FEWEST_BARS))
+    figure, axes, groups = _histogram(frame, "rate_hz", "Sampling rates", "Hz")
+    rates_hz = sorted({int(rate) for _, values in groups for rate in values})
+    bottom = np.zeros(len(rates_hz))
+    for name, values in groups:
+        counts = values.astype(int).value_counts().reindex(rates_hz, fill_value=0).to_numpy()
+        axes.bar(range(len(rates_hz)), counts, bottom=bottom, label=name)
+        bottom += counts
+    axes.set_xticks(range(len(rates_hz)), [str(rate) for rate in rates_hz], rotation=30 if len(rates_hz) > 6 else 0)
+    axes.set_xlim(*bar_limits(len(rates_hz), FEWEST_BARS))
     if groups:
         figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 
-def _axes(title: str, unit: str) -> tuple[Figure, Axes]:
+def _histogram(
+    frame: pd.DataFrame, column: str, title: str, unit: str
+) -> tuple[Figure, Axes, list[tuple[str, pd.Series]]]:
+    """An empty plot, and the known values of ``column`` by class: the largest classes, and the others together."""
     figure = Figure(figsize=(7, 3.6), dpi=100, layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title)
-    axes.set_xlabel(unit)
-    axes.set_ylabel("recordings")
-    return figure, axes
-
-
-def _groups(frame: pd.DataFrame, column: str) -> dict[str, pd.Series]:
-    """The known values of ``column`` by class, the largest classes first and the smallest together."""
+    axes.set(title=title, xlabel=unit, ylabel="recordings")
     known = frame.dropna(subset=[column])
     largest = list(known["label"].value_counts().index[:MOST_CLASSES])
     shown = known["label"].where(known["label"].isin(largest), "(others)")
-    return {str(label): part[column] for label, part in known.groupby(shown, sort=False)}
-
-
-def _legend(label: str) -> str:
-    return f" {_short(label)}"  # a legend leaves out names that begin with an underscore
-
-
-def _short(text: str, length: int = 44) -> str:
-    return text if len(text) <= length else f"{text[:8]}...{text[-(length - 11) :]}"
+    # a legend leaves out names that begin with an underscore
+    groups = [(f" {shortened(label)}", part[column]) for label, part in known.groupby(shown, sort=False)]
+    return figure, axes, groups
 
 
 def _write(path: Path, figure: Figure) -> Path:
     with atomic_write(path) as file:
-        FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
+        file.write(as_png(figure))
     return path

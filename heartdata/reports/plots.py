@@ -1,6 +1,7 @@
-"""Pictures of a run as PNG bytes: training curves, confusion matrix, ROC, example spectrograms."""
+"""Plots of a run as PNG bytes: training curves, confusion matrix, ROC, example spectrograms, drift."""
 
 import io
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,20 +16,27 @@ from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.storage.store import Store
 
 OCTAVES_HZ = (50, 100, 200, 400, 800, 1600, 3200)
-MOST_PROBABLE, AT_POINT = "the most probable class", "the class at the operating point"  # what is answered
+MOST_PROBABLE, AT_POINT = "the most probable class", "the class at the operating point"  # how predictions are made
 SHOWN_S = 6  # of an example
-DRIFT_BARS = 12  # the commonest of many names are drawn
-FEWEST_ROWS = 4  # of bars for which there is room
+DRIFT_BARS = 12  # of the commonest values; the rest are left out
+FEWEST_ROWS = 4  # an axis has room for so many bars at least
 GREY, BLUE, RED = "#9aa5b1", "#1f77b4", "#c0392b"
 plain_text = rc_context({"text.parse_math": False})  # a dollar in a name is a dollar
 
 
-def as_png(figure: Figure, note: str) -> bytes:
+def as_png(figure: Figure, note: str = "") -> bytes:
+    """``figure`` as PNG, without the software's version in it, and ``note`` below; no pyplot, which is not thread-safe."""
     if note:
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#52606d")
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def add_grid(axes: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
+    """Light grid lines behind the data."""
+    axes.grid(axis=axis, alpha=0.3)
+    axes.set_axisbelow(True)
 
 
 @plain_text
@@ -37,17 +45,17 @@ def plot_training_curves(history: pd.DataFrame, note: str = "") -> bytes:
     figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
     loss, score = figure.subplots(1, 2)
     for number, rows in history.groupby("member"):
-        epoch, named = rows["epoch"] + 1, number == 0  # people count from one
+        epoch, labelled = rows["epoch"] + 1, number == 0  # shown from 1
         for axes, column, color, label in (
             (loss, "train_loss", "C0", "training"),
             (loss, "valid_balanced_loss", "C1", "validation, classes balanced"),
             (score, "valid_macro_f1", "#13795b", "validation macro-F1 (recordings)"),
         ):
             marker = "o" if len(rows) == 1 else None  # a line through one point cannot be seen
-            axes.plot(epoch, rows[column], color=color, marker=marker, label=label if named else None)
+            axes.plot(epoch, rows[column], color=color, marker=marker, label=label if labelled else None)
         for axes in (loss, score):
             kept = float(epoch[rows["kept"]].iloc[0])
-            axes.axvline(kept, color=GREY, linestyle="--", linewidth=1, label="epoch kept" if named else None)
+            axes.axvline(kept, color=GREY, linestyle="--", linewidth=1, label="epoch kept" if labelled else None)
     score.set_ylim(0, 1.02)
     loss.set_yscale("log")  # early epochs from random weights may be off by powers of ten
     low, high = loss.get_ylim()
@@ -56,26 +64,18 @@ def plot_training_curves(history: pd.DataFrame, note: str = "") -> bytes:
     loss.yaxis.set_major_formatter("{x:g}")
     loss.yaxis.set_minor_formatter(NullFormatter())
     for axes, title in ((loss, "Cross entropy"), (score, "Macro-F1")):
-        axes.set_title(title)
-        axes.set_xlabel("epoch")
+        axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
+        add_grid(axes)
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, frameon=False)
     return as_png(figure, note)
 
 
 @plain_text
 def plot_confusion(
-    predictions: pd.DataFrame,
-    classes: list[str],
-    note: str = "",
-    rule: str = MOST_PROBABLE,
-    counted: str = "recordings",
+    predictions: pd.DataFrame, classes: list[str], note: str = "", rule: str = MOST_PROBABLE, unit: str = "recordings"
 ) -> bytes:
-    """Counts of test recordings (or what ``counted`` names), coloured by the share of the true class.
-
-    ``rule``: how they were answered.
-    """
+    """Counts of test recordings (or another ``unit``) predicted by ``rule``, coloured by the share of the true class."""
     from sklearn.metrics import confusion_matrix
 
     counts = confusion_matrix(predictions["label"], predictions["prediction"], labels=classes)
@@ -85,19 +85,12 @@ def plot_confusion(
     axes = figure.subplots()
     plot = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
-        axes.text(
-            column,
-            row,
-            f"{count:.0f}",
-            ha="center",
-            va="center",
-            color="white" if shares[row, column] > 0.5 else "black",
-        )
+        color = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=color)
     axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
     axes.set_yticks(range(len(classes)), classes)
-    axes.set_xlabel("answered")
-    axes.set_ylabel("true")
-    axes.set_title(f"Test {counted}, answered by\n{rule}", fontsize=11)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title(f"Test {unit}, predicted:\n{rule}", fontsize=11)
     figure.colorbar(plot, ax=axes, shrink=0.8, label="share of the true class")
     return as_png(figure, note)
 
@@ -116,41 +109,41 @@ def plot_roc(predictions: pd.DataFrame, classes: list[str], note: str = "") -> b
             scores = predictions[f"p_{name}"].to_numpy(float)
             false_rate, true_rate, _ = roc_curve(positive, scores)
             axes.plot(false_rate, true_rate, label=f"{name} ({roc_auc_score(positive, scores):.2f})")
-    axes.set_xlabel("1 - specificity")
-    axes.set_ylabel("sensitivity")
-    axes.set_title("ROC on test recordings (AUROC)")
-    axes.grid(alpha=0.3)
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title="ROC on test recordings (AUROC)")
+    add_grid(axes)
     axes.legend(fontsize=8, loc="lower right")
     return as_png(figure, note)
 
 
-def mel_ticks(axes: Axes, config: SpectrogramConfig) -> None:
-    """Frequencies on the y axis of a log-mel spectrogram that is drawn from 0 to ``config.mel_bands``."""
+def draw_spectrogram(axes: Axes, power_db: np.ndarray, config: SpectrogramConfig) -> None:
+    """A log-mel spectrogram of shape (frames, mel_bands) over seconds, ticks in Hz; `librosa.display` needs pyplot."""
     import librosa
 
+    extent = (0, len(power_db) * config.hop_s, 0, config.mel_bands)
+    axes.imshow(power_db.T.astype(np.float32), origin="lower", aspect="auto", cmap="magma", extent=extent)
     centres_hz = librosa.mel_frequencies(config.mel_bands + 2, fmin=config.low_hz, fmax=config.high_hz)[1:-1]
-    told_hz = [hz for hz in OCTAVES_HZ if centres_hz[0] <= hz <= centres_hz[-1]]
-    at = np.interp(told_hz, centres_hz, np.arange(config.mel_bands) + 0.5)
-    axes.set_yticks(at, [str(hz) for hz in told_hz])
+    shown_hz = [hz for hz in OCTAVES_HZ if centres_hz[0] <= hz <= centres_hz[-1]]
+    axes.set_yticks(np.interp(shown_hz, centres_hz, np.arange(config.mel_bands) + 0.5), [str(hz) for hz in shown_hz])
 
 
-def room_for(bars: int, fewest: int) -> tuple[float, float]:
-    """Limits of an axis for so many bars at 0, 1, ...: with fewer than ``fewest`` there is room around, as one is no block."""
+def bar_limits(bars: int, fewest: int) -> tuple[float, float]:
+    """Limits of an axis with bars at 0, 1, ...: as wide as for ``fewest``, so that a single bar does not fill the plot."""
     middle, half = (bars - 1) / 2, max(bars, fewest) / 2
     return middle - half, middle + half
 
 
-def _end(name: str, length: int = 32) -> str:
-    """The end of a recording's name, which tells more than its folder."""
-    return name if len(name) <= length else f"…{name[1 - length :]}"
+def shortened(name: object, length: int = 40) -> str:
+    """A long name with its middle left out; paths of recordings differ at the end."""
+    text = str(name)
+    return text if len(text) <= length else f"{text[:8]}…{text[9 - length :]}"
 
 
 @plain_text
 def plot_spectrograms(
     manifest: pd.DataFrame, store: Store, config: SpectrogramConfig, note: str = "", each: int = 3
 ) -> bytes:
-    """The first SHOWN_S of ``each`` training examples a class, as the network sees them, on one scale of time."""
-    from heartdata.dataset.windows import Shards  # brings torch, which the plot of change must not wait for
+    """The first SHOWN_S of ``each`` training examples a class, as the network sees them, on one time scale."""
+    from heartdata.dataset.windows import Shards  # brings torch, which the drift plot must not wait for
 
     train = manifest[manifest["part"] == "train"]
     classes = sorted(train["label"].unique())
@@ -163,17 +156,12 @@ def plot_spectrograms(
         shards.open(examples)
         for axes, row in zip(axes_row, examples.itertuples(index=False), strict=False):
             spectrogram = shards.spectrogram(row.shard, row.start, row.frames)
-            axes.imshow(
-                spectrogram.T.astype(np.float32), origin="lower", aspect="auto", cmap="magma",
-                extent=(0, len(spectrogram) * config.hop_s, 0, config.mel_bands),
-            )  # fmt: skip
-            lasts_s = len(spectrogram) * config.hop_s
+            draw_spectrogram(axes, spectrogram, config)
+            duration_s = len(spectrogram) * config.hop_s
             axes.set_xlim(0, min(SHOWN_S, longest_s))
-            cut = f" ({SHOWN_S:g} of {lasts_s:.1f} s)" if lasts_s > SHOWN_S else ""
-            axes.set_title(f"{_end(row.recording_id)}{cut}", fontsize=9)
-            mel_ticks(axes, config)
-            axes.tick_params(axis="x", labelsize=8)
-            axes.tick_params(axis="y", labelsize=7)
+            cut = f" ({SHOWN_S:g} of {duration_s:.1f} s)" if duration_s > SHOWN_S else ""
+            axes.set_title(f"{shortened(row.recording_id, 32)}{cut}", fontsize=9)
+            axes.tick_params(labelsize=8)
         for axes in axes_row[len(examples) :]:
             axes.set_axis_off()
         axes_row[0].set_ylabel(f"{name}\nHz (mel)", fontsize=9)
@@ -184,36 +172,31 @@ def plot_spectrograms(
 
 @plain_text
 def plot_drift(changes: pd.DataFrame, drifted: float, note: str = "") -> bytes:
-    """Shares of each quantity then and now (rows of `heartdata.checks.drift.changes`); red where the index is above ``drifted``.
+    """Shares of each quantity's values before and now; red where its index is above ``drifted``.
 
-    PSI: see `heartdata.checks.drift.population_stability`.
+    ``changes``: rows of `heartdata.checks.drift.column_drift`; PSI: see `heartdata.checks.drift.population_stability`.
     """
     columns = min(3, max(1, len(changes)))
-    rows = -(-len(changes) // columns)
+    rows = max(1, -(-len(changes) // columns))
     figure = Figure(figsize=(4.2 * columns, 2.8 * rows + 0.7), dpi=100, layout="constrained")
-    grid = figure.subplots(max(rows, 1), columns, squeeze=False).ravel()
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, row in zip(grid, changes.itertuples(index=False), strict=False):
         shares = row.counts / row.counts.sum().clip(lower=1)
-        shares = (
-            shares.loc[shares.sum(axis=1).nlargest(DRIFT_BARS).index.sort_values()]
-            if len(shares) > DRIFT_BARS
-            else shares
-        )
-        at = np.arange(len(shares))
+        if len(shares) > DRIFT_BARS:
+            shares = shares.loc[shares.sum(axis=1).nlargest(DRIFT_BARS).index.sort_values()]
+        at, moved = np.arange(len(shares)), row.drift > drifted
         axes.barh(at - 0.2, shares["before"], 0.4, color=GREY)
-        moved = row.drift > drifted
         axes.barh(at + 0.2, shares["after"], 0.4, color=RED if moved else BLUE)
         axes.set_yticks(at, [str(name)[:24] or "(empty)" for name in shares.index], fontsize=8)
-        axes.set_ylim(*reversed(room_for(len(shares), FEWEST_ROWS)))
+        axes.set_ylim(*reversed(bar_limits(len(shares), FEWEST_ROWS)))
         axes.set_title(f"{row.quantity}: {'changed, ' if moved else ''}PSI {row.psi:.3f}", fontsize=10)
         axes.set_xlabel("share of recordings", fontsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.tick_params(axis="x", labelsize=8)
-        axes.grid(axis="x", alpha=0.3)
-        axes.set_axisbelow(True)
+        add_grid(axes, "x")
     for axes in grid[len(changes) :]:
         axes.set_axis_off()
-    told = {"last accepted": GREY, "now": BLUE, "now, changed": RED}
-    patches = [Patch(color=color, label=name) for name, color in told.items()]
+    colors = {"last accepted": GREY, "now": BLUE, "now, changed": RED}
+    patches = [Patch(color=color, label=name) for name, color in colors.items()]
     figure.legend(handles=patches, fontsize=9, loc="outside upper right", ncols=3, frameon=False)
     return as_png(figure, note)

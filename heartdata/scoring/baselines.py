@@ -1,4 +1,4 @@
-"""What stands beside every model: the majority class, metadata alone, and simple features without a network."""
+"""Baselines that every model is compared with: the majority class, metadata alone, and simple spectrogram features."""
 
 import numpy as np
 import pandas as pd
@@ -17,37 +17,34 @@ TREES = 300
 
 
 def majority_baseline(manifest: pd.DataFrame, classes: list[str]) -> np.ndarray:
-    """The classes' shares in the training part, for each test recording: shape (n, classes)."""
+    """Class probabilities of the test part: the class shares of the training part, for each recording. (n, classes)."""
     shares = manifest.loc[manifest["part"] == "train", "label"].value_counts(normalize=True).reindex(classes).fillna(0)
     return np.tile(shares.to_numpy(), (int((manifest["part"] == "test").sum()), 1))
 
 
 def metadata_baseline(manifest: pd.DataFrame, classes: list[str], seed: int = 0) -> np.ndarray:
-    """What can be told without listening: class probabilities of the test part, shape (n, classes).
+    """Class probabilities of the test part from metadata, without the audio: shape (n, classes).
 
     Gradient boosting on duration, rate, channels, source, collection and site, classes balanced. A model that is not
-    clearly better has learnt the device or the place, not the heart.
+    clearly better may have learnt the device or the place, not the heart.
     """
     train, test = (manifest[manifest["part"] == part] for part in ("train", "test"))
     columns = make_column_transformer(
-        (
-            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1),
-            METADATA_NAMES,
-        ),
+        (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), METADATA_NAMES),
         ("passthrough", METADATA_NUMBERS),
     )
     booster = HistGradientBoostingClassifier(
         class_weight="balanced",
         random_state=seed,
         early_stopping=False,
-        min_samples_leaf=max(1, min(20, len(train) // 10)),  # the usual 20 would leave small sets without a split
+        min_samples_leaf=max(1, min(20, len(train) // 10)),  # the default of 20 would leave small sets without a split
     )
     model = make_pipeline(columns, booster).fit(_plain(train), train["label"])
-    return _in_order(model.predict_proba(_plain(test)), list(model.classes_), classes)
+    return _in_order(model.predict_proba(_plain(test)), model.classes_, classes)
 
 
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:
-    """Metadata columns as numpy objects and floats, absent names as the empty string."""
+    """Metadata columns as numpy objects and floats, missing names as the empty string."""
     names = rows[METADATA_NAMES].astype(object).where(rows[METADATA_NAMES].notna(), "")
     return names.join(rows[METADATA_NUMBERS].astype(float))
 
@@ -59,22 +56,20 @@ def classical_baseline(
 
     Classes are balanced. Geurts et al. 2006, Extremely randomized trees.
     """
-    known = manifest[manifest["part"] == "train"]
-    test = manifest[manifest["part"] == "test"]
+    train, test = (manifest[manifest["part"] == part] for part in ("train", "test"))
     forest = ExtraTreesClassifier(TREES, class_weight="balanced", min_samples_leaf=3, random_state=seed)
-    forest.fit(feature_table(known, hop_s, store), known["label"].to_numpy(str))
-    return _in_order(forest.predict_proba(feature_table(test, hop_s, store)), list(forest.classes_), classes)
+    forest.fit(_features(train, hop_s, store), train["label"].to_numpy(str))
+    return _in_order(forest.predict_proba(_features(test, hop_s, store)), forest.classes_, classes)
 
 
-def feature_table(rows: pd.DataFrame, hop_s: float, store: Store) -> np.ndarray:
+def _features(rows: pd.DataFrame, hop_s: float, store: Store) -> np.ndarray:
     """`spectrogram_features` of each recording of manifest ``rows``: shape (recordings, features)."""
     shards = Shards(store)
     shards.open(rows)
-    located = rows[["shard", "start", "frames"]].itertuples(index=False, name=None)
-    return np.stack([spectrogram_features(shards.spectrogram(*where), hop_s) for where in located])
+    places = rows[["shard", "start", "frames"]].itertuples(index=False, name=None)
+    return np.stack([spectrogram_features(shards.spectrogram(*place), hop_s) for place in places])
 
 
-def _in_order(probabilities: np.ndarray, known: list[str], classes: list[str]) -> np.ndarray:
-    """Columns in the order of ``classes``; 0 for one that was not in the training part."""
-    absent = np.zeros(len(probabilities))
-    return np.stack([probabilities[:, known.index(c)] if c in known else absent for c in classes], axis=1)
+def _in_order(probabilities: np.ndarray, fitted: np.ndarray, classes: list[str]) -> np.ndarray:
+    """Columns of the classes ``fitted`` in the order of ``classes``; 0 for one that was not in the training part."""
+    return pd.DataFrame(probabilities, columns=fitted).reindex(columns=classes, fill_value=0.0).to_numpy()

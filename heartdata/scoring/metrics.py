@@ -1,4 +1,4 @@
-"""Scores at recording level, with intervals by bootstrap over groups (subjects)."""
+"""Metrics of recordings and of subjects, with intervals by bootstrap over groups (subjects)."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -9,46 +9,46 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 from sklearn.metrics import precision_recall_fscore_support
 
+from heartdata.errors import ScoreError
+from heartdata.scoring import confusion
 from heartdata.scoring.calibration import brier, confidence_of, decide, expected_calibration_error
-from heartdata.scoring.challenges import Rule, subject_predictions
-from heartdata.scoring.confusion import balanced_accuracy, confusion_counts, macro_f1, mean_that_exists, ratio
 from heartdata.settings import Settings
 
 METRICS = ("macro_f1", "balanced_accuracy", "accuracy", "auroc")
 INTERVAL = (2.5, 97.5)
-DIFFERENCE = ("difference", "difference_low", "difference_high")  # of two models on the same draws
-WORDS = {"macro_f1": "macro-F1", "auroc": "AUROC", "macc": "MAcc", "brier": "Brier", "ece_10_bins": "ECE (10 bins)"}
+DIFFERENCE = ("difference", "difference_low", "difference_high")  # of two models on the same resamples
+
+Rule = Literal["mean", "max"]
 
 
 class EvaluationConfig(Settings):
-    """How scores on the test part are given."""
+    """How the test part is scored."""
 
     bootstrap: int = Field(default=500, ge=20, le=100_000, description="resamples of subjects behind each interval")
     seed: int = Field(default=0, ge=0)
-    subject_rule: Literal["mean", "max"] = Field(
-        default="mean", description="of the probabilities of a subject's recordings, which makes his own"
+    subject_rule: Rule = Field(
+        default="mean", description="how the probabilities of a subject's recordings are combined"
     )
 
 
 def compute_metrics(
-    labels: np.ndarray, answers: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any], weights: np.ndarray
+    labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any], weights: np.ndarray
 ) -> pd.DataFrame:
-    """The METRICS of one set of answers under several weightings, one row a weighting.
+    """The METRICS of one set of predictions under several weightings, one row a weighting.
 
     ``probabilities`` has shape (n, classes), ``weights`` (weightings, n). Means are over the classes that occur; a
-    class never answered counts with F1 = 0. AUROC is one class against the rest, averaged over the classes for which
-    it exists. Equal to scikit-learn's metrics with sample_weight (tested), for all weightings at once.
+    class that is never predicted counts with F1 = 0. AUROC is one class against the rest, averaged over the classes
+    for which it exists. Equal to scikit-learn's metrics with sample_weight (tested), for all weightings at once.
     """
-    number = {name: i for i, name in enumerate(classes)}
-    true, answered = np.array([number[x] for x in labels]), np.array([number[x] for x in answers])
-    counts = confusion_counts(true, answered, len(classes), weights)
+    truth, predicted = confusion.class_numbers(labels, classes), confusion.class_numbers(predictions, classes)
+    counts = confusion.confusion_counts(truth, predicted, len(classes), weights)
     with np.errstate(invalid="ignore", divide="ignore"):
-        areas = np.stack([_auroc(true == i, probabilities[:, i], weights) for i in range(len(classes))], axis=1)
+        areas = np.stack([_auroc(truth == i, probabilities[:, i], weights) for i in range(len(classes))], axis=1)
     columns = (
-        macro_f1(counts),
-        balanced_accuracy(counts),
-        ratio(np.trace(counts, axis1=1, axis2=2), counts.sum(axis=(1, 2))),
-        mean_that_exists(areas),
+        confusion.macro_f1(counts),
+        confusion.balanced_accuracy(counts),
+        confusion.ratio(np.trace(counts, axis1=1, axis2=2), counts.sum(axis=(1, 2))),
+        confusion.mean_over_classes(areas),
     )
     return pd.DataFrame(dict(zip(METRICS, columns, strict=True)))
 
@@ -66,44 +66,41 @@ def _auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.
 def metrics_with_intervals(
     predictions: dict[str, pd.DataFrame], classes: list[str], resamples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Rows of schema FIGURES: each metric of each model with its 95 % interval by bootstrap over the column ``group``.
+    """Rows of schema METRICS: each metric of each model with its 95 % interval by bootstrap over the column ``group``.
 
-    ``predictions`` are tables of the same recordings in the same order, with columns label, answer, group and
-    p_<class>; the first model is the one that the others are compared with. A resample draws as many groups as there
-    are, with replacement, and weights each recording by how often its group was drawn. All models are scored on the
-    same resamples, so that the difference to the first one has an interval of its own.
+    ``predictions`` are tables of the same recordings in the same order, with columns label, prediction, group and
+    p_<class>; the others are compared with the first model. A resample draws as many groups as there are, with
+    replacement, and weights each recording by how often its group was drawn. All models are scored on the same
+    resamples, so that the difference to the first one has an interval of its own.
     """
-    first = next(iter(predictions.values()))
-    weights = subject_draws(first["group"], resamples, seed)
+    names = [f"p_{c}" for c in classes]
+    weights = subject_draws(next(iter(predictions.values()))["group"], resamples, seed)
     values = {
         name: compute_metrics(
-            rows["label"].to_numpy(object),
-            rows["prediction"].to_numpy(object),
-            rows[[f"p_{c}" for c in classes]].to_numpy(float),
-            classes,
+            rows["label"].to_numpy(object), rows["prediction"].to_numpy(object), rows[names].to_numpy(float), classes,
             weights,
         )
         for name, rows in predictions.items()
-    }
-    ours = next(iter(values))
+    }  # fmt: skip
+    first = next(iter(values.values()))
     return [
         {"model": name, "metric": metric}
         | dict(zip(("value", "low", "high"), with_interval(of_model[metric]), strict=True))
-        | dict(zip(DIFFERENCE, with_interval(values[ours][metric] - of_model[metric]), strict=True))
+        | dict(zip(DIFFERENCE, with_interval(first[metric] - of_model[metric]), strict=True))
         for name, of_model in values.items()
         for metric in METRICS
     ]
 
 
 def subject_draws(groups: ArrayLike, resamples: int, seed: int) -> np.ndarray:
-    """Weights of shape (1 + resamples, n): every recording once, then bootstrap draws of whole ``split_groups`` (n,)."""
+    """Weights of shape (1 + resamples, n): every recording once, then bootstrap resamples of whole ``groups`` (n,)."""
     group, names = pd.factorize(np.asarray(groups), sort=True)
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     return np.vstack([np.ones(len(group)), drawn[:, group]]).astype(float)
 
 
 def with_interval(values: ArrayLike) -> tuple[float, float, float]:
-    """The first of ``values``, and the 95 % interval of the others, one a resample, those left out that are nan.
+    """The first of ``values``, and the 95 % interval of the others, one a resample, ignoring nan.
 
     A bound is one of the values, so that it may be infinite.
     """
@@ -124,11 +121,9 @@ def per_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
 def prediction_rows(
     test: pd.DataFrame, probabilities: np.ndarray, classes: list[str], weights: Sequence[float] | None = None
 ) -> pd.DataFrame:
-    """Manifest rows with answers (schema `predictions_schema`): the class whose probability times weight is highest."""
+    """Manifest rows with predictions (schema `predictions_schema`), see `decide`."""
     rows = test[["recording_id", "sha256", "group", "label"]].reset_index(drop=True)
-    rows["prediction"] = decide(
-        probabilities, classes, np.ones(len(classes)) if weights is None else np.asarray(weights)
-    )
+    rows["prediction"] = decide(probabilities, classes, weights)
     return rows.join(pd.DataFrame(probabilities, columns=[f"p_{c}" for c in classes]))
 
 
@@ -141,32 +136,49 @@ def subject_rows(
 ) -> pd.DataFrame:
     """One row a subject (schema `subjects_schema`), from rows of `predictions_schema` and the subject of each.
 
-    The answer is by ``rule`` (see `subject_predictions`) and ``weights``, as of one recording. Subjects whose recordings have
-    several labels are left out: what would be right for them is not known.
+    A subject is predicted as a recording is, from the probabilities of `subject_predictions`. Subjects whose recordings
+    have several labels are left out, as their true label is unknown.
     """
-    rows = predictions.drop(columns=["prediction"]).assign(subject=subjects.to_numpy())
+    rows = predictions.assign(subject=subjects.to_numpy())
     rows = rows[rows.groupby("subject")["label"].transform("nunique") == 1]
     table = subject_predictions(rows, rule, by="subject")
-    given = np.ones(len(classes)) if weights is None else np.asarray(weights)
-    table["prediction"] = decide(table[[f"p_{c}" for c in classes]].to_numpy(float), classes, given)
+    table["prediction"] = decide(table[[f"p_{c}" for c in classes]].to_numpy(float), classes, weights)
     return table
 
 
+def subject_predictions(predictions: pd.DataFrame, rule: Rule, by: str) -> pd.DataFrame:
+    """One row a subject, from rows of `predictions_schema` and a column ``by`` that names the subject.
+
+    Each class gets the mean (or the max, scaled to sum 1) of its probabilities over the subject's recordings; the
+    prediction is the most probable class, the first one on a tie. Columns: ``by``, group, label, prediction, p_<class>,
+    and recordings, their number. Subjects are sorted. Raises `ScoreError` when a recording has no subject, or a
+    subject has recordings with several labels or in several groups.
+    """
+    if absent := int(predictions[by].isna().sum()):
+        raise ScoreError(f"{absent} predictions have no {by}: score recordings instead")
+    subjects = predictions.groupby(by)
+    for column in ("group", "label"):
+        if (mixed := subjects[column].nunique() > 1).any():
+            raise ScoreError(
+                f"{by} {mixed.idxmax()} has recordings with more than one {column}: score recordings instead"
+            )
+    names = [c for c in predictions.columns if c.startswith("p_")]
+    probabilities = subjects[names].agg(rule)
+    probabilities = probabilities.div(probabilities.sum(axis=1), axis=0)
+    rows = subjects[["group", "label"]].first()
+    rows["prediction"] = [names[i].removeprefix("p_") for i in probabilities.to_numpy().argmax(axis=1)]
+    return rows.join(probabilities).join(subjects.size().rename("recordings")).reset_index()
+
+
 def confidence_metrics(predictions: pd.DataFrame, classes: list[str], unsure_below: float) -> dict[str, float]:
-    """How far the probabilities of the answers can be believed, and what is left when those below are unsure."""
+    """How well calibrated the predictions are, and coverage and risk when those below ``unsure_below`` are unsure."""
     probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy(float)
-    sure = confidence_of(predictions["prediction"], probabilities, classes)
-    right = (predictions["label"] == predictions["prediction"]).to_numpy()
-    kept = sure >= unsure_below
+    confidence = confidence_of(predictions["prediction"], probabilities, classes)
+    correct = (predictions["label"] == predictions["prediction"]).to_numpy()
+    kept = confidence >= unsure_below
     return {
-        "ece_10_bins": expected_calibration_error(sure, right, 10),
+        "ece_10_bins": expected_calibration_error(confidence, correct, 10),
         "brier": brier(probabilities, predictions["label"], classes),
         "coverage": float(kept.mean()),
-        "risk": float(1 - right[kept].mean()) if kept.any() else float("nan"),
+        "risk": float(1 - correct[kept].mean()) if kept.any() else float("nan"),
     }
-
-
-def metric_label(metric: str) -> str:
-    """What a metric is called; behind a blank may stand what it is of, such as ``macc training-a``."""
-    name, _, of = metric.partition(" ")
-    return f"{WORDS.get(name, name.replace('_', ' '))} {of}".strip()

@@ -1,4 +1,4 @@
-"""What a study runs with: its own settings, and what somebody typed over them."""
+"""The settings of a study: those of its protocol, and what the user changes."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ class StudyConfig(Settings):
     run: RunConfig
 
 
-OF_STUDIES = ("collections", "valid_fraction", "attempts", "seed")  # what of split.* their protocols leave open
+FREE_SPLIT_SETTINGS = ("collections", "valid_fraction", "attempts", "seed")  # the other split.* belong to the protocol
 
 
 def study_config(
@@ -28,9 +28,9 @@ def study_config(
     changes: dict[str, Any] | None = None,
     seeds: int | None = None,
 ) -> StudyConfig:
-    """The study ``name`` with its own settings, what ``file`` and ``changes`` say laid over them (see `build_config`).
+    """The study ``name`` with its own settings, overridden by ``file`` and then ``changes`` (see `build_config`).
 
-    ``seeds``: how many repetitions instead of the study's own. Raises `ConfigError`.
+    ``seeds``: the number of repetitions, instead of the study's own. Raises `ConfigError`.
     """
     study = study_named(name)
     if seeds is not None:
@@ -38,22 +38,16 @@ def study_config(
     base = merged({"source": {"name": study.source}}, nested(study.settings))
     run = build_config(None, data, file, changes, base)
     if run.source.name != study.source:
-        raise ConfigError(f"the study {name} is of the source {study.source}, not of {run.source.name}")
+        raise ConfigError(f"the study {name} uses the source {study.source}, not {run.source.name}")
     own = SplitConfig.model_validate(merged(SOURCES[study.source].preset, base).get("split", {}))
-    fixed = [
-        key
-        for key in SplitConfig.model_fields
-        if key not in OF_STUDIES and getattr(run.split, key) != getattr(own, key)
-    ]
-    if fixed:
-        raise ConfigError(
-            f"the study {name} parts recordings in its own way: leave out split.{fixed[0]}; it takes "
-            f"split.{', split.'.join(OF_STUDIES)}"
-        )
+    for key in SplitConfig.model_fields:
+        if key not in FREE_SPLIT_SETTINGS and getattr(run.split, key) != getattr(own, key):
+            raise ConfigError(
+                f"the study {name} splits recordings by its own protocol: leave out split.{key}; you may change "
+                f"split.{', split.'.join(FREE_SPLIT_SETTINGS)}"
+            )
     for key, value in study.settings.items():
         section, _, setting = key.partition(".")
         if section == "source" and getattr(run.source, setting) != value:
-            raise ConfigError(
-                f"the study {name} is scored for {key} = {value}: leave that as it is, or take another study"
-            )
+            raise ConfigError(f"the study {name} needs {key} = {value}: leave it unchanged, or choose another study")
     return StudyConfig(study=study, run=run)

@@ -1,4 +1,4 @@
-"""The protocols of `heartbeat study`: on which recordings, parted how, scored by what, and what others reach."""
+"""The protocols of `heartbeat study`: which recordings, how they are split and scored, and a published reference score."""
 
 from typing import Any, Literal
 
@@ -12,20 +12,25 @@ from heartdata.training.pretraining import BACKBONE
 
 Scoring = Literal["classes", "pascal_a", "pascal_b", "cinc2016", "circor2022_murmur", "circor2022_outcome"]
 FROM_BACKBONE = {"training.init": f"models:/{BACKBONE}@champion"}  # of `heartbeat pretrain`
-# The device is the first thing that a net learns: what has heard no device but made ones stays as it is, and the last
-# layer alone is trained, with every class, and within it every database, drawn equally often.
+# For devices that are not in the training part. A network learns the recording device first, so the backbone, which was
+# trained on synthetic recordings only, stays frozen: only the last layer is trained, balanced by class and database.
 ANY_DEVICE = {
     **FROM_BACKBONE, "training.frozen_epochs": 8, "training.epochs": 0, "training.learning_rate": 0.003,
     "training.balance": "class_and_collection",
 }  # fmt: skip
-# Where the folds share devices, everything is trained.
+# The folds share devices, so the whole network is trained.
 SAME_DEVICES = {
     **FROM_BACKBONE, "training.frozen_epochs": 1, "training.epochs": 8, "training.balance": "class_and_collection"
 }  # fmt: skip
-# One training is luck where recordings are few: several networks answer together.
-FEW_RECORDINGS = {"split.valid_fraction": 0.15, "training.frozen_epochs": 1, "training.members": 3}
-BY_MACC = {"decision.operating_point": "balanced_accuracy"}  # the same, where no answer is unsure
+# With few recordings one training is partly luck, so an ensemble of several networks predicts.
+FEW_RECORDINGS = {
+    **FROM_BACKBONE, "split.valid_fraction": 0.15, "training.frozen_epochs": 1, "training.members": 3
+}  # fmt: skip
+BY_MACC = {"decision.operating_point": "balanced_accuracy"}  # equal to MAcc where no prediction is unsure
 GROUPED, LEAKY = "by subject", "random split (leaks)"
+CIRCOR_WINNER = (
+    "the winner of the challenge on its hidden test set (Reyna et al., PLOS Digital Health 2023), not on these folds"
+)
 
 
 class Study(Settings):
@@ -40,20 +45,21 @@ class Study(Settings):
     seeds: tuple[int, ...] = (0, 1, 2)
     scoring: Scoring = "classes"
     level: Literal["recording", "subject"] = Field(
-        default="recording", description="what is answered and scored; of a subject's by evaluation.subject_rule"
+        default="recording",
+        description="what is scored; the recordings of a subject are combined by evaluation.subject_rule",
     )
     metric: str = "macro_f1"
-    reference_score: float | None = Field(default=None, description="what others reach by the metric")
-    citation: str = Field(default="", description="of the reference score: whose it is, and under which protocol")
+    reference_score: float | None = Field(default=None, description="a published value of the metric")
+    citation: str = Field(default="", description="source and protocol of the reference score")
     arms: tuple[str, ...] = (GROUPED,)
     note: str = ""
 
-    def titled(self, arm: str) -> str:
-        """The title of the metrics of one arm, which is named where there are several."""
+    def arm_title(self, arm: str) -> str:
+        """The title of one arm's metrics; the arm is named where there are several."""
         return self.title if len(self.arms) == 1 else f"{self.title}\n{arm}"
 
-    def called(self, fold: "Fold") -> str:
-        """The name of a fold, for people; its arm is named where there are several."""
+    def fold_title(self, fold: "Fold") -> str:
+        """A fold's display name; its arm is named where there are several."""
         arm = f"{fold.arm}, " if len(self.arms) > 1 else ""
         return f"{arm}seed {fold.seed}, fold {fold.name}"
 
@@ -68,7 +74,7 @@ class Fold(Settings):
 
     @property
     def subjects_apart(self) -> bool:
-        """False where the protocol leaks on purpose, to show by how much."""
+        """False where the protocol leaks on purpose, to measure the effect."""
         return self.arm != LEAKY
 
 
@@ -77,32 +83,20 @@ _STUDIES = (
         name="pascal-b",
         title="PASCAL set B: normal, murmur, extrastole; 5 folds by subject",
         source="pascal",
-        settings={
-            **FROM_BACKBONE,
-            "split.collections": ["set_b"],
-            **FEW_RECORDINGS,
-            "training.epochs": 8,
-            "training.batch": 32,
-        },
+        settings={**FEW_RECORDINGS, "split.collections": ["set_b"], "training.epochs": 8, "training.batch": 32},
         scoring="pascal_b",
         reference_score=0.470,
         citation="a public third-party audit, 5 folds grouped by subject",
     ),
     Study(
         name="pascal-a",
-        title="PASCAL set A: normal, murmur, extrahls, artifact; 5 folds, near-duplicates together",
+        title="PASCAL set A: normal, murmur, extrahls, artifact; 5 folds, near-duplicates kept together",
         source="pascal",
-        settings={
-            **FROM_BACKBONE,
-            "split.collections": ["set_a"],
-            **FEW_RECORDINGS,
-            "training.epochs": 25,
-            "training.batch": 8,
-        },
+        settings={**FEW_RECORDINGS, "split.collections": ["set_a"], "training.epochs": 25, "training.batch": 8},
         scoring="pascal_a",
         reference_score=0.626,
         citation="a public third-party audit, 2 times 5 stratified folds",
-        note="Set A names no subjects: one person may stand in several folds, unless the recordings are near-duplicates.",
+        note="Set A names no subjects: recordings of one person may be in several folds, unless they are near-duplicates.",
     ),
     Study(
         name="cinc2016-lodo",
@@ -113,19 +107,19 @@ _STUDIES = (
         scoring="cinc2016",
         metric="macc",
         reference_score=0.519,
-        citation="a public third-party audit, one database left out after another; not certainly the same databases",
+        citation="a public third-party audit, each database left out in turn; possibly other databases",
     ),
     Study(
         name="cinc2016",
-        title="CinC 2016: 5 folds inside the databases",
+        title="CinC 2016: all databases together, 5 folds by subject",
         source="cinc2016",
         settings={**SAME_DEVICES, **BY_MACC},
         scoring="cinc2016",
         metric="macc",
         reference_score=0.859,
         citation="a public third-party audit, the best of several classical models in 5 times 5 folds grouped by "
-        "subject; not certainly the same databases",
-        note="Folds share devices: compare with the study cinc2016-lodo.",
+        "subject; possibly other databases",
+        note="The folds share recording devices: see the study cinc2016-lodo for unseen devices.",
     ),
     Study(
         name="circor2022",
@@ -141,8 +135,7 @@ _STUDIES = (
         level="subject",
         metric="weighted_accuracy",
         reference_score=0.780,
-        citation="the winner of the challenge on its hidden test set (Reyna et al., PLOS Digital Health 2023), "
-        "not on these folds",
+        citation=CIRCOR_WINNER,
     ),
     Study(
         name="circor2022-outcome",
@@ -158,22 +151,22 @@ _STUDIES = (
         level="subject",
         metric="cost_per_patient",
         reference_score=11144,
-        citation="the winner of the challenge on its hidden test set (Reyna et al., PLOS Digital Health 2023), "
-        "not on these folds",
+        citation=CIRCOR_WINNER,
     ),
     Study(
         name="article",
-        title="What tutorials do: both PASCAL sets in five classes, one plot a file, a random split",
+        title="What tutorials do: both PASCAL sets in five classes, one spectrogram a file, a random split",
         source="pascal",
         settings={
             "split.collections": ["set_a", "set_b"],
             "training.view": "whole",
             "training.init": "random",
             "training.epochs": 8,
-        },
+        },  # fmt: skip
         arms=(LEAKY, GROUPED),
         seeds=(0,),
-        note="The arms differ only in who stands on both sides. Metadata alone tells the device, and with it some classes.",
+        note="The arms differ only in whether a subject may be in both training and test. Metadata alone reveals the device, "
+        "and with it some of the classes.",
     ),
 )
 STUDIES = {study.name: study for study in _STUDIES}
@@ -187,13 +180,16 @@ def study_named(name: str) -> Study:
 
 
 def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[Fold]:
-    """Every fold of every seed and arm; ``accepted`` (schema ACCEPTED) says which collections there are."""
+    """Every fold of every seed and arm; ``accepted`` (schema ACCEPTED) names the collections.
+
+    Raises `DataRefused` when fewer than two databases can be held out.
+    """
     if study.protocol == "leave_one_out":
         held_out, others = heldout_databases(accepted, split)
         if len(held_out) < 2:
             raise DataRefused(
-                f"the study {study.name} holds out one database after another: it needs two or more that have two labels "
-                f"and leave two to train on; there are: {', '.join([*held_out, *(f'{n} (has not)' for n in others)])}"
+                f"the study {study.name} holds out each database in turn: it needs two or more that have two labels and "
+                f"leave two to train on; usable: {', '.join(held_out) or 'none'}; not usable: {', '.join(others) or 'none'}"
             )
         ways: dict[str, dict[str, Any]] = {
             name: {"strategy": "leave_one_source_out", "held_out": name} for name in held_out
@@ -202,12 +198,7 @@ def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[F
         ways = {str(i): {"strategy": "k_fold", "folds": study.folds, "fold": i} for i in range(study.folds)}
     common = split.model_dump(include={"collections", "valid_fraction", "attempts"})
     return [
-        Fold(
-            arm=arm,
-            seed=seed,
-            name=name,
-            split=SplitConfig.model_validate({**common, **way, "seed": split.seed + seed}),
-        )
+        Fold(arm=arm, seed=seed, name=name, split=SplitConfig(**common, **way, seed=split.seed + seed))
         for arm in study.arms
         for seed in study.seeds
         for name, way in ways.items()
@@ -215,16 +206,12 @@ def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[F
 
 
 def heldout_databases(accepted: pd.DataFrame, split: SplitConfig) -> tuple[list[str], list[str]]:
-    """The collections in use that can be held out, and those that cannot, as nothing could be scored on them."""
+    """The collections in use that can be held out, and the others: fewer than two labels in them or in the rest."""
     in_use = accepted[accepted["label"].notna()]
     if split.collections is not None:
         in_use = in_use[in_use["collection"].isin(split.collections)]
-    names = sorted(in_use["collection"].unique())
-    scorable = [name for name in names if _scorable(in_use, name)]
-    return scorable, [name for name in names if name not in scorable]
-
-
-def _scorable(rows: pd.DataFrame, collection: str) -> bool:
-    """Whether a collection has two labels, and leaves two to train on."""
-    here = rows["collection"] == collection
-    return bool(rows.loc[here, "label"].nunique() > 1 and rows.loc[~here, "label"].nunique() > 1)
+    usable: dict[bool, list[str]] = {True: [], False: []}
+    for name in sorted(in_use["collection"].unique()):
+        here = in_use["collection"] == name
+        usable[min(in_use.loc[here, "label"].nunique(), in_use.loc[~here, "label"].nunique()) > 1].append(name)
+    return usable[True], usable[False]

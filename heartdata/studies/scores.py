@@ -1,8 +1,9 @@
-"""From the answers of all folds to a study's metrics: means over seeds, intervals by bootstrap over subjects."""
+"""From the predictions of all folds to a study's metrics: means over seeds, intervals by bootstrap over subjects."""
 
 import numpy as np
 import pandas as pd
 
+from heartdata.scoring import challenges
 from heartdata.scoring.calibration import (
     DecisionConfig,
     apply_temperature,
@@ -12,83 +13,85 @@ from heartdata.scoring.calibration import (
     expected_calibration_error,
     fit_calibration,
 )
-from heartdata.scoring.challenges import (
+from heartdata.scoring.metrics import (
+    DIFFERENCE,
     Rule,
-    cinc2016_score,
-    circor2022_murmur_score,
-    circor2022_outcome_score,
-    pascal_score,
+    compute_metrics,
+    subject_draws,
     subject_predictions,
+    with_interval,
 )
-from heartdata.scoring.metrics import DIFFERENCE, compute_metrics, subject_draws, with_interval
 from heartdata.studies.protocols import Scoring, Study
 
 NETWORK = "resnet34"
 AT_POINT = "resnet34, operating point"
 OR_UNSURE = "resnet34, or unsure"
-UNSURE = "unsure"
 
 
 def scored_rows(rows: pd.DataFrame, study: Study, rule: Rule) -> pd.DataFrame:
-    """``rows`` (schema `study_schema`, one a recording) as they are scored: as they are, or one a patient.
+    """``rows`` (schema `study_schema`, one a recording) as they are scored: unchanged, or combined to one a patient.
 
-    The probabilities of a patient's recordings are combined by ``rule``, see `subject_predictions`; the columns that name
-    a recording are then null.
+    The probabilities of a patient's recordings are combined by ``rule``, see `subject_predictions`; the columns that
+    identify a recording are then null.
     """
     if study.level == "recording":
         return rows
     keys = ["arm", "seed", "fold", "model"]
     tables = [
-        subject_predictions(of, rule, by="patient")
+        subject_predictions(part, rule, by="patient")
         .drop(columns="recordings")
         .assign(**dict(zip(keys, key, strict=True)))
-        for key, of in rows.groupby(keys, sort=False)
+        for key, part in rows.groupby(keys, sort=False)
     ]
-    known = rows.groupby("patient")[["subject", "collection", "noisy"]].first()
-    return pd.concat(tables, ignore_index=True).join(known, on="patient").assign(recording_id=None, sha256=None)
+    patients = rows.groupby("patient")[["subject", "collection", "noisy"]].first()
+    return pd.concat(tables, ignore_index=True).join(patients, on="patient").assign(recording_id=None, sha256=None)
 
 
 def with_operating_point(
     rows: pd.DataFrame, valid: pd.DataFrame, classes: list[str], config: DecisionConfig, study: Study
 ) -> pd.DataFrame:
-    """``rows`` (see `scored_rows`), the network's probabilities scaled, and its answers at an operating point added.
+    """``rows`` (see `scored_rows`), the network's probabilities calibrated, its predictions at an operating point added.
 
     All is fitted as `heartbeat run` fits it: to the same network's predictions of its own fold's validation part (rows
-    ``valid``), never to test predictions. Those of the other folds would be of networks that have trained on the
-    subjects tested here.
+    ``valid``), never to test predictions. The networks of other folds have trained on the subjects tested here.
     """
     keys = ["arm", "seed", "fold"]
-    ours, fitted_to = rows[rows["model"] == NETWORK], dict(iter(valid.groupby(keys)))
-    added = [rows[rows["model"] != NETWORK]]
-    for key, here in ours.groupby(keys, sort=False):
-        added += _calibrated(here, fitted_to[key], classes, config, study.scoring)
-    return pd.concat(added, ignore_index=True)
+    valid_of = dict(iter(valid.groupby(keys)))
+    tables = [rows[rows["model"] != NETWORK]]
+    for key, test in rows[rows["model"] == NETWORK].groupby(keys, sort=False):
+        tables += _calibrated(test, valid_of[key], classes, config, study.scoring)
+    return pd.concat(tables, ignore_index=True)
 
 
 def _calibrated(
-    here: pd.DataFrame, fitted_to: pd.DataFrame, classes: list[str], config: DecisionConfig, scoring: Scoring
+    test: pd.DataFrame, valid: pd.DataFrame, classes: list[str], config: DecisionConfig, scoring: Scoring
 ) -> list[pd.DataFrame]:
+    """The rows ``test`` of one network with calibrated probabilities, once for each way to decide by them."""
     names = [f"p_{c}" for c in classes]
-    found = fit_calibration(fitted_to[names].to_numpy(float), fitted_to, classes, config)
-    scaled = apply_temperature(here[names].to_numpy(float), found.temperature)
-    plain = here.assign(**dict(zip(names, scaled.T, strict=True)))
-    given = decide(scaled, classes, np.array(found.class_weights))
-    at_point = plain.assign(model=AT_POINT, prediction=given)
+    calibration = fit_calibration(valid[names].to_numpy(float), valid, classes, config)
+    scaled = apply_temperature(test[names].to_numpy(float), calibration.temperature)
+    plain = test.assign(**dict(zip(names, scaled.T, strict=True)))
+    predictions = decide(scaled, classes, calibration.class_weights)
+    at_point = plain.assign(model=AT_POINT, prediction=predictions)
     if scoring != "cinc2016":
         return [plain, at_point]
-    unsure = np.where(confidence_of(given, scaled, classes) < found.unsure_below, UNSURE, given)
-    return [plain, at_point, at_point.assign(model=OR_UNSURE, prediction=unsure)]
+    confident = confidence_of(predictions, scaled, classes) >= calibration.unsure_below
+    return [
+        plain,
+        at_point,
+        at_point.assign(model=OR_UNSURE, prediction=np.where(confident, predictions, challenges.UNSURE)),
+    ]
 
 
 def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resamples: int, seed: int) -> pd.DataFrame:
-    """Rows of schema STUDY_FIGURES for each arm and model of ``rows`` (as `with_operating_point` gives them).
+    """Rows of schema STUDY_METRICS for each arm and model of ``rows`` (from `with_operating_point`).
 
     A value is the mean over seeds, each scored on its folds together; where databases are held out, each is scored by
     itself and the mean taken, and so is every AUROC, as networks of different folds do not share a scale. A resample
     draws subjects, the same for all seeds and models, so that the difference of two models has an interval of its
-    own; a bound of an interval is one of their values, which may be infinite.
+    own; a bound of an interval is a resample's value, which may be infinite.
     """
-    found = []
+    metrics = []
     for arm, of_arm in rows.groupby("arm", sort=False):
         names = np.sort(of_arm["group"].unique())
         weight_of = pd.DataFrame(subject_draws(names, resamples, seed).T, index=names)
@@ -96,15 +99,14 @@ def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resample
             model: [_metrics_of(part, study, classes, weight_of) for _, part in of_model.groupby("seed")]
             for model, of_model in of_arm.groupby("model", sort=False)
         }
-        with np.errstate(invalid="ignore"):  # infinite values have no spread
+        with np.errstate(invalid="ignore"):  # infinite values have no standard deviation
             means = {model: sum(tables[1:], tables[0]) / len(tables) for model, tables in each.items()}
             for model, table in means.items():
                 for metric in table:
                     sd = np.std([one[metric][0] for one in each[model]], ddof=1) if len(each[model]) > 1 else None
                     less = means[NETWORK][metric] - table[metric] if NETWORK in means else table[metric] * np.nan
-                    found.append((arm, model, metric, sd, *with_interval(table[metric]), *with_interval(less)))
-    columns = ["arm", "model", "metric", "sd", "value", "low", "high", *DIFFERENCE]
-    return pd.DataFrame(found, columns=columns)
+                    metrics.append((arm, model, metric, sd, *with_interval(table[metric]), *with_interval(less)))
+    return pd.DataFrame(metrics, columns=["arm", "model", "metric", "sd", "value", "low", "high", *DIFFERENCE])
 
 
 def _metrics_of(rows: pd.DataFrame, study: Study, classes: list[str], weight_of: pd.DataFrame) -> pd.DataFrame:
@@ -121,34 +123,27 @@ def _metrics_of(rows: pd.DataFrame, study: Study, classes: list[str], weight_of:
 
 
 def _metrics(rows: pd.DataFrame, scoring: Scoring, classes: list[str], weight_of: pd.DataFrame) -> pd.DataFrame:
-    """The scoring's own metrics, and those of every study where no answer is unsure."""
-    never_unsure = not (rows["model"] == OR_UNSURE).any()
-    labels, given = rows["label"].to_numpy(object), rows["prediction"].to_numpy(object)
+    """The scoring's own metrics, and unless some predictions may be unsure those of every study."""
+    labels, predictions = rows["label"].to_numpy(object), rows["prediction"].to_numpy(object)
     weights = weight_of.loc[rows["group"]].to_numpy(float).T
     probabilities = rows[[f"p_{c}" for c in classes]].to_numpy(float)
     tables = []
     if scoring == "cinc2016":
-        tables.append(cinc2016_score(labels, given, rows["noisy"].to_numpy(bool), weights))
+        tables.append(challenges.cinc2016_score(labels, predictions, rows["noisy"], weights))
     elif scoring in ("pascal_a", "pascal_b"):
-        tables.append(pascal_score(labels, given, "set_a" if scoring == "pascal_a" else "set_b", weights))
+        subset: challenges.Subset = "set_a" if scoring == "pascal_a" else "set_b"
+        tables.append(challenges.pascal_score(labels, predictions, subset, weights))
     elif scoring == "circor2022_murmur":
-        tables.append(circor2022_murmur_score(labels, given, weights))
+        tables.append(challenges.circor2022_murmur_score(labels, predictions, weights))
     elif scoring == "circor2022_outcome":
-        tables.append(circor2022_outcome_score(labels, given, weights))
-    if never_unsure:
-        tables.append(compute_metrics(labels, given, probabilities, classes, weights))
-        tables.append(_believed(labels, given, probabilities, classes, len(weights)))
+        tables.append(challenges.circor2022_outcome_score(labels, predictions, weights))
+    if not (rows["model"] == OR_UNSURE).any():
+        sums = np.maximum(probabilities.sum(axis=1, keepdims=True), 1e-12)
+        confidence = confidence_of(predictions, probabilities, classes)
+        values = {
+            "brier": brier(probabilities / sums, labels, classes),
+            "ece_10_bins": expected_calibration_error(confidence, labels == predictions),
+        }
+        tables.append(compute_metrics(labels, predictions, probabilities, classes, weights))
+        tables.append(pd.DataFrame([values]).reindex(range(len(weights))))  # no intervals: nan in the resamples
     return pd.concat(tables, axis=1)
-
-
-def _believed(
-    labels: np.ndarray, given: np.ndarray, probabilities: np.ndarray, classes: list[str], weightings: int
-) -> pd.DataFrame:
-    """How far probabilities can be believed: without intervals, so the resamples are no numbers."""
-    sums = np.maximum(probabilities.sum(axis=1, keepdims=True), 1e-12)
-    sure, right = confidence_of(given, probabilities, classes), labels == given
-    values = {
-        "brier": brier(probabilities / sums, labels, classes),
-        "ece_10_bins": expected_calibration_error(sure, right),
-    }
-    return pd.DataFrame([values], index=[0]).reindex(range(weightings))

@@ -54,7 +54,7 @@ def test_an_ensemble_is_trained_calibrated_registered_and_served(tmp_path: Path,
         models.append(model)
         return real_log(model, store)
 
-    monkeypatch.setattr(heartdata.scoring.calibration, "calibrated", fitting)
+    monkeypatch.setattr(heartdata.scoring.calibration, "fit_calibration", fitting)
     monkeypatch.setattr(register, "_log_model", logging)
     config = tiny(tmp_path, source__plant_faults=False)
     summary = heartbeat(members(config, 2))

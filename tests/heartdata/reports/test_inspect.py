@@ -1,4 +1,4 @@
-"""The quick look: counts with known answers, plots that are there whatever the names."""
+"""`heartbeat inspect`: known counts, and plots whatever the names of classes and files."""
 
 import warnings
 from pathlib import Path
@@ -19,9 +19,10 @@ from heartdata.sources import TableSource
 ODD = "a $x^2$_{ 心 é/b"
 
 
-@pytest.fixture
-def frame(tmp_path: Path):
-    """Two normal recordings of one subject, two of a class with an odd name, and four that are wrong each in its way."""
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory):
+    """Two normal recordings of one subject, two of a class with an odd name, and four unfit ones, each for one reason."""
+    tmp_path = tmp_path_factory.mktemp("recordings")
     write_wav(tmp_path / "long.wav", beats(duration_s=9))
     write_wav(tmp_path / "short.wav", beats(duration_s=3, seed=1))
     write_wav(tmp_path / "$y$ é 心.wav", np.stack([tone(100), tone(100)], axis=1), rate_hz=8000)
@@ -36,10 +37,10 @@ def frame(tmp_path: Path):
         encoding="utf-8",
     )
     table, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path / "work")
-    told = []
-    found = measured(table.to_pandas(), MeasureConfig(), lambda *counts: told.append(counts))
-    assert told[-1] == (7, 7)
-    return found
+    progress = []
+    facts = measured(table.to_pandas(), MeasureConfig(), lambda *counts: progress.append(counts))
+    assert progress[-1] == (7, 7)
+    return facts
 
 
 def test_counts_of_each_class(frame):
@@ -56,7 +57,7 @@ def test_counts_of_each_class(frame):
     assert [rows["all"][hint] for hint in ("recordings", "subjects", *hints)] == [8, 4, 1, 1, 1, 1]
 
 
-def test_nothing_that_can_be_decoded(frame):
+def test_recordings_that_cannot_be_decoded_are_counted_and_never_examples(frame):
     (row,) = by_class(frame[frame["duration_s"].isna()], ValidationConfig())
     assert (row["recordings"], row["minutes"], row["median_s"], row["rates_hz"]) == (2, 0.0, "", "")
     assert examples(frame[frame["duration_s"].isna()], 3, 0) == {}
@@ -73,20 +74,22 @@ def test_examples_are_chosen_by_the_seed_alone(frame):
     assert others == {("long.wav",), ("short.wav",)}
 
 
-def test_pictures(frame, tmp_path: Path):
+def test_plots_are_written_for_any_names_and_are_deterministic(frame, tmp_path: Path):
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in write_plots(frame, chosen, SpectrogramConfig(), folder)}
+
+    chosen = examples(frame, 1, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        paths = write_plots(frame, examples(frame, 3, 0), SpectrogramConfig(), tmp_path / "out")
-    assert [path.name for path in paths] == [
+        first = contents(tmp_path / "out")
+    assert list(first) == [
         "class_01_unlabelled.png", "class_02_a_x_2_心_é_b.png", "class_03_normal.png", "durations.png", "rates.png"
     ]  # fmt: skip
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-    first = [path.read_bytes() for path in paths]
-    again = write_plots(frame, examples(frame, 3, 0), SpectrogramConfig(), tmp_path / "again")
-    assert [path.read_bytes() for path in again] == first
+    assert all(content.startswith(b"\x89PNG") for content in first.values())
+    assert contents(tmp_path / "again") == first
 
 
-def test_pictures_can_be_read(frame):
+def test_axes_are_readable(frame):
     sheet = class_sheet("normal", examples(frame, 3, 0)["normal"], SpectrogramConfig())
     below = sheet.axes[2]
     assert below.get_ylabel() == "Hz (mel)"  # as in the plots of a run
@@ -94,16 +97,16 @@ def test_pictures_can_be_read(frame):
     (bars,) = rates(frame[frame["label"] == "normal"]).axes
     low, high = bars.get_xlim()
     assert sum(patch.get_width() for patch in bars.patches) < 0.5 * (high - low)  # one rate
-    assert bars.get_legend() is None  # it would lie on the bar
+    assert bars.get_legend() is None  # it would cover the bar
 
 
-def test_pictures_of_nothing(frame, tmp_path: Path):
-    nothing = frame[frame["duration_s"].isna()]
-    paths = write_plots(nothing, {}, SpectrogramConfig(), tmp_path / "out")
+def test_plots_without_any_decodable_recording(frame, tmp_path: Path):
+    undecodable = frame[frame["duration_s"].isna()]
+    paths = write_plots(undecodable, {}, SpectrogramConfig(), tmp_path / "out")
     assert [path.name for path in paths] == ["durations.png", "rates.png"]
 
 
-def test_a_file_that_has_gone_is_told(tmp_path: Path):
+def test_a_file_that_has_been_deleted_is_named(tmp_path: Path):
     write_wav(tmp_path / "a.wav", beats())
     (tmp_path / "t.csv").write_text("path,label\na.wav,normal\n")
     table, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path)

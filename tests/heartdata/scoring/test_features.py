@@ -15,13 +15,12 @@ def pulsed(period_s: float, duration_s: float = 8.0, bands: int = 16) -> np.ndar
     return np.tile(flash[:, None], (1, bands))
 
 
-def test_the_period_of_a_beat_is_among_the_features():
-    for period_s in (0.5, 0.8, 1.0):
-        features = spectrogram_features(pulsed(period_s), HOP_S)
-        assert np.abs(features - period_s).min() < 0.02
+@pytest.mark.parametrize("period_s", [0.5, 0.8, 1.0])
+def test_the_period_of_a_beat_is_among_the_features(period_s: float):
+    assert np.abs(spectrogram_features(pulsed(period_s), HOP_S) - period_s).min() < 0.02
 
 
-def test_regular_and_irregular_beats_differ_in_their_gaps():
+def test_regular_and_irregular_beats_differ():
     regular = pulsed(0.8)
     irregular = regular.copy()
     irregular[100:120] = regular[110:130]
@@ -29,8 +28,8 @@ def test_regular_and_irregular_beats_differ_in_their_gaps():
 
 
 @pytest.mark.parametrize("columns", [1, 2, 5, 30, 400])
-def test_features_are_finite_and_as_many_whatever_the_length(columns: int):
+def test_features_are_finite_and_equally_many_for_any_length(columns: int):
     silent, noise = np.zeros((columns, 16)), np.random.default_rng(0).normal(size=(columns, 16))
     features = [spectrogram_features(part, HOP_S) for part in (silent, noise)]
-    assert all(np.isfinite(f).all() for f in features)
-    assert len(features[0]) == len(features[1]) == len(spectrogram_features(pulsed(PERIOD_S[0]), HOP_S))
+    assert np.isfinite(features).all()
+    assert len(features[0]) == len(spectrogram_features(pulsed(PERIOD_S[0]), HOP_S))
