@@ -10,7 +10,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from heartdata.config import RunConfig, merged, source_named
 from heartdata.errors import ConfigError
-from heartdata.settings import names_a_password
+from heartdata.settings import contains_password
 from heartdata.sources import SOURCES
 
 
@@ -106,7 +106,7 @@ def _sentence(error: Any) -> str:
         return f"{key} is needed" + (": give it with --data" if key == "source.data" else "")
     if error["type"] == "secret":  # never shown
         return f"{key} {error['msg']}"
-    shown = "(not shown, as it names a password)" if names_a_password(str(error["input"])) else repr(error["input"])
+    shown = "(not shown, as it names a password)" if contains_password(str(error["input"])) else repr(error["input"])
     return f"{key} = {shown}: {error['msg'].removeprefix('Value error, ')}"
 
 

@@ -20,7 +20,7 @@ _SECRET_IN_QUERY = re.compile(
 )
 
 
-def names_a_password(uri: str) -> bool:
+def contains_password(uri: str) -> bool:
     """Whether a URI holds a password, as in s3://user:password@bucket or postgresql://host/name?password=..."""
     protocol, _, place = uri.partition("://")
     found = _USER_AND_PASSWORD.match(place) or _SECRET_IN_QUERY.search(unquote(place))
@@ -40,7 +40,7 @@ class Settings(BaseModel):
     @field_validator("*")
     @classmethod
     def _holds_no_password(cls, value: Any) -> Any:
-        if isinstance(value, str) and names_a_password(value):
+        if isinstance(value, str) and contains_password(value):
             raise PydanticCustomError(
                 "secret",
                 "names a password, which every run would record: leave it out and put it in the environment, "

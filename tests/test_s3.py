@@ -94,15 +94,7 @@ def test_lost_and_damaged_objects_are_made_again(made, s3):
     assert contents(store, "spectrograms") == whole
 
 
-def stop_half_way(store: Store) -> None:
-    with store.writing("x/a.npy") as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-
 def test_an_upload_that_dies_leaves_no_object(bucket: Store, monkeypatch):
-    with pytest.raises(KeyboardInterrupt):
-        stop_half_way(bucket)
     files, _ = remote.file_system(bucket.uri)
     monkeypatch.setattr(files, "put_file", lambda *args: (_ for _ in ()).throw(ConnectionResetError("gone")))
     with pytest.raises(OSError, match="gone"):

@@ -7,7 +7,7 @@ import pytest
 from heartdata.config import RunConfig
 from heartdata.config_file import build_config, parse_change
 from heartdata.errors import ConfigError
-from heartdata.settings import names_a_password
+from heartdata.settings import contains_password
 from heartdata.sources import DemoSource
 
 
@@ -223,4 +223,4 @@ def test_a_password_anywhere_in_a_uri_is_refused_and_not_shown(key: str, uri: st
      "sqlite:////home/me@work/password=x/mlflow.db"],
 )  # fmt: skip
 def test_a_uri_without_a_password_is_taken(uri: str):
-    assert not names_a_password(uri)
+    assert not contains_password(uri)
