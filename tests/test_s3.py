@@ -209,7 +209,7 @@ def test_recordings_may_lie_in_a_bucket(bucket: Store, s3, monkeypatch, tmp_path
     s3.upload_file(str(sounds["1.wav"]), "recordings", "0.wav")
     assert look()[names[0]] == found[names[1]]
     assert hashed == [2, 0, 1]
-    with pytest.raises(SourceError, match="changed while the run was going on"):
+    with pytest.raises(SourceError, match="changed during the run"):
         read_bytes(names[0], found[names[0]])
     monkeypatch.setattr(audio, "MAX_BYTES", 100)
     with pytest.raises(BadAudio, match="more than a recording can be"):

@@ -70,7 +70,7 @@ def file_state(file: Path | str) -> dict[str, int]:
 
 
 def _remote_state(info: dict[str, Any]) -> dict[str, int]:
-    """A hash of all metadata (the ETag among it) serves as the inode; an object without a time is always hashed again."""
+    """A remote object's state: a hash of its metadata as inode; without a time, the object is always hashed again."""
     changed_ns = int(remote.modified_s(info) * 1e9) or time.time_ns()
     inode = int(sha256_json(info)[:15], 16)
     return {"size_bytes": info["size"], "inode": inode, "mtime_ns": changed_ns, "ctime_ns": changed_ns}

@@ -126,7 +126,7 @@ class Remote:
         return self.info(name)
 
     def get(self, name: str, size: int, file: Path) -> None:
-        """Download an object of ``size`` bytes into ``file``. Raises FileNotFoundError; OSError when it is cut short."""
+        """Download an object of ``size`` bytes into ``file``. Raises FileNotFoundError; OSError when cut short."""
         with _access(self.address(name)) as (files, path):
             files.get_file(path, str(file))
         if file.stat().st_size != size:

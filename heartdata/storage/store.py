@@ -92,7 +92,7 @@ class Store:
             raise StoreError("the store's URI contains a password: give credentials in the environment")
         if re.match(r"\w{2,}:(/[^/]|/+$)", str(root)):
             raise StoreError(
-                f"{str(root)!r} is neither a folder nor a URI: a URI has two slashes and a bucket, as in s3://bucket/name"
+                f"{str(root)!r} is no folder and no URI: a URI has two slashes and a bucket, as in s3://bucket/name"
             )
         self._remote = Remote(str(root)) if is_remote(root) else None
         if self._remote:
@@ -250,7 +250,7 @@ def _files_below(root: Path, prefix: str) -> Iterator[StoredFile]:
 
 
 def _has_digest(path: Path, digest: str) -> bool:
-    """Whether a file exists and its content has ``digest``: a table's `content_digest`, else the sha256 of the bytes."""
+    """Whether a file exists and has ``digest``: of a table its `content_digest`, else the sha256 of its bytes."""
     if not path.is_file():
         return False
     if path.suffix != ".parquet":

@@ -111,7 +111,7 @@ def test_file_that_changed_is_noticed(tmp_path: Path):
     listed = sha256_file(path)
     assert read_bytes(str(path), listed) == path.read_bytes()
     write_wav(path, tone(101))
-    with pytest.raises(SourceError, match="changed while the run was going on"):
+    with pytest.raises(SourceError, match="changed during the run"):
         read_bytes(str(path), listed)
 
 
