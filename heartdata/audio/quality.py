@@ -51,8 +51,10 @@ def quality_features(sound: np.ndarray) -> dict[str, float] | None:
     of the power above 20 Hz in 24-144 and in 300-600 Hz. ``range``: log10 of the 90th over the 10th percentile of the
     power in 31-156 Hz. ``entropy``: sample entropy (m = 2, r = 0.2 standard deviations) of the autocorrelation.
     """
+    if len(sound) < RATE_HZ:
+        return None
     sound = sound.astype(np.float32) - np.float32(sound.mean())
-    power = float(np.mean(sound**2)) if len(sound) >= RATE_HZ else 0.0
+    power = float(np.mean(sound**2))
     if power <= 1e-12:
         return None
     correlation = autocorrelation(envelope(sound))
