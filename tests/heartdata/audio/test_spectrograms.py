@@ -1,4 +1,4 @@
-"""Log-mel: librosa's values, known frequencies, windows that never run out."""
+"""Log-mel spectrograms: librosa's values, known frequencies; windows of them."""
 
 import librosa
 import numpy as np
@@ -29,10 +29,10 @@ def test_equals_librosa(config: SpectrogramConfig):
 
 
 @pytest.mark.parametrize("frequency_hz", [50, 100, 200, 400])
-def test_a_tone_lights_its_mel_band(frequency_hz: int):
+def test_a_tone_is_in_its_mel_band(frequency_hz: int):
     centres = librosa.mel_frequencies(CONFIG.mel_bands + 2, fmin=CONFIG.low_hz, fmax=CONFIG.high_hz)[1:-1]
-    lit = mel_power_db(tone(frequency_hz, rate_hz=2000), CONFIG).mean(axis=0).argmax()
-    assert abs(centres[lit] - frequency_hz) <= np.diff(centres).max()
+    loudest = mel_power_db(tone(frequency_hz, rate_hz=2000), CONFIG).mean(axis=0).argmax()
+    assert abs(centres[loudest] - frequency_hz) <= np.diff(centres).max()
 
 
 def test_no_band_is_empty():
@@ -52,14 +52,14 @@ def test_each_band_is_standardised_so_gain_does_not_matter():
     assert np.abs(loud - quiet).max() < 0.05
 
 
-def test_shorter_than_a_window_is_no_crash():
+def test_a_sound_shorter_than_a_window_has_one_column():
     assert log_mel(tone(100, 0.01), 4000, CONFIG).shape == (1, 32)
 
 
 @pytest.mark.parametrize(
     "wrong", [{"high_hz": 1500.0}, {"low_hz": 900.0}, {"window_s": 0.5}, {"mel_bands": 0}, {"hops": 3}]
 )
-def test_settings_that_do_not_fit_are_refused(wrong: dict):
+def test_inconsistent_settings_are_refused(wrong: dict):
     with pytest.raises(ValidationError):
         SpectrogramConfig(**wrong)
 
