@@ -109,11 +109,11 @@ def _message(error: Any) -> str:
 
 
 def _suggestion(path: list[str], source: str) -> str:
-    """The key that was probably meant, or all that exist beside it."""
+    """The key that was probably meant, or all keys of its section."""
     section: Any = RunConfig
     for part in path[:-1]:
         field = getattr(section, "model_fields", {}).get(part)
         section = SOURCES.get(source) if part == "source" else field.annotation if field else None
     names = list(getattr(section, "model_fields", ()))
     close = get_close_matches(path[-1], names, n=1)
-    return f": did you mean {close[0]}?" if close else f"; there are: {', '.join(names)}" if names else ""
+    return f": did you mean {close[0]}?" if close else f"; the keys are {', '.join(names)}" if names else ""

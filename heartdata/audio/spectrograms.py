@@ -37,9 +37,9 @@ class SpectrogramConfig(Settings):
         if not self.low_hz < self.high_hz <= self.rate_hz / 2:
             raise ValueError("low_hz < high_hz <= rate_hz / 2 must hold")
         if self.window_samples > self.fft_samples:
-            raise ValueError("fft_samples must hold a window of window_s * rate_hz samples")
+            raise ValueError("fft_samples must be at least window_s * rate_hz")
         if self.window_samples < 2:
-            raise ValueError("window_s must hold at least two samples")
+            raise ValueError("window_s must be at least two samples long")
         return self
 
     @property

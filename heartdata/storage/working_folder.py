@@ -45,7 +45,8 @@ def _move_out_of_cache(old: Path, folder: Path, copies: Path) -> None:
         source, target = shlex.quote(str(old)), shlex.quote(str(folder))
         raise StoreError(
             f"the working folder {old} must leave the cache and cannot be moved ({error.strerror}): "
-            f"type mv {source} {target} && ln -s {target} {source}, or set HEARTBEAT_WORK={shlex.quote(str(old.parent))}"
+            f"type mv {source} {target} && ln -s {target} {source}, "
+            f"or set HEARTBEAT_WORK={shlex.quote(str(old.parent))}"
         ) from error
     with suppress(OSError):  # copies that stay only take space
         copies.parent.mkdir(parents=True, exist_ok=True)

@@ -15,10 +15,10 @@ from heartdata.sources import DemoSource
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"training.epoch": 3}, "unknown configuration key 'training.epoch': did you mean epochs?"),
-     ({"training.zzz": 3}, "unknown configuration key 'training.zzz'; there are: init, epochs,"),
+     ({"training.zzz": 3}, "unknown configuration key 'training.zzz'; the keys are init, epochs,"),
      ({"source.subjects_per_clas": 3}, "did you mean subjects_per_class?"),
      ({"training.find_learning_rate": True}, "unknown configuration key 'training.find_learning_rate'"),
-     ({"spectrogram.reference": "one"}, "unknown configuration key 'spectrogram.reference'; there are: rate_hz,"),
+     ({"spectrogram.reference": "one"}, "unknown configuration key 'spectrogram.reference'; the keys are rate_hz,"),
      ({"nonsense": 1}, "unknown configuration key 'nonsense'"),
      ({"training.epochs": -1}, "training.epochs = -1: Input should be greater than or equal to 0"),
      ({"split.test_fraction": 0.9}, "split.test_fraction = 0.9"),
