@@ -79,7 +79,7 @@ class Sound:
 def synthesize(heart: Heart, duration_s: float, site: int, rng: np.random.Generator) -> Sound:
     """One recording of ``heart`` at chest site ``site`` (0-3, each with its own device filter)."""
     time_s = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
-    signal = 0.02 * pink_noise(len(time_s), rng)
+    signal = 0.02 * _pink_noise(len(time_s), rng)
     if heart.kind == "artifact":
         s1 = s2 = np.empty(0)
         signal = signal + _friction(time_s, rng)
@@ -92,9 +92,8 @@ def synthesize(heart: Heart, duration_s: float, site: int, rng: np.random.Genera
         if heart.extra:
             signal = signal + breathing * _extra_sounds(heart.extra, time_s, s1, s2, rng)
     signal = signal + 0.005 * np.sin(2 * np.pi * 50 * time_s + rng.uniform(0, 2 * np.pi))
-    low_hz, high_hz = ((20, 800), (20, 650), (25, 700), (30, 600))[site % 4]
-    signal = sosfilt(butter(2, (low_hz, high_hz), "bandpass", fs=RATE_HZ, output="sos"), signal)
-    return Sound((0.8 * signal / np.abs(signal).max()).astype(np.float32), s1, s2)
+    signal = _band_pass(signal, 2, ((20, 800), (20, 650), (25, 700), (30, 600))[site % 4])
+    return Sound(_scaled(signal), s1, s2)
 
 
 def beat_times(heart: Heart, duration_s: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -125,21 +124,30 @@ def simulate_device(samples: np.ndarray, heart: bool, rng: np.random.Generator) 
     """
     time_s = np.arange(len(samples)) / RATE_HZ
     signal = samples / samples.std()
-    signal = signal + 10 ** (-rng.uniform(-3, 25) / 20) * pink_noise(len(signal), rng)
+    signal = signal + 10 ** (-rng.uniform(-3, 25) / 20) * _pink_noise(len(signal), rng)
     if heart and rng.random() < 0.35:
         rubbing = _friction(time_s, rng)
         signal = signal + rng.uniform(0.1, 1) * rubbing / rubbing.std()
     if rng.random() < 0.3:
         signal = signal + rng.uniform(0.1, 0.6) * np.sin(2 * np.pi * rng.choice([50, 60, 100]) * time_s)
     edges_hz = rng.uniform(15, 60), rng.uniform(200, 900)
-    signal = sosfilt(butter(int(rng.integers(1, 4)), edges_hz, "bandpass", fs=RATE_HZ, output="sos"), signal)
+    signal = _band_pass(signal, int(rng.integers(1, 4)), edges_hz)
     if rng.random() < 0.2:
         limit = np.quantile(np.abs(signal), rng.uniform(0.97, 0.999))
         signal = np.clip(signal, -limit, limit)
+    return _scaled(signal)
+
+
+def _scaled(signal: np.ndarray) -> np.ndarray:
+    """Float32 with peak 0.8."""
     return (0.8 * signal / np.abs(signal).max()).astype(np.float32)
 
 
-def pink_noise(n: int, rng: np.random.Generator) -> np.ndarray:
+def _band_pass(signal: np.ndarray, order: int, edges_hz: tuple[float, float]) -> np.ndarray:
+    return sosfilt(butter(order, edges_hz, "bandpass", fs=RATE_HZ, output="sos"), signal)
+
+
+def _pink_noise(n: int, rng: np.random.Generator) -> np.ndarray:
     """1/f noise, shape (n,), unit variance."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
@@ -179,8 +187,7 @@ def _heart_sounds(
 
 def _murmur(heart: Heart, time_s: np.ndarray, s1: np.ndarray, s2: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Band-passed noise between S1 and S2, or S2 and the next S1."""
-    sos = butter(4, heart.murmur_band_hz, "bandpass", fs=RATE_HZ, output="sos")
-    noise = sosfilt(sos, rng.standard_normal(len(time_s)))
+    noise = _band_pass(rng.standard_normal(len(time_s)), 4, heart.murmur_band_hz)
     noise /= noise.std()
     envelope = np.zeros_like(time_s)
     starts_s, ends_s = (s2[:-1] + 0.03, s1[1:] - 0.03) if heart.diastolic else (s1 + 0.03, s2 - 0.01)
@@ -211,8 +218,7 @@ def _friction(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for _ in range(rng.integers(4, 10)):
         at, width_s = rng.uniform(0, time_s[-1]), rng.uniform(0.05, 0.8)
         low_hz = rng.uniform(60, 300)
-        sos = butter(2, (low_hz, 3 * low_hz), "bandpass", fs=RATE_HZ, output="sos")
-        burst = sosfilt(sos, rng.standard_normal(len(time_s)))
+        burst = _band_pass(rng.standard_normal(len(time_s)), 2, (low_hz, 3 * low_hz))
         signal += rng.uniform(0.3, 1) * burst / burst.std() * np.exp(-(((time_s - at) / width_s) ** 2))
     for _ in range(rng.integers(1, 6)):
         signal[rng.integers(len(signal))] += rng.choice([-3, 3])
