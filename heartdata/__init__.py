@@ -1,4 +1,4 @@
 """The domain library: recordings, measurements, checks, spectrograms, splits, models, scores.
 
-Plain functions and frozen configuration objects. Knows nothing of Prefect or MLflow.
+Plain functions and frozen configuration objects. Does not import Prefect or MLflow.
 """

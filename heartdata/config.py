@@ -1,4 +1,4 @@
-"""The configuration of a whole run: one frozen object, refused when a key is unknown or a value out of range."""
+"""The configuration of a whole run: one frozen object, checked when it is made."""
 
 import os
 from typing import Annotated, Any, Literal
@@ -18,44 +18,46 @@ from heartdata.sources import SOURCES, AnySource, DemoSource
 from heartdata.training.recipe import TrainingConfig
 
 
-def _plain(name: str) -> str:
+def _check_name(name: str) -> str:
     if not name.isprintable() or any(c in name for c in "/:'\""):
         raise ValueError("a name without / : quotes and control characters is needed")
     return name
 
 
-def _without_user(uri: str) -> str:
+def _check_no_user(uri: str) -> str:
     rest = uri.partition("://")[2]
     if "@" in rest and not rest.startswith("/"):
         raise PydanticCustomError(
             "secret",
-            "names a user or a password, which every run would record: leave them out and put them in the environment as "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (of a database: the whole URI as "
+            "contains a user name or password, which every run would record: put them into the environment instead, as "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (for a database the whole URI, as "
             "MLFLOW_TRACKING_URI)",
         )
     return uri
 
 
-def _web(url: str) -> str:
+def _check_url(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("an address that begins with http:// or https:// is needed")
     return url.rstrip("/")
 
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_plain)]
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_check_name)
+]
 
 
 class EngineConfig(Settings):
-    """Where recordings are measured and rendered. The results are the same everywhere."""
+    """How recordings are measured and rendered in parallel. The results are the same with any engine."""
 
     name: Literal["processes", "threads", "dask"] = "processes"
-    workers: int | None = Field(default=None, ge=1, le=1024, description="null: as many as processors may be used")
+    workers: int | None = Field(default=None, ge=1, le=1024, description="null: one per available CPU")
     address: str | None = Field(
-        default=None, description="of a running Dask scheduler, as tcp://host:8786; null: local"
+        default=None, description="of a running Dask scheduler, such as tcp://host:8786; null: start a local one"
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "EngineConfig":
+    def _check_address(self) -> "EngineConfig":
         if self.address and self.name != "dask":
             raise ValueError("engine.address is for engine.name = dask")
         return self
@@ -66,17 +68,17 @@ class RegistryConfig(Settings):
 
     model_name: Name = "heartbeat"
     experiment: Name = "heartbeat"
-    aliases: tuple[Name, ...] = Field(default=(), description="what a new version is called, beside challenger")
-    tracking_uri: Annotated[str, AfterValidator(_without_user)] | None = Field(
-        default=None, description="null: SQLite in the output folder"
+    aliases: tuple[Name, ...] = Field(default=(), description="given to each new version in addition to challenger")
+    tracking_uri: Annotated[str, AfterValidator(_check_no_user)] | None = Field(
+        default=None, description="MLflow server or database; null: SQLite in the output folder"
     )
-    ui_url: Annotated[str, AfterValidator(_without_user), AfterValidator(_web)] = Field(
-        default="http://127.0.0.1:5000", description="where links to runs point"
+    ui_url: Annotated[str, AfterValidator(_check_no_user), AfterValidator(_check_url)] = Field(
+        default="http://127.0.0.1:5000", description="MLflow server that links to runs point to"
     )
 
 
 class RunConfig(Settings):
-    """Everything a run depends on; it travels whole into the run record."""
+    """Everything that a run depends on; the run record holds all of it."""
 
     source: AnySource = DemoSource()
     measure: MeasureConfig = MeasureConfig()
@@ -97,54 +99,52 @@ class RunConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _lay_over_preset(cls, values: Any) -> Any:
-        """What is not said is taken from the source's preset before the defaults, however the object is made."""
+        """Values that are not set come from the source's preset, then from the defaults."""
         if not isinstance(values, dict):
             return values
         if isinstance(values.get("source"), Settings):
-            return merged(values["source"].preset, values)
-        values = source_named(values)
+            return deep_merge(values["source"].preset, values)
+        values = expand_shorthand(values)
         values["source"] = {"name": "demo", **values["source"]}
-        return merged(SOURCES[values["source"]["name"]].preset, values)
+        return deep_merge(SOURCES[values["source"]["name"]].preset, values)
 
     @model_validator(mode="after")
-    def _uses_what_it_keeps(self) -> "RunConfig":
+    def _check_unlabelled(self) -> "RunConfig":
         if self.split.unlabelled and not self.training.contrast:
-            raise ValueError(
-                "split.unlabelled keeps recordings for training.contrast, which is 0: set both, or neither"
-            )
+            raise ValueError("split.unlabelled keeps recordings for training.contrast, which is 0: set both or neither")
         return self
 
     @model_validator(mode="after")
-    def _scores_its_labels(self) -> "RunConfig":
+    def _check_operating_point(self) -> "RunConfig":
         wanted = {"weighted_accuracy": "murmur", "cost_per_patient": "outcome"}.get(self.decision.operating_point)
-        if wanted is not None and getattr(self.source, "target", None) != wanted:
+        if wanted and getattr(self.source, "target", None) != wanted:
             raise ValueError(
-                f"decision.operating_point = {self.decision.operating_point} is for source circor2022 with source.target = "
-                f"{wanted}: set that, or choose macro_f1, balanced_accuracy or none"
+                f"decision.operating_point = {self.decision.operating_point} is for source circor2022 with "
+                f"source.target = {wanted}: set that, or choose macro_f1, balanced_accuracy or none"
             )
         return self
 
 
-def source_named(values: dict[str, Any]) -> dict[str, Any]:
-    """A copy whose section ``source`` is a mapping; a word alone names the source, or the engine. Raises `ConfigError`."""
-    source = values.get("source", {})
-    section = {"name": source} if isinstance(source, str) else source
+def expand_shorthand(values: dict[str, Any]) -> dict[str, Any]:
+    """A copy with a mapping as section ``source``, and ``engine``, where either may be a name. Raises `ConfigError`."""
+    section, engine = values.get("source", {}), values.get("engine")
     choices = ", ".join(SOURCES)
+    if isinstance(section, str):
+        section = {"name": section}
     if not isinstance(section, dict):
         raise ConfigError(
-            f"source = {source!r}: give one of {choices}, or a mapping such as {{name: table, data: ...}}"
+            f"source = {section!r}: give one of {choices}, or a mapping such as {{name: table, data: ...}}"
         )
     name = section.get("name", "demo")
     if not isinstance(name, str) or name not in SOURCES:
         raise ConfigError(f"there is no source {name!r}: choose one of {choices}")
-    engine = values.get("engine")
-    return {**values, "source": section} | ({"engine": {"name": engine}} if isinstance(engine, str) else {})
+    return {**values, "source": section, **({"engine": {"name": engine}} if isinstance(engine, str) else {})}
 
 
-def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``over`` laid over ``base``, nested mappings merged; neither is changed."""
-    found = dict(base)
+def deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """A copy of ``base`` with the values of ``over`` in their place, nested mappings merged."""
+    merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(found.get(key), dict)
-        found[key] = merged(found[key], value) if both else value
-    return found
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = deep_merge(merged[key], value) if nested else value
+    return merged

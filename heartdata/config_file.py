@@ -1,4 +1,4 @@
-"""Settings from a YAML file and the command line: layers, one over the other, and what is said of a wrong one."""
+"""Settings from a YAML file and the command line: layering, and messages that name the wrong key."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from heartdata.config import RunConfig, merged, source_named
+from heartdata.config import RunConfig, deep_merge, expand_shorthand
 from heartdata.errors import ConfigError
-from heartdata.settings import names_a_password
+from heartdata.settings import contains_password
 from heartdata.sources import SOURCES
 
 
@@ -21,22 +21,22 @@ def build_config(
     changes: dict[str, Any] | None = None,
     base: dict[str, Any] | None = None,
 ) -> RunConfig:
-    """A run's configuration: defaults, the source's preset, ``base``, ``file`` (YAML), and last what somebody typed:
-    ``source``, ``data`` and ``changes``, dotted keys to values (``{"training.epochs": 3}``).
+    """A run's configuration: defaults, the source's preset, ``base``, ``file`` (YAML), command line; the last wins.
 
-    Raises `ConfigError` naming the key.
+    The command line is ``source``, ``data`` and ``changes``, dotted keys to values (``{"training.epochs": 3}``). Raises
+    `ConfigError` naming the key.
     """
-    typed: dict[str, Any] = {"source": {k: v for k, v in (("name", source), ("data", data)) if v is not None}}
-    typed = merged(typed, nested(changes or {}))
+    arguments: dict[str, Any] = {"source": {k: v for k, v in (("name", source), ("data", data)) if v is not None}}
+    arguments = deep_merge(arguments, nested(changes or {}))
     values: dict[str, Any] = {}
-    for layer in (base or {}, _read_yaml(file) if file else {}, typed):
-        values = _laid_over(values, source_named(layer))
+    for layer in (base or {}, _read_yaml(file) if file else {}, arguments):
+        values = _overlay(values, expand_shorthand(layer))
     if data is not None and values["source"].get("name", "demo") == "demo":
-        raise ConfigError("the source demo makes its recordings: name another source beside --data")
+        raise ConfigError("the source demo makes its recordings: choose another source with --data")
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_sentence(e) for e in error.errors())) from error
+        raise ConfigError("; ".join(_message(e) for e in error.errors())) from error
 
 
 def parse_change(text: str) -> tuple[str, Any]:
@@ -51,9 +51,9 @@ def parse_change(text: str) -> tuple[str, Any]:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML 1.2 document, in which ``yes``, ``no``, ``on`` and ``off`` are text.
+    """The value of a YAML 1.2 document, in which ``yes``, ``no``, ``on`` and ``off`` are strings.
 
-    Raises ValueError, whose message is one line that names the line of the document where it is known.
+    Raises ValueError with a message of one line, which names the line in the document where that is known.
     """
     try:
         return YAML(typ="safe", pure=True).load(text)
@@ -76,46 +76,44 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 def nested(changes: dict[str, Any]) -> dict[str, Any]:
     """Dotted keys as nested mappings."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in changes.items():
         for part in reversed(key.split(".")):
             value = {part: value}
-        found = merged(found, value)
-    return found
+        values = deep_merge(values, value)
+    return values
 
 
-def _laid_over(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """As `merged`; but where ``over`` names another source, nothing of the section ``source`` in ``base`` is kept."""
-    below, name = base.get("source", {}), over["source"].get("name")
-    if name is not None and below.get("name", name) != name:
-        base = {**base, "source": {}}
-    return merged(base, over)
+def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`deep_merge`, except that the section ``source`` of ``base`` is dropped when ``over`` names another source."""
+    old, new = base.get("source", {}).get("name"), over["source"].get("name")
+    return deep_merge({**base, "source": {}} if old and new and old != new else base, over)
 
 
-def _sentence(error: Any) -> str:
-    """One fault that pydantic found, as a sentence with the dotted key."""
-    place, chosen = [str(part) for part in error["loc"]], ""
-    if len(place) > 1 and place[0] == "source" and place[1] in SOURCES:  # pydantic names the chosen source
-        chosen = place.pop(1)
-    key = ".".join(place)
-    if not place:  # of several sections
-        return str(error["msg"]).removeprefix("Value error, ")
+def _message(error: Any) -> str:
+    """One sentence for one of pydantic's errors, with the dotted key."""
+    path, source = [str(part) for part in error["loc"]], ""
+    if len(path) > 1 and path[0] == "source" and path[1] in SOURCES:  # pydantic inserts the chosen source
+        source = path.pop(1)
+    key, text = ".".join(path), error["msg"].removeprefix("Value error, ")
+    if not key:  # of several sections
+        return text
     if error["type"] == "extra_forbidden":
-        return f"unknown configuration key {key!r}{_did_you_mean(place, chosen)}"
+        return f"unknown configuration key {key!r}{_suggestion(path, source)}"
     if error["type"] == "missing":
         return f"{key} is needed" + (": give it with --data" if key == "source.data" else "")
-    if error["type"] == "secret":  # never shown
-        return f"{key} {error['msg']}"
-    shown = "(not shown, as it names a password)" if names_a_password(str(error["input"])) else repr(error["input"])
-    return f"{key} = {shown}: {error['msg'].removeprefix('Value error, ')}"
+    if error["type"] == "secret":  # never show the value
+        return f"{key} {text}"
+    hidden = contains_password(str(error["input"]))
+    return f"{key} = {'(not shown, as it contains a password)' if hidden else repr(error['input'])}: {text}"
 
 
-def _did_you_mean(place: list[str], source: str) -> str:
-    """The key that was probably meant, or those that there are."""
-    known: Any = RunConfig
-    for part in place[:-1]:
-        field = getattr(known, "model_fields", {}).get(part)
-        known = SOURCES.get(source) if part == "source" else field.annotation if field else None
-    names = list(getattr(known, "model_fields", ()))
-    close = get_close_matches(place[-1], names, n=1)
-    return f": did you mean {close[0]}?" if close else f"; there are: {', '.join(names)}" if names else ""
+def _suggestion(path: list[str], source: str) -> str:
+    """The key that was probably meant, or all keys of its section."""
+    section: Any = RunConfig
+    for part in path[:-1]:
+        field = getattr(section, "model_fields", {}).get(part)
+        section = SOURCES.get(source) if part == "source" else field.annotation if field else None
+    names = list(getattr(section, "model_fields", ()))
+    close = get_close_matches(path[-1], names, n=1)
+    return f": did you mean {close[0]}?" if close else f"; the keys are {', '.join(names)}" if names else ""

@@ -1,8 +1,8 @@
-"""Faults that a user can mend. Their message is one sentence that names the file and says what to do."""
+"""Errors that a user can fix. Their message is one sentence that names the file and says what to do."""
 
 
 class HeartbeatError(Exception):
-    """Base of every error that is shown to the user as a sentence, without a stack trace."""
+    """Base of all errors that are shown without a stack trace."""
 
 
 class ConfigError(HeartbeatError):
@@ -14,20 +14,20 @@ class SourceError(HeartbeatError):
 
 
 class DataRefused(HeartbeatError):
-    """A check about the whole table failed, so nothing may be trained on it."""
+    """A check of the whole table failed, so nothing may be trained on it."""
 
 
 class LeakError(HeartbeatError):
-    """One group (subject, or duplicates) stands in two parts of a split."""
+    """Leakage: a group (a subject, or duplicates) is in more than one part of a split."""
 
 
 class StoreError(HeartbeatError):
-    """The output folder cannot be written or holds something unexpected."""
+    """The store cannot be written, or a file in it is missing or damaged."""
 
 
 class ScoreError(HeartbeatError):
-    """Labels, answers or probabilities do not fit the score that is asked for."""
+    """Labels, decisions or probabilities do not fit the requested score."""
 
 
 class BadAudio(ValueError):
-    """One recording cannot be used. Becomes a row with this message; never stops a run."""
+    """One recording cannot be used. Becomes a row with this message; never stops the run."""

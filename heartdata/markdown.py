@@ -1,16 +1,16 @@
-"""Tables of Markdown, for pages that people read."""
+"""Markdown tables, and text escaped for them."""
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
-# An underscore between letters is none of Markdown's, so names such as max_drift stay readable in the source.
+# An underscore inside a word is not markup, so names such as max_drift stay readable in the source.
 _MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
 _BLOCK = re.compile(r"^(\d*)(#{1,6}(?= |$)|[-+](?= |$)|-{3}|>|(?<=\d)[.)](?= |$))")  # a heading, list, rule or quote
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows with the same keys as one table, the keys above."""
+    """Rows with the same keys as a table, with the keys as its header."""
     if not rows:
         return "(none)"
     names = list(rows[0])
@@ -19,13 +19,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def plain(text: Any) -> str:
-    """Text of one line that a Markdown renderer shows as it is, in a table as well."""
+    """Text on one line, escaped so that a renderer shows it as it is, in a table as well."""
     line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
     return _BLOCK.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", line))
 
 
 def code(text: Any) -> str:
-    """Text of one line as a code span, whatever backticks it holds."""
+    """Text on one line as a code span, which may contain backticks."""
     line = " ".join(str(text).split())
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"

@@ -1,4 +1,4 @@
-"""The base of every configuration object: frozen, typed, refusing unknown keys, with a digest."""
+"""The base class of all settings: frozen, typed, with a digest; unknown keys and passwords are refused."""
 
 import hashlib
 import json
@@ -11,8 +11,6 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic_core import PydanticCustomError
 
 _USER_AND_PASSWORD = re.compile(r"[^/?#]*(:|%3a)(?!\d+([/?#]|$)).*(@|%40)", re.I)  # a colon before no port, then an @
-
-
 _SECRET_IN_QUERY = re.compile(
     r"[?&;#]([^?&;#=]*(password|passwd|passphrase|secret|token|credential|signature|api_?key|access_?key|private_?key)"
     r"[^?&;#=]*|pass|pwd|auth|sig|key)=",
@@ -20,11 +18,11 @@ _SECRET_IN_QUERY = re.compile(
 )
 
 
-def names_a_password(uri: str) -> bool:
-    """Whether a URI holds a password, as in s3://user:password@bucket or postgresql://host/name?password=..."""
+def contains_password(uri: str) -> bool:
+    """Whether a URI contains a password, as in s3://user:password@bucket or postgresql://host/name?password=..."""
     protocol, _, place = uri.partition("://")
-    found = _USER_AND_PASSWORD.match(place) or _SECRET_IN_QUERY.search(unquote(place))
-    return protocol not in ("file", "local") and found is not None
+    secret = _USER_AND_PASSWORD.match(place) or _SECRET_IN_QUERY.search(unquote(place))
+    return protocol not in ("file", "local") and secret is not None
 
 
 def sha256_json(value: object) -> str:
@@ -33,19 +31,19 @@ def sha256_json(value: object) -> str:
 
 
 class Settings(BaseModel):
-    """One stage's configuration. Defaults stand in the fields and nowhere else."""
+    """One stage's configuration. Its fields hold the defaults, and nothing else does."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     @field_validator("*")
     @classmethod
-    def _holds_no_password(cls, value: Any) -> Any:
-        if isinstance(value, str) and names_a_password(value):
+    def _check_no_password(cls, value: Any) -> Any:
+        if isinstance(value, str) and contains_password(value):
             raise PydanticCustomError(
                 "secret",
-                "names a password, which every run would record: leave it out and put it in the environment, "
+                "contains a password, which every run would record: put it into the environment instead, "
                 "for S3 as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for MLflow as MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD (of a database: the whole URI as MLFLOW_TRACKING_URI)",
+                "MLFLOW_TRACKING_PASSWORD (for a database the whole URI, as MLFLOW_TRACKING_URI)",
             )
         return value
 
@@ -55,7 +53,7 @@ class Settings(BaseModel):
 
 
 def described(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Dotted name, value and meaning of every setting."""
+    """Dotted name, value and description of every setting."""
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if isinstance(value, Settings):
@@ -65,8 +63,8 @@ def described(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any, 
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings to dotted names."""
-    found: dict[str, Any] = {}
+    """Nested mappings as one of dotted keys."""
+    dotted: dict[str, Any] = {}
     for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
+        dotted |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return dotted

@@ -1,9 +1,9 @@
-"""Versions of what is kept in the store by settings and version alone, and of what a model needs to be served with.
+"""Versions of the code behind files that the store finds by settings and version, and of a model's preprocessing.
 
 Raise one when the same input gives another result. All other versions are in `tasks.engine.versions`.
 """
 
-DECODING = "1"  # of samples, and of resampling; measurements and spectrograms are made from them: raise theirs, too
+DECODING = "1"  # and resampling; measurements and spectrograms are computed from the samples: raise theirs too
 MEASURE = "3"
 SPECTROGRAMS = "2"
 DEMO = "1"

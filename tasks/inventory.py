@@ -30,8 +30,8 @@ def inventory(source: Source, store: Store) -> Artifact:
         counts: dict[str, int | float | str] = {"found": table.num_rows, "subjects": len(subjects)}
         told = f"{len(subjects)} subjects" if len(subjects) else "each its own subject"
         detail = f"{table.num_rows} recordings, {told}; {seen.hashed} files read"
-        if seen.believed:
-            detail += f", {seen.believed} as they were"
+        if seen.hits:
+            detail += f", {seen.hits} as they were"
         advance(table.num_rows, table.num_rows, detail)
         counts |= {f"note_{number}": note for number, note in enumerate(notes)}
         listed = store.write_table("recordings", table, RECORDINGS, counts)

@@ -1,0 +1,1 @@
+"""Signals: decoding, measurements, signal quality, fingerprints, log-mel spectrograms, synthetic heart sounds."""

@@ -1,7 +1,7 @@
-"""An acoustic fingerprint of a recording, by which `heartdata.checks.near_duplicates` finds recordings of one sound.
+"""An acoustic fingerprint of a recording, by which `heartdata.checks.near_duplicates` finds copies of one sound.
 
-It holds two bytes for every 20 ms. The *code*, after Haitsma and Kalker (2002, ISMIR: A highly robust audio
-fingerprinting system), is the signs of small differences of band energies in time and between bands: they follow the
+Two bytes for every 20 ms. The *code*, after Haitsma and Kalker (2002, ISMIR: A highly robust audio
+fingerprinting system), is the signs of differences of band energies in time and between bands: they follow the
 irregularities of beats and the noise between them, which no two recordings share, rather than the rhythm, which many
 share. The *envelope* is the loudness, which noise changes less.
 """
@@ -10,26 +10,26 @@ import numpy as np
 from scipy import fft
 
 HOP_S = 0.02
-RATE_HZ = 2000  # of the sound that is fingerprinted
+RATE_HZ = 2000  # the sample rate of fingerprinted sounds
 HOP = round(HOP_S * RATE_HZ)
 WINDOW = 5 * HOP  # a frame: 100 ms
 BANDS_HZ = (20, 40, 60, 90, 150)
 BAND_PAIRS = ((0, 1), (1, 2), (2, 3), (0, 3))
 MINUTE = 3000  # frames
 MAX_FRAMES = 10 * MINUTE  # as long as recordings are accepted, unless validation.max_duration_s is raised
-MIN_FRAMES = 24  # half a second: the shortest overlap that is judged
-SILENCE = 1e-8  # of the loudest frame's power; quieter frames say nothing and have code 0
+MIN_FRAMES = 24  # half a second: the shortest overlap that is compared
+SILENCE = 1e-8  # of the loudest frame's power; quieter frames have code 0
 
 _EDGES = [hz * WINDOW // RATE_HZ for hz in BANDS_HZ]  # bins of a frame's spectrum
 _HANN = np.hanning(WINDOW).astype(np.float32)
 
 
 def fingerprint(sound: np.ndarray) -> bytes:
-    """Of mono samples at RATE_HZ, shape (n,): a code for each 20 ms, then as many envelope bytes; at most MAX_FRAMES.
+    """The fingerprint of mono samples at RATE_HZ, shape (n,): a code byte a frame, then an envelope byte a frame.
 
-    Bits 1-4 of a code: whether each band's energy rises over 40 ms. Bits 5-8: whether the ratio of two bands'
-    energies (BAND_PAIRS) is above its median. Code 0 stands for silence. An envelope byte is the root of the
-    amplitude, 255 the loudest. Empty when the sound is shorter than MIN_FRAMES or silent.
+    A frame is 20 ms; there are at most MAX_FRAMES. Bits 1-4 of a code: whether each band's energy rises over 40 ms.
+    Bits 5-8: whether the ratio of two bands' energies (BAND_PAIRS) is above its median. Code 0 is silence. An envelope
+    byte is the root of the amplitude, 255 the loudest. Empty when the sound is silent or shorter than MIN_FRAMES.
     """
     sound = sound[: (MAX_FRAMES + 1) * HOP + WINDOW].astype(np.float32)
     if len(sound) < (MIN_FRAMES + 1) * HOP + WINDOW:

@@ -1,4 +1,4 @@
-"""The facts of a recording that the checks judge: length, level, clipping, silence, rhythm, quality, fingerprint."""
+"""Facts of a recording, for the checks: length, level, clipping, silence, rhythm, quality, fingerprint."""
 
 import hashlib
 
@@ -14,11 +14,11 @@ from heartdata.errors import BadAudio, StoreError
 from heartdata.settings import Settings, sha256_json
 from heartdata.storage.schemas import FACTS
 from heartdata.storage.shards import Shard
-from heartdata.storage.store import Artifact, Store, conform, content_digest, read_parquet, table_from_rows
+from heartdata.storage.store import Artifact, Store, content_digest, table_from_rows
 
 
 class MeasureConfig(Settings):
-    """How facts are taken."""
+    """How the facts of a recording are measured."""
 
     clip_level: float = Field(
         default=0.999, gt=0, le=1, description="samples at or above this share of the peak count as clipped"
@@ -38,42 +38,43 @@ def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, obje
 
 
 def measure_recordings(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
-    """`measure_file` of each recording, as a table of schema FACTS; those that earlier tables hold are taken from them."""
-    folder, known = folder_of(config), load_known_facts(shard, config, store)
+    """`measure_file` of each recording that no earlier table holds, as a table of schema FACTS with all of them."""
+    known = load_known_facts(shard, config, store)
     rows = [known.get(sha256) or measure_file(uri, sha256, config) for sha256, uri in shard.recordings]
-    return store.write_table_as(shard.file(folder, ".parquet"), table_from_rows(rows, FACTS), FACTS)
+    name = shard.file(folder_of(config), ".parquet")
+    return store.write_table("facts", table_from_rows(rows, FACTS), FACTS, name=name)
 
 
 def folder_of(config: MeasureConfig) -> str:
-    """Where the facts of one configuration lie, as these versions of the code and of the decoders take them."""
+    """The folder of one configuration's facts, as these versions of the code and of the decoders measure them."""
     return f"facts/v{versions.MEASURE}-{sha256_json([config.digest(), LIBRARIES])[:12]}"
 
 
 def load_if_intact(shard: Shard, config: MeasureConfig, store: Store) -> Artifact | None:
-    """The shard's facts if they lie undamaged in the store, else None."""
+    """The shard's facts if the store has them undamaged, else None."""
     name = shard.file(folder_of(config), ".parquet")
-    table = _facts_in(name, store)
+    table = _load_facts(name, store)
     if table.column("sha256").to_pylist() != [sha256 for sha256, _ in shard.recordings]:
         return None
     return Artifact(name=name, digest=content_digest(table), rows=table.num_rows)
 
 
 def load_known_facts(shard: Shard, config: MeasureConfig, store: Store) -> dict[str, dict[str, object]]:
-    """Facts of the shard's recordings that earlier tables hold (rows of schema FACTS), by sha256."""
+    """Facts of the shard's recordings in earlier tables (rows of schema FACTS), by sha256."""
     missing = {sha256 for sha256, _ in shard.recordings}
     known: dict[str, dict[str, object]] = {}
     for name in shard.earlier_files(folder_of(config), ".parquet", store):
-        known |= {row["sha256"]: row for row in _facts_in(name, store).to_pylist() if row["sha256"] in missing}
+        known |= {row["sha256"]: row for row in _load_facts(name, store).to_pylist() if row["sha256"] in missing}
         missing -= known.keys()
         if not missing:
             break
     return known
 
 
-def _facts_in(name: str, store: Store) -> pa.Table:
-    """An earlier table (schema FACTS); an empty one when it is damaged, since all of it can be measured again."""
+def _load_facts(name: str, store: Store) -> pa.Table:
+    """A table of facts in the store; an empty one when it is damaged, since all of it can be measured again."""
     try:
-        return conform(read_parquet(store.local(name)), FACTS, name)
+        return store.read_table(name, FACTS)
     except (OSError, pa.ArrowException, StoreError):
         return FACTS.empty_table()
 
@@ -83,6 +84,7 @@ def measure_samples(audio: Audio, config: MeasureConfig) -> dict[str, object]:
     samples = audio.samples
     frames, channels = samples.shape
     finite = bool(np.isfinite(samples).all())
+    identity = f"{audio.rate_hz}/{channels}/".encode() + np.ascontiguousarray(samples).tobytes()
     row: dict[str, object] = {
         "error": None,
         "format": audio.format,
@@ -92,9 +94,7 @@ def measure_samples(audio: Audio, config: MeasureConfig) -> dict[str, object]:
         "duration_s": frames / audio.rate_hz,
         "missing_fraction": 1 - frames / audio.declared_frames,
         "finite": finite,
-        "samples_sha256": hashlib.sha256(
-            f"{audio.rate_hz}/{channels}/".encode() + np.ascontiguousarray(samples).tobytes()
-        ).hexdigest(),
+        "samples_sha256": hashlib.sha256(identity).hexdigest(),
     }
     if not finite:
         return row

@@ -1,22 +1,22 @@
-"""How well a heart can be heard in a recording: one index in 0-1, and the features that it is made of.
+"""Signal quality of a heart sound recording: one index in 0-1, and the features that it is computed from.
 
 No segmentation is needed. The features are after Springer et al. 2016 (J. Med. Eng. Technol. 40:342: periodicity and
 autocorrelation of the envelope, kurtosis, band shares, sample entropy) and the CinC 2016 entries that used them. The
 weights are a logistic regression against the 690 verdicts of CinC 2016's REFERENCE-SQI.csv (databases b, c, d, f),
-printed by ``python -m benchmarks.quality --data ../shared/data``; docs/checks.md says how well they do on databases
-that they have not seen.
+printed by ``python -m benchmarks.quality --data ../shared/data``; docs/checks.md says how well it does on databases
+that it was not fitted to.
 """
 
 import numpy as np
 from scipy import fft
 
-RATE_HZ = 2000  # sounds are looked at in this rate
+RATE_HZ = 2000  # sounds are resampled to it
 ENVELOPE_HZ = 100
 FRAME_S = 0.05
 WINDOW = 256  # samples of a spectrum: 128 ms
 _HANN = np.hanning(WINDOW).astype(np.float32)
 
-# feature: mean, deviation and weight of its standard score (held to -3..3); see the module's docstring.
+# feature: mean, standard deviation, weight of its z-score (clipped to -3..3); see the module's docstring.
 WEIGHTS = {
     "periodicity": (0.3714, 0.1898, 0.7338),
     "rhythm": (0.1489, 0.0384, 0.0997),
@@ -30,30 +30,31 @@ INTERCEPT = 0.7331
 
 
 def quality(sound: np.ndarray) -> float:
-    """The index of mono samples at RATE_HZ, shape (n,): 1 a clear heart, 0 none; 0 under a second or when silent."""
+    """The index of mono samples at RATE_HZ, shape (n,): 1 for a clear heart; 0 when silent or shorter than a second."""
     features = quality_features(sound)
     return 0.0 if features is None else quality_index(features)
 
 
 def quality_index(features: dict[str, float]) -> float:
     """The logistic combination of `quality_features`."""
-    total = INTERCEPT
+    logit = INTERCEPT
     for name, (mean, deviation, weight) in WEIGHTS.items():
-        total += weight * min(3.0, max(-3.0, (features[name] - mean) / deviation))
-    return float(1 / (1 + np.exp(-total)))
+        logit += weight * min(3.0, max(-3.0, (features[name] - mean) / deviation))
+    return float(1 / (1 + np.exp(-logit)))
 
 
 def quality_features(sound: np.ndarray) -> dict[str, float] | None:
-    """The features of mono samples at RATE_HZ; None under a second or when nothing is heard.
+    """The features of mono samples at RATE_HZ; None when silent or shorter than a second.
 
     ``periodicity``: see `periodicity`. ``rhythm``: deviation of the envelope's autocorrelation over lags 0-5 s.
     ``kurtosis``: log of the samples' fourth standardised moment. ``heart_share``, ``high_share``: log10 of the share
-    of the power above 20 Hz that lies in 24-144 and in 300-600 Hz. ``range``: log10 of the 90th over the 10th
-    percentile of the power in 31-156 Hz. ``entropy``: sample entropy (m = 2, r = .2 deviations) of the
-    autocorrelation.
+    of the power above 20 Hz in 24-144 and in 300-600 Hz. ``range``: log10 of the 90th over the 10th percentile of the
+    power in 31-156 Hz. ``entropy``: sample entropy (m = 2, r = 0.2 standard deviations) of the autocorrelation.
     """
+    if len(sound) < RATE_HZ:
+        return None
     sound = sound.astype(np.float32) - np.float32(sound.mean())
-    power = float(np.mean(sound**2)) if len(sound) >= RATE_HZ else 0.0
+    power = float(np.mean(sound**2))
     if power <= 1e-12:
         return None
     correlation = autocorrelation(envelope(sound))
@@ -81,14 +82,14 @@ def quality_features(sound: np.ndarray) -> dict[str, float] | None:
 
 
 def frame_rms(mono: np.ndarray, rate_hz: int, frame_s: float = FRAME_S) -> np.ndarray:
-    """RMS of each whole frame of ``frame_s`` seconds (of the whole sound when it is shorter), shape (n,)."""
+    """RMS of each whole frame of ``frame_s`` seconds (of the whole sound if it is shorter), shape (n,)."""
     size = max(1, min(len(mono), round(frame_s * rate_hz)))
     whole = len(mono) // size * size
     return np.sqrt(np.mean(mono[:whole].reshape(-1, size) ** 2, axis=1))
 
 
 def envelope(sound: np.ndarray) -> np.ndarray:
-    """RMS of 10 ms frames of mono samples at RATE_HZ (offset removed), over 50 ms, its mean removed, shape (n,)."""
+    """Zero-mean RMS of 10 ms frames, smoothed over 50 ms, of mono samples at RATE_HZ less their offset, shape (n,)."""
     frames = frame_rms(sound.astype(np.float64) - sound.mean(), RATE_HZ, 1 / ENVELOPE_HZ)
     smooth = np.convolve(frames, np.ones(5) / 5, mode="same")
     return smooth - smooth.mean()
@@ -102,11 +103,10 @@ def autocorrelation(signal: np.ndarray) -> np.ndarray:
 
 
 def periodicity(sound: np.ndarray) -> float:
-    """How strongly the envelope repeats at heart rates: its highest autocorrelation at lags .3-2 s, in 0-1.
+    """How strongly the envelope repeats at heart rates: its highest autocorrelation at lags 0.3-2 s, in 0-1.
 
-    Of mono samples at RATE_HZ, shape (n,); 0 under a second, where nothing can be said. Lags .3-2 s are 30-200 beats
-    a minute, children included; the autocorrelation is normalised for the overlap at each lag. After the periodicity
-    of segmentation-free quality measures (Springer et al. 2016).
+    Of mono samples at RATE_HZ, shape (n,); 0 when shorter than a second. Lags of 0.3-2 s are 30-200 beats a minute,
+    children included; the autocorrelation is normalised for the overlap at each lag (after Springer et al. 2016).
     """
     return _peak(autocorrelation(envelope(sound))) if len(sound) >= RATE_HZ else 0.0
 
@@ -118,7 +118,7 @@ def _peak(correlation: np.ndarray) -> float:
 
 
 def sample_entropy(signal: np.ndarray, tolerance: float) -> float:
-    """-log of the chance that runs of 2 values that agree within ``tolerance`` agree in a third (Richman 2000)."""
+    """-log of the probability that runs of 2 values that match within ``tolerance`` match in a third (Richman 2000)."""
     near = np.abs(signal[:, None] - signal) <= tolerance
     pairs = near[:-2, :-2] & near[1:-1, 1:-1]
     n = len(pairs)

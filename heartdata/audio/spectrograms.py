@@ -10,26 +10,26 @@ from scipy import fft, signal
 from heartdata.audio.decode import resample
 from heartdata.settings import Settings
 
-DTYPE = np.float16  # chosen by measurement: docs/spectrograms.md
+DTYPE = np.float16  # measured to be enough: docs/spectrograms.md
 DB_PER_NEPER = np.float32(10 / np.log(10))  # of power
-LEAST_DEVIATION_DB = 1e-3
-BLOCK_FRAMES = 512  # transformed at once: stays in the processor's cache
+MIN_DEVIATION_DB = 1e-3
+BLOCK_FRAMES = 512  # transformed at once: fits into the processor's cache
 
 
 class SpectrogramConfig(Settings):
-    """Frozen settings of one spectrogram. One second is 1 / hop_s columns."""
+    """How a recording becomes a log-mel spectrogram. One second is 1 / hop_s columns."""
 
-    rate_hz: int = Field(default=2000, ge=500, le=96_000)
-    fft_samples: int = Field(default=256, ge=32, le=65_536)
-    window_s: float = Field(default=0.064, gt=0)
-    hop_s: float = Field(default=0.032, gt=0, le=1)
+    rate_hz: int = Field(default=2000, ge=500, le=96_000, description="recordings are resampled to this rate")
+    fft_samples: int = Field(default=256, ge=32, le=65_536, description="length of the Fourier transform")
+    window_s: float = Field(default=0.064, gt=0, description="length of the Hann window")
+    hop_s: float = Field(default=0.032, gt=0, le=1, description="from one column to the next")
     mel_bands: int = Field(default=32, ge=8, le=512)
-    low_hz: float = Field(default=25.0, ge=0)
-    high_hz: float = Field(default=800.0, gt=0)
-    range_db: float = Field(default=80.0, gt=0, description="kept below the loudest point")
+    low_hz: float = Field(default=25.0, ge=0, description="lower edge of the lowest mel band")
+    high_hz: float = Field(default=800.0, gt=0, description="upper edge of the highest mel band")
+    range_db: float = Field(default=80.0, gt=0, description="dynamic range kept below the loudest point")
     normalise: Literal["band", "recording", "none"] = Field(
         default="band",
-        description="to mean 0 and deviation 1; by band removes the device's colour",
+        description="what is scaled to mean 0 and standard deviation 1; band removes the device's frequency response",
     )
 
     @model_validator(mode="after")
@@ -37,9 +37,9 @@ class SpectrogramConfig(Settings):
         if not self.low_hz < self.high_hz <= self.rate_hz / 2:
             raise ValueError("low_hz < high_hz <= rate_hz / 2 must hold")
         if self.window_samples > self.fft_samples:
-            raise ValueError("fft_samples must hold a window of window_s * rate_hz samples")
+            raise ValueError("fft_samples must be at least window_s * rate_hz")
         if self.window_samples < 2:
-            raise ValueError("window_s must hold at least two samples")
+            raise ValueError("window_s must be at least two samples long")
         return self
 
     @property
@@ -55,21 +55,17 @@ class SpectrogramConfig(Settings):
 
 @lru_cache(maxsize=8)
 def mel_filters(config: SpectrogramConfig) -> np.ndarray:
-    """librosa's mel filter bank, shape (mel_bands, fft_samples / 2 + 1), float32; computed once per configuration."""
+    """librosa's mel filter bank, shape (mel_bands, fft_samples / 2 + 1), float32."""
     import librosa
 
     return librosa.filters.mel(
-        sr=config.rate_hz,
-        n_fft=config.fft_samples,
-        n_mels=config.mel_bands,
-        fmin=config.low_hz,
-        fmax=config.high_hz,
+        sr=config.rate_hz, n_fft=config.fft_samples, n_mels=config.mel_bands, fmin=config.low_hz, fmax=config.high_hz
     )
 
 
 @lru_cache(maxsize=8)
-def _filters_in_use(config: SpectrogramConfig) -> tuple[np.ndarray, slice]:
-    """The filter bank as a matrix (bins in use, mel_bands), and the slice of the transform's bins that it uses."""
+def _nonzero_filters(config: SpectrogramConfig) -> tuple[np.ndarray, slice]:
+    """The filter bank as a matrix (bins, mel_bands) without outer bins of weight 0, and the slice of the bins kept."""
     filters = mel_filters(config)
     bins = np.flatnonzero(filters.any(axis=0))
     used = slice(int(bins[0]), int(bins[-1]) + 1) if len(bins) else slice(0, 1)
@@ -88,7 +84,7 @@ def mel_power(mono: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
     with zeros to fft_samples on both sides; here the zeros follow it, which changes the phase and not the power.
     """
     window = _window(config)
-    filters, used = _filters_in_use(config)
+    filters, used = _nonzero_filters(config)
     before = (config.fft_samples - config.window_samples) // 2  # where librosa's window begins in its frame
     padded = np.pad(mono.astype(np.float32, copy=False), config.fft_samples // 2)
     columns = 1 + (len(padded) - config.fft_samples) // config.hop_samples
@@ -104,7 +100,7 @@ def mel_power(mono: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
 def mel_power_db(mono: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
     """Mel power in dB, shape (columns, mel_bands), float32, of samples at config.rate_hz.
 
-    0 dB is the loudest point. Equals librosa.power_to_db(..., ref=np.max, top_db=range_db) of `mel_power` to .002 dB.
+    0 dB is the loudest point. Equals librosa.power_to_db(..., ref=np.max, top_db=range_db) of `mel_power` to 0.002 dB.
     """
     power_db = mel_power(mono, config)
     np.maximum(power_db, 1e-10, out=power_db)
@@ -115,13 +111,13 @@ def mel_power_db(mono: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
 
 
 def log_mel(mono: np.ndarray, rate_hz: int, config: SpectrogramConfig) -> np.ndarray:
-    """The spectrogram that is stored and learnt from, shape (columns, mel_bands), float16, normalised."""
+    """The normalised spectrogram that is stored and trained on, shape (columns, mel_bands), float16."""
     power_db = mel_power_db(resample(mono, rate_hz, config.rate_hz), config)
     if config.normalise == "recording":
         power_db -= power_db.mean()
-        power_db /= max(power_db.std(), LEAST_DEVIATION_DB)
+        power_db /= max(power_db.std(), MIN_DEVIATION_DB)
     elif config.normalise == "band":
         power_db -= power_db.mean(axis=0)
         deviation_db = np.sqrt(np.einsum("ij,ij->j", power_db, power_db) / len(power_db))
-        power_db /= np.maximum(deviation_db, LEAST_DEVIATION_DB)
+        power_db /= np.maximum(deviation_db, MIN_DEVIATION_DB)
     return power_db.astype(DTYPE)

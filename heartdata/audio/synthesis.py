@@ -1,6 +1,6 @@
-"""Made heart sounds with known beat times: normal, murmur, extrasystole, artifact, and extra sounds (S3, S4).
+"""Synthetic heart sounds with known beat times: normal, murmur, extrasystole, artifact, and extra sounds (S3, S4).
 
-Scores on them prove plumbing only. S1 and S2 are pairs of Gabor kernels on a heart rhythm with respiratory
+Scores on them say nothing about real hearts. S1 and S2 are pairs of Gabor kernels on a heart rhythm with respiratory
 arrhythmia; murmurs are band-passed noise under an envelope between them; see docs/sources.md for the parameters.
 """
 
@@ -10,18 +10,14 @@ import numpy as np
 from scipy.signal import butter, sosfilt
 
 CLASSES = ("normal", "murmur", "extrasystole", "artifact")
-EXTRA_SOUND = "extra_sound"  # a class of varied sounds alone
+EXTRA_SOUND = "extra_sound"  # only with_random_variation
 RATE_HZ = 4000
-MURMUR_BANDS_HZ = {
-    "ejection": (60.0, 142.0),
-    "pathological": (52.0, 299.0),
-    "regurgitation": (52.0, 400.0),
-}
+MURMUR_BANDS_HZ = {"ejection": (60.0, 142.0), "pathological": (52.0, 299.0), "regurgitation": (52.0, 400.0)}
 
 
 @dataclass(frozen=True)
 class Heart:
-    """What stays the same in one subject."""
+    """What all recordings of one subject have in common."""
 
     kind: str
     rate_bpm: float
@@ -33,7 +29,7 @@ class Heart:
     murmur_band_hz: tuple[float, float]
     murmur_shape: str
     murmur_gain: float
-    diastolic: bool = False  # the murmur lies between S2 and S1
+    diastolic: bool = False  # the murmur is between S2 and the next S1
     extra: tuple[str, float, float, float] | None = None  # S3 or S4, seconds from S2 or S1, Hz, gain
 
     @classmethod
@@ -56,7 +52,7 @@ class Heart:
 
 
 def with_random_variation(heart: Heart, rng: np.random.Generator) -> Heart:
-    """``heart`` with what the demo's hearts have not: murmurs faint or diastolic, S3 or S4, any loudness of S2."""
+    """``heart`` with a murmur that may be faint or diastolic, S3 or S4, and S2 of any loudness, for pretraining."""
     extra = None
     if heart.kind == EXTRA_SOUND:
         third = ("S3", rng.uniform(0.12, 0.18), rng.uniform(25, 60), rng.uniform(0.3, 0.8))
@@ -73,7 +69,7 @@ def with_random_variation(heart: Heart, rng: np.random.Generator) -> Heart:
 
 @dataclass(frozen=True)
 class Sound:
-    """Samples (float32, shape (n,), peak .8) at RATE_HZ, and the true times of S1 and S2 in seconds."""
+    """Samples (float32, shape (n,), peak 0.8) at RATE_HZ, and the true times of S1 and S2 in seconds."""
 
     samples: np.ndarray
     s1_s: np.ndarray
@@ -81,9 +77,9 @@ class Sound:
 
 
 def synthesize(heart: Heart, duration_s: float, site: int, rng: np.random.Generator) -> Sound:
-    """One recording of ``heart`` at chest site ``site`` (0-3: another device filter and loudness each)."""
+    """One recording of ``heart`` at chest site ``site`` (0-3, each with its own device filter)."""
     time_s = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
-    signal = 0.02 * pink_noise(len(time_s), rng)
+    signal = 0.02 * _pink_noise(len(time_s), rng)
     if heart.kind == "artifact":
         s1 = s2 = np.empty(0)
         signal = signal + _friction(time_s, rng)
@@ -96,9 +92,8 @@ def synthesize(heart: Heart, duration_s: float, site: int, rng: np.random.Genera
         if heart.extra:
             signal = signal + breathing * _extra_sounds(heart.extra, time_s, s1, s2, rng)
     signal = signal + 0.005 * np.sin(2 * np.pi * 50 * time_s + rng.uniform(0, 2 * np.pi))
-    low_hz, high_hz = ((20, 800), (20, 650), (25, 700), (30, 600))[site % 4]
-    signal = sosfilt(butter(2, (low_hz, high_hz), "bandpass", fs=RATE_HZ, output="sos"), signal)
-    return Sound((0.8 * signal / np.abs(signal).max()).astype(np.float32), s1, s2)
+    signal = _band_pass(signal, 2, ((20, 800), (20, 650), (25, 700), (30, 600))[site % 4])
+    return Sound(_scaled(signal), s1, s2)
 
 
 def beat_times(heart: Heart, duration_s: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -122,30 +117,38 @@ def beat_times(heart: Heart, duration_s: float, rng: np.random.Generator) -> tup
 
 
 def simulate_device(samples: np.ndarray, heart: bool, rng: np.random.Generator) -> np.ndarray:
-    """``samples`` as one of endlessly many devices and rooms would record them: float32, peak .8.
+    """``samples`` as recorded by a random device in a random room: float32, peak 0.8.
 
-    Pink noise at -3 to 25 dB below the sound, mains hum, rubbing (unless there is no ``heart``, where it is all there
-    is), a band-pass of random edges and steepness, sometimes clipping. For pretraining: what a network learns from
-    such sounds cannot be a device.
+    Pink noise at -3 to 25 dB below the sound, mains hum, rubbing (if ``heart``; a recording without one is nothing
+    else), a band-pass of random edges and steepness, sometimes clipping. So that pretraining cannot learn the device.
     """
     time_s = np.arange(len(samples)) / RATE_HZ
     signal = samples / samples.std()
-    signal = signal + 10 ** (-rng.uniform(-3, 25) / 20) * pink_noise(len(signal), rng)
+    signal = signal + 10 ** (-rng.uniform(-3, 25) / 20) * _pink_noise(len(signal), rng)
     if heart and rng.random() < 0.35:
         rubbing = _friction(time_s, rng)
         signal = signal + rng.uniform(0.1, 1) * rubbing / rubbing.std()
     if rng.random() < 0.3:
         signal = signal + rng.uniform(0.1, 0.6) * np.sin(2 * np.pi * rng.choice([50, 60, 100]) * time_s)
     edges_hz = rng.uniform(15, 60), rng.uniform(200, 900)
-    signal = sosfilt(butter(int(rng.integers(1, 4)), edges_hz, "bandpass", fs=RATE_HZ, output="sos"), signal)
+    signal = _band_pass(signal, int(rng.integers(1, 4)), edges_hz)
     if rng.random() < 0.2:
         limit = np.quantile(np.abs(signal), rng.uniform(0.97, 0.999))
         signal = np.clip(signal, -limit, limit)
+    return _scaled(signal)
+
+
+def _scaled(signal: np.ndarray) -> np.ndarray:
+    """Float32 with peak 0.8."""
     return (0.8 * signal / np.abs(signal).max()).astype(np.float32)
 
 
-def pink_noise(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise with power falling as 1/f, shape (n,), unit variance."""
+def _band_pass(signal: np.ndarray, order: int, edges_hz: tuple[float, float]) -> np.ndarray:
+    return sosfilt(butter(order, edges_hz, "bandpass", fs=RATE_HZ, output="sos"), signal)
+
+
+def _pink_noise(n: int, rng: np.random.Generator) -> np.ndarray:
+    """1/f noise, shape (n,), unit variance."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
     spectrum[0] = 0
@@ -158,59 +161,39 @@ def _gabor(time_s: np.ndarray, centre_s: float, sigma_s: float, freq_hz: float, 
     return np.exp(-(t**2) / (2 * sigma_s**2)) * np.cos(2 * np.pi * freq_hz * t + phase)
 
 
+def _around(beat_s: float, before_s: float, after_s: float) -> slice:
+    """The samples from ``before_s`` before a beat to ``after_s`` after it."""
+    return slice(max(0, int((beat_s - before_s) * RATE_HZ)), max(0, int((beat_s + after_s) * RATE_HZ)))
+
+
 def _heart_sounds(
-    heart: Heart,
-    time_s: np.ndarray,
-    s1: np.ndarray,
-    s2: np.ndarray,
-    rng: np.random.Generator,
+    heart: Heart, time_s: np.ndarray, s1: np.ndarray, s2: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
+    """S1 and S2, each of two kernels for its two valves."""
     signal = np.zeros_like(time_s)
-    for times, freq_hz, gain, low_s, high_s in (
+    for times, hz, gain, low_s, high_s in (
         (s1, heart.s1_hz, 1.0, 0.015, 0.025),
         (s2, heart.s2_hz, heart.s2_gain, 0.010, 0.018),
     ):
-        for at in times:
-            near = slice(max(0, int((at - 0.15) * RATE_HZ)), max(0, int((at + 0.2) * RATE_HZ)))
-            beat = gain * rng.uniform(0.85, 1.15)
+        for beat_s in times:
+            near = _around(beat_s, 0.15, 0.2)
+            level = gain * rng.uniform(0.85, 1.15)
             sigma_s = rng.uniform(low_s, high_s)
-            second_s = at + rng.uniform(0.01, 0.03)  # the two valves of each sound
-            signal[near] += beat * _gabor(time_s[near], at, sigma_s, freq_hz, rng.uniform(-0.5, 0.5))
-            signal[near] += (
-                0.6
-                * beat
-                * _gabor(
-                    time_s[near],
-                    second_s,
-                    sigma_s,
-                    1.2 * freq_hz,
-                    rng.uniform(-0.5, 0.5),
-                )
-            )
+            second_s = beat_s + rng.uniform(0.01, 0.03)
+            signal[near] += level * _gabor(time_s[near], beat_s, sigma_s, hz, rng.uniform(-0.5, 0.5))
+            signal[near] += 0.6 * level * _gabor(time_s[near], second_s, sigma_s, 1.2 * hz, rng.uniform(-0.5, 0.5))
     return signal
 
 
-def _murmur(
-    heart: Heart,
-    time_s: np.ndarray,
-    s1: np.ndarray,
-    s2: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    sos = butter(4, heart.murmur_band_hz, "bandpass", fs=RATE_HZ, output="sos")
-    noise = sosfilt(sos, rng.standard_normal(len(time_s)))
+def _murmur(heart: Heart, time_s: np.ndarray, s1: np.ndarray, s2: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Band-passed noise between S1 and S2, or S2 and the next S1."""
+    noise = _band_pass(rng.standard_normal(len(time_s)), 4, heart.murmur_band_hz)
     noise /= noise.std()
     envelope = np.zeros_like(time_s)
-    between = (
-        zip(s2[:-1] + 0.03, s1[1:] - 0.03, strict=True) if heart.diastolic else zip(s1 + 0.03, s2 - 0.01, strict=True)
-    )
-    for start_s, end_s in between:
+    starts_s, ends_s = (s2[:-1] + 0.03, s1[1:] - 0.03) if heart.diastolic else (s1 + 0.03, s2 - 0.01)
+    for start_s, end_s in zip(starts_s, ends_s, strict=True):
         u = np.clip((time_s - start_s) / max(end_s - start_s, 1e-3), 0, 1)
-        shape = {
-            "diamond": np.sin(np.pi * u),
-            "plateau": np.minimum(1, 8 * u * (1 - u)),
-            "crescendo": u * (u < 1),
-        }
+        shape = {"diamond": np.sin(np.pi * u), "plateau": np.minimum(1, 8 * u * (1 - u)), "crescendo": u * (u < 1)}
         envelope = np.maximum(envelope, shape[heart.murmur_shape])
     return noise * envelope
 
@@ -222,23 +205,20 @@ def _extra_sounds(
     name, after_s, freq_hz, gain = extra
     signal = np.zeros_like(time_s)
     for beat_s in (s2 if name == "S3" else s1) + after_s:
-        near = slice(max(0, int((beat_s - 0.15) * RATE_HZ)), max(0, int((beat_s + 0.15) * RATE_HZ)))
+        near = _around(beat_s, 0.15, 0.15)
         sigma_s = rng.uniform(0.012, 0.02)
-        loud = gain * rng.uniform(0.85, 1.15)
-        signal[near] += loud * _gabor(time_s[near], beat_s, sigma_s, freq_hz, rng.uniform(-0.5, 0.5))
+        level = gain * rng.uniform(0.85, 1.15)
+        signal[near] += level * _gabor(time_s[near], beat_s, sigma_s, freq_hz, rng.uniform(-0.5, 0.5))
     return signal
 
 
 def _friction(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rubbing, knocks and speech-band bursts at random times: no heart in it."""
+    """Rubbing, knocks and bursts in the band of speech at random times, without a heart."""
     signal = np.zeros_like(time_s)
     for _ in range(rng.integers(4, 10)):
         at, width_s = rng.uniform(0, time_s[-1]), rng.uniform(0.05, 0.8)
         low_hz = rng.uniform(60, 300)
-        burst = sosfilt(
-            butter(2, (low_hz, 3 * low_hz), "bandpass", fs=RATE_HZ, output="sos"),
-            rng.standard_normal(len(time_s)),
-        )
+        burst = _band_pass(rng.standard_normal(len(time_s)), 2, (low_hz, 3 * low_hz))
         signal += rng.uniform(0.3, 1) * burst / burst.std() * np.exp(-(((time_s - at) / width_s) ** 2))
     for _ in range(rng.integers(1, 6)):
         signal[rng.integers(len(signal))] += rng.choice([-3, 3])

@@ -10,7 +10,7 @@ import pyarrow as pa
 from heartdata.dataset.spectrogram_shards import FOLDER, index_name
 from heartdata.errors import StoreError
 from heartdata.storage.schemas import MANIFEST
-from heartdata.storage.store import Entry, Store, conform, read_parquet
+from heartdata.storage.store import Store, StoredFile, conform, read_parquet
 
 MANIFESTS = "manifest"
 RECENT_S = 24 * 3600  # a run that is at work may still need what is younger
@@ -20,7 +20,7 @@ RECENT_S = 24 * 3600  # a run that is at work may still need what is younger
 class Plan:
     """Entries to remove, the manifests that are kept, and the shards that these refer to."""
 
-    remove: tuple[Entry, ...]
+    remove: tuple[StoredFile, ...]
     kept_manifests: tuple[str, ...]
     kept_shards: int
 

@@ -1,0 +1,1 @@
+"""Metrics with confidence intervals, challenge scores, calibration and operating points, baselines."""

@@ -1,0 +1,1 @@
+"""Predictions of a trained model: its configuration, and the predictor that loads it."""

@@ -1,4 +1,4 @@
-"""Where stages keep what they make: a folder or a bucket, immutable content-named files, atomic writes.
+"""Where stages keep their results: a folder or a bucket of immutable files, named by content and written atomically.
 
 A file appears under its final name only when it is complete (in a folder: temporary name beside it, fsync, rename; in
 a bucket: uploaded once it is whole), so a killed run leaves nothing that a later run would trust. Names hold the
@@ -7,15 +7,12 @@ content's digest, so writing the same thing twice is harmless.
 
 import hashlib
 import json
-import logging
 import os
 import re
-import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,18 +20,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from platformdirs import user_cache_path, user_data_path
 from pydantic import BaseModel, ConfigDict
 
 from heartdata.errors import StoreError
-from heartdata.settings import names_a_password, sha256_json
-from heartdata.storage.remote import Remote, is_remote
+from heartdata.settings import contains_password, sha256_json
+from heartdata.storage.remote import Remote, StoredFile, is_remote
+from heartdata.storage.working_folder import working_folders
 
-logger = logging.getLogger("heartbeat")
+Counts = dict[str, int | float | str]
 
 
 class Artifact(BaseModel):
-    """What a stage hands to the next one: a file in the store, named by what it contains.
+    """What a stage hands to the next one: a file in the store, named by its content.
 
     ``digest`` leaves out columns marked as not digested, such as URIs (see `content_digest`), so moving
     a folder of recordings changes nothing downstream. ``counts`` is what the stage reports of its work.
@@ -45,7 +42,7 @@ class Artifact(BaseModel):
     name: str
     digest: str
     rows: int
-    counts: dict[str, int | float | str] = {}
+    counts: Counts = {}
 
 
 def sha256_file(path: Path) -> str:
@@ -67,42 +64,32 @@ def content_digest(table: pa.Table) -> str:
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path``; on success flush it to disk and rename it to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = tempfile.NamedTemporaryFile(  # noqa: SIM115 (closed by the with below, before the rename)
+    with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".tmp", delete=False
-    )
-    unfinished = Path(temporary.name)
-    try:
-        with temporary as file:
+    ) as file:
+        unfinished = Path(file.name)
+        try:
             yield file  # type: ignore[misc]
             file.flush()
             os.fsync(file.fileno())
-        unfinished.chmod(0o644)
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file in the store. ``modified_s``: Unix time of its last change."""
-
-    name: str
-    size_bytes: int
-    modified_s: float
+            unfinished.chmod(0o644)
+            unfinished.replace(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
 
 
 class Store:
     """A folder, or any fsspec URI such as ``s3://bucket/prefix``; can be pickled.
 
-    What stages make lies there by name: `writing` and `local` are the way to it. What must be local (databases, logs,
-    pages for people) lies in ``root``, by `workpath`: in a folder this is the folder itself, with a bucket a working
-    folder of this machine, beside copies of objects in a cache folder. Raises `StoreError` for a place that cannot be meant.
+    Stages' files are in it by name, and are written and read through `writing` and `local`. What must be local
+    (databases, logs, pages for people) is in ``root`` by `workpath`: of a folder this is the folder itself, of a bucket
+    a working folder of this machine. Raises `StoreError` for what is neither a folder nor a URI.
     """
 
     def __init__(self, root: str | Path) -> None:
-        if names_a_password(str(root)):
-            raise StoreError("the store's URI names a password: give credentials in the environment")
+        if contains_password(str(root)):
+            raise StoreError("the store's URI contains a password: give credentials in the environment")
         if re.match(r"\w{2,}:(/[^/]|/+$)", str(root)):
             raise StoreError(
                 f"{str(root)!r} is no folder and no URI: a URI has two slashes and a bucket, as in s3://bucket/name"
@@ -116,10 +103,10 @@ class Store:
             self.uri = str(self.root)
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
-        return Store, (self.uri,)  # the working folder is another one on another machine
+        return Store, (self.uri,)  # another machine has another working folder
 
     def open(self) -> "Store":
-        """Create the folder and prove that the store can be written. Raises `StoreError` when it cannot."""
+        """Create the folder and check that the store is writable. Raises `StoreError` when it is not."""
         what, remedy = "output folder", "choose another with --store or make it writable"
         if self._remote:
             what, remedy = "working folder", "choose another with HEARTBEAT_WORK or make it writable"
@@ -130,11 +117,11 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot write to the {what} {self.root} ({error.strerror}): {remedy}") from error
         if self._remote:
-            self._remote.prove_writable()
+            self._remote.check_writable()
         return self
 
     def workpath(self, name: str) -> Path:
-        """Where a file that must be local lies. Files of stages lie there only while the store is a folder."""
+        """The path of a file that must be local. Stages' files are there only while the store is a folder."""
         return self.root / name
 
     def address(self, name: str) -> str:
@@ -161,7 +148,7 @@ class Store:
             unfinished.replace(copy)
 
     def local(self, name: str) -> Path:
-        """A local path to read a stage's file from; out of a bucket it is fetched once.
+        """A local path to read a stage's file from; an object in a bucket is downloaded once.
 
         Raises OSError; FileNotFoundError when a bucket has no such object (in a folder, opening the path does).
         """
@@ -175,14 +162,14 @@ class Store:
         return copy
 
     def _copy(self, name: str, info: dict[str, Any]) -> Path:
-        """Where the copy of a remote object lies: elsewhere as soon as the store tells another size, time or ETag."""
+        """The path for a copy of a remote object: another as soon as its size, time or ETag changes."""
         return self._copies / name / sha256_json(info)[:16] / Path(name).name
 
-    def _forget_copies(self, name: str) -> None:
+    def _remove_copies(self, name: str) -> None:
         shutil.rmtree(self._copies / name, ignore_errors=True)
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file, whatever it holds. Raises OSError when a bucket cannot be reached."""
+        """Whether there is such a file, whatever its content. Raises OSError when a bucket cannot be reached."""
         if self._remote is None:
             return (self.root / name).is_file()
         try:
@@ -190,146 +177,90 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def entries(self, prefix: str) -> list[Entry]:
+    def entries(self, prefix: str) -> list[StoredFile]:
         """Every file below the folder ``prefix``, sorted by name; in a folder also what killed runs left unfinished."""
-        if self._remote is None:
-            return list(_files_below(self.root, prefix))
-        return [
-            Entry(name, size, modified_s) for name, (size, modified_s) in sorted(self._remote.below(prefix).items())
-        ]
+        return self._remote.entries(prefix) if self._remote else list(_files_below(self.root, prefix))
 
     def remove(self, name: str) -> None:
-        """Remove a file and the copies of it here; one that is not there is no error."""
+        """Remove a file, if it exists, and the local copies of it."""
         if self._remote is None:
             (self.root / name).unlink(missing_ok=True)
         else:
             self._remote.remove(name)
-            self._forget_copies(name)
+            self._remove_copies(name)
 
     def write_table(
-        self,
-        stage: str,
-        table: pa.Table,
-        schema: pa.Schema,
-        counts: dict[str, int | float | str] | None = None,
+        self, stage: str, table: pa.Table, schema: pa.Schema, counts: Counts | None = None, name: str | None = None
     ) -> Artifact:
-        """Write ``table`` under a name made of the stage and its content; checks the schema first."""
-        return self._write_table(f"{stage}/{{digest}}.parquet", table, schema, counts)
-
-    def write_table_as(self, name: str, table: pa.Table, schema: pa.Schema) -> Artifact:
-        """The same under a given name, which must stand for one content."""
-        return self._write_table(name, table, schema)
-
-    def _write_table(
-        self, name: str, table: pa.Table, schema: pa.Schema, counts: dict[str, int | float | str] | None = None
-    ) -> Artifact:
-        table = conform(table, schema, name)
+        """Write ``table`` as STAGE/DIGEST.parquet, or as ``name``, after a check of its schema."""
+        table = conform(table, schema, name or stage)
         digest = content_digest(table)
-        name = name.format(digest=digest[:20])
+        name = name or f"{stage}/{digest[:20]}.parquet"
         with self.writing(name) as file:
             pq.write_table(table, file, write_page_checksum=True)
         return Artifact(name=name, digest=digest, rows=table.num_rows, counts=counts or {})
 
-    def read_table(self, artifact: Artifact, schema: pa.Schema) -> pa.Table:
-        """Read an artifact's table and check its schema."""
-        return conform(read_parquet(self.local(artifact.name)), schema, artifact.name)
+    def read_table(self, artifact: Artifact | str, schema: pa.Schema) -> pa.Table:
+        """Read the table of an artifact (or of a file's name) and check its schema."""
+        name = artifact if isinstance(artifact, str) else artifact.name
+        return conform(read_parquet(self.local(name)), schema, name)
 
     def read_frame(self, artifact: Artifact, schema: pa.Schema) -> pd.DataFrame:
-        """The same as `read_table`, as a pandas frame."""
+        """`read_table` as a pandas frame."""
         return self.read_table(artifact, schema).to_pandas()
 
     def write_array(self, name: str, array: np.ndarray) -> str:
-        """Write a ``.npy`` file atomically; returns the hex sha256 of its bytes."""
+        """Write a ``.npy`` file; returns the hex sha256 of its bytes."""
         with self.writing(name) as file:
             np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
             file.flush()
             return sha256_file(Path(file.name))
 
-    def write_bytes(self, stage: str, suffix: str, content: bytes, rows: int = 0) -> Artifact:
-        """Write a file of any kind under a name made of the stage and its sha256."""
+    def write_bytes(self, stage: str, suffix: str, content: bytes) -> Artifact:
+        """Write a file of any kind as STAGE/SHA256 with ``suffix``."""
         digest = hashlib.sha256(content).hexdigest()
         name = f"{stage}/{digest[:20]}{suffix}"
         with self.writing(name) as file:
             file.write(content)
-        return Artifact(name=name, digest=digest, rows=rows)
+        return Artifact(name=name, digest=digest, rows=0)
 
     def intact(self, artifact: Artifact) -> bool:
-        """Whether the artifact's file is there and still has the content that its digest names.
+        """Whether the artifact's file exists with the content of the artifact's digest.
 
-        A remote object is downloaded again only when the store tells another size, time or ETag of it than of the copy
-        here, or when the copy is not what it should be. Raises OSError when a bucket cannot be reached or reading fails.
+        A remote object is downloaded again only when its size, time or ETag are not those of the local copy, or when
+        that copy is damaged. Raises OSError when a bucket cannot be reached or reading fails.
         """
         try:
-            if _holds(self.local(artifact.name), artifact):
+            if _has_digest(self.local(artifact.name), artifact.digest):
                 return True
             if self._remote is None:
                 return False
-            self._forget_copies(artifact.name)
-            return _holds(self.local(artifact.name), artifact)
+            self._remove_copies(artifact.name)
+            return _has_digest(self.local(artifact.name), artifact.digest)
         except FileNotFoundError:
             return False
 
 
-def working_folders(uri: str) -> tuple[Path, Path]:
-    """Where this machine keeps what is local of a remote store, and copies of its objects, which may be deleted.
-
-    Below HEARTBEAT_WORK, else in the user's data folder and cache folder. A folder that an earlier version kept in the
-    cache is moved. Raises `StoreError` when it cannot be.
-    """
-    readable = re.sub(r"\W+", "-", uri).strip("-")[:60]
-    name = f"{readable}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
-    if chosen := os.environ.get("HEARTBEAT_WORK"):
-        folder = Path(chosen).expanduser().resolve() / name
-        return folder, folder / "objects"
-    folder = user_data_path("heartbeat", appauthor=False).resolve() / name
-    copies = user_cache_path("heartbeat", appauthor=False).resolve() / "objects" / name
-    old = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "heartbeat").expanduser().resolve() / name
-    if old.is_dir() and not old.is_symlink() and not folder.exists():
-        _move_out_of_cache(old, folder, copies)
-    return folder, copies
-
-
-def _move_out_of_cache(old: Path, folder: Path, copies: Path) -> None:
-    """Move a working folder and link the old place to the new one, as records in its MLflow hold absolute paths."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        old.rename(folder)
-    except FileNotFoundError:  # another process was first
-        return
-    except OSError as error:
-        source, target = shlex.quote(str(old)), shlex.quote(str(folder))
-        raise StoreError(
-            f"the working folder {old} must leave the cache and cannot be moved ({error.strerror}): "
-            f"type mv {source} {target} && ln -s {target} {source}, or set HEARTBEAT_WORK={shlex.quote(str(old.parent))}"
-        ) from error
-    with suppress(OSError):  # left where they are, they only take space
-        copies.parent.mkdir(parents=True, exist_ok=True)
-        (folder / "objects").rename(copies)
-    with suppress(FileExistsError):
-        old.symlink_to(folder)
-    logger.warning("the working folder was moved from %s to %s; a link to it stays there", old, folder)
-
-
-def _files_below(root: Path, prefix: str) -> Iterator[Entry]:
+def _files_below(root: Path, prefix: str) -> Iterator[StoredFile]:
     for path in sorted((root / prefix).rglob("*")):
-        with suppress(FileNotFoundError):  # a temporary file that got its name meanwhile
+        with suppress(FileNotFoundError):  # a temporary file that was renamed meanwhile
             if path.is_file():
                 stat = path.stat()
-                yield Entry(path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime)
+                yield StoredFile(path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime)
 
 
-def _holds(path: Path, artifact: Artifact) -> bool:
-    """Whether a file is there with the content that the artifact's digest names."""
+def _has_digest(path: Path, digest: str) -> bool:
+    """Whether a file exists and has ``digest``: of a table its `content_digest`, else the sha256 of its bytes."""
     if not path.is_file():
         return False
     if path.suffix != ".parquet":
-        return sha256_file(path) == artifact.digest
+        return sha256_file(path) == digest
     try:
-        return content_digest(read_parquet(path)) == artifact.digest
+        return content_digest(read_parquet(path)) == digest
     except pa.ArrowException:
         return False
     except OSError as error:
-        if error.errno is not None:  # reading failed; a damaged page raises one without a number
+        if error.errno is not None:  # a failure to read; that of a damaged page has no number
             raise
         return False
 
@@ -340,22 +271,17 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 def conform(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
-    """Cast ``table`` to ``schema``; raises `StoreError` naming the columns that do not fit."""
+    """Cast ``table`` to ``schema``; raises `StoreError` naming ``what`` and the columns that do not fit."""
     missing = [n for n in schema.names if n not in table.column_names]
     surplus = [n for n in table.column_names if n not in schema.names]
     if missing or surplus:
         raise StoreError(f"{what}: columns missing {missing}, not in the schema {surplus}")
     try:
         return table.select(schema.names).cast(schema)
-    except (
-        pa.ArrowInvalid,
-        pa.ArrowTypeError,
-        pa.ArrowNotImplementedError,
-        ValueError,
-    ) as error:
+    except (ValueError, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise StoreError(f"{what}: does not fit its schema: {error}") from error
 
 
 def table_from_rows(rows: list[dict[str, object]], schema: pa.Schema) -> pa.Table:
-    """Rows (dicts) to a table of the given schema, an empty list included."""
+    """Rows (dicts) to a table of ``schema``, an empty list included."""
     return pa.Table.from_pylist(rows, schema=schema)

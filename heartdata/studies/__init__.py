@@ -1,0 +1,1 @@
+"""Studies of published protocols: configuration, folds, scores and the results page."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from heartdata.config import SOURCES, RunConfig, merged
+from heartdata.config import SOURCES, RunConfig, deep_merge
 from heartdata.config_file import build_config, nested
 from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError
@@ -35,11 +35,11 @@ def study_config(
     study = study_named(name)
     if seeds is not None:
         study = study.model_copy(update={"seeds": tuple(range(seeds))})
-    base = merged({"source": {"name": study.source}}, nested(study.settings))
+    base = deep_merge({"source": {"name": study.source}}, nested(study.settings))
     run = build_config(None, data, file, changes, base)
     if run.source.name != study.source:
         raise ConfigError(f"the study {name} uses the source {study.source}, not {run.source.name}")
-    own = SplitConfig.model_validate(merged(SOURCES[study.source].preset, base).get("split", {}))
+    own = SplitConfig.model_validate(deep_merge(SOURCES[study.source].preset, base).get("split", {}))
     for key in SplitConfig.model_fields:
         if key not in FREE_SPLIT_SETTINGS and getattr(run.split, key) != getattr(own, key):
             raise ConfigError(

@@ -1,0 +1,1 @@
+"""What all stages share: caching, progress, fan-out to workers, failure notices, versions of the code."""

@@ -100,7 +100,7 @@ NOTHING_CACHED = (
     "heartdata.sources.table.subjects", "heartdata.storage.hash_cache", "heartdata.studies.config",
     "heartdata.studies.page", "heartdata.studies.protocols", "heartdata.studies.scores",
     # where results are kept
-    "heartdata.errors", "heartdata.storage.remote", "heartdata.storage.store",
+    "heartdata.errors", "heartdata.storage.remote", "heartdata.storage.store", "heartdata.storage.working_folder",
     # commands of their own
     "heartdata.dataset.prune", "heartdata.markdown", "heartdata.reports.inspect", "heartdata.reports.inspect_plots",
     "heartdata.sources.catalogue", "heartdata.sources.download",

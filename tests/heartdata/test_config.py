@@ -1,5 +1,6 @@
-"""The run's configuration: sentences for what is wrong, presets however it is made."""
+"""The run's configuration: layers and presets, and messages that name the wrong key."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,17 +8,17 @@ import pytest
 from heartdata.config import RunConfig
 from heartdata.config_file import build_config, parse_change
 from heartdata.errors import ConfigError
-from heartdata.settings import names_a_password
+from heartdata.settings import contains_password
 from heartdata.sources import DemoSource
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [({"training.epoch": 3}, "unknown configuration key 'training.epoch': did you mean epochs?"),
-     ({"training.zzz": 3}, "unknown configuration key 'training.zzz'; there are: init, epochs,"),
+     ({"training.zzz": 3}, "unknown configuration key 'training.zzz'; the keys are init, epochs,"),
      ({"source.subjects_per_clas": 3}, "did you mean subjects_per_class?"),
      ({"training.find_learning_rate": True}, "unknown configuration key 'training.find_learning_rate'"),
-     ({"spectrogram.reference": "one"}, "unknown configuration key 'spectrogram.reference'; there are: rate_hz,"),
+     ({"spectrogram.reference": "one"}, "unknown configuration key 'spectrogram.reference'; the keys are rate_hz,"),
      ({"nonsense": 1}, "unknown configuration key 'nonsense'"),
      ({"training.epochs": -1}, "training.epochs = -1: Input should be greater than or equal to 0"),
      ({"split.test_fraction": 0.9}, "split.test_fraction = 0.9"),
@@ -44,30 +45,21 @@ from heartdata.sources import DemoSource
      ({"split.unlabelled": True}, "split.unlabelled keeps recordings for training.contrast, which is 0: set both"),
      ({"training": 5}, "training = 5")],
 )  # fmt: skip
-def test_what_is_wrong_is_named(changes: dict, said: str):
-    with pytest.raises(ConfigError) as error:
+def test_a_wrong_setting_is_named(changes: dict, message: str):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         build_config("demo", changes=changes)
-    assert said in str(error.value)
 
 
-def test_every_fault_is_told_at_once():
+def test_all_wrong_settings_are_reported_at_once():
     with pytest.raises(ConfigError, match="training.epochs.*training.batch"):
         build_config("demo", changes={"training.epochs": -1, "training.batch": 0})
 
 
-def test_preset_is_applied_however_the_object_is_made():
-    by_hand = RunConfig.model_validate({"source": {"name": "pascal", "data": "/x"}})
-    assert by_hand.split.collections == build_config("pascal", "/x").split.collections == ("set_b",)
+def test_the_preset_is_applied_however_the_object_is_made():
+    direct = RunConfig.model_validate({"source": {"name": "pascal", "data": "/x"}})
+    assert direct.split.collections == build_config("pascal", "/x").split.collections == ("set_b",)
     assert RunConfig().training.init == "random"
     assert build_config("table", "/x").training.init == "auto"
-
-
-def test_order_is_preset_then_file_then_change(tmp_path: Path):
-    file = tmp_path / "run.yaml"
-    file.write_text("source: {name: pascal, data: /x}\nsplit: {collections: [set_a], seed: 5}\ntraining: {epochs: 7}\n")
-    config = build_config(file=file, changes={"training.epochs": 8})
-    assert (config.source.name, config.split.collections, config.split.seed) == ("pascal", ("set_a",), 5)
-    assert config.training.epochs == 8
 
 
 def test_whole_configuration_survives_json():
@@ -76,87 +68,89 @@ def test_whole_configuration_survives_json():
 
 
 @pytest.mark.parametrize("key", ["registry.tracking_uri", "registry.ui_url"])
-def test_password_is_refused_and_not_shown(key: str):
-    with pytest.raises(ConfigError, match=f"{key} names a user .* MLFLOW_TRACKING_PASSWORD") as error:
+def test_a_user_in_the_uri_of_mlflow_is_refused_and_not_shown(key: str):
+    with pytest.raises(ConfigError, match=f"{key} contains a user .*MLFLOW_TRACKING_PASSWORD") as error:
         build_config(changes={key: "https://me:secret@host:5000"})
     assert "secret" not in str(error.value)
 
 
-def test_usual_values_are_taken():
-    changes = {
-        "training.init": "models:/heartbeat@champion",
-        "registry.model_name": " heart beat-2 ",
-        "registry.ui_url": "https://mlflow.example.org/",
-        "registry.tracking_uri": "sqlite:////home/me@work/mlflow.db",
+def test_valid_values_are_normalised():
+    registry = {
+        "model_name": " heart beat-2 ",
+        "ui_url": "https://mlflow.example.org/",
+        "tracking_uri": "sqlite:////home/me@work/mlflow.db",
     }
-    config = build_config(changes=changes)
-    assert config.registry.model_name == "heart beat-2"
-    assert config.registry.ui_url == "https://mlflow.example.org"
+    config = RunConfig.model_validate({"registry": registry, "training": {"init": "models:/heartbeat@champion"}})
+    assert (config.registry.model_name, config.registry.ui_url) == ("heart beat-2", "https://mlflow.example.org")
     assert build_config(changes={"training.init": "my/weights.safetensors"}).training.init == "my/weights.safetensors"
 
 
 FILE = "source: {name: table, data: /file.csv, columns: {label: D}}\nstore: /in_file\ntraining: {epochs: 7}\n"
 
 
-def test_file_holds_where_nothing_is_typed(tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("HEARTBEAT_STORE", "/in_environment")
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
     (tmp_path / "run.yaml").write_text(FILE)
-    config = build_config(file=tmp_path / "run.yaml")
+    return tmp_path / "run.yaml"
+
+
+def test_the_file_wins_over_the_environment(file: Path, monkeypatch):
+    monkeypatch.setenv("HEARTBEAT_STORE", "/in_environment")
+    config = build_config(file=file)
     assert (config.source.name, config.source.data, config.store) == ("table", Path("/file.csv"), "/in_file")
     assert build_config().store == "/in_environment"
     monkeypatch.delenv("HEARTBEAT_STORE")
     assert build_config().store == "out"
 
 
-def test_what_is_typed_wins_over_the_file(tmp_path: Path):
-    (tmp_path / "run.yaml").write_text(FILE)
-    config = build_config("table", "/typed.csv", tmp_path / "run.yaml", {"store": "/typed", "training.epochs": 8})
+def test_the_command_line_wins_over_the_file(file: Path):
+    config = build_config("table", "/typed.csv", file, {"store": "/typed", "training.epochs": 8})
     assert (config.source.data, config.store, config.training.epochs) == (Path("/typed.csv"), "/typed", 8)
     assert config.source.columns.label == "D"
-    assert build_config(data="/typed.csv", file=tmp_path / "run.yaml").source.data == Path("/typed.csv")
+    assert build_config(data="/typed.csv", file=file).source.data == Path("/typed.csv")
 
 
-def test_another_source_drops_the_file_s_section(tmp_path: Path):
-    (tmp_path / "run.yaml").write_text(FILE)
-    config = build_config("pascal", "/typed", tmp_path / "run.yaml")
+def test_another_source_drops_the_section_in_the_file(file: Path):
+    config = build_config("pascal", "/typed", file)
     assert (config.source.name, config.source.data, config.training.epochs) == ("pascal", Path("/typed"), 7)
     assert config.split.collections == ("set_b",)
     with pytest.raises(ConfigError, match="source.data is needed"):
-        build_config("pascal", file=tmp_path / "run.yaml")
-    assert build_config("demo", file=tmp_path / "run.yaml").source == DemoSource()
+        build_config("pascal", file=file)
+    assert build_config("demo", file=file).source == DemoSource()
 
 
-def test_source_may_be_a_word(tmp_path: Path):
-    (tmp_path / "run.yaml").write_text("source: pascal\n")
-    assert build_config(data="/x", file=tmp_path / "run.yaml").source.name == "pascal"
+def test_the_source_may_be_a_name_alone(file: Path):
+    file.write_text("source: pascal\nsplit: {collections: [set_a]}\n")
+    config = build_config(data="/x", file=file)
+    assert (config.source.name, config.split.collections) == ("pascal", ("set_a",))
     assert RunConfig.model_validate({"source": "demo"}) == RunConfig()
 
 
-def test_file_wins_over_what_lies_beneath(tmp_path: Path):
-    (tmp_path / "run.yaml").write_text("training: {epochs: 7}\n")
+def test_the_file_wins_over_the_base(file: Path):
+    file.write_text("training: {epochs: 7}\n")
     base = {"source": {"name": "table", "data": "/base.csv"}, "training": {"epochs": 6, "batch": 8}}
-    config = build_config(file=tmp_path / "run.yaml", base=base)
+    config = build_config(file=file, base=base)
     assert (config.source.name, config.training.epochs, config.training.batch) == ("table", 7, 8)
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [("a.b=3", 3), ("a.b=[x, y]", ["x", "y"]), ("a.b=", ""), ("a.b=null", None), ("a.b=x=y", "x=y")]
 )
-def test_values_are_typed(text: str, value: object):
+def test_a_value_on_the_command_line_is_read_as_yaml(text: str, value: object):
     assert parse_change(text) == ("a.b", value)
 
 
-def test_words_that_yaml_takes_for_booleans_are_text(tmp_path: Path):
-    (tmp_path / "run.yaml").write_text("validation: {classes: [yes, no], accept_change: true}\n")
-    typed = dict(map(parse_change, ("source.columns.subject=No", "decision.temperature=on")))
-    config = build_config("table", "/x.csv", tmp_path / "run.yaml", typed)
+def test_yes_no_and_on_are_strings(file: Path):
+    file.write_text("validation: {classes: [yes, no], accept_change: true}\n")
+    changes = dict(map(parse_change, ("source.columns.subject=No", "decision.temperature=on")))
+    config = build_config("table", "/x.csv", file, changes)
     assert (config.source.columns.subject, config.validation.classes) == ("No", ("yes", "no"))
     assert (config.validation.accept_change, config.decision.temperature) == (True, True)
     assert parse_change("a=False") == ("a", False)
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("content", "message"),
     [("training:\n  epochs: 3\n  epochs: 4\n", 'line 3: found duplicate key "epochs" with value "4"'),
      ("training: {epochs: 3\n", "line 2: expected ',' or '}'"),
      ("split:\n\tseed: 3\n", "line 2: found character '\\t'"),
@@ -165,33 +159,20 @@ def test_words_that_yaml_takes_for_booleans_are_text(tmp_path: Path):
      ("a: \0\n", "unacceptable character"),
      ("a: 2020-13-45\n", "month must be in 1..12")],
 )  # fmt: skip
-def test_what_is_wrong_in_a_file_is_one_sentence_with_its_line(written: str, said: str, tmp_path: Path):
-    (tmp_path / "run.yaml").write_text(written)
+def test_a_syntax_error_in_a_file_is_one_line_with_its_number(content: str, message: str, file: Path):
+    file.write_text(content)
     with pytest.raises(ConfigError) as error:
-        build_config(file=tmp_path / "run.yaml")
-    assert str(error.value).startswith(f"the configuration {tmp_path / 'run.yaml'} cannot be read: {said}")
+        build_config(file=file)
+    assert str(error.value).startswith(f"the configuration {file} cannot be read: {message}")
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_change_is_told():
+def test_a_wrong_change_is_refused_in_one_line():
     with pytest.raises(ConfigError, match="not of the form key=value"):
         parse_change("training.epochs")
     with pytest.raises(ConfigError, match="cannot be read") as error:
         parse_change("a=[1")
     assert "\n" not in str(error.value)
-
-
-def test_a_store_s_password_is_refused_and_not_shown(monkeypatch):
-    with pytest.raises(ConfigError, match="store names a password.*AWS_ACCESS_KEY_ID") as told:
-        build_config(changes={"store": "s3://user:secret@bucket/x"})
-    assert "secret" not in str(told.value)
-    for fine in (
-        "s3://bucket/a:b@c",
-        "s3://bucket/x?versionId=token",
-        "abfs://container@account.dfs.core.windows.net/x",
-        "/out/a:b@c",
-    ):
-        assert build_config(changes={"store": fine}).store == fine
 
 
 @pytest.mark.parametrize(
@@ -206,12 +187,13 @@ def test_a_store_s_password_is_refused_and_not_shown(monkeypatch):
      "https://account.blob.core.windows.net/c?sv=1&sig=secret",
      "https://bucket.s3.amazonaws.com/x?X-Amz-Signature=secret",
      "s3://me%3Asecret@bucket",
+     "s3://user:secret@bucket/x",
      "s3://me:secret%40bucket"],
 )  # fmt: skip
 @pytest.mark.parametrize("key", ["registry.tracking_uri", "store", "engine.address", "training.init"])
 def test_a_password_anywhere_in_a_uri_is_refused_and_not_shown(key: str, uri: str):
     changes = {key: f"{uri}&x=.safetensors", "engine.name": "dask"}
-    with pytest.raises(ConfigError, match=f"{key} names ") as error:
+    with pytest.raises(ConfigError, match=f"{key} contains .*MLFLOW_TRACKING_PASSWORD") as error:
         build_config(changes=changes)
     assert "secret" not in str(error.value)
 
@@ -220,7 +202,11 @@ def test_a_password_anywhere_in_a_uri_is_refused_and_not_shown(key: str, uri: st
     "uri",
     ["postgresql:///db?sslmode=require&sslkey=/home/me/key.pem&passfile=/home/me/.pgpass",
      "http://host:5000?page=a@b",
-     "sqlite:////home/me@work/password=x/mlflow.db"],
+     "sqlite:////home/me@work/password=x/mlflow.db",
+     "s3://bucket/a:b@c",
+     "s3://bucket/x?versionId=token",
+     "abfs://container@account.dfs.core.windows.net/x",
+     "/out/a:b@c"],
 )  # fmt: skip
-def test_a_uri_without_a_password_is_taken(uri: str):
-    assert not names_a_password(uri)
+def test_a_uri_without_a_password_is_accepted(uri: str):
+    assert not contains_password(uri)

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from heartdata.errors import SourceError
-from heartdata.settings import names_a_password
+from heartdata.settings import contains_password
 from heartdata.sources.table.cells import folded
 from heartdata.storage.remote import is_remote
 
@@ -24,7 +24,7 @@ class FileLookup:
         """
         if not name:
             return None, "the table gives no path"
-        if names_a_password(name):
+        if contains_password(name):
             raise SourceError("a path of the table has a password in it: remove it and set it in the environment")
         if is_remote(name):
             return name, None

@@ -1,4 +1,4 @@
-"""Facts with known answers."""
+"""Facts of sounds with known results, and their reuse from earlier tables."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import REAL, beats, needs_pascal, tone, write_wav
 
-import heartdata.audio.measurements
+from heartdata.audio import measurements
 from heartdata.audio.measurements import MeasureConfig, load_if_intact, measure_file, measure_recordings
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Store, sha256_file
@@ -16,27 +16,27 @@ def facts_of(path: Path) -> dict:
     return measure_file(str(path), sha256_file(path), MeasureConfig())
 
 
-def test_tone(tmp_path: Path):
+def test_facts_of_a_tone(tmp_path: Path):
     row = facts_of(write_wav(tmp_path / "tone.wav", tone(100, level=0.5), subtype="FLOAT"))
+    expected = {"duration_s": 3, "peak": 0.5, "rms": np.sqrt(1 / 8), "dc_offset": 0, "missing_fraction": 0,
+                "silent_fraction": 0}  # fmt: skip
+    assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-3)
     assert row["error"] is None
-    assert row["duration_s"] == 3.0
-    assert row["peak"] == pytest.approx(0.5, abs=1e-3)
-    assert row["rms"] == pytest.approx(0.5 / np.sqrt(2), abs=1e-3)
-    assert row["dc_offset"] == pytest.approx(0, abs=1e-4)
-    assert row["missing_fraction"] == 0
-    assert row["silent_fraction"] == 0
 
 
-def test_clipping_silence_and_offset(tmp_path: Path):
-    clipped = facts_of(write_wav(tmp_path / "clipped.wav", np.clip(10 * tone(100), -1, 1)))
-    assert clipped["clipped_fraction"] > 0.8
-    half = np.concatenate([tone(100, 1.0), np.zeros(4000, np.float32)])
-    assert facts_of(write_wav(tmp_path / "half.wav", half))["silent_fraction"] == pytest.approx(0.5)
-    shifted = facts_of(write_wav(tmp_path / "dc.wav", 0.3 + 0.1 * tone(100)))
-    assert shifted["dc_offset"] == pytest.approx(0.3, abs=1e-3)
+@pytest.mark.parametrize(
+    ("sound", "fact", "expected"),
+    [
+        (np.clip(10 * tone(100), -1, 1), "clipped_fraction", pytest.approx(0.9, abs=0.1)),
+        (np.append(tone(100, 1.0), np.zeros(4000)), "silent_fraction", pytest.approx(0.5)),
+        (0.3 + 0.1 * tone(100), "dc_offset", pytest.approx(0.3, abs=1e-3)),
+    ],
+)
+def test_clipping_silence_and_offset(sound: np.ndarray, fact: str, expected: float, tmp_path: Path):
+    assert facts_of(write_wav(tmp_path / "a.wav", sound))[fact] == expected
 
 
-def test_not_a_number_is_a_fact_not_a_crash(tmp_path: Path):
+def test_a_sample_that_is_not_a_number_is_reported(tmp_path: Path):
     sound = tone(100)
     sound[17] = np.nan
     row = facts_of(write_wav(tmp_path / "nan.wav", sound, subtype="FLOAT"))
@@ -58,14 +58,13 @@ def test_the_silent_pascal_file_is_silent():
     assert row["peak"] == pytest.approx(2.7e-4, rel=0.05)
 
 
-def test_what_was_measured_before_is_not_measured_again(store: Store, tmp_path: Path, monkeypatch):
+def test_only_new_recordings_are_measured(store: Store, tmp_path: Path, monkeypatch):
     paths = [write_wav(tmp_path / f"{i}.wav", beats(60 + i, 2.0, seed=i)) for i in range(4)]
     recordings = tuple(sorted((sha256_file(path), str(path)) for path in paths))
     before = measure_recordings(Shard(5, recordings[:3]), MeasureConfig(), store)
     measured = []
-    real = heartdata.audio.measurements.measure_file
     monkeypatch.setattr(
-        heartdata.audio.measurements, "measure_file", lambda uri, *rest: measured.append(uri) or real(uri, *rest)
+        measurements, "measure_file", lambda uri, *rest: measured.append(uri) or measure_file(uri, *rest)
     )
     grown = measure_recordings(Shard(5, recordings), MeasureConfig(), store)
     assert measured == [recordings[3][1]]
@@ -78,14 +77,14 @@ def test_what_was_measured_before_is_not_measured_again(store: Store, tmp_path: 
     assert len(measured) == 8
 
 
-def test_facts_that_stand_are_told_without_measuring_unless_damaged(store: Store, tmp_path: Path):
+def test_intact_facts_are_loaded_and_damaged_ones_are_not(store: Store, tmp_path: Path):
     paths = [write_wav(tmp_path / f"{i}.wav", beats(60 + i)) for i in range(3)]
     shard = Shard(3, tuple(sorted((sha256_file(p), str(p)) for p in paths)))
     assert load_if_intact(shard, MeasureConfig(), store) is None
-    made = measure_recordings(shard, MeasureConfig(), store)
-    assert load_if_intact(shard, MeasureConfig(), store) == made
+    facts = measure_recordings(shard, MeasureConfig(), store)
+    assert load_if_intact(shard, MeasureConfig(), store) == facts
     assert load_if_intact(Shard(3, shard.recordings[:2]), MeasureConfig(), store) is None
-    content = bytearray(store.local(made.name).read_bytes())
+    content = bytearray(store.local(facts.name).read_bytes())
     content[60] ^= 1  # in a page
-    store.local(made.name).write_bytes(bytes(content))
+    store.local(facts.name).write_bytes(bytes(content))
     assert load_if_intact(shard, MeasureConfig(), store) is None

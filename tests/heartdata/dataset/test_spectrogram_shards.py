@@ -138,7 +138,7 @@ def test_a_recording_deleted_or_replaced_meanwhile_is_named(store: Store, tmp_pa
     with pytest.raises(SourceError, match=r"0\.wav was there when the run began and is gone: run again"):
         render_shard(shard_of([gone]), CONFIG, store)
     write_wav(Path(other[1]), beats(99, 1.0))
-    with pytest.raises(SourceError, match=r"1\.wav changed while the run was going on: run again"):
+    with pytest.raises(SourceError, match=r"1\.wav changed during the run: run again"):
         render_shard(shard_of([other]), CONFIG, store)
     assert not [e for e in store.entries("spectrograms") if not e.name.endswith(".tmp")]
 

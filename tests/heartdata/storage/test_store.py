@@ -1,4 +1,4 @@
-"""The store: atomic, named by content, checked against schemas."""
+"""The store, in a folder and behind a URI: atomic writes, names by content, schemas, damage, working folders."""
 
 import errno
 import pickle
@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,6 @@ import pytest
 from fsspec.registry import _registry as registry
 
 from heartdata.errors import StoreError
-from heartdata.storage import store as store_module
 from heartdata.storage.remote import Remote, file_system
 from heartdata.storage.schemas import RECORDINGS
 from heartdata.storage.store import Artifact, Store, atomic_write, content_digest, sha256_file
@@ -25,12 +25,12 @@ def table(uri: str, x: int | None) -> pa.Table:
     return pa.Table.from_pylist([{"uri": uri, "x": x}], schema=SCHEMA)
 
 
-def test_digest_sees_values_but_not_places():
+def test_digest_depends_on_values_but_not_on_uris():
     assert content_digest(table("/here", 1)) == content_digest(table("/there", 1))
     assert len({content_digest(table("/here", x)) for x in (1, 2, None)}) == 3
 
 
-def test_same_content_same_name_and_read_back(store: Store):
+def test_the_same_content_has_the_same_name(store: Store):
     one, two = (store.write_table("stage", table("/a", 5), SCHEMA, {"n": 1}) for _ in range(2))
     assert one == two
     assert store.read_table(one, SCHEMA).to_pylist() == [{"uri": "/a", "x": 5}]
@@ -46,18 +46,17 @@ def test_schema_is_checked_on_write_and_read(store: Store):
         store.read_table(store.write_table("s", table("/a", 1), SCHEMA), RECORDINGS)
 
 
-def fail_half_way(target: Path) -> None:
-    with atomic_write(target) as file:
-        file.write(b"half")
-        raise RuntimeError
+def interrupted_write(file: BinaryIO) -> None:
+    file.write(b"half")
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("before", [{}, {"file": b"old"}])
-def test_failed_write_leaves_what_was_there(tmp_path: Path, before: dict[str, bytes]):
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, before: dict[str, bytes]):
     for name, content in before.items():
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(RuntimeError):
-        fail_half_way(tmp_path / "file")
+    with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "file") as file:
+        interrupted_write(file)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -73,7 +72,7 @@ def test_damaged_tables_and_files_are_not_intact(store: Store, harm: str):
         assert store.intact(artifact)
         path = store.local(artifact.name)
         content = bytearray(path.read_bytes())
-        at = content.index(b"/a") if path.suffix == ".parquet" else len(content) - 3  # "/a" stands in no digest
+        at = content.index(b"/a") if path.suffix == ".parquet" else len(content) - 3  # "/a" is not digested
         content[at] ^= 1
         if harm == "gone":
             path.unlink()
@@ -82,14 +81,14 @@ def test_damaged_tables_and_files_are_not_intact(store: Store, harm: str):
         assert not store.intact(artifact)
 
 
-def test_a_table_that_cannot_be_read_now_is_not_called_damaged(store: Store, monkeypatch):
+def test_a_failure_to_read_is_raised_and_not_taken_for_damage(store: Store, monkeypatch):
     artifact = store.write_table("t", table("/a", 1), SCHEMA)
 
     def fails(path: Path) -> pa.Table:
-        raise OSError(errno.EIO, "the network drive stutters")
+        raise OSError(errno.EIO, "network drive")
 
     monkeypatch.setattr("heartdata.storage.store.read_parquet", fails)
-    with pytest.raises(OSError, match="stutters"):
+    with pytest.raises(OSError, match="network drive"):
         store.intact(artifact)
 
 
@@ -109,7 +108,7 @@ def test_store_under_a_file_is_refused(tmp_path: Path):
 
 @pytest.fixture
 def remote(tmp_path: Path, monkeypatch) -> Store:
-    """An empty store that is no folder."""
+    """An empty store behind a URI."""
     monkeypatch.setenv("HEARTBEAT_WORK", str(tmp_path / "work"))
     return Store(f"memory://{tmp_path.name}/store").open()
 
@@ -119,7 +118,7 @@ def any_store(request, store: Store, remote: Store) -> Store:
     return store if request.param == "folder" else remote
 
 
-def test_what_is_written_can_be_read_listed_and_removed(any_store: Store):
+def test_files_can_be_written_read_listed_and_removed(any_store: Store):
     before_s = time.time() - 1
     artifact = any_store.write_table("t", table("/a", 5), SCHEMA)
     digest = any_store.write_array("x/y/a.npy", np.eye(3))
@@ -132,24 +131,18 @@ def test_what_is_written_can_be_read_listed_and_removed(any_store: Store):
     assert any_store.read_table(artifact, SCHEMA).to_pylist() == [{"uri": "/a", "x": 5}]
     assert digest == sha256_file(any_store.local("x/y/a.npy"))
     assert any_store.local("x/b.bin").read_bytes() == b"headbody"
-    found = any_store.entries("x")
-    assert [(e.name, e.size_bytes) for e in found] == [("x/b.bin", 8), ("x/y/a.npy", 200)]
-    assert all(before_s <= e.modified_s <= time.time() + 1 for e in found)
+    entries = any_store.entries("x")
+    assert [(e.name, e.size_bytes) for e in entries] == [("x/b.bin", 8), ("x/y/a.npy", 200)]
+    assert all(before_s <= e.modified_s <= time.time() + 1 for e in entries)
     for _ in range(2):
         any_store.remove("x/b.bin")
     assert [any_store.exists(name) for name in ("x/b.bin", "x/y/a.npy", "x")] == [False, True, False]
     assert any_store.entries("nothing") == []
 
 
-def stop_half_way(store: Store) -> None:
-    with store.writing("x/a.bin") as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-
-def test_failed_write_leaves_nothing_under_the_name(any_store: Store):
-    with pytest.raises(KeyboardInterrupt):
-        stop_half_way(any_store)
+def test_an_interrupted_write_leaves_nothing(any_store: Store):
+    with pytest.raises(KeyboardInterrupt), any_store.writing("x/a.bin") as file:
+        interrupted_write(file)
     assert not any_store.exists("x/a.bin")
     assert any_store.entries("x") == []
     assert not list(any_store.root.rglob("*.bin*"))
@@ -157,7 +150,7 @@ def test_failed_write_leaves_nothing_under_the_name(any_store: Store):
 
 @pytest.mark.parametrize("copies", ["kept", "lost"])
 @pytest.mark.parametrize("harm", ["gone", "cut", "flipped"])
-def test_harm_to_a_remote_object_is_noticed_whatever_the_copy_here(remote: Store, harm: str, copies: str):
+def test_damage_to_a_remote_object_is_noticed_with_and_without_a_local_copy(remote: Store, harm: str, copies: str):
     artifact = remote.write_bytes("b", ".png", b"plot")
     files, path = file_system(remote.address(artifact.name))
     assert remote.intact(artifact)
@@ -167,118 +160,42 @@ def test_harm_to_a_remote_object_is_noticed_whatever_the_copy_here(remote: Store
     if harm == "gone":
         files.rm_file(path)
     else:
-        files.pipe_file(path, {"cut": b"pict", "flipped": b"Picture"}[harm])
+        files.pipe_file(path, {"cut": b"plo", "flipped": b"Plot"}[harm])
     assert not remote.intact(artifact)
     assert remote.write_bytes("b", ".png", b"plot") == artifact
     assert remote.intact(artifact)
     assert remote.local(artifact.name).read_bytes() == b"plot"
 
 
-def test_a_damaged_copy_is_fetched_again(remote: Store):
+def test_a_damaged_copy_is_downloaded_again(remote: Store):
     artifact = remote.write_bytes("b", ".png", b"plot")
-    remote.local(artifact.name).write_bytes(b"Picture")
+    remote.local(artifact.name).write_bytes(b"Plot")
     assert remote.intact(artifact)
     assert remote.local(artifact.name).read_bytes() == b"plot"
-    remote.local(artifact.name).write_bytes(b"pict")
+    remote.local(artifact.name).write_bytes(b"plo")
     assert remote.local(artifact.name).read_bytes() == b"plot"
 
 
-def test_an_object_is_fetched_once(remote: Store, monkeypatch):
+def test_an_object_is_downloaded_once(remote: Store, monkeypatch):
     artifact = remote.write_bytes("b", ".png", b"plot")
     shutil.rmtree(remote.root)
-    fetched = []
+    downloads = []
     get = Remote.get
-    monkeypatch.setattr(Remote, "get", lambda *args: fetched.append(args[1]) or get(*args))
+    monkeypatch.setattr(Remote, "get", lambda *args: downloads.append(args[1]) or get(*args))
     paths = {remote.local(artifact.name) for _ in range(3)}
-    assert (fetched, len(paths)) == ([artifact.name], 1)
+    assert (downloads, len(paths)) == ([artifact.name], 1)
     with pytest.raises(FileNotFoundError):
         remote.local("b/absent.png")
 
 
-def test_a_store_travels_as_its_address(any_store: Store):
-    sent = pickle.dumps(any_store)
-    assert len(sent) < 300
-    assert (pickle.loads(sent).uri, pickle.loads(sent).root) == (any_store.uri, any_store.root)
-
-
-@pytest.fixture
-def home(monkeypatch, tmp_path: Path) -> Path:
-    """A home of its own, with the folders ``data`` and ``cache`` in it; HEARTBEAT_WORK is not set."""
-    monkeypatch.delenv("HEARTBEAT_WORK", raising=False)
-    monkeypatch.setattr(store_module, "user_data_path", lambda name, appauthor: tmp_path / "data" / name)
-    monkeypatch.setattr(store_module, "user_cache_path", lambda name, appauthor: tmp_path / "cache" / name)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path
-
-
-def test_working_folders_of_remote_stores_are_apart(home: Path):
-    roots = [Store(f"memory://{name}").root for name in ("a/b", "a-b", "a/b/")]
-    assert roots[0] == roots[2] != roots[1]
-    assert {root.parent for root in roots} == {home / "data" / "heartbeat"}
-    assert Store(f"file://{home}/x").root == Store(home / "x").root == home / "x"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders")
-def test_the_working_folder_is_in_the_users_data_folder(monkeypatch, tmp_path: Path):
-    monkeypatch.delenv("HEARTBEAT_WORK", raising=False)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert Store("memory://a/b").root.parent == tmp_path / "data" / "heartbeat"
-    monkeypatch.setenv("HEARTBEAT_WORK", str(tmp_path / "work"))
-    assert Store("memory://a/b").root.parent == tmp_path / "work"
-
-
-def test_the_cache_folder_holds_only_copies_of_objects(home: Path):
-    store = Store(f"memory://{home.name}/copies").open()
-    with store.writing("x/a.bin") as file:
-        file.write(b"content")
-    copy = store.local("x/a.bin")
-    assert copy.is_relative_to(home / "cache" / "heartbeat" / "objects")
-    assert not [path for path in store.root.rglob("*") if path.is_file()]
-    shutil.rmtree(home / "cache")
-    assert store.local("x/a.bin").read_bytes() == b"content"
-
-
-def old_working_folder(home: Path, uri: str) -> Path:
-    """A folder with a database where earlier versions kept it."""
-    old = home / "cache" / "heartbeat" / Store(uri).root.name
-    (old / "objects").mkdir(parents=True)
-    (old / "mlflow.db").write_text("models")
-    return old
-
-
-def test_a_working_folder_in_the_cache_is_moved_and_its_old_paths_stay_valid(home: Path, caplog):
-    old = old_working_folder(home, "memory://moved")
-    store = Store("memory://moved")
-    assert store.workpath("mlflow.db").read_text() == "models"
-    assert store.root.parent == home / "data" / "heartbeat"
-    assert (old / "mlflow.db").read_text() == "models"  # MLflow's records hold absolute paths
-    assert f"moved from {old} to {store.root}" in caplog.text
-    caplog.clear()
-    assert Store("memory://moved").root == store.root
-    assert caplog.text == ""
-
-
-def test_a_new_working_folder_is_not_replaced_by_an_old_one(home: Path):
-    old = old_working_folder(home, "memory://both")
-    new = home / "data" / "heartbeat" / old.name
-    new.mkdir(parents=True)
-    (new / "mlflow.db").write_text("new models")
-    assert Store("memory://both").workpath("mlflow.db").read_text() == "new models"
-    assert not old.is_symlink()
-
-
-def test_a_working_folder_that_cannot_be_moved_is_refused_with_the_command(home: Path, monkeypatch):
-    old = old_working_folder(home, "memory://elsewhere")
-    new = home / "data" / "heartbeat" / old.name
-    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(18, "Invalid cross-device link")))
-    with pytest.raises(StoreError, match=f"mv '?{old}'? '?{new}'? && ln -s '?{new}'? '?{old}'?"):
-        Store("memory://elsewhere")
-    assert (old / "mlflow.db").is_file()
+def test_a_store_is_pickled_as_its_uri(any_store: Store):
+    pickled = pickle.dumps(any_store)
+    assert len(pickled) < 300
+    assert (pickle.loads(pickled).uri, pickle.loads(pickled).root) == (any_store.uri, any_store.root)
 
 
 @pytest.mark.parametrize(
-    ("uri", "sentence"),
+    ("uri", "message"),
     [
         ("nonsense://a/b", "Protocol not known: nonsense.*give a folder or a URI such as s3://bucket/name"),
         ("s3:/bucket/x", "a URI has two slashes"),
@@ -288,14 +205,14 @@ def test_a_working_folder_that_cannot_be_moved_is_refused_with_the_command(home:
         ("s3://bucket/x?token=secret", "give credentials in the environment"),
     ],
 )
-def test_what_is_no_store_is_told(uri: str, sentence: str, tmp_path: Path, monkeypatch):
+def test_what_is_not_a_store_is_refused_without_showing_passwords(uri: str, message: str, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HEARTBEAT_WORK", str(tmp_path))
-    with pytest.raises(StoreError, match=sentence) as told:
+    with pytest.raises(StoreError, match=message) as error:
         Store(uri).open()
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(error.value)
 
 
-def test_a_missing_library_is_named(tmp_path: Path, monkeypatch):
+def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HEARTBEAT_WORK", str(tmp_path))
     monkeypatch.setitem(sys.modules, "s3fs", None)  # importing it fails
     monkeypatch.delitem(registry, "s3", raising=False)
