@@ -22,8 +22,7 @@ from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
 from heartdata.audio.synthesis import CLASSES, RATE_HZ, Heart, synthesize
 from heartdata.dataset.windows import Windows
 from heartdata.storage.store import Store
-from heartdata.training.callbacks import has_native_bfloat16
-from heartdata.training.memory import peak_memory_mb
+from heartdata.training.callbacks import has_native_bfloat16, peak_memory_mb
 from heartdata.training.network import build_net, computing_device
 from heartdata.training.recipe import TrainingConfig
 from heartdata.training.train import build_dataloaders, build_learner
