@@ -1,4 +1,4 @@
-"""What the Learner costs beside a bare torch loop, and beside fastai's usual way from a folder of PNG files.
+"""The Learner's speed against a bare torch loop and against fastai's usual way from a folder of PNG files.
 
 `python benchmarks/training.py` trains the same resnet34 on synthetic recordings for the same number of batches of the
 same shape three ways in turn, repeated, and prints images a second (medians) and ratios. No network, no GPU needed.
@@ -48,7 +48,7 @@ class StopAfter(Callback):
 
 
 def fit_s(learner: Learner, batches: int) -> float:
-    """Seconds of ``batches``; there must be as many in an epoch."""
+    """Seconds of ``batches``, all in the first epoch."""
     stop = StopAfter(batches)
     with learner.no_bar(), learner.no_logging():
         learner.fit_one_cycle(1, CONFIG.learning_rate, cbs=[stop])

@@ -1,4 +1,4 @@
-"""What a served model needs beside its weights."""
+"""The configuration that is served with a model's weights."""
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from heartdata.training.recipe import View
 
 
 class ModelConfig(Settings):
-    """All that a model needs to predict, beside its weights: ``config.json`` of a registered version."""
+    """All that a model needs to predict in addition to its weights: ``config.json`` of a registered version."""
 
     classes: tuple[str, ...]
     members: int = Field(default=1, ge=1, description="networks whose probabilities are averaged")

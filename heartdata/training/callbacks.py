@@ -109,15 +109,9 @@ class EarlyStopping(Callback):
     """
 
     def __init__(
-        self,
-        recordings: Sequence[int],
-        labels: Sequence[int],
-        subjects: Sequence[str],
-        patience: int,
-        on_epoch: Callable[[dict[str, float]], None],
-        checkpoint: Path | None,
-        progress: Progress,
-    ) -> None:
+        self, recordings: Sequence[int], labels: Sequence[int], subjects: Sequence[str], patience: int,
+        on_epoch: Callable[[dict[str, float]], None], checkpoint: Path | None, progress: Progress,
+    ) -> None:  # fmt: skip
         self.recordings, self.labels, self.subjects = map(np.asarray, (recordings, labels, subjects))
         self.patience, self.on_epoch, self.checkpoint, self.progress = patience, on_epoch, checkpoint, progress
         self.fault: str | None = None

@@ -14,15 +14,13 @@ class NetworkConfig(Settings):
 
     init: str = Field(
         default="auto",
-        description="initial weights: imagenet | random | auto (imagenet if available) | a .safetensors file | models:/...",
+        description="imagenet | random | auto (imagenet if available) | a .safetensors file | models:/...",
     )
-    epochs: int = Field(default=12, ge=0, le=1000, description="epochs of training all layers; 0: the last layer only")
+    epochs: int = Field(default=12, ge=0, le=1000, description="epochs of all layers; 0: train the last layer only")
     frozen_epochs: int = Field(
-        default=1, ge=0, le=1000, description="epochs of training the last layer only, before; none from random weights"
+        default=1, ge=0, le=1000, description="epochs of the last layer only, before; skipped with random weights"
     )
-    patience: int = Field(
-        default=10, ge=1, le=1000, description="early stopping: epochs without improvement until training stops"
-    )
+    patience: int = Field(default=10, ge=1, le=1000, description="epochs without improvement before early stopping")
     batch: int = Field(default=16, ge=2, le=4096, description="batch size")
     width: int = Field(default=128, ge=32, le=65536, description="spectrogram columns in a window")
     view: View = Field(
@@ -30,10 +28,7 @@ class NetworkConfig(Settings):
     )
     learning_rate: float = Field(default=1e-3, gt=0, le=1, description="maximum of the one-cycle schedule")
     backbone_rate: float = Field(
-        default=0.3,
-        gt=0,
-        le=1,
-        description="learning rate of all layers but the last, as a fraction of learning_rate; not from random weights",
+        default=0.3, gt=0, le=1, description="share of learning_rate for pretrained layers, all but the last"
     )
     weight_decay: float = Field(default=0.01, ge=0, description="weight decay of AdamW")
     label_smoothing: float = Field(default=0.05, ge=0, lt=1, description="label smoothing of the cross entropy")
@@ -42,10 +37,7 @@ class NetworkConfig(Settings):
         description="what is sampled equally often: classes, collections within each class, or recordings (none)",
     )
     mask_fraction: float = Field(
-        default=0.15,
-        ge=0,
-        le=0.5,
-        description="SpecAugment: longest masked fraction of a window's time and of its bands",
+        default=0.15, ge=0, le=0.5, description="SpecAugment: longest masked share of a window's time and of its bands"
     )
     mixup: float = Field(default=0.0, ge=0, le=10, description="alpha of mixup's beta distribution; 0: off")
     contrast: float = Field(
@@ -56,7 +48,7 @@ class NetworkConfig(Settings):
         description="weight of the contrastive loss between windows of one recording and others; 0: off",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="of forward passes; auto: bfloat16 if the hardware supports it"
+        default="auto", description="number format of forward passes; auto: bfloat16 if the hardware supports it"
     )
     seed: int = Field(default=0, ge=0, description="seed of initial weights, sampling and augmentation")
 

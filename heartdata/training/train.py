@@ -82,20 +82,14 @@ def train(
     net.load_state_dict(progress.best)
     if config.contrast:
         del net.projection
-    history = table_from_rows(progress.rows, HISTORY)
-    return Trained(
-        net.cpu().eval(), classes, history, int(progress.kept_epoch or 0), forward_precision(config, data.device)
-    )
+    history, precision = table_from_rows(progress.rows, HISTORY), forward_precision(config, data.device)
+    return Trained(net.cpu().eval(), classes, history, progress.kept_epoch or 0, precision)
 
 
 def _fit(
-    net: nn.Module,
-    data: DataLoaders,
-    config: NetworkConfig,
-    pretrained: bool,
-    stopping: EarlyStopping,
+    net: nn.Module, data: DataLoaders, config: NetworkConfig, pretrained: bool, stopping: EarlyStopping,
     optimiser_state: OptimiserState,
-) -> None:
+) -> None:  # fmt: skip
     """Train the head alone if the rest is ``pretrained``, then all layers, from where ``stopping.progress`` left off."""
     frozen_epochs = config.frozen_epochs if pretrained else 0
     if frozen_epochs + config.epochs == 0:

@@ -166,21 +166,10 @@ def test_classes_are_drawn_equally_often(data):
 
 
 def test_sampling_weights_of_each_balance():
-    rows = pd.DataFrame({"collection": list("aaab"), "label": ["x", "x", "y", "x"]})
+    rows = pd.DataFrame({"collection": list("aaab"), "label": ["x", "x", "y", "x"]})  # b has no y
     assert training.sampling_weights(rows, "class_and_collection").tolist() == [0.25, 0.25, 1, 0.5]
     assert training.sampling_weights(rows, "class").tolist() == pytest.approx([1 / 3, 1 / 3, 1, 1 / 3])
     assert training.sampling_weights(rows, "none").tolist() == [1, 1, 1, 1]
-
-
-def test_class_and_collection_balances_classes_and_within_each_its_collections():
-    rows = pd.DataFrame(
-        {"collection": list("aaaaabbbc"), "label": ["x", "x", "x", "y", "z", "x", "y", "y", "x"]}
-    )  # x in three collections, y in two, z in one
-    drawn = rows.assign(weight=training.sampling_weights(rows, "class_and_collection"))
-    totals = drawn.groupby(["label", "collection"])["weight"].sum()
-    assert totals["x"].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3])
-    assert totals["y"].tolist() == pytest.approx([1 / 2, 1 / 2])
-    assert totals["z"].tolist() == pytest.approx([1])
 
 
 def test_the_first_network_of_an_ensemble_has_the_configuration_of_a_single_one():
