@@ -6,65 +6,58 @@ python -m benchmarks.quality --data ../shared/data
 import argparse
 import csv
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from heartdata.audio.decode import decode, resample
 from heartdata.audio.quality import RATE_HZ, quality_features, quality_index
 
 DATABASES = ("b", "c", "d", "f")
+PASCAL = "PASCAL B"
 BOUNDS = (0.2, 0.25, 0.3)  # for validation.min_quality
 RIDGE = 0.03  # scikit-learn's C
 
 
-def say(text: str) -> None:
-    """A line of the report."""
-    sys.stdout.write(text + "\n")
-
-
-def features_of(path: Path) -> dict[str, float] | None:
-    """The features of one file."""
-    audio = decode(path.read_bytes())
-    return quality_features(resample(audio.mono, audio.rate_hz, RATE_HZ))
-
-
-def cinc(data: Path) -> list[tuple[str, bool, dict[str, float]]]:
-    """(database, good, features) of each recording that people judged."""
-    rows = []
+def judged_files(data: Path) -> Iterator[tuple[str, bool, Path]]:
+    """(database, good, path) of each recording that people judged; those of PASCAL named noisy are the poor ones."""
     for database in DATABASES:
         folder = data / "cinc2016" / f"training-{database}"
         for name, _, good in csv.reader((folder / "REFERENCE-SQI.csv").open()):
-            if (found := features_of(folder / f"{name}.wav")) is not None:
-                rows.append((database, good == "1", found))
-    return rows
+            yield database, good == "1", folder / f"{name}.wav"
+    for path in sorted((data / "pascal" / "set_b").glob("*.wav")):
+        if "unlabelled" not in path.name:
+            yield PASCAL, "noisy" not in path.name, path
 
 
-def pascal(data: Path) -> list[tuple[str, bool, dict[str, float]]]:
-    """The same for PASCAL set B: its files named noisy are the poor ones."""
-    paths = sorted(p for p in (data / "pascal" / "set_b").glob("*.wav") if "unlabelled" not in p.name)
-    found = [(p, features_of(p)) for p in paths]
-    return [("pascal B", "noisy" not in p.name, f) for p, f in found if f is not None]
+def read(data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Database and verdict of each recording of which features can be computed, and the features."""
+    verdicts, features = [], []
+    for database, good, path in judged_files(data):
+        audio = decode(path.read_bytes())
+        if (of_file := quality_features(resample(audio.mono, audio.rate_hz, RATE_HZ))) is not None:
+            verdicts.append({"database": database, "good": good})
+            features.append(of_file)
+    return pd.DataFrame(verdicts), pd.DataFrame(features)
 
 
-def fit(features: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Mean, deviation, weight of each feature and the intercept; both classes weigh the same."""
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
-    model = LogisticRegression(C=RIDGE, class_weight="balanced", max_iter=1000)
-    model.fit(np.clip((features - mean) / deviation, -3, 3), good)
-    return mean, deviation, model.coef_[0], float(model.intercept_[0])
+def fit(features: pd.DataFrame, good: pd.Series) -> Pipeline:
+    """Logistic regression on clipped standard scores; both classes weigh the same."""
+    clip = FunctionTransformer(np.clip, kw_args={"a_min": -3, "a_max": 3})
+    model = make_pipeline(StandardScaler(), clip, LogisticRegression(C=RIDGE, class_weight="balanced", max_iter=1000))
+    return model.fit(features.to_numpy(), good)
 
 
-def answers(fitted: tuple, features: np.ndarray) -> np.ndarray:
-    """The index under weights of `fit`."""
-    mean, deviation, weights, intercept = fitted
-    return 1 / (1 + np.exp(-(np.clip((features - mean) / deviation, -3, 3) @ weights + intercept)))
-
-
-def interval(good: np.ndarray, scores: np.ndarray) -> str:
+def auroc(good: np.ndarray, scores: np.ndarray) -> str:
     """AUROC with its 95 % interval by bootstrap within both classes."""
+    if good.all() or not good.any():
+        return "one class"
     rng = np.random.default_rng(0)
     yes, no = np.flatnonzero(good), np.flatnonzero(~good)
     drawn = [np.r_[rng.choice(yes, len(yes)), rng.choice(no, len(no))] for _ in range(1000)]
@@ -72,39 +65,37 @@ def interval(good: np.ndarray, scores: np.ndarray) -> str:
     return f"{roc_auc_score(good, scores):.3f} [{low:.3f}, {high:.3f}]"
 
 
+def report(data: Path) -> Iterator[str]:
+    """The lines of the table, the weights, and how many recordings the bounds would warn of."""
+    verdicts, features = read(data)
+    database, good = verdicts["database"], verdicts["good"]
+    cinc = database != PASCAL
+    index = np.zeros(len(verdicts))
+    for held_out in database.unique():
+        others, test = cinc & (database != held_out), database == held_out
+        index[test] = fit(features[others], good[others]).predict_proba(features[test].to_numpy())[:, 1]
+    yield "| recordings | good | poor | index, fitted on the other databases | periodicity alone |\n|---|---|---|---|---|"
+    groups = {**{f"CinC 2016 {d}": database == d for d in DATABASES}, "CinC 2016, pooled": cinc}
+    for name, group in {**groups, "PASCAL B (noisy by name)": ~cinc}.items():
+        of_group = good[group].to_numpy()
+        both = [auroc(of_group, scores[group]) for scores in (index, features["periodicity"].to_numpy())]
+        yield f"| {name} | {of_group.sum()} | {(~of_group).sum()} | {both[0]} | {both[1]} |"
+    scaler, _, regression = fit(features[cinc], good[cinc])
+    yield "\nFitted on all four databases, as in heartdata/audio/quality.py:"
+    for name, *values in zip(features, scaler.mean_, scaler.scale_, regression.coef_[0], strict=True):
+        yield f'    "{name}": ({", ".join(f"{value:.4f}" for value in values)}),'
+    yield f"INTERCEPT = {regression.intercept_[0]:.4f}"
+    shipped = np.array([quality_index(of_file) for of_file in features.to_dict("records")])
+    for name, group in (("CinC good", good & cinc), ("CinC poor", ~good & cinc), (PASCAL, ~cinc)):
+        shares = ", ".join(f"{(shipped[group] < bound).mean():.1%} under {bound}" for bound in BOUNDS)
+        yield f"Shipped index, {name}: {shares}"
+
+
 def main() -> None:
-    """Print the table and the weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    data = parser.parse_args().data
-    rows = [*cinc(data), *pascal(data)]
-    names = list(rows[0][2])
-    database = np.array([r[0] for r in rows])
-    good = np.array([r[1] for r in rows])
-    features = np.array([[r[2][n] for n in names] for r in rows])
-    ours = database != "pascal B"
-    index = np.zeros(len(rows))
-    for held_out in sorted(set(database)):
-        fitted = fit(features[ours & (database != held_out)], good[ours & (database != held_out)])
-        index[database == held_out] = answers(fitted, features[database == held_out])
-    say(
-        "| recordings | good | poor | index, fitted on the other databases | periodicity alone |\n|---|---|---|---|---|"
-    )
-    periodicity = features[:, names.index("periodicity")]
-    groups = {**{f"CinC 2016 {d}": database == d for d in DATABASES}, "CinC 2016, pooled": ours}
-    for name, rows_of in {**groups, "PASCAL B (noisy by name)": ~ours}.items():
-        told = good[rows_of]
-        both = [interval(told, s[rows_of]) if 0 < told.sum() < len(told) else "one class" for s in (index, periodicity)]
-        say(f"| {name} | {told.sum()} | {(~told).sum()} | {both[0]} | {both[1]} |")
-    fitted = fit(features[ours], good[ours])
-    say("\nFitted on all four databases, as in heartdata/audio/quality.py:")
-    for name, *values in zip(names, *fitted[:3], strict=True):
-        say(f'    "{name}": ({values[0]:.4f}, {values[1]:.4f}, {values[2]:.4f}),')
-    say(f"INTERCEPT = {fitted[3]:.4f}")
-    shipped = np.array([quality_index(r[2]) for r in rows])
-    for name, mask in (("CinC good", good & ours), ("CinC poor", ~good & ours), ("PASCAL B", ~ours)):
-        shares = ", ".join(f"{(shipped[mask] < bound).mean():.1%} under {bound}" for bound in BOUNDS)
-        say(f"Shipped index, {name}: {shares}")
+    for line in report(parser.parse_args().data):
+        sys.stdout.write(line + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the Learner costs beside a bare torch loop, and beside fastai's usual way from a folder of pictures.
+"""The Learner's speed against a bare torch loop and against fastai's usual way from a folder of PNG files.
 
-`python benchmarks/training.py` makes sounds, trains the same resnet34 for the same number of batches of the same shape
-three ways in turn, repeated, and prints images a second (medians) and ratios of one run. No network, no GPU needed.
+`python benchmarks/training.py` trains the same resnet34 on synthetic recordings for the same number of batches of the
+same shape three ways in turn, repeated, and prints images a second (medians) and ratios. No network, no GPU needed.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.core import Callback, CancelFitException
+from fastai.learner import Learner
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -22,20 +23,19 @@ from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
 from heartdata.audio.synthesis import CLASSES, RATE_HZ, Heart, synthesize
 from heartdata.dataset.windows import Windows
 from heartdata.storage.store import Store
-from heartdata.training.callbacks import has_native_bfloat16
-from heartdata.training.memory import peak_memory_mb
+from heartdata.training.callbacks import has_native_bfloat16, peak_memory_mb
 from heartdata.training.network import build_net, computing_device
 from heartdata.training.recipe import TrainingConfig
 from heartdata.training.train import build_dataloaders, build_learner
 
-SPECTROGRAM = SpectrogramConfig()
+SPECTROGRAM, CONFIG = SpectrogramConfig(), TrainingConfig(init="random")
 
 
 class StopAfter(Callback):
-    """Times batches, and ends the fit after so many."""
+    """Times ``batches`` of training, then ends the fit."""
 
     def __init__(self, batches: int) -> None:
-        self.batches, self.seconds = batches, 0.0
+        self.batches = batches
 
     def before_train(self) -> None:
         self.done, self.began = 0, time.perf_counter()
@@ -47,45 +47,48 @@ class StopAfter(Callback):
             raise CancelFitException
 
 
-def made(store: Store, recordings: int) -> pd.DataFrame:
-    """Manifest rows of made sounds, in one shard."""
-    rows, parts, start = [], [], 0
-    for i in range(recordings):
-        kind, rng = CLASSES[i % len(CLASSES)], np.random.default_rng([1, i])
-        spectrogram = log_mel(synthesize(Heart.draw(kind, rng), 6.0, i % 4, rng).samples, RATE_HZ, SPECTROGRAM)
-        rows.append({"label": kind, "shard": "s.npy", "start": start, "frames": len(spectrogram)})
-        parts.append(spectrogram)
-        start += len(spectrogram)
-    return pd.DataFrame(rows).assign(shard_sha256=store.write_array("s.npy", np.concatenate(parts)))
-
-
-def learner_s(rows: pd.DataFrame, store: Store, config: TrainingConfig, batches: int) -> float:
-    """Seconds of ``batches`` through heartbeat's Learner: shards, crops, masks, one-cycle."""
-    classes = tuple(sorted(rows["label"].unique()))
-    learner = build_learner(build_net(len(classes)), build_dataloaders(rows, rows, classes, config, store), config)
+def fit_s(learner: Learner, batches: int) -> float:
+    """Seconds of ``batches``, all in the first epoch."""
     stop = StopAfter(batches)
     with learner.no_bar(), learner.no_logging():
-        learner.fit_one_cycle(1 + batches // max(1, len(learner.dls.train)), config.learning_rate, cbs=[stop])
+        learner.fit_one_cycle(1, CONFIG.learning_rate, cbs=[stop])
     return stop.seconds
 
 
-def bare_s(rows: pd.DataFrame, store: Store, config: TrainingConfig, batches: int) -> float:
+def synthetic_recordings(store: Store, count: int) -> pd.DataFrame:
+    """Manifest rows of synthetic recordings in one shard."""
+    rows, spectrograms, start = [], [], 0
+    for i in range(count):
+        label, rng = CLASSES[i % len(CLASSES)], np.random.default_rng([1, i])
+        spectrogram = log_mel(synthesize(Heart.draw(label, rng), 6.0, i % 4, rng).samples, RATE_HZ, SPECTROGRAM)
+        rows.append({"label": label, "shard": "s.npy", "start": start, "frames": len(spectrogram)})
+        spectrograms.append(spectrogram)
+        start += len(spectrogram)
+    return pd.DataFrame(rows).assign(shard_sha256=store.write_array("s.npy", np.concatenate(spectrograms)))
+
+
+def heartbeat_s(rows: pd.DataFrame, store: Store, batches: int) -> float:
+    """Seconds of ``batches`` through heartbeat's Learner: shards, crops, masks, one-cycle."""
+    classes = tuple(sorted(rows["label"].unique()))
+    return fit_s(
+        build_learner(build_net(len(classes)), build_dataloaders(rows, rows, classes, CONFIG, store), CONFIG), batches
+    )
+
+
+def bare_s(rows: pd.DataFrame, store: Store, batches: int) -> float:
     """Seconds of ``batches`` of the same net, batch and dtype in a plain loop on windows that are already in memory."""
     classes = tuple(sorted(rows["label"].unique()))
-    windows = Windows(rows, classes, store, config.width, random=True)
-    data = [
-        windows.batch(np.random.default_rng(i).integers(0, len(rows), config.batch).tolist()) for i in range(batches)
-    ]
-    net = build_net(len(classes)).train()
-    optimiser = torch.optim.AdamW(net.parameters(), config.learning_rate, fused=True)
-    loss_of = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+    windows, rng = Windows(rows, classes, store, CONFIG.width, random=True), np.random.default_rng(0)
+    data = [windows.batch(rng.integers(0, len(rows), CONFIG.batch).tolist()) for _ in range(batches)]
     device = computing_device()
+    net = build_net(len(classes)).train().to(device)
+    optimiser = torch.optim.AdamW(net.parameters(), CONFIG.learning_rate, fused=True)
+    cross_entropy = nn.CrossEntropyLoss(label_smoothing=CONFIG.label_smoothing)
     half = has_native_bfloat16(device)
-    net.to(device)
     began = time.perf_counter()
     for images, labels in data:
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            loss = loss_of(net(images.to(device)).float(), labels.to(device))
+            loss = cross_entropy(net(images.to(device)).float(), labels.to(device))
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -93,7 +96,7 @@ def bare_s(rows: pd.DataFrame, store: Store, config: TrainingConfig, batches: in
     return time.perf_counter() - began
 
 
-def pictures_s(folder: Path, config: TrainingConfig, batches: int) -> float:
+def png_s(folder: Path, batches: int) -> float:
     """Seconds of ``batches`` through fastai's ImageDataLoaders from a folder of PNG, decoded and resized each time."""
     from fastai.vision.augment import Resize, ResizeMethod
     from fastai.vision.core import PILImage
@@ -101,21 +104,18 @@ def pictures_s(folder: Path, config: TrainingConfig, batches: int) -> float:
     from fastai.vision.learner import vision_learner
     from torchvision.models import resnet34
 
-    size = (SPECTROGRAM.mel_bands, config.width)
+    size = (SPECTROGRAM.mel_bands, CONFIG.width)
     data = ImageDataLoaders.from_folder(
-        folder, valid_pct=0.05, seed=0, bs=config.batch, num_workers=0, img_cls=PILImage,
+        folder, valid_pct=0.05, seed=0, bs=CONFIG.batch, num_workers=0, img_cls=PILImage,
         item_tfms=Resize(size, method=ResizeMethod.Squish),
     )  # fmt: skip
     learner = vision_learner(data, resnet34, pretrained=False, normalize=False)
     learner.unfreeze()
-    stop = StopAfter(batches)
-    with learner.no_bar(), learner.no_logging():
-        learner.fit_one_cycle(1 + batches // max(1, len(data.train)), config.learning_rate, cbs=[stop])
-    return stop.seconds
+    return fit_s(learner, batches)
 
 
-def draw_pictures(rows: pd.DataFrame, store: Store, folder: Path) -> None:
-    """One matplotlib picture a recording in a folder a class, as tutorials do."""
+def plot_all(rows: pd.DataFrame, store: Store, folder: Path) -> None:
+    """One matplotlib plot a recording in a folder a class, as tutorials do."""
     from matplotlib.figure import Figure
 
     array = np.load(store.local("s.npy"), mmap_mode="r")
@@ -134,31 +134,29 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=256)
     parser.add_argument("--batches", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=3)
-    asked = parser.parse_args()
+    args = parser.parse_args()
+    if args.recordings * 0.95 < args.batches * CONFIG.batch:  # a twentieth is for validation
+        parser.error(f"{args.batches} batches of {CONFIG.batch} need more --recordings")
     with tempfile.TemporaryDirectory() as folder:
-        store, config = Store(Path(folder) / "store").open(), TrainingConfig(init="random")
-        rows = made(store, asked.recordings)
-        draw_pictures(rows, store, Path(folder) / "pictures")
+        store, png = Store(Path(folder) / "store").open(), Path(folder) / "png"
+        rows = synthetic_recordings(store, args.recordings)
+        plot_all(rows, store, png)
         ways = {
-            "heartbeat's Learner": lambda n: learner_s(rows, store, config, n),
-            "bare torch loop": lambda n: bare_s(rows, store, config, n),
-            "fastai, folder of PNG": lambda n: pictures_s(Path(folder) / "pictures", config, n),
+            "heartbeat's Learner": lambda batches: heartbeat_s(rows, store, batches),
+            "bare torch loop": lambda batches: bare_s(rows, store, batches),
+            "fastai, folder of PNG": lambda batches: png_s(png, batches),
         }
         for way in ways.values():  # the first batches of a process are slow
             way(2)
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(asked.repeats):
-            for name, way in ways.items():
-                seconds[name].append(way(asked.batches))
-    images = asked.batches * config.batch
-    rate = {name: images / statistics.median(times) for name, times in seconds.items()}
-    ours = rate["heartbeat's Learner"]
+        turns = [{name: way(args.batches) for name, way in ways.items()} for _ in range(args.repeats)]
+    median_s = {name: statistics.median(turn[name] for turn in turns) for name in ways}
+    ours_s = median_s["heartbeat's Learner"]
     title = (
-        f"resnet34, {SPECTROGRAM.mel_bands} x {config.width}, batch {config.batch}, {torch.get_num_threads()} threads"
+        f"resnet34, {SPECTROGRAM.mel_bands} x {CONFIG.width}, batch {CONFIG.batch}, {torch.get_num_threads()} threads"
     )
     table = Table("way", "images/s", "ours / this", title=title, title_justify="left")
-    for name, value in rate.items():
-        table.add_row(name, f"{value:.1f}", f"{ours / value:.2f}")
+    for name, seconds in median_s.items():
+        table.add_row(name, f"{args.batches * CONFIG.batch / seconds:.1f}", f"{seconds / ours_s:.2f}")
     console = Console(width=100)
     console.print(table)
     console.print(f"peak memory of all three ways {peak_memory_mb():.0f} MB")

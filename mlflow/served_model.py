@@ -1,7 +1,7 @@
 """The served model as code: raw audio bytes in, label and class probabilities out.
 
 MLflow runs this file to load a registered version (models from code: nothing is unpickled). Its artifacts are
-``weights`` (safetensors) and ``config`` (JSON); `heartdata` comes with it.
+``weights`` (safetensors) and ``config`` (JSON); the package `heartdata` is logged with it.
 """
 
 import mlflow.pyfunc
@@ -10,7 +10,7 @@ from mlflow.models import set_model
 
 
 class HeartSoundModel(mlflow.pyfunc.PythonModel):
-    """Answers for audio files given as bytes in the column ``audio``."""
+    """Predictions for audio files as bytes in the column ``audio``."""
 
     def load_context(self, context):
         import numpy as np
@@ -22,18 +22,17 @@ class HeartSoundModel(mlflow.pyfunc.PythonModel):
         log_mel(np.zeros(4000, np.float32), 4000, self.predictor.config.spectrogram)  # the first call is slow
 
     def predict(self, context, model_input: pd.DataFrame, params=None):
-        """One row an input: ``label``, ``unsure``, ``error`` (why there is no label, or None) and ``p_<class>``."""
+        """One row a file: ``label``, ``unsure``, ``error`` (why there is no label, or None) and ``p_<class>``."""
         from heartdata.errors import BadAudio
 
         names = [f"p_{c}" for c in self.predictor.config.classes]
         rows = []
-        for answer in self.predictor.predict(bytes(content) for content in model_input["audio"]):
-            if isinstance(answer, BadAudio):
-                nothing = {"label": None, "unsure": True, "error": str(answer)}
-                rows.append({**nothing, **dict.fromkeys(names, float("nan"))})
+        for result in self.predictor.predict(bytes(content) for content in model_input["audio"]):
+            if isinstance(result, BadAudio):
+                rows.append({"label": None, "unsure": True, "error": str(result)})
             else:
-                probabilities = dict(zip(names, answer.probabilities, strict=True))
-                rows.append({"label": answer.label, "unsure": answer.unsure, "error": None, **probabilities})
+                probabilities = dict(zip(names, result.probabilities, strict=True))
+                rows.append({"label": result.label, "unsure": result.unsure, "error": None, **probabilities})
         frame = pd.DataFrame(rows, columns=["label", "unsure", "error", *names], dtype=object)  # None stays None
         return frame.astype({"unsure": bool, **dict.fromkeys(names, float)})
 

@@ -1,4 +1,4 @@
-"""What a served model needs beside its weights."""
+"""The configuration that is served with a model's weights."""
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from heartdata.training.recipe import View
 
 
 class ModelConfig(Settings):
-    """All that is needed, beside the weights, to answer for a recording: stands as JSON beside them."""
+    """All that a model needs to predict in addition to its weights: ``config.json`` of a registered version."""
 
     classes: tuple[str, ...]
     members: int = Field(default=1, ge=1, description="networks whose probabilities are averaged")
@@ -19,10 +19,12 @@ class ModelConfig(Settings):
     view: View = "windows"
     spectrogram: SpectrogramConfig
     preprocessing: dict[str, str] = Field(
-        default={}, description="versions of the code that made what it was trained on"
+        default={}, description="versions of the code that prepared the training data, by stage"
     )
     calibration: Calibration = Calibration()
     measure: MeasureConfig = MeasureConfig()
-    accepts: RecordingBounds = Field(default=RecordingBounds(), description="what else is no recording to answer for")
+    accepts: RecordingBounds = Field(
+        default=RecordingBounds(), description="recordings outside these bounds are refused"
+    )
     dataset_version: str
     init: str

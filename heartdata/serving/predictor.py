@@ -22,12 +22,12 @@ from heartdata.storage.store import Store
 from heartdata.training.network import computing_device, load_net
 from heartdata.versions import PREPROCESSING
 
-WINDOWS_AT_ONCE = 64  # in the network; of several recordings where they are short
+BATCH_WINDOWS = 64  # in one forward pass; of several recordings if they are short
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The label, whether its probability is too low to rely on it, and the probability of each of the classes."""
+    """The label, whether its probability is too low to rely on it, and the probability of each class."""
 
     label: str
     unsure: bool
@@ -45,71 +45,84 @@ class Predictor:
     def load(cls, weights: str | Path, config: str | Path) -> "Predictor":
         """From the two files of a model, ``weights.safetensors`` and ``config.json``, on `computing_device`.
 
-        Raises `ConfigError` when the installed code would give the network other input than it was trained on.
+        Raises `ConfigError` when this version of heartbeat cannot read the configuration, or preprocesses audio
+        otherwise than the model's training did.
         """
         try:
-            settings = ModelConfig.model_validate_json(Path(config).read_text())
+            model = ModelConfig.model_validate_json(Path(config).read_text())
         except ValidationError as error:
             raise ConfigError(
                 f"{config} is no model configuration that this version of heartbeat reads ({error.error_count()} "
                 "faults): use the version that wrote it, or train the model again"
             ) from error
-        check_preprocessing(settings, config)
-        return cls(load_net(Path(weights), settings.classes, settings.members).to(computing_device()), settings)
+        differences = [
+            f"{stage}: installed version {version}, the model's {model.preprocessing.get(stage, 'unknown')}"
+            for stage, version in PREPROCESSING.items()
+            if model.preprocessing.get(stage) != version
+        ]
+        if differences:
+            raise ConfigError(
+                f"{config} is of a model trained with other preprocessing than is installed ({'; '.join(differences)}): "
+                "train a new version, or serve it by `mlflow models serve`, which uses the code that was logged with it"
+            )
+        return cls(load_net(Path(weights), model.classes, model.members).to(computing_device()), model)
 
     def probabilities(self, spectrograms: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """The network's own for each spectrogram (columns, mel_bands), in their order: shape (classes,), float64.
+        """The network's probabilities for each spectrogram (columns, mel_bands), in order: shape (classes,), float64.
 
-        The mean over the overlapping windows. ``spectrograms`` are taken as they are needed, so that no more than
-        about WINDOWS_AT_ONCE windows, or those of one recording, are held at a time.
+        The mean over the overlapping windows. ``spectrograms`` are consumed lazily, so that no more than about
+        BATCH_WINDOWS windows, or those of one recording, are in memory at a time.
         """
-        waiting: list[list[np.ndarray]] = []
+        batch: list[list[np.ndarray]] = []
         for spectrogram in spectrograms:
-            waiting.append(scoring_views(spectrogram, self.config.width, self.config.view))
-            if sum(map(len, waiting)) >= WINDOWS_AT_ONCE:
-                yield from self._means(waiting)
-                waiting = []
-        if waiting:
-            yield from self._means(waiting)
+            batch.append(scoring_views(spectrogram, self.config.width, self.config.view))
+            if sum(map(len, batch)) >= BATCH_WINDOWS:
+                yield from self._means(batch)
+                batch = []
+        if batch:
+            yield from self._means(batch)
 
     def _means(self, recordings: Sequence[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
         """The mean probabilities over each recording's windows, each of shape (width, mel_bands)."""
-        windows, batches = [window for each in recordings for window in each], []
-        at = next(self.net.parameters()).device
-        # TensorFloat-32 would make a recording's probabilities depend on those beside it, in the third decimal
+        windows, outputs = [window for each in recordings for window in each], []
+        device = next(self.net.parameters()).device
+        # TensorFloat-32 would make a recording's probabilities depend on its batch, in the third decimal
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            for i in range(0, len(windows), WINDOWS_AT_ONCE):
-                images = as_images(np.stack(windows[i : i + WINDOWS_AT_ONCE])).to(at)
-                batches.append(self.net(images).softmax(1).cpu())
-        for of_one in torch.cat(batches).split([len(each) for each in recordings]):
+            for i in range(0, len(windows), BATCH_WINDOWS):
+                images = as_images(np.stack(windows[i : i + BATCH_WINDOWS])).to(device)
+                outputs.append(self.net(images).softmax(1).cpu())
+        for of_one in torch.cat(outputs).split([len(each) for each in recordings]):
             yield of_one.mean(0).numpy().astype(float)
 
     def predict(self, contents: Iterable[bytes]) -> list[Prediction | BadAudio]:
-        """The answer for the bytes of each audio file, in their order.
+        """One prediction for the bytes of each audio file, in order.
 
-        `BadAudio` stands for those that are none, and for recordings that validation would send to quarantine.
+        `BadAudio` replaces it for files that cannot be decoded, and for recordings that validation would quarantine.
         """
-        faults: dict[int, BadAudio] = {}
+        errors: list[BadAudio | None] = []
 
-        def readable() -> Iterator[np.ndarray]:
-            for number, content in enumerate(contents):
+        def spectrograms() -> Iterator[np.ndarray]:
+            for content in contents:
                 try:
-                    yield self._spectrogram(content)
-                except BadAudio as fault:
-                    faults[number] = fault
+                    spectrogram = self._spectrogram(content)
+                except BadAudio as error:
+                    errors.append(error)
+                else:
+                    errors.append(None)
+                    yield spectrogram
 
-        found = list(self.probabilities(readable()))
-        given = iter(self._answers(np.stack(found)) if found else [])
-        return [faults[n] if n in faults else next(given) for n in range(len(found) + len(faults))]
+        probabilities = list(self.probabilities(spectrograms()))
+        predictions = iter(self._decide(np.stack(probabilities)) if probabilities else [])
+        return [error or next(predictions) for error in errors]
 
     def _spectrogram(self, content: bytes) -> np.ndarray:
         audio = decode(content)
-        if fault := quarantine_reason(measure_samples(audio, self.config.measure), self.config.accepts):
-            raise BadAudio(fault)
+        if reason := quarantine_reason(measure_samples(audio, self.config.measure), self.config.accepts):
+            raise BadAudio(reason)
         return log_mel(audio.mono, audio.rate_hz, self.config.spectrogram)
 
-    def _answers(self, probabilities: np.ndarray) -> list[Prediction]:
-        """By the network's ``probabilities`` (n, classes) and the model's calibration."""
+    def _decide(self, probabilities: np.ndarray) -> list[Prediction]:
+        """Calibrate the network's ``probabilities`` (n, classes) and choose labels."""
         classes, calibration = list(self.config.classes), self.config.calibration
         scaled = apply_temperature(probabilities, calibration.temperature)
         labels = decide(scaled, classes, np.array(calibration.class_weights or [1.0] * len(classes)))
@@ -119,28 +132,14 @@ class Predictor:
         ]
 
 
-def check_preprocessing(model: ModelConfig, named: str | Path) -> None:
-    """Raises `ConfigError` when what a model was trained on was made by other versions of the code than is installed."""
-    other = [
-        f"{stage} is of version {version}, the model needs {model.preprocessing.get(stage, 'one that it does not name')}"
-        for stage, version in PREPROCESSING.items()
-        if model.preprocessing.get(stage) != version
-    ]
-    if other:
-        raise ConfigError(
-            f"{named} is of a model for other input than the installed heartdata makes ({'; '.join(other)}): train a new "
-            "version, or serve it by `mlflow models serve`, which uses the code that was logged with it"
-        )
-
-
 def predict_probabilities(
     predictor: Predictor, rows: pd.DataFrame, store: Store, on_done: Callable[[int], None] = lambda done: None
 ) -> np.ndarray:
     """The network's probabilities for each recording of manifest ``rows``: shape (recordings, classes)."""
-    shards, found = Shards(store), []
+    shards, probabilities = Shards(store), []
     shards.open(rows)
     spectrograms = (shards.spectrogram(row.shard, row.start, row.frames) for row in rows.itertuples(index=False))
-    for done, probabilities in enumerate(predictor.probabilities(spectrograms), 1):
-        found.append(probabilities)
+    for done, of_one in enumerate(predictor.probabilities(spectrograms), 1):
+        probabilities.append(of_one)
         on_done(done)
-    return np.array(found)
+    return np.array(probabilities)

@@ -1,7 +1,10 @@
-"""What training adds to fastai's Learner: augmentation, precision, the epoch kept, and going on after an interruption."""
+"""fastai callbacks of training: seeded epochs, augmentation, half precision, early stopping with checkpoints."""
 
 import random
+import resource
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -13,14 +16,16 @@ from fastai.torch_core import set_seed
 
 from heartdata.scoring.confusion import confusion_counts, macro_f1
 from heartdata.scoring.metrics import subject_draws
-from heartdata.training.checkpoint import Progress, ProgressFile
+from heartdata.training.checkpoint import Progress, save_checkpoint
 from heartdata.training.contrast import simulate_other_device
-from heartdata.training.memory import peak_memory_mb
 from heartdata.training.network import weights_snapshot
 
 
 class SeedEpochs(Callback):
-    """Each epoch draws from generators seeded by ``seed`` and its number, so one can begin anywhere and be the same."""
+    """Seeds every generator by ``seed`` and the epoch's number, so that a resumed training draws as an undisturbed one.
+
+    ``first``: the number of the fit's first epoch.
+    """
 
     order = -20  # before anything is drawn
 
@@ -28,15 +33,15 @@ class SeedEpochs(Callback):
         self.seed, self.first = seed, first
 
     def before_epoch(self) -> None:
-        drawn = int(np.random.SeedSequence([self.seed, self.first + self.epoch]).generate_state(1)[0])
-        set_seed(drawn, reproducible=True)
-        self.dls.train.rng, self.dls.train.seed = random.Random(drawn), drawn
+        seed = int(np.random.SeedSequence([self.seed, self.first + self.epoch]).generate_state(1)[0])
+        set_seed(seed, reproducible=True)
+        self.dls.train.rng, self.dls.train.seed = random.Random(seed), seed
 
 
 class Augment(Callback):
-    """Random changes of training windows that leave the label true; windows have mean 0, so 0 hides.
+    """Augments training windows in ways that leave the label true; windows have mean 0, so masked cells are 0.
 
-    ``mask_fraction``: one stretch of columns and one of mel bands is hidden, each up to this share of the window
+    ``mask_fraction``: one stretch of columns and one of mel bands is masked, each up to this share of the window
     (Park et al. 2019, SpecAugment). ``device``: see `simulate_other_device`. Windows are never reversed in time: a
     systolic murmur would become a diastolic one, and S3 would become S4.
     """
@@ -55,7 +60,10 @@ class Augment(Callback):
 
 
 def random_mask(windows: torch.Tensor, axis: int, fraction: float) -> torch.Tensor:
-    """One stretch of ``axis`` for each window (n, 1, mel_bands, width), at most ``fraction`` long: True inside."""
+    """True in one random stretch of ``axis`` for each of ``windows`` (n, 1, mel_bands, width), at most ``fraction`` long.
+
+    The mask broadcasts against ``windows``. (torchaudio's mask_along_axis_iid would be one more heavy dependency.)
+    """
     count, size = len(windows), windows.shape[axis]
     draw = torch.rand(2, count, 1, device=windows.device)
     length = (draw[0] * (int(fraction * size) + 1)).floor()
@@ -66,7 +74,7 @@ def random_mask(windows: torch.Tensor, axis: int, fraction: float) -> torch.Tens
 
 
 class HalfPrecision(Callback):
-    """Forward passes in bfloat16 where the processor has it (fastai's own callback knows CUDA alone)."""
+    """Forward passes in bfloat16 on any device (fastai's MixedPrecision supports CUDA alone)."""
 
     order = 10
 
@@ -82,34 +90,30 @@ class HalfPrecision(Callback):
 
 
 def has_native_bfloat16(device: torch.device) -> bool:
-    """Whether the processor multiplies bfloat16 itself; where it must be imitated, it is ten times slower."""
+    """Whether the processor multiplies bfloat16 in hardware; emulated, it is ten times slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        asked = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-        return any(ask is not None and ask() for ask in asked)
+        checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+        return any(check is not None and check() for check in checks)
     return False
 
 
-class KeepEpoch(Callback):
-    """Scores each epoch on the validation recordings, keeps one epoch's weights, and stops when none gets as good.
+class EarlyStopping(Callback):
+    """Scores the validation recordings after each epoch, keeps the weights of one epoch, and stops without improvement.
 
-    A recording's probabilities are the means over its windows, as in the final scores. Kept is the last epoch that is
-    `within_one_standard_error`. ``labels`` and ``subjects`` are of each recording. ``progress``: where to go on from.
+    The kept epoch is the last that is `within_one_standard_error` of the best; training stops ``patience`` epochs after
+    it. fastai's EarlyStoppingCallback knows neither this rule nor recordings, whose probabilities are the means over
+    their windows, nor resuming: ``progress`` is what `load_checkpoint` read, and is saved to ``checkpoint``.
+    ``recordings``: the number of each window's recording; ``labels`` and ``subjects``: of each recording.
     """
 
     def __init__(
-        self,
-        recordings: Sequence[int],
-        labels: Sequence[int],
-        subjects: Sequence[str],
-        patience: int,
-        on_epoch: Callable[[dict[str, float]], None],
-        file: ProgressFile | None,
-        progress: Progress,
-    ) -> None:
+        self, recordings: Sequence[int], labels: Sequence[int], subjects: Sequence[str], patience: int,
+        on_epoch: Callable[[dict[str, float]], None], checkpoint: Path | None, progress: Progress,
+    ) -> None:  # fmt: skip
         self.recordings, self.labels, self.subjects = map(np.asarray, (recordings, labels, subjects))
-        self.patience, self.on_epoch, self.file, self.progress = patience, on_epoch, file, progress
+        self.patience, self.on_epoch, self.checkpoint, self.progress = patience, on_epoch, checkpoint, progress
         self.fault: str | None = None
 
     def before_train(self) -> None:
@@ -125,64 +129,61 @@ class KeepEpoch(Callback):
                 f"the training loss became {self.losses[-1]} in epoch {len(self.progress.rows) + 1}: "
                 "lower training.learning_rate and run again"
             )
-            raise CancelFitException  # fastai would wrap another exception's words in its own
+            raise CancelFitException  # fastai would rewrite the message of any other exception
 
     def before_validate(self) -> None:
-        self.answers: list[torch.Tensor] = []
+        self.outputs: list[torch.Tensor] = []
 
     def after_pred(self) -> None:
         if not self.training:
-            self.answers.append(self.pred.detach().float().softmax(1).cpu())
+            self.outputs.append(self.pred.detach().float().softmax(1).cpu())
 
     def after_validate(self) -> None:
-        progress, epoch = self.progress, len(self.progress.rows)
-        probabilities = mean_by_recording(torch.cat(self.answers).numpy(), self.recordings)
+        rows, data = self.progress.rows, self.dls.train
+        probabilities = mean_by_recording(torch.cat(self.outputs).numpy(), self.recordings)
+        losses = cross_entropies(probabilities, self.labels)
         score, error = macro_f1_with_se(probabilities, self.labels, self.subjects)
         row: dict[str, Any] = {
-            "epoch": epoch,
+            "epoch": len(rows),
             "train_loss": float(np.mean(self.losses)),
-            "valid_loss": float(-np.log(true_class_probability(probabilities, self.labels)).mean()),
-            "valid_balanced_loss": balanced_loss(probabilities, self.labels),
+            "valid_loss": float(losses.mean()),
+            "valid_balanced_loss": balanced_mean(losses, self.labels),
             "valid_macro_f1": score,
             "valid_macro_f1_se": error,
             "learning_rate": float(self.opt.hypers[-1]["lr"]),
-            "windows_seen": (progress.rows[-1]["windows_seen"] if progress.rows else 0) + self.seen(),
+            "windows_seen": (rows[-1]["windows_seen"] if rows else 0) + len(data) * data.bs * data.views,
             "seconds": perf_counter() - self.started,
             "peak_memory_mb": peak_memory_mb(),
         }
-        progress.rows.append(row)
-        if within_one_standard_error(progress.rows):
-            progress.kept_epoch, progress.best = epoch, weights_snapshot(self.learn.model)
+        rows.append(row)
+        if within_one_standard_error(rows):
+            self.progress.kept_epoch, self.progress.best = row["epoch"], weights_snapshot(self.learn.model)
         self.on_epoch(row)
-        if self.file is not None:
-            self.file.write(progress, self.learn.model, self.opt)
-        if progress.exhausted(self.patience):
+        if self.checkpoint is not None:
+            save_checkpoint(self.checkpoint, self.progress, self.learn.model, self.opt)
+        if self.progress.exhausted(self.patience):
             raise CancelFitException
-
-    def seen(self) -> int:
-        """Windows that this epoch trained on."""
-        return len(self.dls.train) * self.dls.train.bs * self.dls.train.views
 
 
 def within_one_standard_error(rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether the last epoch's macro-F1 is within one standard error of the highest one's so far.
+    """Whether the last epoch's macro-F1 is within one standard error of the highest so far.
 
-    The rule of one standard error (Breiman et al. 1984), for epochs: the highest of many scores on a few recordings is
-    mostly the luckiest, and of epochs that cannot be told apart the last has learned at the lowest rate.
+    The one-standard-error rule (Breiman et al. 1984) applied to epochs: the highest of many scores on a few recordings
+    is mostly luck, and of epochs that are equally good the last was trained at the lowest learning rate.
     """
     best = max(rows, key=lambda row: row["valid_macro_f1"])
     return bool(rows[-1]["valid_macro_f1"] >= best["valid_macro_f1"] - best["valid_macro_f1_se"])
 
 
 def macro_f1_with_se(
-    probabilities: np.ndarray, labels: np.ndarray, subjects: np.ndarray, draws: int = 200
+    probabilities: np.ndarray, labels: np.ndarray, subjects: np.ndarray, resamples: int = 200
 ) -> tuple[float, float]:
-    """Macro-F1 over the classes that occur, and its standard error by bootstrap over subjects (always the same draws).
+    """Macro-F1 over the classes that occur, and its standard error by a bootstrap over subjects with a fixed seed.
 
-    ``labels`` and ``subjects`` have shape (n,), as the rows of ``probabilities``: recordings of one subject are drawn
-    together, as they are right or wrong together.
+    ``labels`` and ``subjects`` have shape (n,), ``probabilities`` (n, classes). Recordings of one subject are correlated,
+    so they are drawn together.
     """
-    weights = subject_draws(subjects, draws, seed=0)
+    weights = subject_draws(subjects, resamples, seed=0)
     values = macro_f1(confusion_counts(labels, probabilities.argmax(1), probabilities.shape[1], weights))
     return float(values[0]), float(values[1:].std())
 
@@ -194,12 +195,17 @@ def mean_by_recording(probabilities: np.ndarray, recordings: np.ndarray) -> np.n
     return total / np.bincount(recordings)[:, None]
 
 
-def true_class_probability(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The probability given to the true class of each recording, never 0."""
-    return np.maximum(probabilities[np.arange(len(labels)), labels], 1e-7)
+def cross_entropies(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """-log of the probability of each recording's true class, which is taken to be at least 1e-7: shape (n,)."""
+    return -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-7))
 
 
-def balanced_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Cross entropy averaged within each class first, so that a rare class counts as much as a common one."""
-    losses = -np.log(true_class_probability(probabilities, labels))
+def balanced_mean(losses: np.ndarray, labels: np.ndarray) -> float:
+    """The mean of the classes' mean losses, so that a rare class counts as much as a common one."""
     return float(np.mean([losses[labels == number].mean() for number in np.unique(labels)]))
+
+
+def peak_memory_mb() -> float:
+    """The highest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 if sys.platform != "darwin" else 1024**2)

@@ -1,4 +1,4 @@
-"""The network (torchvision's resnet34 on one channel), its weights as safetensors, and what a model file set holds."""
+"""The network (torchvision's resnet34 on one channel), ensembles of it, and their weights as safetensors."""
 
 import hashlib
 import io
@@ -10,16 +10,18 @@ from http.client import HTTPException
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from heartdata.errors import ConfigError
+from heartdata.training.pretraining import BACKBONE
 
 DOWNLOAD_TIMEOUT_S = 20
 
 
 def computing_device() -> torch.device:
-    """Where networks are trained and give predictions: a GPU where there is one, else the CPU."""
+    """Where networks are trained and predict: a GPU if there is one, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -36,8 +38,9 @@ def build_net(classes: int) -> nn.Module:
 
 
 class Ensemble(nn.Module):
-    """Networks of the same classes that answer together: (n, 1, mel_bands, width) to the logarithms of the means of
-    their probabilities, (n, classes) (Lakshminarayanan et al. 2017).
+    """A deep ensemble: (n, 1, mel_bands, width) to the log of the members' mean probabilities, (n, classes).
+
+    Source: Lakshminarayanan et al. 2017.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
@@ -50,12 +53,12 @@ class Ensemble(nn.Module):
 
 
 def ensemble_weights(members: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The weights of an `Ensemble` of networks with these."""
+    """The weights of an `Ensemble`, from those of its members."""
     return {f"members.{i}.{name}": tensor for i, member in enumerate(members) for name, tensor in member.items()}
 
 
 def first_member(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of the first member of an `Ensemble`; those of a network alone are given back as they are."""
+    """The weights of the first member of an `Ensemble`; those of a single network are returned unchanged."""
     first = "members.0."
     return {name.removeprefix(first): tensor for name, tensor in weights.items() if name.startswith(first)} or weights
 
@@ -63,34 +66,35 @@ def first_member(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def imagenet_weights() -> dict[str, torch.Tensor]:
     """torchvision's ImageNet weights for one channel (the three summed), without the last layer.
 
-    Read from torch's cache, else downloaded; in either case only with the hash that torchvision gives, and without
-    running any code of the file's. Raises `ConfigError` when they cannot be had.
+    Read from torch's cache, else downloaded; torch.hub.load_state_dict_from_url would neither check the hash of a cached
+    file nor time out. Raises `ConfigError` when they cannot be downloaded, have another hash or are no plain tensors.
     """
     from torchvision.models import ResNet34_Weights
 
     url = ResNet34_Weights.IMAGENET1K_V1.url
-    kept = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
-    prefix = kept.stem.rpartition("-")[2]  # of the file's sha256
-    before = socket.getdefaulttimeout()
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+    hash_prefix = path.stem.rpartition("-")[2]  # of the file's sha256
+    timeout_s = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
-        if not kept.is_file():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(kept), hash_prefix=prefix, progress=False)
-        content = kept.read_bytes()
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix, progress=False)
+        content = path.read_bytes()
     except (OSError, RuntimeError, HTTPException) as error:
-        reason = getattr(error, "reason", error)  # urllib wraps what went wrong
+        reason = getattr(error, "reason", error)  # urllib wraps the cause
         raise ConfigError(
-            f"ImageNet weights cannot be had ({reason}); bring them once as {kept}, or set training.init=random"
+            f"ImageNet weights cannot be downloaded ({reason}): save them as {path}, or run `heartbeat pretrain` and set "
+            f"training.init=models:/{BACKBONE}@champion, or set training.init=random"
         ) from error
     finally:
-        socket.setdefaulttimeout(before)
-    if not hashlib.sha256(content).hexdigest().startswith(prefix):
-        raise ConfigError(f"{kept} is not the file that torchvision publishes: delete it, and it is downloaded again")
+        socket.setdefaulttimeout(timeout_s)
+    if not hashlib.sha256(content).hexdigest().startswith(hash_prefix):
+        raise ConfigError(f"{path} is not the file that torchvision publishes: delete it, and it is downloaded again")
     try:
         weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # so short a prefix can be forged
-        raise ConfigError(f"{kept} holds more than weights: delete it, and it is downloaded again") from error
+    except pickle.UnpicklingError as error:  # so short a hash prefix can be forged
+        raise ConfigError(f"{path} holds more than weights: delete it, and it is downloaded again") from error
     weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)
     return without_head(weights)
 
@@ -106,28 +110,27 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise ConfigError(f"{path} does not exist: training.init must name a .safetensors file")
     try:
         return load_file(path)
-    except Exception as error:  # safetensors raises its own Rust exceptions
+    except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path} is not a safetensors file ({error})") from error
 
 
-def load_pretrained(net: nn.Module, weights: dict[str, torch.Tensor], named: str) -> None:
-    """Copy ``weights`` into ``net`` but for its last layer. Raises `ConfigError` when they are of another network."""
+def load_pretrained(net: nn.Module, weights: dict[str, torch.Tensor], origin: str) -> None:
+    """Copy ``weights`` into ``net`` except its last layer. Raises `ConfigError` when they are of another network."""
+    head = {name: tensor for name, tensor in net.state_dict().items() if name.startswith("fc.")}
     try:
-        absent, surplus = net.load_state_dict(without_head(weights), strict=False)
+        net.load_state_dict({**without_head(weights), **head})
     except RuntimeError as error:
-        raise ConfigError(f"the weights {named} do not fit resnet34 on one channel") from error
-    if surplus or any(not name.startswith("fc.") for name in absent):
-        raise ConfigError(f"the weights {named} do not fit resnet34 on one channel")
+        raise ConfigError(f"the weights {origin} do not fit resnet34 on one channel") from error
 
 
 def weights_snapshot(net: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights as they are now, on the CPU."""
+    """A copy of the weights on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
 
 
 def weights_bytes(net: nn.Module) -> bytes:
     """The weights as the content of a ``.safetensors`` file."""
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()})
+    return save(weights_snapshot(net))
 
 
 def load_net(weights: Path, classes: Sequence[str], members: int = 1) -> nn.Module:

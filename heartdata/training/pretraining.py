@@ -1,11 +1,10 @@
-"""The settings of `heartbeat pretrain`: weights for others to start from."""
+"""The preset of `heartbeat pretrain`: weights from which other trainings start."""
 
 from typing import Any
 
 BACKBONE = "heartbeat-backbone"
 
-# Laid under whatever is typed. Made sounds hold no recording of anybody's, so no test recording can be among them, and
-# each stands for another device.
+# Synthetic recordings are of nobody, so no test recording can be among them; each simulates another device.
 PRETRAINING: dict[str, Any] = {
     "source": {
         "name": "demo", "varied": True, "subjects_per_class": 1600, "sites": 1, "duration_s": [4.0, 9.0],
@@ -21,9 +20,9 @@ PRETRAINING: dict[str, Any] = {
 
 
 def pretraining_settings(source: str) -> dict[str, Any]:
-    """What lies under what is typed when ``source`` is pretrained on.
+    """The preset for pretraining on ``source``, over which the user's settings are laid.
 
-    Recordings have near-duplicates, and weights of their own name: studies start from those of made sounds.
+    Sources other than demo are searched for near-duplicates, and register their own model: studies start from that of demo.
     """
     if source == "demo":
         return PRETRAINING

@@ -1,4 +1,4 @@
-"""How networks are trained: the settings of `heartdata.training.train`."""
+"""The training recipe: the settings of `heartdata.training.train`."""
 
 from typing import Literal
 
@@ -10,69 +10,75 @@ View = Literal["windows", "whole"]
 
 
 class NetworkConfig(Settings):
-    """How one network is trained. Counts are of epochs unless they say otherwise."""
+    """How one network is trained."""
 
-    init: str = Field(default="auto", description="imagenet | random | auto | a .safetensors | models:/...")
-    epochs: int = Field(default=12, ge=0, le=1000, description="of all layers; 0: only the frozen epochs")
+    init: str = Field(
+        default="auto",
+        description="imagenet | random | auto (imagenet if available) | a .safetensors file | models:/...",
+    )
+    epochs: int = Field(default=12, ge=0, le=1000, description="epochs of all layers; 0: train the last layer only")
     frozen_epochs: int = Field(
-        default=1, ge=0, le=1000, description="of the last layer alone, before; not from random weights"
+        default=1, ge=0, le=1000, description="epochs of the last layer only, before; skipped with random weights"
     )
-    patience: int = Field(
-        default=10, ge=1, le=1000, description="epochs in a row not as good as the best, until training stops"
-    )
-    batch: int = Field(default=16, ge=2, le=4096)
+    patience: int = Field(default=10, ge=1, le=1000, description="epochs without improvement before early stopping")
+    batch: int = Field(default=16, ge=2, le=4096, description="batch size")
     width: int = Field(default=128, ge=32, le=65536, description="spectrogram columns in a window")
-    view: View = Field(default="windows", description="whole: a recording as one plot, squeezed to the width")
-    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="the highest of the one-cycle schedule")
+    view: View = Field(
+        default="windows", description="input: windows of a recording, or the whole recording resized to the width"
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="maximum of the one-cycle schedule")
     backbone_rate: float = Field(
-        default=0.3, gt=0, le=1, description="of all layers but the last, as a share of learning_rate; given weights"
+        default=0.3, gt=0, le=1, description="share of learning_rate for pretrained layers, all but the last"
     )
-    weight_decay: float = Field(default=0.01, ge=0)
-    label_smoothing: float = Field(default=0.05, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0, description="weight decay of AdamW")
+    label_smoothing: float = Field(default=0.05, ge=0, lt=1, description="label smoothing of the cross entropy")
     balance: Literal["class", "class_and_collection", "none"] = Field(
-        default="class", description="what is drawn equally often; none: recordings; see docs/training.md"
+        default="class",
+        description="what is sampled equally often: classes, collections within each class, or recordings (none)",
     )
-    mask_fraction: float = Field(default=0.15, ge=0, le=0.5, description="longest hidden stretch of time and of bands")
-    mixup: float = Field(default=0.0, ge=0, le=10, description="alpha of the mixing share's beta distribution; 0: none")
+    mask_fraction: float = Field(
+        default=0.15, ge=0, le=0.5, description="SpecAugment: longest masked share of a window's time and of its bands"
+    )
+    mixup: float = Field(default=0.0, ge=0, le=10, description="alpha of mixup's beta distribution; 0: off")
     contrast: float = Field(
         default=0.0,
         ge=0,
         le=100,
-        exclude_if=lambda weight: not weight,  # trainings of before it was there keep their names
-        description="weight of telling two windows of a recording from all others; see docs/training.md",
+        exclude_if=lambda weight: not weight,  # left out of the digest when off, so old cache keys stay valid
+        description="weight of the contrastive loss between windows of one recording and others; 0: off",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="of forward passes; auto: bfloat16 where the processor has it"
+        default="auto", description="number format of forward passes; auto: bfloat16 if the hardware supports it"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="seed of initial weights, sampling and augmentation")
 
     @model_validator(mode="after")
-    def _trains_something(self) -> "NetworkConfig":
+    def _check_epochs(self) -> "NetworkConfig":
         if self.epochs + (self.frozen_epochs if self.init != "random" else 0) == 0:
             raise ValueError("epochs = 0 needs frozen_epochs above 0, and weights to start from (init)")
         return self
 
     @model_validator(mode="after")
-    def _contrasts_recordings(self) -> "NetworkConfig":
+    def _check_contrast(self) -> "NetworkConfig":
         if self.contrast and (self.balance != "none" or self.mixup or self.view != "windows"):
             raise ValueError("contrast needs balance = none (a recording once an epoch), mixup = 0 and view = windows")
         return self
 
     @field_validator("init")
     @classmethod
-    def _known(cls, init: str) -> str:
+    def _check_init(cls, init: str) -> str:
         if init in ("imagenet", "random", "auto") or init.startswith("models:/") or init.endswith(".safetensors"):
             return init
         raise ValueError("choose imagenet, random, auto, a .safetensors file or models:/name@alias")
 
 
 class TrainingConfig(NetworkConfig):
-    """How networks that answer together are trained: all alike, each with draws of its own."""
+    """How the networks of an ensemble are trained: all alike but for their seeds."""
 
-    members: int = Field(default=1, ge=1, le=20, description="networks that answer by the mean of their probabilities")
+    members: int = Field(default=1, ge=1, le=20, description="networks in the ensemble, which averages probabilities")
 
     def networks(self) -> list[NetworkConfig]:
-        """One for each member; the first is trained as it would be if it were alone."""
+        """One configuration a member; the first is that of a single network, so its cached training is reused."""
         shared = self.model_dump(exclude={"members", "seed"})
         seeds = [self.seed, *(100 * (self.seed + 1) + number for number in range(1, self.members))]
         return [NetworkConfig.model_validate({**shared, "seed": seed}) for seed in seeds]

@@ -1,4 +1,4 @@
-"""Fine-tuning resnet34 with fastai: balanced sampling, augmentation, one-cycle, early stop on validation subjects."""
+"""Fine-tuning resnet34 with fastai: balanced sampling, augmentation, one-cycle, early stopping on validation subjects."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fastai.callback.schedule  # noqa: F401  (adds fit_one_cycle to Learner)
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
 from fastai.callback.data import WeightedDL
 from fastai.callback.mixup import MixUp
-from fastai.callback.schedule import fit_one_cycle, lr_find  # noqa: F401  (adds the methods to Learner)
 from fastai.callback.training import BnFreeze
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
@@ -27,8 +27,8 @@ from heartdata.dataset.windows import Windows
 from heartdata.errors import HeartbeatError
 from heartdata.storage.schemas import HISTORY
 from heartdata.storage.store import Store, table_from_rows
-from heartdata.training.callbacks import Augment, HalfPrecision, KeepEpoch, SeedEpochs, has_native_bfloat16
-from heartdata.training.checkpoint import Progress, ProgressFile
+from heartdata.training.callbacks import Augment, EarlyStopping, HalfPrecision, SeedEpochs, has_native_bfloat16
+from heartdata.training.checkpoint import OptimiserState, Progress, load_checkpoint
 from heartdata.training.contrast import Contrast, with_projection
 from heartdata.training.network import build_net, computing_device, load_pretrained
 from heartdata.training.recipe import NetworkConfig
@@ -36,7 +36,7 @@ from heartdata.training.recipe import NetworkConfig
 
 @dataclass(frozen=True)
 class Trained:
-    """The network of the epoch that was kept (by validation macro-F1) and what each epoch gave (schema HISTORY)."""
+    """The network with the weights of the kept epoch, and one row an epoch (schema HISTORY)."""
 
     net: nn.Module
     classes: tuple[str, ...]
@@ -45,44 +45,25 @@ class Trained:
     precision: str
 
 
-@dataclass(frozen=True)
-class Phase:
-    """Consecutive epochs with one schedule of learning rates; ``first`` counts from the training's beginning."""
-
-    first: int
-    epochs: int
-    frozen: bool
-
-
 def train(
     manifest: pd.DataFrame,
     initial: dict[str, torch.Tensor] | None,
     config: NetworkConfig,
     store: Store,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
-    progress_path: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> Trained:
-    """Train on part ``train`` of the manifest, choosing the epoch on part ``valid``; ``test`` is never looked at.
+    """Train on part ``train`` of the manifest and choose the epoch on part ``valid``; part ``test`` is never read.
 
-    ``config.contrast`` learns from part ``unlabelled`` as well.
-
-    ``initial``: weights to start from, or None for random ones. ``on_epoch`` gets a row of schema HISTORY after each
-    epoch. ``progress_path``: where progress is kept after each epoch; a training that finds some goes on from there
-    and ends as if it had never stopped. The same manifest, configuration and machine give the same weights. Raises
-    `HeartbeatError` when the loss stops being a number.
+    With ``config.contrast``, part ``unlabelled`` is trained on as well. ``initial``: weights to start from, or None for
+    random ones. ``on_epoch`` gets a row of schema HISTORY after each epoch. ``checkpoint``: where to save after each
+    epoch and to resume from; a resumed training ends with the same weights as an undisturbed one, and the same manifest,
+    configuration and machine give the same weights. Raises `HeartbeatError` when the loss is not finite.
     """
-    try:
-        return _train(manifest, initial, config, store, on_epoch, progress_path)
-    finally:
-        gc.collect()  # a Learner and its callbacks name each other: their tensors would stay until Python looks for such
-
-
-def _train(
-    manifest: pd.DataFrame, initial: dict[str, torch.Tensor] | None, config: NetworkConfig, store: Store,
-    on_epoch: Callable[[dict[str, float]], None], progress_path: Path | None,
-) -> Trained:  # fmt: skip
-    heard = ["train", UNLABELLED] if config.contrast else ["train"]
-    train_rows, valid_rows = (manifest[manifest["part"].isin(of)].reset_index(drop=True) for of in (heard, ["valid"]))
+    parts = ["train", UNLABELLED] if config.contrast else ["train"]
+    train_rows, valid_rows = (
+        manifest[manifest["part"].isin(names)].reset_index(drop=True) for names in (parts, ["valid"])
+    )
     classes = tuple(sorted(train_rows["label"].dropna().unique()))
     set_seed(config.seed, reproducible=True)
     net = build_net(len(classes))
@@ -90,93 +71,85 @@ def _train(
         load_pretrained(net, initial, config.init)
     if config.contrast:
         with_projection(net)
-    file = ProgressFile(progress_path) if progress_path else None
-    progress, remembered = file.read(net) if file else (Progress(), {})
-    learner = build_learner(net, build_dataloaders(train_rows, valid_rows, classes, config, store), config)
-    windows = learner.dls.valid.dataset
+    progress, optimiser_state = load_checkpoint(checkpoint, net) if checkpoint else (Progress(), {})
+    data = build_dataloaders(train_rows, valid_rows, classes, config, store)
     labels = valid_rows["label"].map({label: number for number, label in enumerate(classes)})
-    keep = KeepEpoch(windows.recordings, labels, valid_rows["group"], config.patience, on_epoch, file, progress)
-    with learner.no_bar(), learner.no_logging():
-        for phase in phases(config, initial is not None):
-            _fit(learner, phase, initial is not None, config, keep, remembered)
-            if keep.fault:
-                raise HeartbeatError(keep.fault)
+    stopping = EarlyStopping(
+        data.valid.dataset.recordings, labels, valid_rows["group"], config.patience, on_epoch, checkpoint, progress
+    )
+    _fit(net, data, config, initial is not None, stopping, optimiser_state)
+    gc.collect()  # frees optimiser and gradients: a Learner and its callbacks refer to each other
     net.load_state_dict(progress.best)
     if config.contrast:
         del net.projection
-    precision = "bfloat16" if any(isinstance(cb, HalfPrecision) for cb in learner.cbs) else "float32"
-    kept_epoch = int(progress.kept_epoch or 0)
-    return Trained(net.cpu().eval(), classes, table_from_rows(progress.rows, HISTORY), kept_epoch, precision)
-
-
-def phases(config: NetworkConfig, from_weights: bool) -> list[Phase]:
-    """The last layer alone first, where the others start from given weights; then everything.
-
-    Raises `HeartbeatError` when that is nothing.
-    """
-    frozen = config.frozen_epochs if from_weights else 0
-    if frozen + config.epochs == 0:
-        raise HeartbeatError("training.epochs = 0 trains the last layer alone, and there are no weights to start from")
-    both = [Phase(0, frozen, True), Phase(frozen, config.epochs, False)]
-    return [phase for phase in both if phase.epochs]
+    history, precision = table_from_rows(progress.rows, HISTORY), forward_precision(config, data.device)
+    return Trained(net.cpu().eval(), classes, history, progress.kept_epoch or 0, precision)
 
 
 def _fit(
-    learner: Learner, phase: Phase, from_weights: bool, config: NetworkConfig, keep: KeepEpoch,
-    remembered: dict[int, dict[str, torch.Tensor]],
+    net: nn.Module, data: DataLoaders, config: NetworkConfig, pretrained: bool, stopping: EarlyStopping,
+    optimiser_state: OptimiserState,
 ) -> None:  # fmt: skip
-    """Train through ``phase``, or what is left of it; nothing where it, or the patience of ``keep``, is at its end."""
-    done = len(keep.progress.rows) - phase.first
-    if done >= phase.epochs or keep.progress.exhausted(keep.patience):
-        return
-    if learner.opt is None:
-        learner.create_opt()
-    learner.freeze() if phase.frozen else learner.unfreeze()
-    if remembered and done > 0:  # freezing and unfreezing make the optimiser forget
-        learner.opt.load_state_dict({**learner.opt.state_dict(), "state": dict(remembered)})
-    remembered.clear()
-    rate = config.learning_rate
-    rates = slice(rate * config.backbone_rate, rate) if from_weights and not phase.frozen else rate
-    learner.fit_one_cycle(
-        phase.epochs,
-        rates,
-        start_epoch=max(0, done),
-        cbs=[SeedEpochs(config.seed, phase.first), keep, *([BnFreeze()] if phase.frozen else [])],
-    )
+    """Train the head alone if the rest is ``pretrained``, then all layers, from where ``stopping.progress`` left off."""
+    frozen_epochs = config.frozen_epochs if pretrained else 0
+    if frozen_epochs + config.epochs == 0:
+        raise HeartbeatError("training.epochs = 0 trains the last layer alone, and there are no weights to start from")
+    learner, progress = build_learner(net, data, config), stopping.progress
+    for first, epochs, frozen in ((0, frozen_epochs, True), (frozen_epochs, config.epochs, False)):
+        done = len(progress.rows) - first
+        if done >= epochs or progress.exhausted(config.patience):
+            continue
+        learner.freeze() if frozen else learner.unfreeze()
+        if done > 0:  # resumed within this phase: freezing and unfreezing clear the optimiser's state
+            learner.opt.load_state_dict({**learner.opt.state_dict(), "state": optimiser_state})
+        rate = config.learning_rate
+        rates = slice(rate * config.backbone_rate, rate) if pretrained and not frozen else rate
+        callbacks = [SeedEpochs(config.seed, first), stopping, *([BnFreeze()] if frozen else [])]
+        with learner.no_bar(), learner.no_logging():
+            learner.fit_one_cycle(epochs, rates, start_epoch=max(0, done), cbs=callbacks)
+        if stopping.fault:
+            raise HeartbeatError(stopping.fault)
 
 
 def build_learner(net: nn.Module, data: DataLoaders, config: NetworkConfig) -> Learner:
-    """fastai's Learner for this recipe; the epochs' bookkeeping comes with each fit."""
-    contrast = config.contrast > 0
-    callbacks = [
-        Augment(config.mask_fraction, contrast),
-        *([Contrast(config.contrast)] if contrast else []),
-    ]
+    """fastai's Learner with the callbacks of the whole training; those of one fit are passed to it."""
+    callbacks: list[Any] = [Augment(config.mask_fraction, device=config.contrast > 0)]
+    callbacks += [Contrast(config.contrast)] if config.contrast else []
     callbacks += [MixUp(config.mixup)] if config.mixup else []
-    wanted = config.precision == "bfloat16" or (config.precision == "auto" and has_native_bfloat16(data.device))
-    callbacks += [HalfPrecision()] if wanted else []
+    callbacks += [HalfPrecision()] if forward_precision(config, data.device) == "bfloat16" else []
     return Learner(
         data,
         net,
         loss_func=CrossEntropyLossFlat(label_smoothing=config.label_smoothing),
         opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)),
-        splitter=lambda m: [list(backbone_layers(m).parameters()), list(head_layers(m).parameters())],
+        splitter=backbone_and_head,
         wd=config.weight_decay,
         train_bn=False,
         cbs=callbacks,
     )
 
 
+def forward_precision(config: NetworkConfig, device: torch.device) -> str:
+    """``config.precision``, where ``auto`` is bfloat16 if the device has it in hardware."""
+    if config.precision == "auto":
+        return "bfloat16" if has_native_bfloat16(device) else "float32"
+    return config.precision
+
+
+def backbone_and_head(net: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters in two groups: the head is the last layer and `Contrast`'s projection, the backbone all others."""
+    groups: list[list[nn.Parameter]] = [[], []]
+    for name, module in net.named_children():
+        groups[name in ("fc", "projection")] += module.parameters()
+    return groups
+
+
 def build_dataloaders(
-    train_rows: pd.DataFrame,
-    valid_rows: pd.DataFrame,
-    classes: tuple[str, ...],
-    config: NetworkConfig,
-    store: Store,
+    train_rows: pd.DataFrame, valid_rows: pd.DataFrame, classes: tuple[str, ...], config: NetworkConfig, store: Store
 ) -> DataLoaders:
-    """Random windows, drawn so that every class is seen equally often, and all windows of the validation part."""
+    """Random training windows sampled by ``config.balance``, and all windows of the validation recordings."""
     width, batch = config.width, min(config.batch, len(train_rows))
-    data = DataLoaders(
+    return DataLoaders(
         Batches(
             Windows(train_rows, classes, store, width, random=True, view=config.view),
             bs=batch, wgts=sampling_weights(train_rows, config.balance), shuffle=True, drop_last=True, num_workers=0,
@@ -188,16 +161,14 @@ def build_dataloaders(
         ),
         device=computing_device(),
     )  # fmt: skip
-    _ = data.train.n_inp  # fastai looks at an item to tell: now, not in the first epoch, which may be any one
-    return data
 
 
 def sampling_weights(rows: pd.DataFrame, balance: str) -> np.ndarray:
-    """How often each recording is drawn, relatively: ``class``: every class as often as the others.
+    """Relative frequency at which each recording is drawn: shape (n,).
 
-    ``class_and_collection``: so too, and within a class every collection that has it as often as the others. Where
-    every collection has every class, the collection then says nothing about the class.
-    ``none``: every recording as often as the others, that is once an epoch.
+    ``class``: all classes equally often. ``class_and_collection``: also, within a class, all collections that have it;
+    where every collection has every class, the collection then carries no information about the class. ``none``: all
+    recordings equally often, once an epoch.
     """
     if balance == "none":
         return np.ones(len(rows))
@@ -212,11 +183,11 @@ class Batches(WeightedDL):
     """Takes a whole batch from `Windows` at once, instead of collating items.
 
     ``once``: every item once an epoch, instead of drawing by weight. ``views``: windows of each item in a batch, all
-    first ones before all second ones. ``seed``: of the random windows of the next epoch (torch's loader draws from its
-    generator when it is first used).
+    first ones before all second ones.
     """
 
-    seed: int | None = None
+    n_inp = 1  # fastai would infer it from a batch
+    seed: int | None = None  # of the next epoch's random windows; set by SeedEpochs
 
     def __init__(self, dataset: Windows, once: bool = False, views: int = 1, **rest: Any) -> None:
         super().__init__(dataset, **rest)
@@ -227,24 +198,11 @@ class Batches(WeightedDL):
 
     def create_batches(self, samples: Iterator[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         if self.seed is not None:
-            torch.manual_seed(self.seed)
+            torch.manual_seed(self.seed)  # here, as torch's loader draws from the generator before its first batch
         yield from super().create_batches(samples)
 
-    def create_item(self, index: int | None) -> int:
-        return index or 0
+    def create_item(self, index: int) -> int:
+        return index
 
     def create_batch(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         return self.dataset.batch(indices * self.views)
-
-
-HEADS = ("fc", "projection")
-
-
-def backbone_layers(net: nn.Module) -> nn.ModuleList:
-    """All layers but the last."""
-    return nn.ModuleList(module for name, module in net.named_children() if name not in HEADS)
-
-
-def head_layers(net: nn.Module) -> nn.ModuleList:
-    """What stands on the backbone: the last layer, and what `Contrast` compares through."""
-    return nn.ModuleList(module for name, module in net.named_children() if name in HEADS)

@@ -65,7 +65,7 @@ STAGES = {
         "6",
         ("tasks.train", "heartdata.scoring.confusion", "heartdata.scoring.metrics", "heartdata.storage.schemas",
          "heartdata.training.callbacks", "heartdata.training.checkpoint", "heartdata.training.contrast",
-         "heartdata.training.memory", "heartdata.training.train", *NETWORK),
+         "heartdata.training.train", *NETWORK),
     ),
     "ensemble": Code("1", ("tasks.ensemble", "heartdata.training.network")),
     "calibrate": Code("2", ("tasks.calibrate", *PREDICTING)),

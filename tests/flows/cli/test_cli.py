@@ -246,7 +246,7 @@ def test_settings_are_shown_as_they_are_typed(heartbeat):
     assert status == 0
     assert shown.startswith("training.epochs=7 ")
     assert shown.count("\n") == 1
-    assert "# of all layers" in shown
+    assert "# epochs of all layers" in shown
 
 
 def test_command_line_loads_nothing_heavy():

@@ -51,7 +51,7 @@ def old(store: Store, tmp_path: Path) -> str:
 
 
 def test_a_version_for_other_input_is_refused_but_training_may_start_from_it(old: str, store: Store, tmp_path: Path):
-    with pytest.raises(ConfigError, match="is of a model for other input .*spectrograms is of version .*needs 0"):
+    with pytest.raises(ConfigError, match="other preprocessing .*spectrograms: installed version .* model's 0"):
         load_model(old, RegistryConfig(), store)
     found = initial_weights.fn(old, RegistryConfig(), store)
     assert found.weights is not None
