@@ -1,8 +1,8 @@
-"""The version of each stage, and the code that it stands for: the only place where versions of stages are.
+"""The version of each stage, and the modules that compute its result.
 
-A cached result is taken for one of now while its stage has the same version. So raise it when a stage computes
-something else from the same inputs. `tests/test_stage_code.py` notices when one of the modules changes, but for
-comments, docstrings, formatting and imports.
+The version is in the stage's cache keys: raise it when a stage computes something else from the same inputs.
+`tests/test_stage_code.py` fails when one of the modules changes in more than comments, docstrings, formatting and
+imports.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from heartdata import versions
 
 @dataclass(frozen=True)
 class Code:
-    """The version of a stage, the modules that compute its result, and whether audio is decoded or resampled by it:
-    the versions of libsndfile and libsoxr are then in its cache key as well.
+    """A stage's version, the modules that compute its result, and whether it ``decodes`` or resamples audio: then the
+    versions of libsndfile and libsoxr are in its cache keys, too.
     """
 
     version: str
@@ -85,12 +85,12 @@ STAGES = {
     ),
 }  # fmt: skip
 
-# Modules of heartdata from which no cached result comes.
+# Modules of heartdata that compute no cached result.
 NOTHING_CACHED = (
     # settings, which are in cache keys themselves, and these versions
     "heartdata.config", "heartdata.config_file", "heartdata.serving.model_config", "heartdata.settings",
     "heartdata.training.pretraining", "heartdata.training.recipe", "heartdata.versions",
-    # done anew in every run: the inventory, and what a study makes of its folds
+    # computed in every run: the inventory, and the results of a study over its folds
     "heartdata.dataset.inventory", "heartdata.reports.study_plots", "heartdata.sources.archives",
     "heartdata.sources.base", "heartdata.sources.cinc2016.source", "heartdata.sources.cinc2016.subjects",
     "heartdata.sources.circor2022.patients", "heartdata.sources.circor2022.source", "heartdata.sources.folders",
@@ -98,7 +98,7 @@ NOTHING_CACHED = (
     "heartdata.sources.table.file_lookup", "heartdata.sources.table.folder", "heartdata.sources.table.merged_cells",
     "heartdata.sources.table.source", "heartdata.storage.hash_cache", "heartdata.studies.config",
     "heartdata.studies.page", "heartdata.studies.protocols", "heartdata.studies.scores",
-    # where results are kept
+    # the store
     "heartdata.errors", "heartdata.storage.remote", "heartdata.storage.store",
     # commands of their own
     "heartdata.dataset.prune", "heartdata.markdown", "heartdata.reports.inspect", "heartdata.reports.inspect_plots",
