@@ -44,7 +44,7 @@ def find_spectrograms(
     """The shards that the store has already, by their checksums; None for those to render."""
     with ThreadPoolExecutor() as pool:
         existing = pool.map(lambda shard: load_if_intact(shard, config, store), shards)
-        return [shard and _result(shard) for shard in existing]
+        return [None if shard is None else _result(shard) for shard in existing]
 
 
 @task(name="gather spectrograms", cache_policy=NO_CACHE, retries=2)

@@ -17,7 +17,7 @@ from heartdata.storage.store import Artifact, Store, atomic_write
 from tasks.engine.progress import add_note, track
 from tasks.engine.stage import files_intact, fingerprint, is_transient, stage
 from tasks.engine.versions import STAGES
-from tasks.registry.client import accepted_for_champion
+from tasks.registry.previous import accepted_for_champion
 from tasks.results import AcceptedRecord, PreviouslyAccepted, ValidationResult
 
 UNREADABLE = (

@@ -90,8 +90,9 @@ NOTHING_CACHED = (
     # settings, which are in cache keys themselves, and these versions
     "heartdata.config", "heartdata.config_file", "heartdata.serving.model_config", "heartdata.settings",
     "heartdata.training.pretraining", "heartdata.training.recipe", "heartdata.versions",
-    # computed in every run: the inventory, and the results of a study over its folds
-    "heartdata.dataset.inventory", "heartdata.reports.study_plots", "heartdata.sources.archives",
+    # computed in every run: the inventory, the results of a study over its folds, the summary
+    "heartdata.dataset.inventory", "heartdata.reports.study_plots", "heartdata.reports.summary",
+    "heartdata.sources.archives",
     "heartdata.sources.base", "heartdata.sources.cinc2016.source", "heartdata.sources.cinc2016.subjects",
     "heartdata.sources.circor2022.patients", "heartdata.sources.circor2022.source", "heartdata.sources.folders",
     "heartdata.sources.mix", "heartdata.sources.pascal", "heartdata.sources.table.columns",
