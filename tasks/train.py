@@ -52,7 +52,8 @@ def _resolve(init: str, registry: RegistryConfig, store: Store) -> InitialWeight
         except ConfigError as error:
             if init == "imagenet":
                 raise
-            return InitialWeights(kind="random", note=f"Training starts from random weights: {error}")
+            hint = f"for better ones run `heartbeat pretrain` and set training.init=models:/{BACKBONE}@champion"
+            return InitialWeights(kind="random", note=f"Training starts from random weights: {error}; {hint}")
     if init.startswith("models:/"):
         connect(registry, store)
         weights, sounds = _from_registry(init)

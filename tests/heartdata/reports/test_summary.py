@@ -1,7 +1,5 @@
 """The notes and tables in the summary of a run."""
 
-import json
-
 import pandas as pd
 import pytest
 
@@ -26,7 +24,7 @@ MANIFEST = pd.DataFrame(
         ("e", None, "unlabelled", None, "e", "c"),
     ],
     columns=["recording_id", "label", "part", "subject", "group", "collection"],
-)
+).assign(source="table", sha256="0")
 
 
 def test_recordings_are_counted_by_class():
@@ -49,10 +47,14 @@ def test_subjects_are_counted_by_part():
 
 def test_planted_faults_are_caught_only_for_their_own_reason():
     listed = pd.DataFrame(
-        [("a", "demo", "silent"), ("b", "demo", "clipped"), ("c", "demo", None), ("d", "table", "silent")],
-        columns=["recording_id", "source", "planted"],
+        [
+            ("a", "demo", '{"planted": "silent"}'),
+            ("b", "demo", '{"planted": "clipped"}'),
+            ("c", "demo", "{}"),
+            ("d", "table", '{"planted": "silent"}'),
+        ],
+        columns=["recording_id", "source", "extra"],
     )
-    listed["extra"] = [json.dumps({"planted": fault}) for fault in listed["planted"]]
     quarantine = pd.DataFrame({"recording_id": ["a", "b"], "check": ["silent", "duration"]})
     caught = {row["recording"]: row["caught"] for row in planted_faults(listed, quarantine)}
     assert caught == {"a": True, "b": False}
