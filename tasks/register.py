@@ -1,6 +1,5 @@
 """Stage 9: the run and the model in MLflow: configuration, metrics, plots, data set, and a registered version."""
 
-import shutil
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version as installed
@@ -20,6 +19,7 @@ from heartdata.serving.model_config import ModelConfig
 from heartdata.settings import flat, sha256_json
 from heartdata.storage.schemas import MANIFEST, METRICS
 from heartdata.storage.store import Artifact, Store
+from tasks.engine.copies import copy_files
 from tasks.engine.progress import add_note, track
 from tasks.engine.stage import fingerprint, stage
 from tasks.registry.client import ALIAS, KEY_TAG, connect, experiment_of
@@ -135,7 +135,9 @@ def _log_run(
         info = log_model(model, store)
         _log_metrics(info.model_id, metrics, manifest, model, evaluation, store)
         mlflow.log_table(metrics, "metrics.json")
-        _log_files(files, store)
+        with TemporaryDirectory() as folder:
+            copy_files(files, Path(folder), store)
+            mlflow.log_artifacts(folder)
         check_served(info.model_uri, model, evaluation, files["tables/recordings.parquet"], store)
     name = config.registry.model_name
     if not client.search_registered_models(f"name = '{name}'"):
@@ -174,18 +176,6 @@ def _calibration(model: TrainedModel, store: Store) -> dict[str, float]:
     of_classes = {f"class_weight.{name}": weight for name, weight in zip(config.classes, weights, strict=True)}
     fitted = {"temperature": config.calibration.temperature, "unsure_below": config.calibration.unsure_below}
     return allowed_names({**fitted, **of_classes})
-
-
-def _log_files(files: Mapping[str, Artifact], store: Store) -> None:
-    """Log files of the store under names for people."""
-    import mlflow
-
-    with TemporaryDirectory() as folder:
-        for name, artifact in files.items():
-            path = Path(folder, name)
-            path.parent.mkdir(exist_ok=True)
-            shutil.copyfile(store.local(artifact.name), path)
-        mlflow.log_artifacts(folder)
 
 
 def _run_tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dict[str, str]:

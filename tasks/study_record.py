@@ -16,6 +16,7 @@ from heartdata.storage.schemas import STUDY_METRICS, study_schema
 from heartdata.storage.store import Store, atomic_write
 from heartdata.studies.config import OF_STUDIES, StudyConfig
 from heartdata.studies.page import study_page
+from tasks.engine.copies import copy_files
 from tasks.engine.progress import track
 from tasks.engine.stage import is_transient
 from tasks.registry.client import KEY_TAG, connect, experiment_of
@@ -35,7 +36,11 @@ def record(
     weights = initial.weights.digest if initial.weights else ""
     with track("record") as advance:
         metrics, warning = store.read_frame(result.metrics, STUDY_METRICS), folds[0].model.note
-        _publish(result, study_page(result.study, config.run, metrics, list(result.plots), warning, weights), store)
+        folder = store.workpath(f"latest/study-{result.study.name}")
+        files = {"predictions.parquet": result.predictions, "metrics.parquet": result.metrics}
+        copy_files(files | {f"{name}.png": plot for name, plot in result.plots.items()}, folder, store)
+        with atomic_write(folder / "README.md") as file:
+            file.write(study_page(result.study, config.run, metrics, list(result.plots), warning, weights).encode())
         page = study_page(result.study, config.run, metrics, warning=warning, weights=weights)
         create_markdown_artifact(page, key=f"study-{result.study.name}", description=result.study.title)
         client = connect(config.run.registry, store)
@@ -45,18 +50,6 @@ def record(
         run_id = runs[0].info.run_id if runs else _log(client, experiment, key, metrics, folds, weights, config, store)
         advance(1, 1, f"study {result.study.name}, MLflow run {run_id}")
         return run_id
-
-
-def _publish(result: StudyResult, page: str, store: Store) -> None:
-    """Copies under plain names, for people: the page, the predictions, the metrics and the plots."""
-    folder = f"latest/study-{result.study.name}"
-    files = {"predictions.parquet": result.predictions, "metrics.parquet": result.metrics}
-    files |= {f"{name}.png": plot for name, plot in result.plots.items()}
-    contents = {name: store.local(artifact.name).read_bytes() for name, artifact in files.items()}
-    contents["README.md"] = page.encode()
-    for name, content in contents.items():
-        with atomic_write(store.workpath(f"{folder}/{name}")) as file:
-            file.write(content)
 
 
 def _log(

@@ -1,7 +1,6 @@
 """Stage 10: the summary of a run as one page in Prefect, and copies of its files in ``latest/``."""
 
 import shlex
-import shutil
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -13,6 +12,7 @@ from heartdata.reports.summary import Summary
 from heartdata.storage.schemas import ACCEPTED, CHECKS, MANIFEST, METRICS, QUARANTINE, RECORDINGS
 from heartdata.storage.store import Artifact, Store, atomic_write
 from tasks.engine import progress
+from tasks.engine.copies import copy_files
 from tasks.engine.stage import is_transient
 from tasks.registry.client import connect, tracking_uri
 from tasks.registry.previous import note_if_test_set_changed
@@ -61,18 +61,6 @@ def summarise(
         latest=str(store.workpath("latest")),
     )
     connect(config.registry, store).set_tag(registered.run_id, "data_docs", summary.data_docs)
-    _publish(store, recordings, validation, manifest, evaluation)
-    page = reports.summary_page(summary, config.source.name, _served_by(config, store))
-    with atomic_write(store.workpath("latest/summary.md")) as file:
-        file.write(page.encode())
-    create_markdown_artifact(page, key="heartbeat-summary", description="Recordings, scores and notes of the run")
-    return summary
-
-
-def _publish(
-    store: Store, recordings: Artifact, validation: ValidationResult, manifest: Artifact, evaluation: Evaluation
-) -> None:
-    """Copies under plain names, for people; the pipeline itself never reads them."""
     files = {
         "recordings.parquet": recordings,
         "accepted.parquet": validation.accepted,
@@ -84,9 +72,12 @@ def _publish(
         "metrics.parquet": evaluation.metrics,
         **{f"{name}.png": plot for name, plot in evaluation.plots.items()},
     }
-    for name, artifact in files.items():
-        with store.local(artifact.name).open("rb") as source, atomic_write(store.workpath(f"latest/{name}")) as file:
-            shutil.copyfileobj(source, file)
+    copy_files(files, store.workpath("latest"), store)
+    page = reports.summary_page(summary, config.source.name, _served_by(config, store))
+    with atomic_write(store.workpath("latest/summary.md")) as file:
+        file.write(page.encode())
+    create_markdown_artifact(page, key="heartbeat-summary", description="Recordings, scores and notes of the run")
+    return summary
 
 
 def _served_by(config: RunConfig, store: Store) -> str:

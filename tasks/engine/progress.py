@@ -94,7 +94,7 @@ class Tracker:
 
     def __init__(self, stage: str, total: int, unit: str) -> None:
         self.stage, self.total, self.unit, self.detail = stage, total, unit, _state.label
-        self._artifact: Any = None
+        self.artifact: Any = None
         self._updated_s = self._logged_s = monotonic()
         if _state.display:
             _state.display.started(stage, total, unit)
@@ -115,16 +115,11 @@ class Tracker:
             self._logged_s = now_s
             get_run_logger().info("%s %d/%d %s", self.stage, done, self.total, self.detail)
         percent = 100 * done / max(self.total, 1)
-        if self._artifact is None:
+        if self.artifact is None:
             text = f"{self.stage}: {self.total} {self.unit}" if self.total > 1 else self.stage
-            self._artifact = create_progress_artifact(percent, key=self.stage.replace(" ", "-"), description=text)
+            self.artifact = create_progress_artifact(percent, key=self.stage.replace(" ", "-"), description=text)
         else:
-            update_progress_artifact(self._artifact, percent)
-
-    def end(self) -> None:
-        """Set the artifact to 100 %: the last call may have come too soon after the one before to be shown."""
-        if self._artifact is not None:
-            update_progress_artifact(self._artifact, 100.0)
+            update_progress_artifact(self.artifact, percent)
 
 
 @contextmanager
@@ -133,7 +128,8 @@ def track(stage: str, total: int = 1, unit: str = "") -> Iterator[Tracker]:
     started_s = monotonic()
     tracker = Tracker(stage, total, unit)
     yield tracker
-    tracker.end()
+    if tracker.artifact is not None:  # the last call may have come too soon after the one before to be shown
+        update_progress_artifact(tracker.artifact, 100.0)
     took_s = monotonic() - started_s
     _state.seconds[stage] = _state.seconds.get(stage, 0.0) + took_s  # several folds or networks are one stage
     if _in_prefect():

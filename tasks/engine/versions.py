@@ -84,24 +84,3 @@ STAGES = {
         versions.DEMO, ("heartdata.audio.synthesis", "heartdata.sources.demo")
     ),
 }  # fmt: skip
-
-# Modules of heartdata that compute no cached result.
-NOTHING_CACHED = (
-    # settings, which are in cache keys themselves, and these versions
-    "heartdata.config", "heartdata.config_file", "heartdata.serving.model_config", "heartdata.settings",
-    "heartdata.training.pretraining", "heartdata.training.recipe", "heartdata.versions",
-    # computed in every run: the inventory, the results of a study over its folds, the summary
-    "heartdata.dataset.inventory", "heartdata.reports.study_plots", "heartdata.reports.summary",
-    "heartdata.sources.archives",
-    "heartdata.sources.base", "heartdata.sources.cinc2016.source", "heartdata.sources.cinc2016.subjects",
-    "heartdata.sources.circor2022.patients", "heartdata.sources.circor2022.source", "heartdata.sources.folders",
-    "heartdata.sources.mix", "heartdata.sources.pascal", "heartdata.sources.table.columns",
-    "heartdata.sources.table.file_lookup", "heartdata.sources.table.folder", "heartdata.sources.table.merged_cells",
-    "heartdata.sources.table.source", "heartdata.storage.hash_cache", "heartdata.studies.config",
-    "heartdata.studies.page", "heartdata.studies.protocols", "heartdata.studies.scores",
-    # the store
-    "heartdata.errors", "heartdata.storage.remote", "heartdata.storage.store",
-    # commands of their own
-    "heartdata.dataset.prune", "heartdata.markdown", "heartdata.reports.inspect", "heartdata.reports.inspect_plots",
-    "heartdata.sources.catalogue", "heartdata.sources.download",
-)  # fmt: skip
