@@ -143,8 +143,8 @@ def test_what_the_champion_was_trained_from_is_the_reference(registry_store: Sto
 
 
 def test_a_gradual_loss_is_refused_though_no_night_loses_much(nightly: Nightly):
-    for pairs in (18, 16, 14):
+    for pairs in (9, 8, 7):
         nightly.run(pairs)
-    with pytest.raises(DataRefused, match="33% of the 36 recordings of the reference"):
-        nightly.run(12)
-    assert nightly.previous().reference.rows == 36  # a refused night is not recorded
+    with pytest.raises(DataRefused, match="33% of the 18 recordings of the reference"):
+        nightly.run(6)
+    assert nightly.previous().reference.rows == 18  # a refused night is not recorded
