@@ -1,4 +1,4 @@
-"""Stage 7, after training: how probabilities become answers, fitted to the validation part."""
+"""Stage 7, after training: how probabilities become decisions, fitted to the validation part."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from heartdata.audio.measurements import MeasureConfig
 from heartdata.checks.suite import RecordingBounds
-from heartdata.scoring.calibration import Calibration, DecisionConfig
+from heartdata.scoring.calibration import TEMPERATURES, Calibration, DecisionConfig
 from heartdata.storage.schemas import MANIFEST
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.progress import track
@@ -14,7 +14,7 @@ from tasks.engine.stage import LONG_S, stage
 from tasks.results import TrainedModel
 from tasks.train import write_model_config
 
-FEW = 5  # recordings of a class
+FEW = 5  # validation recordings of a class
 
 
 @stage("calibrate", timeout_s=LONG_S)
@@ -22,9 +22,9 @@ def calibrate(
     manifest: Artifact, model: TrainedModel, config: DecisionConfig, measure: MeasureConfig, accepts: RecordingBounds,
     store: Store,
 ) -> TrainedModel:  # fmt: skip
-    """The model with a temperature, an operating point and a bound of confidence, fitted to its validation part.
+    """The model with a temperature, an operating point and an abstention threshold, fitted to its validation part.
 
-    It answers for no recording that is outside the bounds ``accepts`` when measured by ``measure``.
+    Served, it refuses recordings that are outside the bounds ``accepts`` when measured by ``measure``.
     """
     from heartdata.scoring.calibration import fit_calibration
     from heartdata.serving.predictor import Predictor, predict_probabilities
@@ -33,43 +33,33 @@ def calibrate(
         table = store.read_frame(manifest, MANIFEST)
         rows = table[table["part"] == "valid"].reset_index(drop=True)
         predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
-        found = fit_calibration(predict_probabilities(predictor, rows, store), rows, list(model.classes), config)
-        unsure = f"unsure below {found.unsure_below:.2f}" if found.unsure_below else "no answer is unsure"
-        advance(1, 1, f"temperature {found.temperature:.2f}, {unsure}")
-        answering = {"calibration": found, "measure": measure, "accepts": accepts}
-        kept = write_model_config(predictor.config.model_copy(update=answering), store)
-        note = "\n".join(filter(None, [model.note, doubt(found, config), few(rows["label"], model.classes, config)]))
-        return model.model_copy(update={"config": kept, "note": note})
+        fitted = fit_calibration(predict_probabilities(predictor, rows, store), rows, list(model.classes), config)
+        unsure = f"unsure below {fitted.unsure_below:.2f}" if fitted.unsure_below else "no decision is unsure"
+        advance(1, 1, f"temperature {fitted.temperature:.2f}, {unsure}")
+        calibrated = predictor.config.model_copy(update={"calibration": fitted, "measure": measure, "accepts": accepts})
+        notes = [*model.note.splitlines(), *notes_on(fitted, rows["label"], model.classes, config)]
+        return model.model_copy(update={"config": write_model_config(calibrated, store), "note": "\n".join(notes)})
 
 
-def doubt(found: Calibration, config: DecisionConfig) -> str:
-    """A warning where probabilities tell nothing, or the share of wrong answers that was asked for cannot be had."""
-    from heartdata.scoring.calibration import TEMPERATURES
-
-    doubts = []
-    if found.temperature > 0.99 * TEMPERATURES[1]:
-        doubts.append("On the validation part the network's probabilities tell no more than equal ones would")
-    if found.risk > config.max_risk:
-        doubts.append(
-            f"{_which(found.coverage)} {found.risk:.0%} are wrong, more than "
-            f"decision.max_risk = {config.max_risk:.0%}: an answer that is not unsure is no more to be relied on than that"
+def notes_on(fitted: Calibration, labels: pd.Series, classes: Sequence[str], config: DecisionConfig) -> list[str]:
+    """Warnings: uninformative probabilities, a risk above the one asked for, a class with hardly a validation
+    recording among ``labels``.
+    """
+    notes = []
+    if fitted.temperature > 0.99 * TEMPERATURES[1]:
+        notes.append("On the validation part the network's probabilities are no more informative than equal ones")
+    if fitted.risk > config.max_risk:
+        confident = f"most confident {fitted.coverage:.0%} of the " if fitted.coverage <= 0.995 else ""
+        notes.append(
+            f"{fitted.risk:.0%} of the {confident}validation decisions are wrong, more than decision.max_risk = "
+            f"{config.max_risk:.0%}: expect as many errors among decisions that are not unsure"
         )
-    return "\n".join(doubts)
-
-
-def _which(coverage: float) -> str:
-    every = coverage > 0.995
-    return "Of the validation answers" if every else f"Even of the surest {coverage:.0%} of the validation answers"
-
-
-def few(labels: pd.Series, classes: Sequence[str], config: DecisionConfig) -> str:
-    """A warning where so few validation recordings have a label, or none, that what is fitted to them is luck."""
     count = labels.value_counts().reindex(list(classes), fill_value=0)
-    if count.min() >= FEW:
-        return ""
-    fitted = ["the temperature"] if config.temperature else []
-    fitted += ["the operating point"] if config.operating_point != "none" else []
-    return (
-        f"Only {count.min()} of the {len(labels)} validation recordings are {count.idxmin()}: do not rely on what is "
-        f"fitted to them ({', '.join([*fitted, 'the bound of unsure answers'])})"
-    )
+    if count.min() < FEW:
+        uncertain = ["the temperature"] if config.temperature else []
+        uncertain += ["the operating point"] if config.operating_point != "none" else []
+        notes.append(
+            f"Only {count.min()} of the {len(labels)} validation recordings are {count.idxmin()}: do not rely on what is "
+            f"fitted to them ({', '.join([*uncertain, 'the threshold of unsure'])})"
+        )
+    return notes

@@ -1,4 +1,4 @@
-"""Stage 7, where several networks are to answer together: one model of all."""
+"""Stage 7, with several networks: one model of all."""
 
 from heartdata.serving.model_config import ModelConfig
 from heartdata.storage.store import Store
@@ -10,7 +10,7 @@ from tasks.train import write_model_config
 
 @stage("ensemble")
 def ensemble(members: list[TrainedModel], store: Store) -> TrainedModel:
-    """One model that answers by the mean of the members' probabilities."""
+    """One model that predicts the mean of the members' probabilities."""
     from safetensors.torch import save
 
     from heartdata.training.network import ensemble_weights, read_weights
@@ -18,10 +18,10 @@ def ensemble(members: list[TrainedModel], store: Store) -> TrainedModel:
     with track("ensemble") as advance:
         weights = save(ensemble_weights([read_weights(store.local(member.weights.name)) for member in members]))
         config = ModelConfig.model_validate_json(store.local(members[0].config.name).read_text())
-        advance(1, 1, f"{len(members)} networks answer together")
-        together = {
+        advance(1, 1, f"ensemble of {len(members)} networks")
+        combined = {
             "weights": store.write_bytes("models", ".safetensors", weights),
             "config": write_model_config(config.model_copy(update={"members": len(members)}), store),
             "members": tuple(members),
         }
-        return members[0].model_copy(update=together)
+        return members[0].model_copy(update=combined)

@@ -1,4 +1,4 @@
-"""Stage 8: scores on held-out subjects, by recording and by subject, the baselines beside them, and images."""
+"""Stage 8: scores on held-out subjects, by recording and by subject, with baselines and plots."""
 
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @stage("evaluate", timeout_s=LONG_S)
 def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, note: str, store: Store) -> Evaluation:
-    """Answer every test recording once; ``note`` is written under the images."""
+    """Predict every test recording once; ``note`` is written under the plots."""
     from heartdata.scoring import metrics as scores
     from heartdata.scoring.baselines import majority_baseline, metadata_baseline
     from heartdata.scoring.calibration import apply_temperature
@@ -46,39 +46,34 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
         if (subjects["resnet34"]["recordings"] > 1).any():
             by_subject = scores.metrics_with_intervals(subjects, classes, config.bootstrap, config.seed)
             metrics += [{**row, "metric": f"{row['metric']}_by_subject"} for row in by_subject]
-        ours = predictions["resnet34"]
+        network = predictions["resnet34"]
         advance(len(test), len(test), f"macro-F1 {metrics[0]['value']:.3f}")
         return Evaluation(
-            predictions=_written(ours, predictions_schema(classes), store),
-            subjects=_written(subjects["resnet34"], subjects_schema(classes), store),
+            predictions=_write(network, predictions_schema(classes), store),
+            subjects=_write(subjects["resnet34"], subjects_schema(classes), store),
             metrics=store.write_table("metrics", table_from_rows(metrics, METRICS), METRICS),
-            per_class=scores.per_class(ours, classes).to_dict("index"),
-            confidence=scores.confidence_metrics(ours, classes, calibration.unsure_below),
-            plots=_plots(table, ours, classes, model, predictor, note, store),
+            per_class=scores.per_class(network, classes).to_dict("index"),
+            confidence=scores.confidence_metrics(network, classes, calibration.unsure_below),
+            plots=_plots(table, network, classes, model, predictor, note, store),
         )
 
 
-def _written(rows: pd.DataFrame, schema: pa.Schema, store: Store) -> Artifact:
+def _write(rows: pd.DataFrame, schema: pa.Schema, store: Store) -> Artifact:
     return store.write_table("predictions", pa.Table.from_pandas(rows[schema.names], preserve_index=False), schema)
 
 
 def _plots(
-    table: pd.DataFrame,
-    ours: pd.DataFrame,
-    classes: list[str],
-    model: TrainedModel,
-    predictor: "Predictor",
-    note: str,
-    store: Store,
-) -> dict[str, Artifact]:
+    table: pd.DataFrame, predictions: pd.DataFrame, classes: list[str], model: TrainedModel, predictor: "Predictor",
+    note: str, store: Store,
+) -> dict[str, Artifact]:  # fmt: skip
     from heartdata.reports import plots
 
-    weighed = len(set(predictor.config.calibration.class_weights or ())) > 1
-    rule = plots.AT_POINT if weighed else plots.MOST_PROBABLE
+    weighted = len(set(predictor.config.calibration.class_weights or ())) > 1
+    rule = plots.AT_POINT if weighted else plots.MOST_PROBABLE
     images = {
         "training_curves": plots.plot_training_curves(training_history(model, store), note),
-        "confusion_matrix": plots.plot_confusion(ours, classes, note, rule),
-        "roc": plots.plot_roc(ours, classes, note),
+        "confusion_matrix": plots.plot_confusion(predictions, classes, note, rule),
+        "roc": plots.plot_roc(predictions, classes, note),
         "spectrograms": plots.plot_spectrograms(table, store, predictor.config.spectrogram, note),
     }
     return {name: store.write_bytes("plots", ".png", content) for name, content in images.items()}

@@ -1,4 +1,4 @@
-"""Stage 1: what the source names, with content hashes. Never cached: looking at the folder is how news are found."""
+"""Stage 1: what the source names, with content hashes. Never cached: listing the folder is how new files are detected."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -21,20 +21,20 @@ from tasks.engine.stage import is_transient
     timeout_seconds=7200,
 )
 def inventory(source: Source, store: Store) -> Artifact:
-    """List the recordings of ``source`` (schema RECORDINGS); ``counts`` holds the source's remarks."""
+    """List the recordings of ``source`` (schema RECORDINGS); ``counts`` holds the source's notes."""
     with track("inventory", unit="files") as advance:
         seen = HashCache(store.workpath("recordings/seen.parquet"))
         table, notes = take_inventory(source, store.workpath("made"), advance, seen)
         seen.save()
         subjects = table.column("subject").drop_null().unique()
         counts: dict[str, int | float | str] = {"found": table.num_rows, "subjects": len(subjects)}
-        told = f"{len(subjects)} subjects" if len(subjects) else "each its own subject"
-        detail = f"{table.num_rows} recordings, {told}; {seen.hashed} files read"
+        by_subject = f"{len(subjects)} subjects" if len(subjects) else "each its own subject"
+        detail = f"{table.num_rows} recordings, {by_subject}; {seen.hashed} files hashed"
         if seen.hits:
-            detail += f", {seen.hits} as they were"
+            detail += f", {seen.hits} unchanged"
         advance(table.num_rows, table.num_rows, detail)
         counts |= {f"note_{number}": note for number, note in enumerate(notes)}
-        listed = store.write_table("recordings", table, RECORDINGS, counts)
+        recordings = store.write_table("recordings", table, RECORDINGS, counts)
     for note in notes:
         add_note(note)
-    return listed
+    return recordings

@@ -1,4 +1,4 @@
-"""Stage 2: decode every file once and take its facts, in parallel over shards."""
+"""Stage 2: decode and measure every file once, in parallel over shards."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,15 +33,15 @@ def file_shards(recordings: Artifact, store: Store, wanted: set[str] | None = No
 
 @task(name="find facts", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
 def find_facts(shards: Sequence[Shard], config: MeasureConfig, store: Store) -> list[Artifact | None]:
-    """What lies in the store already: the facts of each shard, or None where they are to be taken."""
+    """The facts of each shard that the store has already; None for those to measure."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(lambda shard: load_if_intact(shard, config, store), shards))
 
 
 @task(name="gather facts", cache_policy=NO_CACHE, retries=2)
-def gather_facts(parts: Sequence[Artifact], store: Store) -> Artifact:
+def gather_facts(shards: Sequence[Artifact], store: Store) -> Artifact:
     """All shards' facts as one table."""
-    tables = [store.read_table(part, FACTS) for part in parts]
+    tables = [store.read_table(shard, FACTS) for shard in shards]
     return store.write_table("facts", pa.concat_tables([FACTS.empty_table(), *tables]).sort_by("sha256"), FACTS)
 
 
@@ -53,6 +53,6 @@ def measure(recordings: Artifact, config: MeasureConfig, engine: EngineConfig, s
 @flow(name="measure", validate_parameters=False, flow_run_name="measure")
 def _measure(recordings: Artifact, config: MeasureConfig, engine: EngineConfig, store: Store) -> Artifact:
     shards = file_shards(recordings, store)
-    there = find_facts(quote(shards), config, store)
-    parts = fan_out(measure_shard, shards, there, "measure", engine, config=config, store=store)
-    return gather_facts(quote(parts.results), store)
+    existing = find_facts(quote(shards), config, store)
+    measured = fan_out(measure_shard, shards, existing, "measure", engine, config=config, store=store)
+    return gather_facts(quote(measured.results), store)

@@ -1,6 +1,6 @@
 """What stages return. Never move or rename this module or its classes.
 
-A cached result names its class by this module's path; where that is gone, the result is not believed and its stage runs
+A cached result names its class by this module's path; where that is gone, the result is not used and its stage runs
 again. The modules of the stages may be moved freely. A plain `Artifact` is named by the path of its own module.
 """
 
@@ -12,48 +12,51 @@ from heartdata.config import RegistryConfig
 from heartdata.storage.store import Artifact
 from heartdata.studies.protocols import Fold, Study
 
-NOT_DIGESTED: dict[str, Any] = {
-    "digested": "no"
-}  # on a field of a stage's result: words for people, which change no work
+NOT_DIGESTED: dict[str, Any] = {"digested": "no"}  # on a field of text for people, which changes no result
 
 
-class Earlier(BaseModel):
-    """The accepted recordings that tonight's are compared with: those of the ``last`` time, and the ``reference``.
+class Result(BaseModel):
+    """A frozen record of what a stage wrote."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class PreviouslyAccepted(Result):
+    """The accepted recordings that new ones are compared with: those of the ``last`` run, and the ``reference``.
 
     The reference is what the champion was trained from, or the first accepted recordings; it stays until there is
     another champion or a change is accepted. ``champion``: digest of the champion's recordings when that was decided.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     last: Artifact | None = None
     reference: Artifact | None = None
     champion: str | None = None
 
 
-class ValidationResult(BaseModel):
-    """The result of the checks. ``docs`` is the Data Docs' folder in the store; ``refusal`` stops the run.
+class AcceptedRecord(Result):
+    """What ``accepted/last-*.json`` keeps for the next run.
 
-    ``of`` names the inputs that were judged, ``before`` the accepted recordings that they were compared with, and
-    ``reference`` those that later ones are to be compared with.
+    ``inputs``: digest of what was validated; ``compared_with``: the recordings it was compared with; ``reference``: the
+    one for later runs. Defaults, as stores hold records that name only what was accepted.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     accepted: Artifact
+    inputs: str = ""
+    compared_with: PreviouslyAccepted = PreviouslyAccepted()
+    reference: Artifact | None = None
+
+
+class ValidationResult(AcceptedRecord):
+    """The result of the checks. ``data_docs`` is their folder in the store; a ``refusal`` stops the run."""
+
     quarantine: Artifact
     checks: Artifact
-    docs: str
-    of: str
-    before: Earlier = Earlier()
-    reference: Artifact | None = None
+    data_docs: str
     refusal: str | None = None
 
 
-class Rendered(BaseModel):
-    """One shard: its index rows, its array file, and what was rendered for it (the rest was there already)."""
-
-    model_config = ConfigDict(frozen=True)
+class SpectrogramShard(Result):
+    """One shard: its index, its array, and how many spectrograms were ``rendered`` now rather than copied."""
 
     index: Artifact
     array: Artifact
@@ -61,28 +64,24 @@ class Rendered(BaseModel):
     audio_s: float
 
 
-class InitialWeights(BaseModel):
+class InitialWeights(Result):
     """Where training starts.
 
-    ``weights``: a ``.safetensors`` file, or None for random ones; ``provenance``: what those of a registered model were
-    trained on (schema HEARD); ``note``: a warning.
+    ``weights``: a ``.safetensors`` file, or None for random ones; ``trained_on``: the recordings behind those of a
+    registered model (schema TRAINED_ON); ``note``: a warning.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     kind: str
     weights: Artifact | None = None
-    heard: Artifact | None = None
+    trained_on: Artifact | None = None
     note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
 
 
-class TrainedModel(BaseModel):
-    """The files of a trained network: weights, configuration (`ModelConfig`), and what each epoch gave.
+class TrainedModel(Result):
+    """The files of a trained network: weights, configuration (`ModelConfig`) and training history (schema HISTORY).
 
-    ``members``: where several networks answer together, each of them; epochs and precision are then the first one's.
+    ``members``: the networks of an ensemble; epoch and precision are then those of the first.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     weights: Artifact
     config: Artifact
@@ -95,18 +94,16 @@ class TrainedModel(BaseModel):
     note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
 
     @property
-    def each(self) -> "tuple[TrainedModel, ...]":
+    def networks(self) -> "tuple[TrainedModel, ...]":
         """The members, or this network alone."""
         return self.members or (self,)
 
 
-class Evaluation(BaseModel):
-    """Predictions and metrics (schemas `predictions_schema`, `subjects_schema` and FIGURES) of the test part, and PNGs.
+class Evaluation(Result):
+    """The test part's predictions (schemas `predictions_schema`, `subjects_schema`), metrics (METRICS) and plots (PNG).
 
-    Metrics ``..._by_subject`` are there where some subject has several recordings.
+    Metrics ``..._by_subject`` exist where a subject has several recordings.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     predictions: Artifact
     subjects: Artifact
@@ -116,10 +113,8 @@ class Evaluation(BaseModel):
     plots: dict[str, Artifact]
 
 
-class Registered(BaseModel):
+class RegisteredVersion(Result):
     """A model version in the registry."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     version: int
@@ -128,12 +123,10 @@ class Registered(BaseModel):
     registry: RegistryConfig
 
 
-class FoldResult(BaseModel):
-    """What one fold gave (schema `study_schema`): the answers of the network and of the baselines for the test part,
-    and ``validation``, those of the network for the validation part.
+class FoldResult(Result):
+    """One fold (`study_schema`): ``predictions`` of the network and the baselines for its test part, and those of the
+    network for its ``validation`` part.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     fold: Fold
     manifest: Artifact
@@ -142,10 +135,8 @@ class FoldResult(BaseModel):
     validation: Artifact
 
 
-class StudyResult(BaseModel):
-    """All answers (`study_schema`), metrics (STUDY_FIGURES), and PNGs by name."""
-
-    model_config = ConfigDict(frozen=True)
+class StudyResult(Result):
+    """All folds' predictions (`study_schema`), metrics (STUDY_METRICS), and plots (PNG)."""
 
     study: Study
     classes: tuple[str, ...]

@@ -18,43 +18,43 @@ from heartdata.storage.store import Artifact, Store, content_digest
 from tasks.engine.fan_out import compute, fan_out, task_runner
 from tasks.engine.stage import is_transient, stage
 from tasks.measure import file_shards
-from tasks.results import Rendered
+from tasks.results import SpectrogramShard
 
 
 @stage("spectrogram shard", timeout_s=None)
-def spectrogram_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rendered:
+def spectrogram_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> SpectrogramShard:
     """Render one shard (schema SPECTROGRAMS, and a ``.npy`` file)."""
-    return _rendered(compute(count_missing(shard, config, store), render_shard, shard, config, store))
+    return _result(compute(count_missing(shard, config, store), render_shard, shard, config, store))
 
 
-def _rendered(made: RenderedShard) -> Rendered:
-    rows, sha256 = made.index.num_rows, made.index["shard_sha256"][0].as_py()
-    return Rendered(
-        index=Artifact(name=index_name(made.name), digest=content_digest(made.index), rows=rows),
-        array=Artifact(name=made.name, digest=sha256, rows=rows),
-        rendered=made.rendered,
-        audio_s=made.audio_s,
+def _result(shard: RenderedShard) -> SpectrogramShard:
+    rows, sha256 = shard.index.num_rows, shard.index["shard_sha256"][0].as_py()
+    return SpectrogramShard(
+        index=Artifact(name=index_name(shard.name), digest=content_digest(shard.index), rows=rows),
+        array=Artifact(name=shard.name, digest=sha256, rows=rows),
+        rendered=shard.rendered,
+        audio_s=shard.audio_s,
     )
 
 
 @task(name="find spectrograms", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
-def find_spectrograms(shards: Sequence[Shard], config: SpectrogramConfig, store: Store) -> list[Rendered | None]:
-    """What lies whole and undamaged in the store already, a checksum each; None where a shard is to be rendered."""
-
-    def found(shard: Shard) -> Rendered | None:
-        there = load_if_intact(shard, config, store)
-        return None if there is None else _rendered(there)
-
+def find_spectrograms(
+    shards: Sequence[Shard], config: SpectrogramConfig, store: Store
+) -> list[SpectrogramShard | None]:
+    """The shards that the store has already, by their checksums; None for those to render."""
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(found, shards))
+        existing = pool.map(lambda shard: load_if_intact(shard, config, store), shards)
+        return [None if shard is None else _result(shard) for shard in existing]
 
 
 @task(name="gather spectrograms", cache_policy=NO_CACHE, retries=2)
-def gather_spectrograms(parts: Sequence[Rendered], fresh: Sequence[Rendered], seconds: float, store: Store) -> Artifact:
-    """All shards' index rows as one table; ``counts`` says how fast the fresh ones were made."""
-    tables = [store.read_table(part.index, SPECTROGRAMS) for part in parts]
-    audio_s = sum(part.audio_s for part in fresh)
-    counts: dict[str, int | float | str] = {"rendered": sum(part.rendered for part in fresh), "audio_s": audio_s}
+def gather_spectrograms(
+    shards: Sequence[SpectrogramShard], fresh: Sequence[SpectrogramShard], seconds: float, store: Store
+) -> Artifact:
+    """All shards' index rows as one table; ``counts`` says how fast the fresh ones were rendered."""
+    tables = [store.read_table(shard.index, SPECTROGRAMS) for shard in shards]
+    audio_s = sum(shard.audio_s for shard in fresh)
+    counts: dict[str, int | float | str] = {"rendered": sum(shard.rendered for shard in fresh), "audio_s": audio_s}
     if audio_s:
         counts |= {"seconds": seconds, "audio_s_per_s": audio_s / seconds}
     return store.write_table("spectrograms", pa.concat_tables(tables).sort_by("sha256"), SPECTROGRAMS, counts)
@@ -71,9 +71,9 @@ def spectrograms(
 def _spectrograms(
     recordings: Artifact, splits: Sequence[Artifact], config: SpectrogramConfig, engine: EngineConfig, store: Store
 ) -> Artifact:
-    wanted = {sha256 for part in splits for sha256 in store.read_table(part, SPLITS).column("sha256").to_pylist()}
+    wanted = {sha256 for one in splits for sha256 in store.read_table(one, SPLITS).column("sha256").to_pylist()}
     shards = file_shards(recordings, store, wanted)
     started_s = monotonic()
-    there = find_spectrograms(quote(shards), config, store)
-    parts = fan_out(spectrogram_shard, shards, there, "spectrograms", engine, config=config, store=store)
-    return gather_spectrograms(quote(parts.results), quote(parts.fresh), monotonic() - started_s, store)
+    existing = find_spectrograms(quote(shards), config, store)
+    rendered = fan_out(spectrogram_shard, shards, existing, "spectrograms", engine, config=config, store=store)
+    return gather_spectrograms(quote(rendered.results), quote(rendered.fresh), monotonic() - started_s, store)

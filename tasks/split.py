@@ -1,4 +1,4 @@
-"""Stage 4: parts in which no subject stands twice."""
+"""Stage 4: split by subject: no subject is in two parts."""
 
 import pyarrow.compute as pc
 
@@ -12,7 +12,7 @@ from tasks.engine.stage import stage
 
 @stage("split")
 def split(accepted: Artifact, config: SplitConfig, store: Store, recordings: Artifact | None = None) -> Artifact:
-    """Which part each labelled recording is in (schema SPLITS); a leak is refused.
+    """Assign each labelled recording to a part (schema SPLITS); leakage is refused.
 
     ``recordings`` holds the columns that the strategy ``column`` reads.
     """
@@ -21,9 +21,9 @@ def split(accepted: Artifact, config: SplitConfig, store: Store, recordings: Art
         listed = store.read_table(recordings, RECORDINGS) if recordings else None
         table = assign_splits(usable, config, listed)
         sizes = table.to_pandas().groupby("part")["group"].nunique()
-        told = ", ".join(f"{sizes[p]} subjects to {p}" for p in ("train", "valid", "test"))
-        loose = pc.sum(pc.equal(table["part"], UNLABELLED)).as_py() or 0
-        left_out = len(in_use(usable, config)) - (table.num_rows - loose)
-        told += f", {loose} recordings without a label to train on" if config.unlabelled else ""
-        advance(1, 1, told + (f", {left_out} recordings left out" if left_out else ""))
+        detail = ", ".join(f"{sizes[part]} subjects to {part}" for part in ("train", "valid", "test"))
+        unlabelled = pc.sum(pc.equal(table["part"], UNLABELLED)).as_py() or 0
+        left_out = len(in_use(usable, config)) - (table.num_rows - unlabelled)
+        detail += f", {unlabelled} unlabelled recordings to train on" if config.unlabelled else ""
+        advance(1, 1, detail + (f", {left_out} recordings left out" if left_out else ""))
         return store.write_table("splits", table, SPLITS)

@@ -16,11 +16,12 @@ from heartdata.storage.schemas import STUDY_METRICS, study_schema
 from heartdata.storage.store import Store, atomic_write
 from heartdata.studies.config import FREE_SPLIT_SETTINGS, StudyConfig
 from heartdata.studies.page import study_page
+from tasks.engine.copies import copy_files
 from tasks.engine.progress import track
 from tasks.engine.stage import is_transient
 from tasks.registry.client import KEY_TAG, connect, experiment_of
 from tasks.registry.killed_runs import process_tag
-from tasks.registry.naming import allowed_names, finite, metric_name
+from tasks.registry.naming import allowed_names, metric_name, without_nan
 from tasks.results import FoldResult, InitialWeights, StudyResult
 from tasks.train import training_history
 
@@ -34,38 +35,28 @@ def record(
     """Write the study's files to ``latest/``, its runs to MLflow (once for the same metrics); returns the run's id."""
     weights = initial.weights.digest if initial.weights else ""
     with track("record") as advance:
-        reached, warning = store.read_frame(result.metrics, STUDY_METRICS), folds[0].model.note
-        _publish(result, study_page(result.study, config.run, reached, list(result.plots), warning, weights), store)
-        page = study_page(result.study, config.run, reached, warning=warning, weights=weights)
+        metrics, warning = store.read_frame(result.metrics, STUDY_METRICS), folds[0].model.note
+        folder = store.workpath(f"latest/study-{result.study.name}")
+        files = {"predictions.parquet": result.predictions, "metrics.parquet": result.metrics}
+        copy_files(files | {f"{name}.png": plot for name, plot in result.plots.items()}, folder, store)
+        with atomic_write(folder / "README.md") as file:
+            file.write(study_page(result.study, config.run, metrics, list(result.plots), warning, weights).encode())
+        page = study_page(result.study, config.run, metrics, warning=warning, weights=weights)
         create_markdown_artifact(page, key=f"study-{result.study.name}", description=result.study.title)
         client = connect(config.run.registry, store)
         experiment = experiment_of(client, config.run.registry, store)
         key = f"{config.digest()}-{result.metrics.digest}"
-        before = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'FINISHED'")
-        run_id = (
-            before[0].info.run_id if before else _log(client, experiment, key, reached, folds, weights, config, store)
-        )
+        runs = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'FINISHED'")
+        run_id = runs[0].info.run_id if runs else _log(client, experiment, key, metrics, folds, weights, config, store)
         advance(1, 1, f"study {result.study.name}, MLflow run {run_id}")
         return run_id
 
 
-def _publish(result: StudyResult, page: str, store: Store) -> None:
-    """Copies under plain names, for people: the page, the answers, the metrics and the plots."""
-    folder = f"latest/study-{result.study.name}"
-    files = {"predictions.parquet": result.predictions, "metrics.parquet": result.metrics}
-    files |= {f"{name}.png": plot for name, plot in result.plots.items()}
-    contents = {name: store.local(artifact.name).read_bytes() for name, artifact in files.items()}
-    contents["README.md"] = page.encode()
-    for name, content in contents.items():
-        with atomic_write(store.workpath(f"{folder}/{name}")) as file:
-            file.write(content)
-
-
 def _log(
-    client: Any, experiment: str, key: str, reached: pd.DataFrame, folds: list[FoldResult], weights: str,
+    client: Any, experiment: str, key: str, metrics: pd.DataFrame, folds: list[FoldResult], weights: str,
     config: StudyConfig, store: Store,
 ) -> str:  # fmt: skip
-    """One parent run with the metrics ``reached`` and a child run for each fold."""
+    """Log a parent run with the study's metrics and a child run for each fold; returns the parent's id."""
     import mlflow
 
     study, tags = config.study, {KEY_TAG: key, "initial_weights_sha256": weights, **process_tag()}
@@ -76,8 +67,8 @@ def _log(
     ) as parent:
         mlflow.log_params(allowed_names(flat(recorded(config))))
         mlflow.log_dict(recorded(config), "config.json")
-        values = {metric_name(f"{row.arm}.{row.model}.{row.metric}"): row.value for row in reached.itertuples()}
-        mlflow.log_metrics(finite(values))
+        values = {metric_name(f"{row.arm}.{row.model}.{row.metric}"): row.value for row in metrics.itertuples()}
+        mlflow.log_metrics(without_nan(values))
         mlflow.log_artifacts(str(store.workpath(f"latest/study-{study.name}")), "results")
         for fold in folds:
             _log_fold(client, experiment, parent.info.run_id, fold, config, store)
@@ -85,37 +76,37 @@ def _log(
 
 
 def recorded(config: StudyConfig) -> dict[str, Any]:
-    """The settings that a study ran with: of ``split`` only what its protocol leaves open; each fold records its own."""
+    """The settings of a study, without those of ``split`` that its protocol decides: each fold records its own."""
     of_protocol = set(SplitConfig.model_fields) - set(FREE_SPLIT_SETTINGS)
     return config.model_dump(mode="json", exclude={"run": {"split": of_protocol}})
 
 
-def _log_fold(client: Any, experiment: str, parent: str, done: FoldResult, config: StudyConfig, store: Store) -> None:
+def _log_fold(client: Any, experiment: str, parent: str, result: FoldResult, config: StudyConfig, store: Store) -> None:
     from mlflow.entities import Metric, Param
 
-    fold, now_ms = done.fold, int(time() * 1000)
-    tags = {PARENT_TAG: parent, "dataset_version": done.manifest.digest, **process_tag()}
-    tags["weights_sha256"] = done.model.weights.digest
+    fold, now_ms = result.fold, int(time() * 1000)
+    tags = {PARENT_TAG: parent, "dataset_version": result.manifest.digest, **process_tag()}
+    tags["weights_sha256"] = result.model.weights.digest
     run = client.create_run(experiment, tags=tags, run_name=config.study.fold_title(fold))
-    told = {"arm": fold.arm, "seed": fold.seed, "fold": fold.name, "training": config.run.training.digest()[:12]}
-    told |= {"init": done.model.init} | allowed_names(flat(fold.split.model_dump(mode="json"), "split."))
-    params = [Param(name, str(value)) for name, value in told.items()]
-    metrics = [Metric(name, value, now_ms, 0) for name, value in _scores(done, store).items()]
-    for row in training_history(done.model, store).to_dict("records"):
-        shown = ("train_loss", "valid_balanced_loss", "valid_macro_f1")
-        metrics += [Metric(name, row[name], now_ms, int(row["step"]) + 1) for name in shown]
+    settings = {"arm": fold.arm, "seed": fold.seed, "fold": fold.name, "training": config.run.training.digest()[:12]}
+    settings |= {"init": result.model.init} | allowed_names(flat(fold.split.model_dump(mode="json"), "split."))
+    params = [Param(name, str(value)) for name, value in settings.items()]
+    metrics = [Metric(name, value, now_ms, 0) for name, value in _scores(result, store).items()]
+    for row in training_history(result.model, store).to_dict("records"):
+        of_epoch = ("train_loss", "valid_balanced_loss", "valid_macro_f1")
+        metrics += [Metric(name, row[name], now_ms, int(row["step"]) + 1) for name in of_epoch]
     client.log_batch(run.info.run_id, metrics=metrics, params=params)
     client.set_terminated(run.info.run_id)
 
 
-def _scores(done: FoldResult, store: Store) -> dict[str, float]:
-    """What each model reached in one fold, by the metrics of all runs."""
-    classes = list(done.model.classes)
-    rows = store.read_frame(done.predictions, study_schema(classes))
-    found: dict[str, float] = {}
+def _scores(result: FoldResult, store: Store) -> dict[str, float]:
+    """Each model's metrics in one fold, the same as those of `heartbeat run`."""
+    classes = list(result.model.classes)
+    rows = store.read_frame(result.predictions, study_schema(classes))
+    scores: dict[str, float] = {}
     for model, of_model in rows.groupby("model"):
         columns = (of_model["label"].to_numpy(object), of_model["prediction"].to_numpy(object))
         probabilities = of_model[[f"p_{c}" for c in classes]].to_numpy(float)
         values = compute_metrics(*columns, probabilities, classes, np.ones((1, len(of_model)))).iloc[0]
-        found |= {metric_name(f"{model}.{metric}"): value for metric, value in values.items()}
-    return finite(found)
+        scores |= {metric_name(f"{model}.{metric}"): value for metric, value in values.items()}
+    return without_nan(scores)

@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from heartdata.config import RegistryConfig, SpectrogramConfig
-from heartdata.dataset import provenance as heard_sounds
+from heartdata.dataset.provenance import refuse_if_trained_on, sounds_trained_on, upgrade_schema
 from heartdata.errors import ConfigError
 from heartdata.serving.model_config import ModelConfig
 from heartdata.settings import sha256_json
@@ -24,20 +24,21 @@ from tasks.engine.versions import STAGES
 from tasks.registry.client import connect
 from tasks.results import InitialWeights, TrainedModel
 
-HEARD_FOLDER = "heard"  # of a run in MLflow
-UNKNOWN_PAST = "{} does not say what it was trained on: recordings of the test part may be among them"
+PROVENANCE_FOLDER = "provenance"  # of a run in MLflow
+PROVENANCE_FOLDERS = (PROVENANCE_FOLDER, "heard")  # registered versions have one of these
+UNKNOWN_PROVENANCE = "{} does not say what it was trained on: recordings of the test part may be among them"
 
 
 @task(name="initial weights", cache_policy=NO_CACHE, retries=1)
 def initial_weights(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
-    """Resolve ``training.init``: ``auto`` takes ImageNet weights where they can be had, else random ones and says so.
+    """Resolve ``training.init``: ``auto`` takes ImageNet weights where they are available, else random ones and a note.
 
-    Not cached: what can be had may change, and the answer is part of the training's cache key.
+    Not cached: what is available may change, and the result is part of the training's cache key.
     """
     with track("initial weights") as advance:
-        found = _resolve(init, registry, store)
-        advance(1, 1, found.note or found.kind)
-        return found
+        initial = _resolve(init, registry, store)
+        advance(1, 1, initial.note or initial.kind)
+        return initial
 
 
 def _resolve(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
@@ -51,15 +52,17 @@ def _resolve(init: str, registry: RegistryConfig, store: Store) -> InitialWeight
         except ConfigError as error:
             if init == "imagenet":
                 raise
-            return InitialWeights(kind="random", note=f"Training starts from random weights: {error}")
+            hint = f"for better ones run `heartbeat pretrain` and set training.init=models:/{BACKBONE}@champion"
+            return InitialWeights(kind="random", note=f"Training starts from random weights: {error}; {hint}")
     if init.startswith("models:/"):
         connect(registry, store)
-        weights, heard = _from_registry(init)
-        sounds = store.write_table("heard", heard, TRAINED_ON) if heard is not None else None
-        note = "" if heard is not None else UNKNOWN_PAST.format(init)
-        return InitialWeights(kind=init, weights=_write_weights(weights, store), heard=sounds, note=note)
-    weights = first_member(read_weights(Path(init).expanduser()))
-    return InitialWeights(kind=init, weights=_write_weights(weights, store), note=UNKNOWN_PAST.format(init))
+        weights, sounds = _from_registry(init)
+        if sounds is not None:
+            trained_on = store.write_table("provenance", sounds, TRAINED_ON)
+            return InitialWeights(kind=init, weights=_write_weights(weights, store), trained_on=trained_on)
+    else:
+        weights = first_member(read_weights(Path(init).expanduser()))
+    return InitialWeights(kind=init, weights=_write_weights(weights, store), note=UNKNOWN_PROVENANCE.format(init))
 
 
 def _write_weights(weights: dict, store: Store) -> Artifact:
@@ -69,7 +72,7 @@ def _write_weights(weights: dict, store: Store) -> Artifact:
 
 
 def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
-    """The weights of a registered model, and the sounds that they were trained on, where its run tells them."""
+    """The weights of a registered model, and the recordings they were trained on (TRAINED_ON), if its run says so."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -82,40 +85,44 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
         except MlflowException as error:
             hint = ": run `heartbeat pretrain` first" if BACKBONE in uri else ""
             raise ConfigError(f"training.init = {uri!r} is not in the registry ({error.message}){hint}") from error
-        found = sorted(Path(folder).rglob("*.safetensors"))
-        if not found:
+        paths = sorted(Path(folder).rglob("*.safetensors"))
+        if not paths:
             raise ConfigError(f"training.init = {uri!r} holds no .safetensors file")
-        weights = first_member(read_weights(found[0]))
+        weights = first_member(read_weights(paths[0]))
         run = mlflow.models.get_model_info(uri).run_id
-        told = mlflow.artifacts.list_artifacts(run_id=run, artifact_path=HEARD_FOLDER) if run else []
-        if not told:
+        folders = PROVENANCE_FOLDERS if run else ()
+        tables = [file for name in folders for file in mlflow.artifacts.list_artifacts(run_id=run, artifact_path=name)]
+        if not tables:
             return weights, None
-        path = mlflow.artifacts.download_artifacts(run_id=run, artifact_path=told[0].path, dst_path=folder)
-        return weights, heard_sounds.upgrade_schema(read_parquet(Path(path)))
+        path = mlflow.artifacts.download_artifacts(run_id=run, artifact_path=tables[0].path, dst_path=folder)
+        return weights, upgrade_schema(read_parquet(Path(path)))
 
 
 @stage("provenance")
 def provenance(
     manifest: Artifact, facts: Artifact, initial: InitialWeights, threshold: float, store: Store
 ) -> Artifact:
-    """The sounds that a model trained on ``manifest`` from ``initial`` hears; refused where a test sound is one."""
+    """What a model that starts from ``initial`` will have been trained on (schema TRAINED_ON).
+
+    Raises `DataRefused` when ``initial`` was trained on recordings of the test part.
+    """
     with track("provenance") as advance:
         rows, measured = store.read_frame(manifest, MANIFEST), store.read_frame(facts, FACTS)
-        before = store.read_table(initial.heard, TRAINED_ON) if initial.heard else None
+        before = store.read_table(initial.trained_on, TRAINED_ON) if initial.trained_on else None
         if before is not None:
-            heard_sounds.refuse_if_trained_on(rows, measured, before, initial.kind, threshold)
-        sounds = heard_sounds.sounds_trained_on(rows, measured, before)
-        advance(1, 1, f"{sounds.num_rows} sounds noted down: a test of what starts from these weights may hold none")
-        return store.write_table("heard", sounds, TRAINED_ON)
+            refuse_if_trained_on(rows, measured, before, initial.kind, threshold)
+        sounds = sounds_trained_on(rows, measured, before)
+        advance(1, 1, f"{sounds.num_rows} sounds recorded, which must not be in the test part of later fine-tuning")
+        return store.write_table("provenance", sounds, TRAINED_ON)
 
 
 @stage("train", timeout_s=LONG_S)
 def train(
     manifest: Artifact, initial: InitialWeights, config: NetworkConfig, spectrogram: SpectrogramConfig, store: Store
 ) -> TrainedModel:
-    """Fine-tune resnet34 on the manifest's training part, the epoch chosen on its validation part.
+    """Fine-tune resnet34 on the training part; the epoch to keep is chosen on the validation part.
 
-    Interrupted, it goes on from its last whole epoch when the same is asked for again.
+    An interrupted training resumes from its last complete epoch.
     """
     from heartdata.training import train as training
     from heartdata.training.network import read_weights, weights_bytes
@@ -123,14 +130,14 @@ def train(
     start = read_weights(store.local(initial.weights.name)) if initial.weights else None
     total = config.epochs + (config.frozen_epochs if start is not None else 0)
     key = sha256_json(fingerprint([STAGES["train"].version, manifest, initial, config]))
-    progress = store.workpath(f"progress/{key[:20]}.safetensors")
+    checkpoint = store.workpath(f"progress/{key[:20]}.safetensors")
     with track("train", total, "epochs") as advance:
 
         def on_epoch(row: dict[str, float]) -> None:
             detail = f"loss {row['train_loss']:.3f}, validation macro-F1 {row['valid_macro_f1']:.3f}"
             advance(int(row["epoch"]) + 1, total, detail)
 
-        trained = training.train(store.read_frame(manifest, MANIFEST), start, config, store, on_epoch, progress)
+        trained = training.train(store.read_frame(manifest, MANIFEST), start, config, store, on_epoch, checkpoint)
         model = ModelConfig(
             classes=trained.classes,
             width=config.width,
@@ -151,7 +158,7 @@ def train(
             precision=trained.precision,
             note=initial.note,
         )
-        progress.unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
         return result
 
 
@@ -160,9 +167,9 @@ def write_model_config(model: ModelConfig, store: Store) -> Artifact:
 
 
 def training_history(model: TrainedModel, store: Store) -> pd.DataFrame:
-    """What each epoch of each member gave: schema HISTORY with ``member``, ``kept``, and ``step``, which counts on."""
-    rows = []
-    for number, member in enumerate(model.each):
+    """Every epoch of every member: schema HISTORY with ``member``, ``kept``, and ``step``, which counts them all."""
+    tables = []
+    for number, member in enumerate(model.networks):
         table = store.read_frame(member.history, HISTORY)
-        rows.append(table.assign(member=number, kept=table["epoch"] == member.kept_epoch))
-    return pd.concat(rows, ignore_index=True).rename_axis("step").reset_index()
+        tables.append(table.assign(member=number, kept=table["epoch"] == member.kept_epoch))
+    return pd.concat(tables, ignore_index=True).rename_axis("step").reset_index()

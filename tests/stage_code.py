@@ -1,4 +1,4 @@
-"""The code that each stage's version stands for, as digests in ``stage_code.json``.
+"""Record the code behind each stage's version, as digests in ``stage_code.json``.
 
 After a change of that code: raise the version of each stage whose results change, in ``tasks/engine/versions.py``, then run
 ``python tests/stage_code.py``, which records the code as it is now. Needs nothing but Python.
@@ -27,16 +27,16 @@ def digest(source: str) -> str:
 
 
 def _shape(node: Any) -> Any:
-    """A syntax tree as lists, the same for all versions of Python: fields that hold nothing are left out."""
+    """A syntax tree as lists, without empty fields, so that it is the same in all versions of Python."""
     if isinstance(node, list):
-        return [_shape(item) for item in node if not _says_nothing(item)]
+        return [_shape(item) for item in node if not _is_ignored(item)]
     if isinstance(node, ast.AST):
         fields = [(name, _shape(value)) for name, value in ast.iter_fields(node) if value not in (None, [])]
         return [type(node).__name__, fields]
     return repr(node)
 
 
-def _says_nothing(node: Any) -> bool:
+def _is_ignored(node: Any) -> bool:
     """Whether a statement is an import or a string by itself, as docstrings are."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         return True
@@ -60,7 +60,7 @@ def changes(recorded: Recorded) -> list[str]:
     for stage, code in STAGES.items():
         now, before = code_of(code.modules), recorded.get(stage, [])
         if sorted(now.values()) != before:
-            names = [name for name, value in now.items() if value not in before] or ["a module that was taken out"]
+            names = [name for name, value in now.items() if value not in before] or ["a module that was removed"]
             sentences.append(
                 f"the code of stage {stage!r} changed ({', '.join(names)}): raise its version in tasks/engine/versions.py if "
                 f"its results change; then, or if they are the same, confirm with `{COMMAND}`"

@@ -14,15 +14,15 @@ from tasks.engine import progress
 from tasks.registry.killed_runs import end_killed_runs
 
 PREFECT_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
-EARLIER = "<!-- what follows is of an earlier run -->\n\n"
-Files = dict[str, tuple[int, int]]  # by name, what changes when one is written again
+END_OF_NOTICE = "<!-- what follows is of an earlier run -->\n\n"
+Files = dict[str, tuple[int, int]]  # by name: inode and modification time
 
 
 @contextlib.contextmanager
 def run_store(config: RunConfig) -> Iterator[Store]:
-    """The store of a run inside a flow. What the block raises is told in ``latest/summary.md`` as well.
+    """The store of a run inside a flow; an exception also becomes a notice in ``latest/summary.md``.
 
-    MLflow runs that killed ones left open are ended first.
+    First ends MLflow runs that killed processes left open.
     """
     for name in PREFECT_LOGGERS:
         logging.getLogger(name).addFilter(log_error_once)
@@ -35,19 +35,19 @@ def run_store(config: RunConfig) -> Iterator[Store]:
         yield store
     except Exception as error:
         with contextlib.suppress(OSError):  # it must not hide what went wrong
-            _tell(error, config.source.name, latest, before)
+            _write_notice(error, config.source.name, latest, before)
         raise
 
 
 def log_error_once(record: logging.LogRecord) -> bool:
-    """A logging filter: a fault that the user can mend is told once, as its sentence, without a stack trace."""
+    """A logging filter: an error that the user can fix is logged once, as its sentence, without a stack trace."""
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     if not isinstance(error, HeartbeatError):
         return True
     record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
-    told = getattr(error, "told_in_log", False)
-    error.told_in_log = True  # type: ignore[attr-defined]
-    return not told
+    is_first = not hasattr(error, "was_logged")
+    error.was_logged = True  # type: ignore[attr-defined]
+    return is_first
 
 
 def _files(folder: Path) -> Files:
@@ -56,30 +56,27 @@ def _files(folder: Path) -> Files:
     return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.iterdir() if p.is_file()}
 
 
-def _tell(error: Exception, source: str, latest: Path, before: Files) -> None:
+def _write_notice(error: Exception, source: str, latest: Path, before: Files) -> None:
     """Put a notice above the last summary, in place of an earlier notice."""
     page = latest / "summary.md"
     written = [name for name, state in _files(latest).items() if before.get(name) != state]
-    if page.name in written:  # it came to its summary, so all the files are its own
+    if page.name in written:  # the run wrote its own summary, so all files are its own
         return
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    summary = text.partition(EARLIER)[2] if EARLIER in text else text
+    summary = text.partition(END_OF_NOTICE)[2] if END_OF_NOTICE in text else text
     with atomic_write(page) as file:
-        file.write((failure_notice(error, source, written, bool(summary)) + EARLIER + summary).encode())
+        file.write((failure_notice(error, source, written, bool(summary)) + END_OF_NOTICE + summary).encode())
 
 
-def failure_notice(error: Exception, source: str, written: list[str], summary: bool) -> str:
-    """What came of a run that stopped, and which files in ``latest/`` are its own."""
-    what = "was refused" if isinstance(error, DataRefused) else "stopped"
+def failure_notice(error: Exception, source: str, written: list[str], has_summary: bool) -> str:
+    """Why a run stopped, and which files in ``latest/`` it has written; the others are of the run before it."""
+    outcome = "was refused" if isinstance(error, DataRefused) else "stopped"
     reason = str(error) if isinstance(error, HeartbeatError) else f"{type(error).__name__}: {error}".partition("\n")[0]
     own = " and ".join(["this notice", *(f"`{name}`" for name in sorted(written))])
-    rest = (
-        "all other files here, and the summary below, are of an earlier one"
-        if summary
-        else "there is no earlier summary"
-    )
+    others = "all other files here, and the summary below, are of an earlier run"
     return (
-        f"# The last run {what}: source {source}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n\n"
+        f"# The last run {outcome}: source {source}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n\n"
         f"> {plain(reason)}\n\n"
-        f"Of that run: {own}; {rest}. The next run that comes to its end replaces all.\n\n"
+        f"Written by that run: {own}; {others if has_summary else 'there is no earlier summary'}. "
+        "The next run that finishes replaces them.\n\n"
     )

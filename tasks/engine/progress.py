@@ -1,10 +1,11 @@
 """Progress of long work: bars in the terminal when somebody watches, a progress artifact in the Prefect UI always.
 
-The seconds that each stage took in this process are kept for the summary.
+The seconds that each stage took in this process, and the notes, are kept for the summary.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 
 class Display(Protocol):
-    """Whoever shows progress to a person; the command line sets one."""
+    """Shows progress to a person; the command line sets one."""
 
     def started(self, stage: str, total: int, unit: str) -> None: ...
     def advanced(self, stage: str, done: int, total: int, detail: str) -> None: ...
@@ -26,92 +27,99 @@ class Display(Protocol):
     def remarked(self, text: str) -> None: ...
 
 
-class _Run:
+@dataclass
+class _State:
+    """Of the run in this process; ``label`` names the item that is worked on, such as a fold."""
+
     display: Display | None = None
-    seconds: dict[str, float] = {}
-    remarks: list[str] = []
-    part: str = ""  # of the work, such as a fold; in all that is said
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    label: str = ""
+
+
+_state = _State()
 
 
 def begin(display: Display | None = None) -> None:
-    """Forget the last run's times; ``display`` will show this one's."""
-    _Run.display, _Run.seconds, _Run.part = display, {}, ""
+    """Start a run: forget the times of the last one; ``display`` will show this one's progress."""
+    _state.display, _state.seconds, _state.label = display, {}, ""
 
 
 def seconds() -> dict[str, float]:
     """Seconds of each stage that did work in this run."""
-    return dict(_Run.seconds)
+    return dict(_state.seconds)
 
 
-def label_each(items: Iterable[T], names: Iterable[str]) -> Iterator[T]:
-    """``items`` as they are; what is said while one is worked on begins with its name."""
-    around = _Run.part
-    for item, name in zip(items, names, strict=True):
-        _Run.part = ", ".join(filter(None, (around, name)))
+def label_each(items: Iterable[T], labels: Iterable[str]) -> Iterator[T]:
+    """Iterate over ``items``; all progress that is shown meanwhile begins with the item's label."""
+    outer = _state.label
+    for item, label in zip(items, labels, strict=True):
+        _state.label = ", ".join(filter(None, (outer, label)))
         yield item
-    _Run.part = around
+    _state.label = outer
 
 
 def clear_notes() -> None:
     """To be called when a run starts."""
-    _Run.remarks = []
+    _state.notes = []
 
 
 def notes() -> list[str]:
-    """What was remarked in this run, each text once."""
-    return list(dict.fromkeys(_Run.remarks))
+    """The notes of this run, each text once."""
+    return list(dict.fromkeys(_state.notes))
 
 
 def add_note(text: str) -> None:
-    """What a person should know before the run ends, or stops; the summary repeats it."""
-    _Run.remarks.append(text)
-    if FlowRunContext.get() or TaskRunContext.get():
+    """Show what a person should know before the run ends or stops; the summary repeats it."""
+    _state.notes.append(text)
+    if _in_prefect():
         get_run_logger().warning(text)
-    if _Run.display:
-        _Run.display.remarked(text)
+    if _state.display:
+        _state.display.remarked(text)
 
 
 def unchanged(stage: str) -> None:
-    """A stage whose result was taken from the cache."""
-    news = _Run.part or stage not in _Run.seconds
-    if _Run.display and news and not stage.endswith(" shard"):
-        _Run.display.finished(stage, None, _Run.part)
+    """Show that a stage's result was taken from the cache."""
+    first = _state.label or stage not in _state.seconds
+    if _state.display and first and not stage.endswith(" shard"):
+        _state.display.finished(stage, None, _state.label)
+
+
+def _in_prefect() -> bool:
+    return bool(FlowRunContext.get() or TaskRunContext.get())
 
 
 class Tracker:
-    """Counts the work of one stage. Call with how much is done so far."""
+    """Counts the work of one stage. Call it with how much is done so far."""
 
     def __init__(self, stage: str, total: int, unit: str) -> None:
-        self.stage, self.total, self.unit, self.done, self.detail = stage, total, unit, 0, _Run.part
-        self._artifact: Any = None
-        self._told_s = self._logged_s = monotonic()
-        if _Run.display:
-            _Run.display.started(stage, total, unit)
+        self.stage, self.total, self.unit, self.detail = stage, total, unit, _state.label
+        self.artifact: Any = None
+        self._updated_s = self._logged_s = monotonic()
+        if _state.display:
+            _state.display.started(stage, total, unit)
             if self.detail:
-                _Run.display.advanced(stage, 0, total, self.detail)
+                _state.display.advanced(stage, 0, total, self.detail)
 
     def __call__(self, done: int, total: int | None = None, detail: str = "") -> None:
-        self.done, self.total = done, total or self.total
+        self.total = total or self.total
         if detail:
-            self.detail = f"{_Run.part}: {detail}" if _Run.part else detail
-        if _Run.display:
-            _Run.display.advanced(self.stage, self.done, self.total, self.detail)
-        if monotonic() - self._told_s > ARTIFACT_EVERY_S and (FlowRunContext.get() or TaskRunContext.get()):
-            self._told_s = monotonic()
-            percent = 100 * self.done / max(self.total, 1)
-            if monotonic() - self._logged_s > LOG_EVERY_S:
-                self._logged_s = monotonic()
-                get_run_logger().info("%s %d/%d %s", self.stage, self.done, self.total, self.detail)
-            if self._artifact is None:
-                told = f"{self.stage}: {self.total} {self.unit}" if self.total > 1 else self.stage
-                self._artifact = create_progress_artifact(percent, key=self.stage.replace(" ", "-"), description=told)
-            else:
-                update_progress_artifact(self._artifact, percent)
-
-    def end(self) -> None:
-        """All is done: the last call may have come too soon after the one before to be shown."""
-        if self._artifact is not None:
-            update_progress_artifact(self._artifact, 100.0)
+            self.detail = f"{_state.label}: {detail}" if _state.label else detail
+        if _state.display:
+            _state.display.advanced(self.stage, done, self.total, self.detail)
+        now_s = monotonic()
+        if now_s - self._updated_s <= ARTIFACT_EVERY_S or not _in_prefect():
+            return
+        self._updated_s = now_s
+        if now_s - self._logged_s > LOG_EVERY_S:
+            self._logged_s = now_s
+            get_run_logger().info("%s %d/%d %s", self.stage, done, self.total, self.detail)
+        percent = 100 * done / max(self.total, 1)
+        if self.artifact is None:
+            text = f"{self.stage}: {self.total} {self.unit}" if self.total > 1 else self.stage
+            self.artifact = create_progress_artifact(percent, key=self.stage.replace(" ", "-"), description=text)
+        else:
+            update_progress_artifact(self.artifact, percent)
 
 
 @contextmanager
@@ -120,10 +128,11 @@ def track(stage: str, total: int = 1, unit: str = "") -> Iterator[Tracker]:
     started_s = monotonic()
     tracker = Tracker(stage, total, unit)
     yield tracker
-    tracker.end()
+    if tracker.artifact is not None:  # the last call may have come too soon after the one before to be shown
+        update_progress_artifact(tracker.artifact, 100.0)
     took_s = monotonic() - started_s
-    _Run.seconds[stage] = _Run.seconds.get(stage, 0.0) + took_s  # several folds or networks are one stage
-    if FlowRunContext.get() or TaskRunContext.get():
+    _state.seconds[stage] = _state.seconds.get(stage, 0.0) + took_s  # several folds or networks are one stage
+    if _in_prefect():
         get_run_logger().info("%s: %s", stage, tracker.detail or "done")
-    if _Run.display:
-        _Run.display.finished(stage, took_s, tracker.detail)
+    if _state.display:
+        _state.display.finished(stage, took_s, tracker.detail)

@@ -1,4 +1,4 @@
-"""What every stage's task has in common: the cache key, the check that cached files are still there, the retries."""
+"""What the tasks of all stages share: the cache key, the check that cached files are intact, the retries."""
 
 import errno
 import itertools
@@ -27,13 +27,13 @@ from tasks.engine.versions import STAGES
 from tasks.results import NOT_DIGESTED
 
 ABSENT = object()
-LONG_S = 24 * 3600.0  # of stages that ask the network about every recording
-LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # until somebody mends it
+LONG_S = 24 * 3600.0  # time limit of stages that run the network on every recording
+PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # until somebody fixes it
 _failed: ContextVar[Exception | None] = ContextVar("failed", default=None)  # what computing the last key raised
 
 
 def fingerprint(value: Any) -> Any:
-    """What a cache key sees of an input: digests of contents and settings, never paths or times."""
+    """An input as cache keys include it: digests of contents and settings, never paths or times."""
     if isinstance(value, Artifact):
         return value.digest
     if isinstance(value, (Settings, Shard)):
@@ -54,13 +54,12 @@ def artifacts_in(result: Any) -> Iterator[Artifact]:
     """Every artifact that a stage's result names."""
     if isinstance(result, Artifact):
         yield result
-    elif isinstance(result, BaseModel):
-        for name in type(result).model_fields:
-            yield from artifacts_in(getattr(result, name))
-    elif isinstance(result, Mapping):
-        for item in result.values():
-            yield from artifacts_in(item)
-    elif isinstance(result, (list, tuple)):
+        return
+    if isinstance(result, BaseModel):
+        result = dict(result)
+    if isinstance(result, Mapping):
+        result = list(result.values())
+    if isinstance(result, (list, tuple)):
         for item in result:
             yield from artifacts_in(item)
 
@@ -72,15 +71,15 @@ def files_intact(result: Any, store: Store) -> bool:
 
 @dataclass
 class StageKey(CachePolicy):
-    """Cache key = stage, its version (and those of the decoders, where it uses them), and the fingerprints of its inputs
-    (the store left out).
+    """Cache key = stage, its version (and those of the decoders, if it uses them), and the fingerprints of its inputs but
+    the store.
 
-    A cached result proves only that its small JSON exists. When it is not of type ``returns``, or ``valid`` says that
-    what it names is gone or damaged, the key of the next rebuild is given instead, so that the stage runs again. A
-    record that cannot be decoded counts as absent: its key is given, and the stage writes it anew.
+    A cached result proves only that its small JSON exists. When it is not of type ``returns``, or ``valid`` finds a file
+    that it names missing or damaged, the key gets the next rebuild number, so that the stage runs again. A record that
+    cannot be decoded counts as absent and is overwritten.
 
-    Prefect would run a stage without a key, and keep no result of it, whenever computing the key raises. So the
-    exception is kept here, and the stage's body raises it (see `raise_failed_key`): an I/O error is retried.
+    When computing a key raises, Prefect runs the task without one and does not keep its result. So the exception is
+    kept, and the stage's body raises it (see `raise_failed_key`): an I/O error is retried.
     """
 
     stage: str = ""
@@ -119,7 +118,7 @@ class StageKey(CachePolicy):
 
 
 def _recorded(key: str) -> Any:
-    """The cached result, or ABSENT where there is no record or none that can be decoded. Raises OSError."""
+    """The cached result, or ABSENT when there is no record that can be decoded. Raises OSError."""
     try:
         return get_result_store().read(key).result
     except FileNotFoundError:
@@ -133,13 +132,13 @@ def _recorded(key: str) -> Any:
 def has_type(result: Any, declared: Any) -> bool:
     """Whether a decoded result has the type that its stage declares: a renamed class is decoded as a plain dict.
 
-    Of collections, lists and tuples are known; JSON makes one of the other.
+    Lists and tuples count as the same: JSON does not distinguish them.
     """
+    allowed = [kind for kind in get_args(declared) if kind is not ...]
     if get_origin(declared) in (list, tuple):
-        allowed = [of for of in get_args(declared) if of is not ...]
-        return isinstance(result, (list, tuple)) and all(any(has_type(r, of) for of in allowed) for r in result)
+        return isinstance(result, (list, tuple)) and all(any(has_type(r, kind) for kind in allowed) for r in result)
     if get_origin(declared) in (Union, UnionType):
-        return any(has_type(result, of) for of in get_args(declared))
+        return any(has_type(result, kind) for kind in allowed)
     return isinstance(result, declared)
 
 
@@ -152,13 +151,13 @@ def raise_failed_key() -> None:
 
 
 def is_transient(task: Task, task_run: TaskRun, state: State) -> bool:
-    """Retry what may pass by itself (reading or writing failed), never a full disk or wrong data or settings."""
+    """Retry I/O errors that may pass by themselves; never a full disk, or wrong data or settings."""
     try:
         state.result()
-    except TaskRunTimeoutError:  # an OSError, too, but the same would take as long again
+    except TaskRunTimeoutError:  # an OSError, too, but a retry would take as long
         return False
     except OSError as error:
-        return error.errno not in LASTING
+        return error.errno not in PERMANENT
     except Exception:
         return False
     return False
@@ -167,9 +166,9 @@ def is_transient(task: Task, task_run: TaskRun, state: State) -> bool:
 def stage(
     name: str, timeout_s: float | None = 3600, valid: Callable[[Any, Store], bool] | None = None
 ) -> Callable[[Callable[..., Any]], Task]:
-    """A Prefect task that is cached by content, retried on I/O errors and bounded in time; its version is in STAGES.
+    """A Prefect task that is cached by content, retried on I/O errors and limited in time; its version is in STAGES.
 
-    Give no ``timeout_s`` to a task that runs in threads: Prefect cannot interrupt one there.
+    ``timeout_s`` must be None for a task that runs in a thread, which Prefect cannot interrupt.
     """
 
     def decorated(function: Callable[..., Any]) -> Task:

@@ -1,8 +1,8 @@
-"""The version of each stage, and the code that it stands for: the only place where versions of stages are.
+"""The version of each stage, and the modules that compute its result.
 
-A cached result is taken for one of now while its stage has the same version. So raise it when a stage computes
-something else from the same inputs. `tests/test_stage_code.py` notices when one of the modules changes, but for
-comments, docstrings, formatting and imports.
+The version is in the stage's cache keys: raise it when a stage computes something else from the same inputs.
+`tests/test_stage_code.py` fails when one of the modules changes in more than comments, docstrings, formatting and
+imports.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from heartdata import versions
 
 @dataclass(frozen=True)
 class Code:
-    """The version of a stage, the modules that compute its result, and whether audio is decoded or resampled by it:
-    the versions of libsndfile and libsoxr are then in its cache key as well.
+    """A stage's version, the modules that compute its result, and whether it ``decodes`` or resamples audio: then the
+    versions of libsndfile and libsoxr are in its cache keys, too.
     """
 
     version: str
@@ -84,24 +84,3 @@ STAGES = {
         versions.DEMO, ("heartdata.audio.synthesis", "heartdata.sources.demo")
     ),
 }  # fmt: skip
-
-# Modules of heartdata from which no cached result comes.
-NOTHING_CACHED = (
-    # settings, which are in cache keys themselves, and these versions
-    "heartdata.config", "heartdata.config_file", "heartdata.serving.model_config", "heartdata.settings",
-    "heartdata.training.pretraining", "heartdata.training.recipe", "heartdata.versions",
-    # done anew in every run: the inventory, and what a study makes of its folds
-    "heartdata.dataset.inventory", "heartdata.reports.study_plots", "heartdata.sources.archives",
-    "heartdata.sources.base", "heartdata.sources.cinc2016.databases", "heartdata.sources.cinc2016.labels",
-    "heartdata.sources.cinc2016.source", "heartdata.sources.cinc2016.subjects", "heartdata.sources.circor2022.patients",
-    "heartdata.sources.circor2022.source", "heartdata.sources.mix", "heartdata.sources.pascal",
-    "heartdata.sources.table.cells", "heartdata.sources.table.columns", "heartdata.sources.table.file_lookup",
-    "heartdata.sources.table.folder", "heartdata.sources.table.readers", "heartdata.sources.table.source",
-    "heartdata.sources.table.subjects", "heartdata.storage.hash_cache", "heartdata.studies.config",
-    "heartdata.studies.page", "heartdata.studies.protocols", "heartdata.studies.scores",
-    # where results are kept
-    "heartdata.errors", "heartdata.storage.remote", "heartdata.storage.store", "heartdata.storage.working_folder",
-    # commands of their own
-    "heartdata.dataset.prune", "heartdata.markdown", "heartdata.reports.inspect", "heartdata.reports.inspect_plots",
-    "heartdata.sources.catalogue", "heartdata.sources.download",
-)  # fmt: skip

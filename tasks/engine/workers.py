@@ -1,4 +1,4 @@
-"""Worker processes of this machine. What they import is light, so that they start in a fraction of a second."""
+"""Worker processes of this machine. They import little, so that they start in a fraction of a second."""
 
 import queue
 from collections.abc import Callable
@@ -21,9 +21,9 @@ PRELOADED = [
 
 
 class Workers:
-    """As many processes as calls are made at once, each a pool of its own: a dead one costs its own call only.
+    """As many processes as concurrent calls. Each is a pool of its own, as a dead process breaks its whole pool.
 
-    Use it as a context: meanwhile it stands in ``Workers.open``, and at the end its processes end.
+    A context manager: inside it is ``Workers.open``; on exit its processes end.
     """
 
     open: ClassVar["Workers | None"] = None
@@ -43,7 +43,7 @@ class Workers:
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call ``function`` in an idle process, or in a new one; may be called from several threads.
 
-        Raises what it raises, and ChildProcessError (an OSError, so that the work is tried again) when its process dies.
+        Raises what it raises, and ChildProcessError (an OSError, so that the task is retried) when its process dies.
         """
         try:
             process = self._idle.get_nowait()
@@ -63,8 +63,8 @@ class Workers:
 
 @lru_cache(maxsize=1)
 def one_blas_thread() -> None:
-    """For the rest of this process, numpy multiplies matrices in one thread: shards are what runs in parallel, and with
-    more threads the last bits of a sum depend on how many there happen to be.
+    """Let numpy multiply matrices in one thread, for the rest of this process: shards run in parallel already, and with
+    more threads the last bits of a sum depend on their number.
     """
     threadpool_limits(1, "blas")
 
@@ -76,7 +76,7 @@ def _new_process() -> ProcessPoolExecutor:
 
 
 def _begin() -> None:
-    """One thread a worker; it ends with the process that started it, even when that one is killed."""
+    """Use one BLAS thread, and end with the parent process, even when that is killed."""
     one_blas_thread()
     Thread(target=_end_with_parent, daemon=True).start()
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from heartdata.config import RegistryConfig
 from heartdata.errors import ConfigError, HeartbeatError
-from heartdata.storage.store import Artifact, Store
+from heartdata.storage.store import Store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 ALIAS = "challenger"  # of the last run's version
 CHAMPION = "champion"
-ACCEPTED_TAG, SERIES_TAG = "heartbeat.accepted", "heartbeat.series"  # of a version: its accepted recordings, of what
+KEY_TAG = "heartbeat.key"  # of a run and its version: what they were made from, so that they are made once
 
 
 def tracking_uri(config: RegistryConfig, store: Store) -> str:
@@ -22,8 +22,8 @@ def tracking_uri(config: RegistryConfig, store: Store) -> str:
 def connect(config: RegistryConfig, store: Store) -> Any:
     """An MLflow client for the configured registry, which also becomes this process's default.
 
-    MLflow notes its default in MLFLOW_TRACKING_URI as well; that stays the user's, or the next run over another store
-    would take this one's for it.
+    MLflow writes its default to MLFLOW_TRACKING_URI as well; the user's value is restored, or the next run over another
+    store would use this one's registry.
     """
     import mlflow
 
@@ -34,6 +34,12 @@ def connect(config: RegistryConfig, store: Store) -> Any:
     else:
         os.environ[URI_VARIABLE] = users
     return mlflow.MlflowClient()
+
+
+def is_empty(config: RegistryConfig, store: Store) -> bool:
+    """Whether the registry is the output folder's own and nothing has been registered yet."""
+    database = store.workpath("mlflow.db")
+    return tracking_uri(config, store) == f"sqlite:///{database}" and not database.is_file()
 
 
 def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
@@ -51,32 +57,10 @@ def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
     return {version.tags["dataset_version"] for version in versions if "dataset_version" in version.tags}
 
 
-def accepted_for_champion(config: RegistryConfig, series: str, store: Store) -> Artifact | None:
-    """The accepted recordings from which the model's champion was trained; None where it has none, or of another series.
+def load_model(model: str | None, config: RegistryConfig, store: Store) -> tuple[str, Any]:
+    """A registered version as ``models:/name/3``, and its MLflow model; ``model``: the same or ``models:/name@alias``.
 
-    None as well where the registry cannot be asked: registering says so.
-    """
-    if is_empty(config, store):
-        return None
-    from mlflow.exceptions import MlflowException
-
-    try:
-        tags = connect(config, store).get_model_version_by_alias(config.model_name, CHAMPION).tags
-    except MlflowException:
-        return None
-    return Artifact.model_validate_json(tags[ACCEPTED_TAG]) if tags.get(SERIES_TAG) == series else None
-
-
-def is_empty(config: RegistryConfig, store: Store) -> bool:
-    """Whether the registry is the output folder's own and nothing has been registered yet."""
-    database = store.workpath("mlflow.db")
-    return tracking_uri(config, store) == f"sqlite:///{database}" and not database.is_file()
-
-
-def load_model(named: str | None, config: RegistryConfig, store: Store) -> tuple[str, Any]:
-    """A registered version as ``models:/name/3``, and its MLflow model; ``named`` so or as ``models:/name@alias``.
-
-    None: the challenger of the only registered model. Raises `HeartbeatError` saying what there is.
+    None: the challenger of the only registered model. Raises `HeartbeatError` that lists the models.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -86,33 +70,35 @@ def load_model(named: str | None, config: RegistryConfig, store: Store) -> tuple
         models = client.search_registered_models()
     except MlflowException as error:
         raise HeartbeatError(f"the MLflow registry cannot be asked for a model ({error.message})") from error
-    known = sorted(f"models:/{model.name}@{alias}" for model in models for alias in {ALIAS, *model.aliases})
-    there = f"there are: {', '.join(known) or 'none'}"
-    if named is None and len(models) != 1:
-        raise HeartbeatError(f"say which model with --model; {there}")
-    uri = named or f"models:/{models[0].name}@{ALIAS}"
+    known = sorted(f"models:/{each.name}@{alias}" for each in models for alias in {ALIAS, *each.aliases})
+    there_are = f"there are: {', '.join(known) or 'none'}"
+    if model is None and len(models) != 1:
+        raise HeartbeatError(f"name a model with --model; {there_are}")
+    uri = model or f"models:/{models[0].name}@{ALIAS}"
     if not uri.startswith("models:/"):
-        raise HeartbeatError(f"--model {uri} should begin with models:/; {there}")
+        raise HeartbeatError(f"--model {uri} should begin with models:/; {there_are}")
     try:
         if alias := re.fullmatch("models:/([^/@]+)@(.+)", uri):
             uri = f"models:/{alias[1]}/{client.get_model_version_by_alias(*alias.groups()).version}"
         return uri, mlflow.pyfunc.load_model(uri)
     except MlflowException as error:
-        raise HeartbeatError(f"the model {uri!r} is not in the registry ({error.message}); {there}") from error
-
-
-KEY_TAG = "heartbeat.key"
+        raise HeartbeatError(f"the model {uri!r} is not in the registry ({error.message}); {there_are}") from error
+    except (ImportError, AttributeError, TypeError) as error:  # its served_model.py calls heartdata as it was then
+        raise HeartbeatError(
+            f"the model {uri!r} was registered by another version of heartbeat and cannot be loaded by this one ({error}): "
+            "train it again, or serve it with `mlflow models serve`, which uses the code that was registered with it"
+        ) from error
 
 
 def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:
-    """The experiment's id. With SQLite in the store, its artifacts lie in the store as well."""
-    found = client.get_experiment_by_name(config.experiment)
-    if found is not None:
-        if found.lifecycle_stage == "deleted":
+    """The experiment's id. With SQLite in the store, its artifacts are in the store as well."""
+    experiment = client.get_experiment_by_name(config.experiment)
+    if experiment is not None:
+        if experiment.lifecycle_stage == "deleted":
             raise ConfigError(
                 f"the MLflow experiment {config.experiment!r} was deleted: restore it or set registry.experiment"
             )
-        return found.experiment_id
+        return experiment.experiment_id
     local = tracking_uri(config, store).startswith("sqlite:")
     kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on language-model traces
     return client.create_experiment(

@@ -1,4 +1,4 @@
-"""MLflow runs that a killed process left open: marked as KILLED when the next run of this machine starts."""
+"""Mark MLflow runs that a killed process left open as KILLED, when the next run on this machine starts."""
 
 import os
 from contextlib import suppress
@@ -14,16 +14,16 @@ PROCESS_TAG = "heartbeat.process"
 
 
 def process_tag(process: int | None = None) -> dict[str, str]:
-    """Which process a run is of (this one unless given), for `end_killed_runs`: host, id, and when it started."""
+    """The tag that names a run's process (by default this one) for `end_killed_runs`: host, id, start time."""
     process = os.getpid() if process is None else process
-    return {PROCESS_TAG: ":".join(filter(None, [gethostname(), str(process), _started(process)]))}
+    return {PROCESS_TAG: ":".join(filter(None, [gethostname(), str(process), _start_time(process)]))}
 
 
 def end_killed_runs(config: RegistryConfig, store: Store) -> None:
-    """Mark the open runs of processes of this machine that have ended, so that nobody waits for them.
+    """Mark the open runs of processes of this machine that have ended.
 
-    Runs of other experiments, of other machines, of processes at work, and those that name none are left alone. A
-    registry that cannot be reached is left alone, too: registration says so.
+    Leaves alone runs of other experiments, of other machines, of running processes, and those without a tag. A registry
+    that cannot be reached is skipped: registration reports that.
     """
     if is_empty(config, store):
         return
@@ -38,10 +38,10 @@ def end_killed_runs(config: RegistryConfig, store: Store) -> None:
 
 
 def _open_runs(client: Any, experiment: str) -> list[Any]:
-    ours = f"tags.`{PROCESS_TAG}` LIKE '{gethostname()}:%' and attributes.status = 'RUNNING'"
+    query = f"tags.`{PROCESS_TAG}` LIKE '{gethostname()}:%' and attributes.status = 'RUNNING'"
     runs, token = [], None
     while True:
-        page = client.search_runs([experiment], ours, page_token=token)
+        page = client.search_runs([experiment], query, page_token=token)
         runs += page
         token = page.token
         if not token:
@@ -49,12 +49,12 @@ def _open_runs(client: Any, experiment: str) -> list[Any]:
 
 
 def _has_ended(tag: str) -> bool:
-    """Whether the process of a tag is one of this machine that is no more; another may have its id now."""
+    """Whether a tag names a process of this machine that has ended; another process may have its id now."""
     host, _, rest = tag.partition(":")
     process, _, started = rest.partition(":")
     if host != gethostname() or not process.isdigit():
         return False
-    return not _is_alive(int(process)) or bool(started and _started(int(process)) not in ("", started))
+    return not _is_alive(int(process)) or bool(started and _start_time(int(process)) not in ("", started))
 
 
 def _is_alive(process: int) -> bool:
@@ -67,10 +67,10 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _started(process: int) -> str:
-    """When a process started, in clock ticks since the machine did; empty where the system does not say."""
+def _start_time(process: int) -> str:
+    """When a process started, in clock ticks since boot; empty without /proc."""
     try:
         text = Path(f"/proc/{process}/stat").read_text()
-    except OSError:  # no Linux, or no such process
+    except OSError:  # not Linux, or no such process
         return ""
-    return text.rpartition(")")[2].split()[19]  # field 22 of proc(5); the name before may hold spaces
+    return text.rpartition(")")[2].split()[19]  # field 22 of proc(5); the name before it may have spaces

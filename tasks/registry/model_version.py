@@ -1,4 +1,4 @@
-"""The model of a run as MLflow serves it: logged as code and safetensors, loaded again and compared with evaluation."""
+"""The model as MLflow serves it: logged as code and safetensors, loaded again and compared with its evaluation."""
 
 import json
 import os
@@ -13,32 +13,29 @@ from heartdata.storage.schemas import RECORDINGS, predictions_schema
 from heartdata.storage.store import Artifact, Store
 from tasks.results import Evaluation, TrainedModel
 
-AGREE = 1e-3  # the served model's probabilities and those evaluated
-
-
+TOLERANCE = 1e-3  # between the served model's probabilities and those evaluated
 SERVED_MODEL = Path(heartdata.__file__).parents[1] / "mlflow" / "served_model.py"
-
-
 SERVED_NEEDS = ("mlflow", "joblib", "librosa", "numpy", "pandas", "platformdirs", "pyarrow", "pydantic", "safetensors",
                 "scikit-learn", "scipy", "soundfile", "soxr", "torch", "torchvision")  # fmt: skip
 
 
 def log_model(model: TrainedModel, store: Store) -> Any:
+    """Log the model in the active MLflow run; returns its `ModelInfo`."""
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
     if not SERVED_MODEL.is_file():
-        raise HeartbeatError(f"{SERVED_MODEL} is not there: run heartbeat from a checkout of the project")
-    answers: list[Any] = [ColSpec(DataType.string, "label"), ColSpec(DataType.boolean, "unsure")]
-    answers += [ColSpec(DataType.string, "error", required=False)]
-    answers += [ColSpec(DataType.double, f"p_{c}") for c in model.classes]
+        raise HeartbeatError(f"{SERVED_MODEL} does not exist: run heartbeat from a checkout of the project")
+    outputs: list[Any] = [ColSpec(DataType.string, "label"), ColSpec(DataType.boolean, "unsure")]
+    outputs += [ColSpec(DataType.string, "error", required=False)]
+    outputs += [ColSpec(DataType.double, f"p_{c}") for c in model.classes]
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(SERVED_MODEL),
         artifacts={"weights": str(store.local(model.weights.name)), "config": str(store.local(model.config.name))},
         code_paths=[str(Path(heartdata.__file__).parent)],
-        signature=ModelSignature(Schema([ColSpec(DataType.binary, "audio")]), Schema(answers)),
+        signature=ModelSignature(Schema([ColSpec(DataType.binary, "audio")]), Schema(outputs)),
         pip_requirements=[f"{package}=={installed(package)}" for package in SERVED_NEEDS],
         metadata={"dataset_version": json.loads(store.local(model.config.name).read_text())["dataset_version"]},
         step=model.kept_epoch + 1,
@@ -46,7 +43,7 @@ def log_model(model: TrainedModel, store: Store) -> Any:
 
 
 def check_served(uri: str, model: TrainedModel, evaluation: Evaluation, recordings: Artifact, store: Store) -> None:
-    """Load the logged model, pickles refused, and ask it for one test recording: it must answer as was evaluated."""
+    """Load the logged model, without unpickling, and raise unless it predicts a test recording as evaluation did."""
     import mlflow
     import pandas as pd
 
@@ -58,8 +55,8 @@ def check_served(uri: str, model: TrainedModel, evaluation: Evaluation, recordin
     if pd.notna(served["error"]):
         raise HeartbeatError(f"the logged model refuses {first['recording_id']} ({served['error']}): not registered")
     for name in (f"p_{c}" for c in model.classes):
-        if not abs(served[name] - first[name]) <= AGREE:
+        if not abs(served[name] - first[name]) <= TOLERANCE:
             raise HeartbeatError(
-                f"the logged model answers {served[name]:.4f} for {name} of {first['recording_id']}, "
-                f"evaluation had {first[name]:.4f}: it was not registered"
+                f"the logged model predicts {name} = {served[name]:.4f} for {first['recording_id']}, "
+                f"evaluation {first[name]:.4f}: not registered"
             )

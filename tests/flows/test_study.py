@@ -125,7 +125,7 @@ def test_weights_that_heard_a_test_recording_are_refused(tmp_path: Path):
     store = tmp_path / "out"
     summary = heartbeat(tiny(store, source__plant_faults=False, registry__aliases=["champion"]))
     assert summary.model == "heartbeat-demo"
-    told = mlflow.artifacts.list_artifacts(run_id=summary.run_id, artifact_path="heard")
+    told = mlflow.artifacts.list_artifacts(run_id=summary.run_id, artifact_path="provenance")
     assert len(told) == 1
     init = "models:/heartbeat-demo@champion"
     again = tiny(store, source__plant_faults=False, training__init=init, training__frozen_epochs=0)

@@ -1,4 +1,4 @@
-"""A run that stops: what ``latest/summary.md`` says of it, and what Prefect's log does."""
+"""A run that stops: the notice in ``latest/summary.md``, and the sentence in Prefect's log."""
 
 import logging
 from pathlib import Path
@@ -20,7 +20,7 @@ def config(tmp_path: Path) -> RunConfig:
 
 @pytest.fixture
 def latest(config: RunConfig) -> Path:
-    """What a good run left."""
+    """The files of a successful run."""
     folder = Store(config.store).open().workpath("latest")
     folder.mkdir()
     (folder / "summary.md").write_text(GOOD)
@@ -29,71 +29,63 @@ def latest(config: RunConfig) -> Path:
     return folder
 
 
-def stop(config: RunConfig, error: Exception, **written: str) -> None:
-    """A run that writes files, named by their stem, into ``latest/`` and then stops."""
+def stop(config: RunConfig, error: Exception, *written: str) -> str:
+    """Let a run write files into ``latest/`` and stop; returns its ``summary.md``."""
 
     def run() -> None:
         with run_store(config) as store:
-            for name in ("quarantine.csv", "summary.md"):
-                if text := written.get(Path(name).stem):
-                    with atomic_write(store.workpath(f"latest/{name}")) as file:
-                        file.write(text.encode())
+            for name in written:
+                with atomic_write(store.workpath(f"latest/{name}")) as file:
+                    file.write(b"new")
             raise error
 
     with pytest.raises(type(error)):
         run()
+    return Path(config.store, "latest", "summary.md").read_text()
 
 
-def test_a_refused_run_is_told_above_the_summary_of_the_last(config: RunConfig, latest: Path):
-    stop(config, DataRefused("nothing was trained: only 4 are left"), quarantine="recording_id\na\n")
-    page = (latest / "summary.md").read_text()
-    first, *_ = page.splitlines()
-    assert first.startswith("# The last run was refused: source demo, 2")
+def test_a_refused_run_gets_a_notice_above_the_last_summary(config: RunConfig, latest: Path):
+    page = stop(config, DataRefused("nothing was trained: only 4 are left"), "quarantine.csv")
+    assert page.startswith("# The last run was refused: source demo, 2")
     assert "> nothing was trained: only 4 are left\n" in page
-    assert "Of that run: this notice and `quarantine.csv`; all other files here, and the summary below, are of" in page
+    assert "by that run: this notice and `quarantine.csv`; all other files here, and the summary below, are of" in page
     assert page.endswith(GOOD)
     assert (latest / "roc.png").read_bytes() == b"plot"
 
 
-def test_a_second_notice_takes_the_place_of_the_first(config: RunConfig, latest: Path):
-    stop(config, DataRefused("the first"), quarantine="recording_id\na\n")
-    stop(config, SourceError("the second"))
-    page = (latest / "summary.md").read_text()
+def test_a_second_notice_replaces_the_first(config: RunConfig, latest: Path):
+    stop(config, DataRefused("the first"), "quarantine.csv")
+    page = stop(config, SourceError("the second"))
     assert page.startswith("# The last run stopped: source demo, 2")
-    assert "the first" not in page
-    assert "> the second\n" in page
-    assert "Of that run: this notice; all other" in page
     assert page.count("# The last run") == 1
+    assert "the first" not in page
+    assert "by that run: this notice; all other" in page
     assert page.endswith(GOOD)
 
 
-def test_the_first_run_of_all_may_be_refused_twice(config: RunConfig):
-    for reason in ("the first", "the second"):
-        stop(config, DataRefused(reason), quarantine="recording_id\na\n")
-        page = Path(config.store, "latest", "summary.md").read_text()
-        assert f"> {reason}\n" in page
-        assert page.count("# The last run") == 1
-        assert "summary below" not in page
+def test_the_very_first_run_may_be_refused_twice(config: RunConfig):
+    stop(config, DataRefused("the first"))
+    page = stop(config, DataRefused("the second"))
+    assert page.count("# The last run") == 1
+    assert "there is no earlier summary" in page
 
 
-def test_a_good_run_and_one_that_wrote_its_summary_get_no_notice(config: RunConfig, latest: Path):
+def test_runs_that_succeed_or_wrote_their_summary_get_no_notice(config: RunConfig, latest: Path):
     with run_store(config):
         pass
     assert (latest / "summary.md").read_text() == GOOD
-    stop(config, OSError("late"), summary="# new\n")
-    assert (latest / "summary.md").read_text() == "# new\n"
+    assert stop(config, OSError("late"), "summary.md") == "new"
 
 
-def test_what_nobody_foresaw_is_told_by_its_first_line(config: RunConfig, latest: Path):
-    stop(config, OSError("disk full\nmore"))
-    assert "> OSError: disk full\n" in (latest / "summary.md").read_text()
+def test_an_unexpected_exception_is_quoted_by_its_first_line(config: RunConfig, latest: Path):
+    assert "> OSError: disk full\n" in stop(config, OSError("disk full\nmore"))
 
 
 def record(error: Exception) -> logging.LogRecord:
     return logging.LogRecord("x", logging.ERROR, "x", 1, "Encountered %r", (error,), (type(error), error, None))
 
 
-def test_a_fault_that_the_user_can_mend_is_logged_once_as_a_sentence():
+def test_an_error_that_the_user_can_fix_is_logged_once_as_a_sentence():
     refused = DataRefused("only 4 % are left")
     first = record(refused)
     assert log_error_once(first)

@@ -1,4 +1,4 @@
-"""What is said of work on one of several things begins with its name."""
+"""Progress lines of labelled items, and progress artifacts."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ from helpers import Heard
 from tasks.engine import progress
 
 
-def test_lines_of_one_stage_are_told_apart():
+def test_lines_begin_with_the_label_of_the_item():
     display = Heard()
     progress.begin(display)
     for fold in progress.label_each([3, 4], ["fold 3", "fold 4"]):
@@ -34,7 +34,7 @@ def test_lines_of_one_stage_are_told_apart():
     ]
 
 
-def test_what_prefect_shows_of_a_stage_that_has_ended_is_whole(monkeypatch):
+def test_the_progress_artifact_of_a_finished_stage_is_at_100_percent(monkeypatch):
     shown: list[float] = []
     monkeypatch.setattr(progress, "FlowRunContext", SimpleNamespace(get=lambda: True))
     monkeypatch.setattr(progress, "get_run_logger", lambda: SimpleNamespace(info=lambda *_: None))

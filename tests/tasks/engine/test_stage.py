@@ -1,15 +1,12 @@
-"""What all stages share, without a server: keys see content and settings, never paths; retries; results verified."""
+"""Cache keys of contents and settings, which errors are retried, and whether a result's files are intact; no server."""
 
 import errno
-from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from prefect.states import Failed
 from prefect.task_engine import TaskRunTimeoutError
 
 from heartdata.audio.measurements import MeasureConfig
-from heartdata.config_file import build_config
 from heartdata.errors import DataRefused
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Artifact, Store
@@ -17,24 +14,23 @@ from tasks.engine.stage import artifacts_in, files_intact, fingerprint, is_trans
 from tasks.results import InitialWeights, ValidationResult
 
 
-def test_key_ignores_where_files_lie():
-    here, there = Shard(3, (("ab" * 32, "/data/a.wav"),)), Shard(3, (("ab" * 32, "/moved/a.wav"),))
-    other = Shard(3, (("cd" * 32, "/data/a.wav"),))
-    assert fingerprint(here) == fingerprint(there) != fingerprint(other)
+def test_keys_ignore_paths():
+    shard, moved = Shard(3, (("ab" * 32, "/data/a.wav"),)), Shard(3, (("ab" * 32, "/moved/a.wav"),))
+    assert fingerprint(shard) == fingerprint(moved) != fingerprint(Shard(3, (("cd" * 32, "/data/a.wav"),)))
 
 
-def test_key_sees_every_setting():
+def test_keys_include_every_setting():
     assert fingerprint(MeasureConfig()) == fingerprint(MeasureConfig(clip_level=0.999))
     assert fingerprint(MeasureConfig()) != fingerprint(MeasureConfig(clip_level=0.99))
 
 
-def test_key_ignores_words_for_people():
+def test_keys_ignore_notes_for_people():
     offline, refused = (InitialWeights(kind="random", note=note) for note in ("no route", "HTTP 503"))
     assert fingerprint(offline) == fingerprint(refused) != fingerprint(InitialWeights(kind="imagenet"))
 
 
 @pytest.mark.parametrize(
-    ("error", "again"),
+    ("error", "retried"),
     [
         (OSError(errno.EIO, "the disk stutters"), True),
         (TimeoutError("the storage does not answer"), True),
@@ -43,27 +39,15 @@ def test_key_ignores_words_for_people():
         (DataRefused("too few recordings"), False),
     ],
 )
-def test_only_what_may_pass_by_itself_is_tried_again(error: Exception, again: bool):
-    assert is_transient(None, None, Failed(data=error)) is again
+def test_only_transient_errors_are_retried(error: Exception, retried: bool):
+    assert is_transient(None, None, Failed(data=error)) is retried
 
 
-def test_input_without_fingerprint_is_refused():
-    with pytest.raises(TypeError, match="set has no fingerprint"):
-        fingerprint({"a", "b"})
-
-
-def test_result_is_intact_only_while_all_its_files_are(store: Store):
-    schema = pa.schema([("x", pa.int64())])
-    one, two = (store.write_table("t", pa.table({"x": [i]}), schema) for i in (1, 2))
-    result = ValidationResult(accepted=one, quarantine=two, checks=two, docs="d", of="x")
+def test_a_result_is_intact_only_while_all_its_files_are(store: Store):
+    one, two = (store.write_bytes("t", ".txt", content) for content in (b"one", b"two"))
+    result = ValidationResult(accepted=one, quarantine=two, checks=two, data_docs="d", inputs="x")
     assert list(artifacts_in([result, {"a": one}])) == [one, two, two, one]
     assert files_intact(result, store)
-    path = store.local(two.name)
-    path.write_bytes(path.read_bytes()[:-10])
+    store.local(two.name).write_bytes(b"tw")
     assert not files_intact(result, store)
     assert not files_intact(Artifact(name="t/absent.parquet", digest="0", rows=0), store)
-
-
-def test_run_configuration_fingerprint_is_stable(tmp_path: Path):
-    assert build_config("demo").digest() == build_config("demo").digest()
-    assert build_config("demo").digest() != build_config("demo", changes={"training.seed": 1}).digest()

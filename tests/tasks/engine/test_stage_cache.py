@@ -1,4 +1,4 @@
-"""What a stage believes of its cached results: only what can be decoded, has the declared type and has its files."""
+"""Which cached results a stage uses: those that can be decoded, have the declared type, and whose files are intact."""
 
 import errno
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from prefect import Task, flow
+from prefect.results import ResultStore
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
 import tasks
@@ -25,10 +26,10 @@ class Counted:
         self.ran, self.store = 0, store
 
         @stage("subjects apart")
-        def body(of: str, store: Store) -> ValidationResult:
+        def body(inputs: str, store: Store) -> ValidationResult:
             self.ran += 1
-            file = store.write_bytes("t", ".txt", of.encode())
-            return ValidationResult(accepted=file, quarantine=file, checks=file, docs="", of=of)
+            file = store.write_bytes("t", ".txt", inputs.encode())
+            return ValidationResult(accepted=file, quarantine=file, checks=file, data_docs="", inputs=inputs)
 
         self.task: Task = body.with_options(retry_delay_seconds=0)
 
@@ -46,64 +47,55 @@ def counted(store: Store) -> Counted:
     return stage_run
 
 
-def edit_record(change: Callable[[str], str], store: Store) -> None:
-    """Change the text of the stage's records in Prefect's result storage."""
-    files = [p for p in Path(PREFECT_LOCAL_STORAGE_PATH.value()).iterdir() if str(store.root) in p.read_text()]
-    assert files
-    for path in files:
-        path.write_text(change(path.read_text()))
-
-
 @pytest.mark.parametrize(
     "change",
     [
-        lambda text: text.replace("tasks.results.Checked", "tasks.gone.Checked"),  # decoded as a dict
+        lambda text: text.replace("tasks.results.Validation", "tasks.gone.Validation"),  # decoded as a dict
         lambda text: text.replace("quarantine", "renamed"),  # of another schema
         lambda text: text[: len(text) // 2],  # torn
         lambda text: text + "x",
     ],
 )
-def test_a_record_that_is_no_result_of_the_stage_is_made_again_once(counted: Counted, change: Callable[[str], str]):
-    edit_record(change, counted.store)
+def test_a_record_that_is_not_a_result_of_the_stage_is_replaced_once(counted: Counted, change: Callable[[str], str]):
+    root = str(counted.store.root)
+    (record,) = (p for p in Path(PREFECT_LOCAL_STORAGE_PATH.value()).iterdir() if root in p.read_text())
+    text = record.read_text()
+    assert change(text) != text
+    record.write_text(change(text))
     assert [type(counted.run()) for _ in range(3)] == [ValidationResult] * 3
     assert counted.ran == 2
 
 
-def test_an_io_error_in_the_check_is_retried_and_nothing_made_again(counted: Counted, monkeypatch):
+def test_an_io_error_in_the_check_is_retried_and_nothing_computed_again(counted: Counted, monkeypatch):
     intact, calls = Store.intact, []
 
-    def stutters(store: Store, artifact: Artifact) -> bool:
+    def fails_once(store: Store, artifact: Artifact) -> bool:
         calls.append(artifact)
         if len(calls) == 1:
             raise OSError(errno.EIO, "the network drive stutters")
         return intact(store, artifact)
 
-    monkeypatch.setattr(Store, "intact", stutters)
+    monkeypatch.setattr(Store, "intact", fails_once)
     assert isinstance(counted.run(), ValidationResult)
     assert (counted.ran, len(calls)) == (1, 1 + 3)
 
 
-def test_a_lasting_io_error_in_the_check_fails_the_stage(counted: Counted, monkeypatch):
-    def fails(store: Store, artifact: Artifact) -> bool:
-        raise OSError(errno.EIO, "the network drive is gone")
+@pytest.mark.parametrize(
+    ("owner", "method", "error"),
+    [
+        (Store, "intact", OSError(errno.EIO, "the network drive is gone")),
+        (ResultStore, "read", PermissionError(errno.EACCES, "the results are not readable")),
+    ],
+)
+def test_a_lasting_io_error_fails_the_stage(counted: Counted, monkeypatch, owner: type, method: str, error: OSError):
+    def fails(*_: object, **__: object) -> None:
+        raise error
 
     with monkeypatch.context() as broken:
-        broken.setattr(Store, "intact", fails)
-        with pytest.raises(OSError, match="the network drive is gone"):
+        broken.setattr(owner, method, fails)
+        with pytest.raises(type(error), match=error.strerror):
             counted.run()
     counted.run()
-    assert counted.ran == 1
-
-
-def test_a_record_that_cannot_be_read_now_fails_the_stage(counted: Counted, monkeypatch):
-    from prefect.results import ResultStore
-
-    def fails(store: ResultStore, key: str, holder: str | None = None) -> None:
-        raise PermissionError(errno.EACCES, "the results are not readable")
-
-    monkeypatch.setattr(ResultStore, "read", fails)
-    with pytest.raises(PermissionError, match="not readable"):
-        counted.run()
     assert counted.ran == 1
 
 
@@ -113,7 +105,7 @@ def test_an_input_without_fingerprint_fails_the_stage(counted: Counted):
     assert counted.ran == 1
 
 
-def test_what_stages_return_has_names_that_stay():
+def test_the_classes_of_stages_results_are_in_modules_that_stay():
     modules = [import_module(f"tasks.{path.stem}") for path in Path(tasks.__file__).parent.glob("[a-z]*.py")]
     policies = [getattr(value, "cache_policy", None) for module in modules for value in vars(module).values()]
     returned = {policy.stage: policy.returns for policy in policies if isinstance(policy, StageKey)}

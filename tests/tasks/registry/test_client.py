@@ -1,5 +1,7 @@
-"""Registered versions whose network was trained on what other code made of the recordings."""
+"""Registries of several stores, and registered versions that need other preprocessing than the installed code's."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +24,19 @@ from tasks.registry.model_version import SERVED_MODEL
 from tasks.train import initial_weights
 
 
+def test_two_registries_in_one_process_are_separate(registry_store: Store, tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    other = Store(tmp_path / "other").open()
+    connect(RegistryConfig(), registry_store).create_registered_model("here")
+    assert connect(RegistryConfig(), other).search_registered_models() == []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{registry_store.workpath('mlflow.db')}")  # set by the user
+    assert [m.name for m in connect(RegistryConfig(), other).search_registered_models()] == ["here"]
+    assert os.environ["MLFLOW_TRACKING_URI"].endswith("store/mlflow.db")
+
+
 @pytest.fixture
-def old(store: Store, tmp_path: Path) -> str:
-    """A registered version for another version of the spectrograms, logged with a copy of heartdata that makes them."""
+def old(registry_store: Store, tmp_path: Path) -> str:
+    """A registered version that needs another version of spectrograms, logged with a heartdata that computes them."""
     (tmp_path / "w.safetensors").write_bytes(weights_bytes(build_net(2)))
     config = ModelConfig(
         classes=("a", "b"), width=64, spectrogram=SpectrogramConfig(), dataset_version="0", init="random",
@@ -32,15 +44,13 @@ def old(store: Store, tmp_path: Path) -> str:
     )  # fmt: skip
     (tmp_path / "c.json").write_text(config.model_dump_json())
     code = tmp_path / "code" / "heartdata"
-    for path in Path(heartdata.__file__).parent.rglob("*.py"):
-        copy = code / path.relative_to(Path(heartdata.__file__).parent)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_text()
-        if path.name == "versions.py":
-            text = text.replace(f'SPECTROGRAMS = "{PREPROCESSING["spectrograms"]}"', 'SPECTROGRAMS = "0"')
-        copy.write_text(text)
-    client = connect(RegistryConfig(), store)
-    experiment = client.create_experiment("old", store.workpath("mlflow-artifacts").as_uri())
+    shutil.copytree(Path(heartdata.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
+    versions = (code / "versions.py").read_text()
+    now = f'SPECTROGRAMS = "{PREPROCESSING["spectrograms"]}"'
+    assert now in versions
+    (code / "versions.py").write_text(versions.replace(now, 'SPECTROGRAMS = "0"'))
+    client = connect(RegistryConfig(), registry_store)
+    experiment = client.create_experiment("old", registry_store.workpath("mlflow-artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment):
         mlflow.pyfunc.log_model(
             name="model", python_model=str(SERVED_MODEL), registered_model_name="old", code_paths=[str(code)],
@@ -53,16 +63,15 @@ def old(store: Store, tmp_path: Path) -> str:
 def test_a_version_for_other_input_is_refused_but_training_may_start_from_it(old: str, store: Store, tmp_path: Path):
     with pytest.raises(ConfigError, match="other preprocessing .*spectrograms: installed version .* model's 0"):
         load_model(old, RegistryConfig(), store)
-    found = initial_weights.fn(old, RegistryConfig(), store)
-    assert found.weights is not None
-    assert read_weights(store.local(found.weights.name)).keys() == build_net(2).state_dict().keys()
+    initial = initial_weights.fn(old, RegistryConfig(), store)
+    assert read_weights(store.local(initial.weights.name)).keys() == build_net(2).state_dict().keys()
     write_wav(tmp_path / "a.wav", beats())
     code = (
         "import mlflow, pandas, sys; mlflow.set_tracking_uri(sys.argv[1]); model = mlflow.pyfunc.load_model(sys.argv[2]);"
         "audio = pandas.DataFrame({'audio': [open(sys.argv[3], 'rb').read()]});"
         "model.predict(audio).to_csv(sys.argv[4], index=False)"
     )
-    asked = [mlflow.get_tracking_uri(), old, str(tmp_path / "a.wav"), str(tmp_path / "answer.csv")]
-    done = subprocess.run([sys.executable, "-c", code, *asked], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]  # as `mlflow models serve` does: by the code that was logged
-    assert set(pd.read_csv(tmp_path / "answer.csv")["label"]) <= {"a", "b"}
+    arguments = [mlflow.get_tracking_uri(), old, str(tmp_path / "a.wav"), str(tmp_path / "predictions.csv")]
+    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr[-3000:]  # as `mlflow models serve` does, by the code that was logged
+    assert set(pd.read_csv(tmp_path / "predictions.csv")["label"]) <= {"a", "b"}

@@ -1,4 +1,4 @@
-"""MLflow runs of killed processes are marked as such; those of others are not touched."""
+"""MLflow runs of killed processes are marked as KILLED; others are not touched."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def another_process_of_this_id() -> dict[str, str]:
     ("tag", "status"),
     [
         (killed_process, "KILLED"),
-        (lambda: {PROCESS_TAG: ":".join(killed_process()[PROCESS_TAG].split(":")[:2])}, "KILLED"),  # as once written
+        (lambda: {PROCESS_TAG: ":".join(killed_process()[PROCESS_TAG].split(":")[:2])}, "KILLED"),  # no start time
         pytest.param(
             another_process_of_this_id,
             "KILLED",
@@ -48,30 +48,30 @@ def another_process_of_this_id() -> dict[str, str]:
         (lambda: {PROCESS_TAG: f"{gethostname()}:x"}, "RUNNING"),
     ],
 )
-def test_only_runs_of_ended_processes_of_this_machine_are_ended(store: Store, tag, status: str):
+def test_only_runs_of_ended_processes_of_this_machine_are_ended(registry_store: Store, tag, status: str):
     config = RegistryConfig()
-    client = registry(store.root)
-    run = client.create_run(experiment_of(client, config, store), tags=tag())
+    client = registry(registry_store.root)
+    run = client.create_run(experiment_of(client, config, registry_store), tags=tag())
     elsewhere = client.create_run(client.create_experiment("of another project"), tags=tag())
-    with run_store(RunConfig(store=str(store.root))):
+    with run_store(RunConfig(store=str(registry_store.root))):
         assert client.get_run(run.info.run_id).info.status == status
     assert client.get_run(elsewhere.info.run_id).info.status == "RUNNING"
 
 
-def test_more_runs_than_a_page_and_finished_ones(store: Store, monkeypatch):
-    config, client, tag = RegistryConfig(), registry(store.root), killed_process()
-    experiment = experiment_of(client, config, store)
+def test_all_pages_of_runs_are_marked_but_not_finished_ones(registry_store: Store, monkeypatch):
+    config, client, tag = RegistryConfig(), registry(registry_store.root), killed_process()
+    experiment = experiment_of(client, config, registry_store)
     done = client.create_run(experiment, tags=tag).info.run_id
     client.set_terminated(done)
     for _ in range(5):
         client.create_run(experiment, tags=tag)
     search = type(client).search_runs
     monkeypatch.setattr(type(client), "search_runs", lambda *a, **k: search(*a, **{**k, "max_results": 2}))
-    end_killed_runs(config, store)
+    end_killed_runs(config, registry_store)
     monkeypatch.undo()
     assert sorted(r.info.status for r in client.search_runs([experiment])) == ["FINISHED"] + ["KILLED"] * 5
 
 
-def test_nothing_is_made_where_nothing_was_registered(store: Store):
+def test_an_empty_store_gets_no_registry(store: Store):
     end_killed_runs(RegistryConfig(), store)
     assert is_empty(RegistryConfig(), store)

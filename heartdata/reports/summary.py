@@ -1,0 +1,168 @@
+"""The summary of a run: its tables as plain rows, the notes on its scores, and the page in Markdown."""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel
+
+from heartdata.dataset.split_strategies import PARTS, UNLABELLED
+from heartdata.dataset.splits import SplitConfig, subject_units
+from heartdata.markdown import code, plain, table
+
+FEW_SUBJECTS = 20
+
+
+class Summary(BaseModel):
+    """The tables of one run as plain rows, for the terminal, the Prefect page and tests."""
+
+    recordings: list[dict[str, Any]]
+    subjects: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+    per_class: list[dict[str, Any]]
+    quarantine: list[dict[str, Any]]
+    planted: list[dict[str, Any]]
+    seconds: dict[str, float]
+    notes: list[str]
+    dataset_version: str
+    model: str
+    model_version: int
+    model_url: str
+    run_id: str
+    data_docs: str
+    latest: str
+
+    def score_rows(self) -> list[dict[str, str]]:
+        """One row a metric: each model's value with its interval."""
+        rows: dict[str, dict[str, str]] = {}
+        for score in self.scores:
+            row = rows.setdefault(score["metric"], {"metric": score["metric"].replace("_", " ")})
+            row[score["model"]] = f"{score['value']:.3f} ({score['low']:.3f}-{score['high']:.3f})"
+        return list(rows.values())
+
+
+def summary_page(summary: Summary, source: str, served_by: str = "") -> str:
+    """The summary as one page; ``served_by`` says what must run for the link to MLflow to open."""
+    sections = [
+        f"# {source}: {plain(summary.model)} version {summary.model_version}",
+        f"[Open the model in MLflow]({summary.model_url}){served_by} · run `{summary.run_id}` · "
+        f"data set version `{summary.dataset_version[:12]}`",
+        *[f"> {plain(note)}" for note in summary.notes],
+        "## Recordings",
+        table(summary.recordings),
+        "## Subjects and recordings of each part",
+        table(summary.subjects),
+        "## Scores on held-out subjects (95 % interval, bootstrap over subjects)",
+        table(summary.score_rows()),
+        "## Each class (resnet34, held-out subjects)",
+        table(summary.per_class),
+    ]
+    if summary.quarantine:
+        sections += [f"## Quarantined ({len(summary.quarantine)})", table(summary.quarantine[:50])]
+    sections += [
+        "## Seconds",
+        table([{"stage": k, "seconds": f"{v:.1f}"} for k, v in summary.seconds.items()]),
+        f"Data Docs: {code(summary.data_docs)}. Files: {code(summary.latest)}.",
+        "Research use only; not a medical device.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def recordings_by_class(
+    listed: pd.DataFrame, accepted: pd.DataFrame, quarantine: pd.DataFrame, manifest: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """How many recordings of each class came through each stage."""
+    frames = {"found": listed, "accepted": accepted, "quarantined": quarantine, "in use": manifest}
+    counts = {name: frame["label"].fillna("(unlabelled)").value_counts() for name, frame in frames.items()}
+    rows = pd.DataFrame(counts).fillna(0).astype(int).sort_index()
+    by_class = [{"label": _distinct(name, ("all",)), **row} for name, row in rows.to_dict("index").items()]
+    return [*by_class, {"label": "all", **rows.sum().to_dict()}]
+
+
+def subjects_by_part(manifest: pd.DataFrame) -> list[dict[str, Any]]:
+    """Subjects, recordings, and recordings of each class in each part."""
+    rows, classes = [], sorted(manifest["label"].dropna().unique())
+    for part in (*PARTS, UNLABELLED):
+        of_part = manifest[manifest["part"] == part]
+        if part == UNLABELLED and of_part.empty:
+            continue
+        row = {"part": part, "subjects": of_part["group"].nunique(), "recordings": len(of_part)}
+        counts = of_part["label"].value_counts()
+        rows.append({**row, **{_distinct(name, row): int(counts.get(name, 0)) for name in classes}})
+    return rows
+
+
+def _distinct(label: str, taken: Collection[str]) -> str:
+    """A label, marked as one if it is also the name of a column or row in ``taken``."""
+    return f"{label} (label)" if label in taken else label
+
+
+def planted_faults(listed: pd.DataFrame, quarantine: pd.DataFrame) -> list[dict[str, Any]]:
+    """The demo's planted faults, and whether each was caught for its own reason."""
+    planted = {
+        row.recording_id: fault
+        for row in listed[listed["source"] == "demo"].itertuples()
+        if (fault := json.loads(row.extra).get("planted"))
+    }
+    checks = quarantine.set_index("recording_id")["check"].to_dict()
+    return [{"fault": fault, "recording": name, "caught": checks.get(name) == fault} for name, fault in planted.items()]
+
+
+def check_warnings(checks: pd.DataFrame) -> list[str]:
+    """The failed checks of severity warning in one sentence."""
+    failed = checks[(checks["severity"] == "warning") & ~checks["passed"].astype(bool)]
+    if failed.empty:
+        return []
+    units = failed["level"].str.split().str[0].map({"recording": "recordings", "subject": "subjects"})
+    counts = failed["failing"].astype(int).astype(str) + " " + units.fillna("quantities")
+    warnings = failed["check"].str.replace("_", " ") + " (" + counts + ")"
+    return [f"The checks warn of {', '.join(warnings)}: the Data Docs say which"]
+
+
+def data_set_notes(accepted: pd.DataFrame, manifest: pd.DataFrame, split: SplitConfig) -> list[str]:
+    """What of the accepted recordings was not used, and what limits the scores on the test part."""
+    notes = []
+    unused = accepted[accepted["label"].notna() & ~accepted["recording_id"].isin(manifest["recording_id"])]
+    others = unused[~unused["collection"].isin(split.collections)] if split.collections is not None else unused[:0]
+    if len(others):
+        names = ", ".join(sorted(others["collection"].unique()))
+        notes.append(f"{len(others)} labelled recordings of {names} were checked but not used: see split.collections")
+    if left_out := len(unused) - len(others):
+        notes.append(f"{left_out} labelled recordings were left out by split.strategy={split.strategy}")
+    test = manifest[manifest["part"] == "test"]
+    tested = test["group"].nunique()
+    if tested < FEW_SUBJECTS:
+        notes.append(f"Only {tested} subjects are held out for testing: intervals are wide and may still be too narrow")
+    labels = test.groupby(subject_units(test))["label"].nunique()
+    if several := int((labels > 1).sum()):
+        notes.append(f"Scores by subject leave out {several} held-out subjects whose recordings have several labels")
+    if nameless := int(manifest["subject"].isna().sum()):
+        notes.append(f"{nameless} recordings name no subject: each counts as its own")
+    return notes
+
+
+def baseline_note(metrics: pd.DataFrame) -> list[str]:
+    """A note unless the network's macro-F1 is clearly above that of the best baseline.
+
+    Clearly: the 95 % interval of the difference, over the same resamples of subjects, is above zero. Two separate
+    intervals may overlap although it is, as subjects that are hard for one model are hard for the other.
+    """
+    macro_f1 = metrics[metrics["metric"] == "macro_f1"].set_index("model")
+    network, best = macro_f1.loc["resnet34"], macro_f1.loc[macro_f1["value"].drop("resnet34").idxmax()]
+    if best["difference_low"] > 0:
+        return []
+    verdict = "worse than" if best["difference_high"] < 0 else "not clearly better than"
+    return [
+        f"The model is {verdict} {best.name}: macro-F1 {network['value']:.3f} against {best['value']:.3f}, "
+        f"a difference of {best['difference']:+.3f} ({best['difference_low']:+.3f} to {best['difference_high']:+.3f})"
+    ]
+
+
+def missed_classes(per_class: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A note on each class of which the network recognised no held-out recording."""
+    return [
+        f"None of the {row['recordings']:.0f} held-out recordings of {name} was recognised"
+        for name, row in per_class.items()
+        if row["recordings"] and not row["recall"]
+    ]

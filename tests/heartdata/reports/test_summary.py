@@ -1,0 +1,109 @@
+"""The notes and tables in the summary of a run."""
+
+import pandas as pd
+import pytest
+
+from heartdata.dataset.splits import SplitConfig
+from heartdata.reports.summary import (
+    baseline_note,
+    check_warnings,
+    data_set_notes,
+    missed_classes,
+    planted_faults,
+    recordings_by_class,
+    subjects_by_part,
+)
+from heartdata.storage.schemas import METRICS
+
+MANIFEST = pd.DataFrame(
+    [
+        ("a", "murmur", "train", "1", "1", "c"),
+        ("b", "train", "train", "2", "2", "c"),  # a label that is also a part
+        ("c", "murmur", "test", "3", "3", "c"),
+        ("d", "train", "test", "3", "3", "c"),
+        ("e", None, "unlabelled", None, "e", "c"),
+    ],
+    columns=["recording_id", "label", "part", "subject", "group", "collection"],
+).assign(source="table", sha256="0")
+
+
+def test_recordings_are_counted_by_class():
+    listed = pd.DataFrame({"label": ["murmur", "murmur", "all", None]})
+    rows = recordings_by_class(listed, listed[:3], listed[3:], listed[:1])
+    assert rows == [
+        {"label": "(unlabelled)", "found": 1, "accepted": 0, "quarantined": 1, "in use": 0},
+        {"label": "all (label)", "found": 1, "accepted": 1, "quarantined": 0, "in use": 0},
+        {"label": "murmur", "found": 2, "accepted": 2, "quarantined": 0, "in use": 1},
+        {"label": "all", "found": 4, "accepted": 3, "quarantined": 1, "in use": 1},
+    ]
+
+
+def test_subjects_are_counted_by_part():
+    rows = subjects_by_part(MANIFEST.replace({"label": {"train": "subjects"}}))
+    assert rows[0] == {"part": "train", "subjects": 2, "recordings": 2, "murmur": 1, "subjects (label)": 1}
+    assert [row["part"] for row in rows] == ["train", "valid", "test", "unlabelled"]
+    assert rows[2]["subjects"] == 1
+
+
+def test_planted_faults_are_caught_only_for_their_own_reason():
+    listed = pd.DataFrame(
+        [
+            ("a", "demo", '{"planted": "silent"}'),
+            ("b", "demo", '{"planted": "clipped"}'),
+            ("c", "demo", "{}"),
+            ("d", "table", '{"planted": "silent"}'),
+        ],
+        columns=["recording_id", "source", "extra"],
+    )
+    quarantine = pd.DataFrame({"recording_id": ["a", "b"], "check": ["silent", "duration"]})
+    caught = {row["recording"]: row["caught"] for row in planted_faults(listed, quarantine)}
+    assert caught == {"a": True, "b": False}
+
+
+def test_notes_name_what_was_not_used_and_what_limits_the_scores():
+    unused = pd.DataFrame({"recording_id": ["x", "y"], "label": "murmur", "collection": ["c", "other"]})
+    accepted = pd.concat([MANIFEST, unused])
+    notes = data_set_notes(accepted, MANIFEST, SplitConfig(collections=("c",), strategy="hash"))
+    expected = ["1 labelled recordings of other were checked but not used", "1 labelled recordings were left out by",
+                "Only 1 subjects are held out", "Scores by subject leave out 1 held-out subjects",
+                "1 recordings name no subject"]  # fmt: skip
+    assert [text for text, note in zip(expected, notes, strict=True) if note.startswith(text)] == expected
+
+
+def test_failed_checks_of_severity_warning_are_one_sentence():
+    columns = ["check", "level", "severity", "passed", "failing"]
+    rows = [("several_labels", "subject", "warning", False, 3), ("poor_quality", "recording b", "warning", False, 2),
+            ("silent", "recording", "critical", False, 9), ("clipped", "recording", "warning", True, 0)]  # fmt: skip
+    text = "The checks warn of several labels (3 subjects), poor quality (2 recordings): the Data Docs say which"
+    assert check_warnings(pd.DataFrame(rows, columns=columns)) == [text]
+    assert check_warnings(pd.DataFrame(rows[2:], columns=columns)) == []
+
+
+def test_a_class_of_which_nothing_was_recognised_is_named():
+    rows = {"a": (0.5, 4), "b": (0.0, 6), "c": (0.0, 0)}  # of c nothing was held out
+    per_class = {name: {"recall": recall, "recordings": count} for name, (recall, count) in rows.items()}
+    assert missed_classes(per_class) == ["None of the 6 held-out recordings of b was recognised"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.01, 0.09, None),
+        (-0.01, 0.11, "not clearly better than metadata only"),
+        (-0.2, -0.1, "worse than metadata only"),
+    ],
+)
+def test_the_model_is_compared_with_the_best_baseline_on_the_same_resamples(
+    low: float, high: float, verdict: str | None
+):
+    """Their own intervals overlap in every case: the interval of the difference decides."""
+    difference = (low + high) / 2
+    rows = [
+        ("resnet34", 0.7, 0.6, 0.8, 0.0, 0.0, 0.0),
+        ("metadata only", 0.7 - difference, 0.5, 0.9, difference, low, high),
+        ("majority class", 0.2, 0.1, 0.3, 0.5, 0.4, 0.6),
+    ]
+    metrics = pd.DataFrame(rows, columns=[n for n in METRICS.names if n != "metric"]).assign(metric="macro_f1")
+    assert [note.partition(":")[0] for note in baseline_note(metrics)] == (
+        [f"The model is {verdict}"] if verdict else []
+    )
