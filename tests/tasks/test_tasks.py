@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
-from helpers import Heard, beats, write_wav
+from helpers import DisplayLog, beats, write_wav
 from prefect.logging import disable_run_logger
 from torchvision.models import resnet34
 
@@ -55,7 +55,7 @@ def test_inventory_counts_and_hashes(store: Store):
 def test_what_the_source_remarks_is_told_at_once(store: Store, tmp_path: Path):
     write_wav(tmp_path / "a.wav", beats())
     (tmp_path / "t.csv").write_text("path,label\na.wav,normal\n")
-    display = Heard()
+    display = DisplayLog()
     progress.begin(display)
     artifact = inventory.fn(TableSource(data=tmp_path / "t.csv"), store)
     progress.begin()
