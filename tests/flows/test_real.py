@@ -18,7 +18,7 @@ PER_CLASS = 20
 
 @pytest.fixture
 def sixty(tmp_path: Path) -> Path:
-    """A folder in the challenge's layout with twenty recordings of each class of set B."""
+    """A folder in the challenge's layout with 20 recordings of each class of set B."""
     listing = PascalSource(data=REAL / "pascal", sets=("set_b",)).listing(tmp_path)
     labelled = pd.DataFrame([(r.path, r.label) for r in listing.recordings if r.label], columns=["path", "label"])
     chosen = labelled.groupby("label").head(PER_CLASS)
@@ -31,7 +31,7 @@ def sixty(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_real_recordings_become_a_registered_model(sixty: Path, tmp_path: Path):
+def test_a_model_is_trained_on_real_recordings_and_registered(sixty: Path, tmp_path: Path):
     settings = {key: value for key, value in TINY.items() if not key.startswith("source.")}
     changes = {**settings, "source.sets": ["set_b"], "store": str(tmp_path / "out")}
     summary = heartbeat(build_config("pascal", str(sixty), changes=changes))
@@ -50,14 +50,14 @@ def test_real_recordings_become_a_registered_model(sixty: Path, tmp_path: Path):
     registry(tmp_path / "out")
     model = mlflow.pyfunc.load_model("models:/heartbeat@challenger")
     tested = manifest[manifest["part"] == "test"]
-    answers = model.predict(pd.DataFrame({"audio": [(sixty / i).read_bytes() for i in tested["recording_id"]]}))
+    served = model.predict(pd.DataFrame({"audio": [(sixty / i).read_bytes() for i in tested["recording_id"]]}))
     predictions = pd.read_parquet(tmp_path / "out" / "latest" / "predictions.parquet").set_index("recording_id")
-    assert answers["label"].tolist() == predictions.loc[tested["recording_id"], "prediction"].tolist()
+    assert served["label"].tolist() == predictions.loc[tested["recording_id"], "prediction"].tolist()
 
     labels_of = tested.groupby("subject")["label"].agg(["nunique", "size"])
     one_label = labels_of[labels_of["nunique"] == 1]
     subjects = pd.read_parquet(tmp_path / "out" / "latest" / "subjects.parquet").set_index("subject")
     assert subjects["recordings"].to_dict() == {f"pascal/{s}": n for s, n in one_label["size"].items()}
-    told = {row["metric"]: row["value"] for row in summary.scores if row["model"] == "resnet34"}
+    ours = {row["metric"]: row["value"] for row in summary.scores if row["model"] == "resnet34"}
     assert subjects["recordings"].max() > 1
-    assert told["accuracy_by_subject"] == pytest.approx((subjects["label"] == subjects["prediction"]).mean())
+    assert ours["accuracy_by_subject"] == pytest.approx((subjects["label"] == subjects["prediction"]).mean())
