@@ -1,4 +1,7 @@
-"""Runs of a flow in forked processes with all libraries loaded: quick to start, free to kill."""
+"""Runs of a flow in forked processes with all libraries loaded: quick to start, free to kill.
+
+Not multiprocessing's forkserver: there is one per process, and `tasks.engine.workers` uses it with its own preloads.
+"""
 
 import json
 import os
