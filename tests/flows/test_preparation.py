@@ -1,7 +1,6 @@
 """Preparation survives kills at random moments, concurrent runs, dead workers and transient read errors."""
 
 import itertools
-import json
 import os
 import random
 import signal
@@ -22,7 +21,7 @@ import tasks.engine.fan_out
 import tasks.spectrograms
 from flows.pipeline import prepare
 from heartdata.audio.spectrograms import SpectrogramConfig
-from heartdata.config import EngineConfig, RunConfig
+from heartdata.config import EngineConfig
 from heartdata.dataset.spectrogram_shards import RenderedShard, render_shard
 from heartdata.errors import BadAudio
 from heartdata.sources.demo import DemoSource
@@ -180,12 +179,6 @@ def test_a_full_disk_leaves_nothing_torn(tmp_path: Path):
         assert render_shard(half, LARGE, store).rendered == 4
     finally:
         subprocess.run(["umount", small], check=True)
-
-
-def test_a_configuration_survives_json():
-    config = tiny(Path("out"), engine__name="threads")
-    assert RunConfig.model_validate_json(config.model_dump_json()) == config
-    assert json.loads(config.model_dump_json())["engine"]["name"] == "threads"
 
 
 def test_recordings_of_any_fold_are_rendered(prefect_server, tmp_path: Path):
