@@ -1,8 +1,8 @@
-# Two commands do everything: `make run` and `make test`. Both make the environment first, if it is not there.
+# `make run` and `make test` need no other step: each first creates the environment in .venv if it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS = $(if $(SOURCE),--source "$(SOURCE)") $(if $(DATA),--data "$(DATA)") $(if $(STORE),--store "$(STORE)") $(if $(CONFIG),--config "$(CONFIG)")
-TWO = -n 2 --dist loadfile --no-loadscope-reorder # two processes, each with its own Prefect server
+IN_PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder # each process has its own Prefect server
 
 .PHONY: run up test test-slow check clean
 .DELETE_ON_ERROR:
@@ -14,10 +14,10 @@ up: .venv/ready
 	@$(BIN)/heartbeat up $(ARGS)
 
 test: .venv/ready
-	@$(BIN)/python -m pytest $(TWO)
+	@$(BIN)/python -m pytest $(IN_PARALLEL)
 
 test-slow: .venv/ready
-	@$(BIN)/python -m pytest $(TWO) -m slow
+	@$(BIN)/python -m pytest $(IN_PARALLEL) -m slow
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
@@ -27,11 +27,11 @@ check: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@echo "Making the environment in .venv (several GB, some minutes; log in .venv/install.log)"
+	@echo "Creating the environment in .venv (several GB, takes minutes; log in .venv/install.log)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" > .venv/install.log 2>&1 || { tail -n 20 .venv/install.log; exit 1; }
 	@touch $@
 
-clean: # out/ stays: it holds the registry
+clean: # keeps out/, which holds the registry
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./out -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The flow `heartbeat`: from raw recordings to a registered model; and `prepare`, its part before training."""
+"""The flow `heartbeat`, from raw recordings to a registered model, and the flow `prepare`, its part before training."""
 
 from dataclasses import dataclass
 
@@ -25,69 +25,64 @@ from tasks.validate import accept, last_accepted, validate
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What training starts from: the manifest as data set, and what was found and refused on the way to it."""
-
-    found: "Ingested"
-    dataset: Artifact
-
-
-@dataclass(frozen=True)
 class Ingested:
-    """The recordings of a source, their facts, and those that were accepted."""
+    """The recordings of a source, what was measured in them, and which of them were accepted."""
 
     recordings: Artifact
     facts: Artifact
-    checked: ValidationResult
+    validation: ValidationResult
     accepted: Artifact
 
 
-@flow(name="heartbeat", log_prints=False)
-def heartbeat(config: RunConfig = RunConfig()) -> Summary:  # noqa: B008 (frozen)
-    """Check, part and render the recordings of a source; train, evaluate and register a model."""
+@flow(name="heartbeat")
+def heartbeat(config: RunConfig = RunConfig()) -> Summary:
+    """Validate, split and render the recordings of a source; train, calibrate, evaluate and register a model."""
     with run_store(config) as store:
-        prepared = prepare_dataset(store, config)
-        found, dataset = prepared.found, prepared.dataset
+        ingested = ingest(config, store)
+        dataset = prepare_dataset(ingested, config, store)
         initial = initial_weights(config.training.init, config.registry, store)
-        sounds = provenance(dataset, found.facts, initial, config.validation.near_duplicate_similarity, store)
+        similarity = config.validation.near_duplicate_similarity
+        trained_on = provenance(dataset, ingested.facts, initial, similarity, store)
         trained = train_model(dataset, initial, config.training, config.spectrogram, store)
-        bounds = config.validation.loosest()
-        model = calibrate(dataset, trained, config.decision, config.measure, bounds, store)
+        model = calibrate(dataset, trained, config.decision, config.measure, config.validation.loosest(), store)
         evaluation = evaluate(dataset, model, config.evaluation, usage_note(config), store)
-        registered = register(found.recordings, found.accepted, dataset, sounds, model, evaluation, config, store)
-        return summarise(found.recordings, found.checked, dataset, model, evaluation, registered, config, store)
+        recordings, validation, accepted = ingested.recordings, ingested.validation, ingested.accepted
+        registered = register(recordings, accepted, dataset, trained_on, model, evaluation, config, store)
+        return summarise(recordings, validation, dataset, model, evaluation, registered, config, store)
 
 
-@flow(name="prepare", log_prints=False)
-def prepare(config: RunConfig = RunConfig()) -> Artifact:  # noqa: B008 (frozen)
+@flow(name="prepare")
+def prepare(config: RunConfig = RunConfig()) -> Artifact:
     """Everything before training; returns the manifest."""
-    return prepare_dataset(Store(config.store).open(), config).dataset
+    store = Store(config.store).open()
+    return prepare_dataset(ingest(config, store), config, store)
 
 
-def prepare_dataset(store: Store, config: RunConfig) -> Prepared:
-    """Check, part and render the recordings of a source, inside a flow."""
-    found = ingest(store, config)
-    splits = split(found.accepted, config.split, store, found.recordings)
-    rendered = spectrograms(found.recordings, [splits], config.spectrogram, config.engine, store)
-    return Prepared(found, manifest(found.accepted, splits, rendered, store))
-
-
-def ingest(store: Store, config: RunConfig) -> Ingested:
-    """List, measure and check the recordings of a source, inside a flow."""
+def ingest(config: RunConfig, store: Store) -> Ingested:
+    """List, measure and validate the recordings of a source, inside a flow."""
     recordings = inventory(config.source, store)
     facts = measure(recordings, config.measure, config.engine, store)
     in_use = config.split.collections
-    before = last_accepted(config.source, recordings, facts, config.validation, in_use, config.registry, store)
-    checked = validate(recordings, facts, config.validation, in_use, before, store)
-    accepted = accept(checked, recordings, config.source, config.validation.series, store)
-    return Ingested(recordings, facts, checked, accepted)
+    previous = last_accepted(config.source, recordings, facts, config.validation, in_use, config.registry, store)
+    validation = validate(recordings, facts, config.validation, in_use, previous, store)
+    accepted = accept(validation, recordings, config.source, config.validation.series, store)
+    return Ingested(recordings, facts, validation, accepted)
+
+
+def prepare_dataset(ingested: Ingested, config: RunConfig, store: Store) -> Artifact:
+    """Split and render the accepted recordings, inside a flow; returns the manifest."""
+    splits = split(ingested.accepted, config.split, store, ingested.recordings)
+    rendered = spectrograms(ingested.recordings, [splits], config.spectrogram, config.engine, store)
+    return manifest(ingested.accepted, splits, rendered, store)
 
 
 def train_model(
     dataset: Artifact, initial: InitialWeights, config: TrainingConfig, spectrogram: SpectrogramConfig, store: Store
 ) -> TrainedModel:
-    """Train the network that ``config`` asks for, or several that answer together, inside a flow."""
-    asked, many = config.networks(), config.members
-    names = [f"network {number} of {many}" if many > 1 else "" for number in range(1, many + 1)]
-    networks = [train(dataset, initial, network, spectrogram, store) for network in label_each(asked, names)]
-    return networks[0] if len(networks) == 1 else ensemble(networks, store)
+    """Train the network that ``config`` asks for, or an ensemble of several, inside a flow."""
+    recipes = config.networks()
+    if len(recipes) == 1:
+        return train(dataset, initial, recipes[0], spectrogram, store)
+    names = [f"network {number} of {len(recipes)}" for number in range(1, len(recipes) + 1)]
+    networks = [train(dataset, initial, recipe, spectrogram, store) for recipe in label_each(recipes, names)]
+    return ensemble(networks, store)

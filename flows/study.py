@@ -1,4 +1,4 @@
-"""The flow `study`: every fold of a protocol trained and scored, and what came of it recorded and written down."""
+"""The flow `study`: train and score every fold of a protocol, and record the results."""
 
 from prefect import flow
 
@@ -18,36 +18,35 @@ from tasks.study_record import record
 from tasks.train import initial_weights, provenance
 
 
-@flow(name="study", log_prints=False)
+@flow(name="study")
 def study(config: StudyConfig) -> StudyResult:
-    """Train and score each fold of ``config.study``; finished folds are not done again."""
+    """Train and score each fold of ``config.study``; a repeated run resumes after the last finished fold."""
     run = config.run
     with run_store(run) as store:
-        # first, as a long look at recordings would be vain without them
-        initial = initial_weights(run.training.init, run.registry, store)
-        found = ingest(store, run)
-        folds = plan_folds(config.study, found.accepted, run.split, store)
+        initial = initial_weights(run.training.init, run.registry, store)  # fails fast, before hours of measuring
+        ingested = ingest(run, store)
+        folds = plan_folds(config.study, ingested.accepted, run.split, store)
         arms = {fold.arm: fold.subjects_apart for fold in folds}
-        accepted = {arm: accepted_recordings(found.accepted, known, store) for arm, known in arms.items()}
+        accepted = {arm: accepted_recordings(ingested.accepted, apart, store) for arm, apart in arms.items()}
         names = [config.study.fold_title(fold) for fold in folds]
-        parts = [split(accepted[f.arm], f.split, store, found.recordings) for f in label_each(folds, names)]
-        rendered = spectrograms(found.recordings, parts, run.spectrogram, run.engine, store)
-        sets = [
-            manifest(accepted[f.arm], p, rendered, store) for f, p in label_each(zip(folds, parts, strict=True), names)
+        splits = [
+            split(accepted[fold.arm], fold.split, store, ingested.recordings) for fold in label_each(folds, names)
         ]
-        done = [
-            _scored(f, data, found, initial, run, store) for f, data in label_each(zip(folds, sets, strict=True), names)
-        ]
-        came = study_results(config.study, done, run.decision, run.evaluation, store)
-        record(came, done, initial, config, store)
-        return came
+        rendered = spectrograms(ingested.recordings, splits, run.spectrogram, run.engine, store)
+        by_fold = zip(folds, splits, strict=True)
+        datasets = [manifest(accepted[fold.arm], rows, rendered, store) for fold, rows in label_each(by_fold, names)]
+        by_fold = zip(folds, datasets, strict=True)
+        scored = [_run_fold(fold, data, ingested, initial, run, store) for fold, data in label_each(by_fold, names)]
+        results = study_results(config.study, scored, run.decision, run.evaluation, store)
+        record(results, scored, initial, config, store)
+        return results
 
 
-def _scored(
-    fold: Fold, dataset: Artifact, found: Ingested, initial: InitialWeights, run: RunConfig, store: Store
+def _run_fold(
+    fold: Fold, dataset: Artifact, ingested: Ingested, initial: InitialWeights, run: RunConfig, store: Store
 ) -> FoldResult:
-    """One fold inside the flow."""
-    provenance(dataset, found.facts, initial, run.validation.near_duplicate_similarity, store)
+    """Train on one fold and score its test subjects, inside the flow."""
+    provenance(dataset, ingested.facts, initial, run.validation.near_duplicate_similarity, store)
     training = run.training.model_copy(update={"seed": run.training.seed + fold.seed})
     model = train_model(dataset, initial, training, run.spectrogram, store)
-    return score_fold(fold, dataset, model, found.recordings, store)
+    return score_fold(fold, dataset, model, ingested.recordings, store)

@@ -5,23 +5,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import REAL, beats, needs_pascal, tone, write_wav  # noqa: F401
+
+os.environ.update(  # before numpy and torch are imported, which read the first two once
+    {
+        "OMP_NUM_THREADS": "1",  # `make test` runs a process on each of two cores
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "GX_ANALYTICS_ENABLED": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_CONFIGURE_LOGGING": "false",
+        "DO_NOT_TRACK": "1",
+        "TQDM_DISABLE": "1",
+        **os.environ,
+    }
+)
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # each test's registry is in its own store
 
 from heartdata.storage.store import Store
-
-for name, value in {
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "GX_ANALYTICS_ENABLED": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_CONFIGURE_LOGGING": "false",
-    "DO_NOT_TRACK": "1",
-    "TQDM_DISABLE": "1",
-}.items():
-    os.environ.setdefault(name, value)
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core each
-os.environ.pop("MLFLOW_TRACKING_URI", None)  # each test's registry lies in its own store
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory) -> Iterator[None]:
-    """One Prefect server for all flow tests of a session, which see no results of earlier sessions."""
+    """One Prefect server for all flow tests of a session, without results of earlier sessions."""
     from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 

@@ -1,7 +1,11 @@
-"""Short made sounds, where the real recordings lie, the demo at its smallest, and pages read as a browser would."""
+"""Synthetic recordings and workbooks, the smallest demo run, a small HTTP server, and pages read as a browser would."""
 
+import threading
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +44,7 @@ def tone(frequency_hz: float, duration_s: float = 3.0, rate_hz: int = 4000, leve
 
 
 def beats(rate_bpm: float = 75, duration_s: float = 5.0, rate_hz: int = 4000, seed: int = 0) -> np.ndarray:
-    """Short 60 Hz bursts at a heart's rate over faint noise, float32."""
+    """Short 60 Hz bursts at a heart rate over faint noise, float32."""
     time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
     since_s = time_s % (60 / rate_bpm)
     noise = np.random.default_rng(seed).normal(0, 0.005, len(time_s))
@@ -55,7 +59,7 @@ def write_wav(path: Path, samples: np.ndarray, rate_hz: int = 4000, subtype: str
 
 
 def write_xlsx(path: Path, merged: tuple[str, ...] = (), **sheets: list[list]) -> Path:
-    """A workbook of text, numbers and, as ISO cells, dates; ``merged``: ranges of cells in every sheet, as A2:A4."""
+    """A workbook of text, numbers and dates (ISO cells); ``merged``: cell ranges in every sheet, such as A2:A4."""
     space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
     doc = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     package = "http://schemas.openxmlformats.org/package/2006/relationships"
@@ -86,18 +90,37 @@ def write_xlsx(path: Path, merged: tuple[str, ...] = (), **sheets: list[list]) -
 
 
 def tiny(store: Path, **changes: Any) -> RunConfig:
-    """The demo at its smallest; ``changes`` with double underscores for dots."""
+    """The smallest demo run; ``changes`` with double underscores for dots."""
     named = {key.replace("__", "."): value for key, value in changes.items()}
     return build_config("demo", changes={**TINY, "store": str(store), **named})
 
 
 def registry(store: Path) -> Any:
-    """An MLflow client for the registry that a run kept in its store."""
+    """An MLflow client for the registry in a run's store."""
     return connect(RegistryConfig(), Store(store))
 
 
-class Heard:
-    """A display that notes down what is said at the end of each stage."""
+@contextmanager
+def http_server(response: Callable[[str], bytes | None]) -> Iterator[str]:
+    """A server on loopback that answers GET with ``response(path)``, or 404 where that is None; yields its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = response(self.path)
+            self.send_response(404 if content is None else 200)
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class DisplayLog:
+    """A progress display that records the end of each stage (name, whether unchanged, detail) and every note."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, bool, str]] = []
@@ -117,8 +140,8 @@ SCRIPT = "<script>alert(2)</script>"
 LABEL = f"{IMAGE}$styling|`{SCRIPT}`\n**bold** [link](http://x.org) $x^2$ {{{{ 7*7 }}}} &lt;"
 
 
-class Planted(HTMLParser):
-    """Collects what a browser would run: elements with an event handler, scripts that alert, bold text and links."""
+class PageReader(HTMLParser):
+    """Collects a page's text and tags and, in ``found``, what injected markup would do: run a script or link away."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,13 +165,13 @@ class Planted(HTMLParser):
         self.inside = ""
 
 
-def parsed(page: str) -> Planted:
-    parser = Planted()
+def parsed(page: str) -> PageReader:
+    parser = PageReader()
     parser.feed(page)
     parser.close()
     return parser
 
 
-def words(page: str) -> Planted:
-    """A Markdown page as a renderer with tables, strikethrough and raw HTML shows it."""
+def words(page: str) -> PageReader:
+    """A Markdown page, rendered with tables, strikethrough and raw HTML."""
     return parsed(MarkdownIt("gfm-like", {"linkify": False}).render(page))

@@ -1,6 +1,5 @@
-"""The command `heartbeat`. Heavy libraries load inside the commands, so `--help` answers at once."""
+"""The command `heartbeat`: its options and commands. Each command loads its own file, so that `--help` is fast."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -14,51 +13,42 @@ if TYPE_CHECKING:
 
 
 class Stoppable(TyperGroup):
-    """Commands that Ctrl-C ends with a sentence (typer itself would end them without one)."""
+    """Commands that end with a sentence on Ctrl-C; typer would end them without one."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("heartbeat: stopped; run again to go on from the last finished stage", err=True)
+            typer.echo("heartbeat: stopped; run again to resume after the last finished stage", err=True)
             sys.stdout.flush()
-            os._exit(130)  # threads at work would hold the process up
+            os._exit(130)  # a normal exit would wait for worker threads
 
 
-app = typer.Typer(
-    cls=Stoppable,
-    name="heartbeat",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-datasets = typer.Typer(
-    help="Public data sets: list them, fetch them; a quick look at recordings.", no_args_is_help=True
-)
+app = typer.Typer(cls=Stoppable, name="heartbeat", no_args_is_help=True, pretty_exceptions_enable=False)
+datasets = typer.Typer(help="List, fetch and inspect data sets; prune the store.", no_args_is_help=True)
 app.add_typer(datasets, name="data")
 
-# None is what was not typed: heartdata.config alone says what holds then.
+# The default None means "not given": the defaults are in heartdata.config.
 SourceOption = Annotated[
-    str | None, typer.Option(help="demo | pascal | cinc2016 | circor2022 | table | mix", show_default="demo")
+    str | None,
+    typer.Option(help="Data source: demo, pascal, cinc2016, circor2022, table or mix.", show_default="demo"),
 ]
-DataOption = Annotated[str | None, typer.Option(help="the folder or table of recordings")]
-ConfigOption = Annotated[Path | None, typer.Option(help="a YAML file of settings")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="a setting, such as training.epochs=3; repeatable")]
+DataOption = Annotated[str | None, typer.Option(help="Folder, archive or table of recordings.")]
+ConfigOption = Annotated[Path | None, typer.Option(help="YAML file of settings.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a setting, e.g. training.epochs=3. Repeatable.")
+]
 StoreOption = Annotated[
     str | None,
-    typer.Option(help="output folder, or a URI such as s3://bucket/name", show_default="$HEARTBEAT_STORE, else out"),
+    typer.Option(
+        help="Output folder, or a URI such as s3://bucket/name.", show_default="$HEARTBEAT_STORE, otherwise out"
+    ),
 ]
-VerboseOption = Annotated[bool, typer.Option("--verbose", help="show Prefect's own log in the terminal")]
-FolderOption = Annotated[Path, typer.Option("--to", "--data-folder", help="the folder that data sets are kept in")]
-OnlyOption = Annotated[list[str] | None, typer.Option(help="fetch this part alone, such as training-b; repeatable")]
-BaseOption = Annotated[
-    str | None, typer.Option(help="a mirror of PhysioNet's files", show_default="$HEARTBEAT_PHYSIONET_URL")
-]
-PrefectPort = Annotated[int, typer.Option(min=1, max=65535, help="port of the Prefect server and UI")]
-MlflowPort = Annotated[int, typer.Option(min=1, max=65535, help="port of the MLflow UI")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Prefect's log in the terminal.")]
+FolderOption = Annotated[Path, typer.Option("--to", "--data-folder", help="Folder that holds the data sets.")]
 
 
-def told_version(wanted: bool) -> None:
-    """Say the version and end."""
+def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
@@ -67,9 +57,9 @@ def told_version(wanted: bool) -> None:
 
 
 @app.callback()
-def everywhere(
+def heartbeat(
     version: Annotated[
-        bool, typer.Option("--version", callback=told_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """From raw heart-sound recordings to a classifier a researcher can trust. Research use; not a medical device."""
@@ -84,7 +74,7 @@ def run(
     store: StoreOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run the whole pipeline in the foreground and show what came of it."""
+    """Run the whole pipeline and show the results."""
     from flows.cli.run import run_pipeline
 
     run_pipeline(run_config(source, data, config, changes, store), verbose)
@@ -99,28 +89,31 @@ def pretrain(
     store: StoreOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Train weights that others can start from: on made sounds, as heartbeat-backbone@champion; on the recordings of
-    another source, as heartbeat-backbone-SOURCE@champion.
+    """Train a backbone for other models to start from.
+
+    Registered as heartbeat-backbone (synthetic recordings) or heartbeat-backbone-SOURCE, alias champion.
     """
     from flows.cli.run import run_pipeline
     from heartdata.training.pretraining import pretraining_settings
 
-    named = run_config(source, data, config, changes, store, pretraining_settings("demo")).source.name
-    run_pipeline(run_config(source, data, config, changes, store, pretraining_settings(named)), verbose)
+    source_name = run_config(source, data, config, changes, store, pretraining_settings("demo")).source.name
+    run_pipeline(run_config(source, data, config, changes, store, pretraining_settings(source_name)), verbose)
 
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="a name that `heartbeat study list` shows")],
+    name: Annotated[str, typer.Argument(help="Name of a study, or `list` to show them all.")],
     data: DataOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
-    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="repetitions, instead of the study's own")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Number of repetitions.", show_default="the study's own")
+    ] = None,
     store: StoreOption = None,
-    out: Annotated[Path | None, typer.Option(help="also write the page and plots here, such as docs/results")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also copy the report here, e.g. docs/results.")] = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Score the recipe under a protocol that a reviewer accepts: every fold trained, baselines beside it."""
+    """Cross-validate the training recipe under a published protocol, next to baselines."""
     from flows.cli.study import list_studies, run_study
 
     if name == "list":
@@ -131,15 +124,18 @@ def study(
 
 @app.command()
 def predict(
-    paths: Annotated[list[Path], typer.Argument(help="audio files, or folders of them")],
+    paths: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
     model: Annotated[
-        str | None, typer.Option(help="as models:/heartbeat@challenger", show_default="the only one there is")
+        str | None,
+        typer.Option(help="Registered model, e.g. models:/heartbeat@challenger.", show_default="the only one"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="a CSV to write: the probability of every class, too")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the predictions, with all probabilities, as CSV.")
+    ] = None,
     config: ConfigOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Say what a registered model answers for audio files: label, whether it is unsure, probability."""
+    """Classify audio files with a registered model: label, probability, and whether the model is unsure."""
     from flows.cli.predict import predict_files
 
     predict_files(paths, model, out, run_config(config=config, store=store))
@@ -152,10 +148,10 @@ def up(
     config: ConfigOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
-    prefect_port: PrefectPort = 4200,
-    mlflow_port: MlflowPort = 5000,
+    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect server and UI.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the MLflow UI.")] = 5000,
 ) -> None:
-    """Start the Prefect server, what executes deployments, and the MLflow UI; Ctrl-C stops all."""
+    """Serve the nightly run, the Prefect UI and the MLflow UI until Ctrl-C."""
     from flows.cli.up import nightly_settings, serve_all
 
     serve_all(run_config(source, data, config, changes, store, nightly_settings()), prefect_port, mlflow_port)
@@ -163,44 +159,38 @@ def up(
 
 @app.command()
 def settings(
-    section: Annotated[str, typer.Argument(help="only those that begin so, such as training")] = "",
+    section: Annotated[str, typer.Argument(help="Only settings whose names begin with this, e.g. training.")] = "",
     source: SourceOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
 ) -> None:
-    """Show every setting as it is typed after --set, with its value for this source, and what it means."""
-    from heartdata.errors import ConfigError
-    from heartdata.settings import described
+    """Show every setting, its value for this source, and its meaning."""
+    from flows.cli.settings import show_settings
 
-    asked = run_config(source, data or (None if source in (None, "demo", "mix") else "."), config, changes)
-    known = list(described(asked))
-    shown = [row for row in known if row[0].startswith(section)]
-    if not shown:
-        sections = ", ".join(dict.fromkeys(name.partition(".")[0] for name, *_ in known))
-        raise ConfigError(f"no setting begins with {section!r}; the sections are {sections}")
-    for name, value, meaning in shown:
-        typed = f"{name}={json.dumps(value, default=str)}"
-        typer.echo(f"{typed:<60}  # {meaning}" if meaning else typed)
+    any_data = data or (None if source in (None, "demo", "mix") else ".")  # only the values are shown, nothing is read
+    show_settings(run_config(source, any_data, config, changes), section)
 
 
 @datasets.command("list")
 def list_data(to: FolderOption = Path("data")) -> None:
-    """Show what public data sets are known, and which of them are here."""
-    from flows.cli.data import list_sets
+    """List the known public data sets, and which are downloaded."""
+    from flows.cli.fetch import list_sets
 
     list_sets(to)
 
 
 @datasets.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="a name that `heartbeat data list` shows")],
+    name: Annotated[str, typer.Argument(help="Name from `heartbeat data list`.")],
     to: FolderOption = Path("data"),
-    only: OnlyOption = None,
-    base_url: BaseOption = None,
+    only: Annotated[list[str] | None, typer.Option(help="Fetch only this folder, e.g. training-b. Repeatable.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Mirror of PhysioNet's files.", show_default="$HEARTBEAT_PHYSIONET_URL")
+    ] = None,
 ) -> None:
-    """Download a data set, or what is missing of it, checked against PhysioNet's checksums; Kaggle publishes none."""
-    from flows.cli.data import fetch_set
+    """Download what is missing of a data set, and verify its checksums where the publisher has some."""
+    from flows.cli.fetch import fetch_set
 
     fetch_set(name, to, only or (), base_url)
 
@@ -211,12 +201,12 @@ def inspect(
     data: DataOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
-    out: Annotated[Path, typer.Option(help="where plots are written")] = Path("out/inspect"),
-    each: Annotated[int, typer.Option(min=1, max=12, help="recordings drawn of each class")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="chooses which")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the plots.")] = Path("out/inspect"),
+    each: Annotated[int, typer.Option(min=1, max=12, help="Recordings to draw per class.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that chooses them.")] = 0,
 ) -> None:
-    """Measure recordings and draw some of each class, without training."""
-    from flows.cli.data import inspect_source
+    """Measure recordings and plot some of each class, without training."""
+    from flows.cli.inspect import inspect_source
 
     inspect_source(run_config(source, data, config, changes), out, each, seed)
 
@@ -225,10 +215,10 @@ def inspect(
 def prune(
     store: StoreOption = None,
     config: ConfigOption = None,
-    keep: Annotated[int, typer.Option(min=1, help="the newest data sets whose spectrograms stay")] = 10,
-    yes: Annotated[bool, typer.Option("--yes", help="remove; without it, only what would be removed is shown")] = False,
+    keep: Annotated[int, typer.Option(min=1, help="Number of newest data sets to keep spectrograms for.")] = 10,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the files; otherwise only list them.")] = False,
 ) -> None:
-    """Remove spectrograms that neither the newest data sets nor those of registered models need."""
+    """Remove spectrograms that neither recent data sets nor registered models need."""
     from flows.cli.prune import prune_store
 
     prune_store(run_config(config=config, store=store), keep, yes)
@@ -242,7 +232,7 @@ def run_config(
     store: str | None = None,
     base: dict[str, Any] | None = None,
 ) -> "RunConfig":
-    """What was typed, laid over the file ``config``, laid over ``base``. Raises `ConfigError`."""
+    """The options laid over the file ``config``, laid over ``base``. Raises `ConfigError`."""
     from heartdata.config_file import build_config
     from heartdata.storage.store import Store
 
@@ -251,21 +241,21 @@ def run_config(
 
 
 def dict_of(changes: list[str] | None, store: str | None) -> dict[str, Any]:
-    """What was typed as ``--set key=value`` and ``--store``: dotted keys to values. Raises `ConfigError`."""
+    """The values of ``--set key=value`` and ``--store`` by dotted key. Raises `ConfigError`."""
     from heartdata.config_file import parse_change
 
     return ({} if store is None else {"store": store}) | dict(parse_change(change) for change in changes or [])
 
 
 def absolute(data: str | None) -> str | None:
-    """A typed path, whatever folder the work is done in. Raises `HeartbeatError`."""
+    """The value of ``--data`` as an absolute path. Raises `HeartbeatError`."""
     from flows.cli.outputs import expanded
 
     return str(expanded(Path(data)).resolve()) if data else None
 
 
 def main() -> None:
-    """Entry point: a fault that the user can mend is one sentence on stderr and exit status 2, never a stack trace."""
+    """Entry point. An error that the user can fix is one sentence on stderr and exit status 2, never a stack trace."""
     from heartdata.errors import HeartbeatError
 
     try:

@@ -3,16 +3,18 @@
 import contextlib
 import logging
 import os
+import pkgutil
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from flows.cli.console import Terminal, plain_console, show
 from flows.local.environment import prepare
 from flows.local.servers import HOST, PREFECT_PORT, is_healthy, knows_run, port_is_free, prefect_api
 from heartdata.config import RunConfig
@@ -20,85 +22,77 @@ from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
 from heartdata.storage.store import Store
 
-OTHER_PREFECT_PORT, OTHER_MLFLOW_PORT = 4210, 5010  # where another store's servers have the usual ones
+OTHER_PREFECT_PORT, OTHER_MLFLOW_PORT = 4210, 5010  # for when another store's servers have the usual ports
 
 logger = logging.getLogger("heartbeat")
 
 
 @dataclass(frozen=True)
-class Ran:
-    """A flow run that ended well: what it returned, its page, and whether a Prefect server goes on running."""
+class FinishedRun:
+    """A flow run that succeeded: what the flow returned, its page in the UI, and whether a Prefect server is running."""
 
     result: Any
-    page: str
+    url: str
     server_runs: bool
     console: Console
 
 
 def run_pipeline(config: RunConfig, verbose: bool = False) -> None:
-    """Run the flow and show its summary. Raises `HeartbeatError`; anything unforeseen becomes one, logged in full."""
-
-    def load() -> Any:
-        from flows.pipeline import heartbeat
-
-        return heartbeat
-
-    ran = run_flow(load, config, config, verbose)
-    from flows.cli.console import show
-
-    summary = ran.result
-    where = where_to_look(Store(config.store).uri, summary.model_url, summary.run_id, ran.page, ran.server_runs)
-    show(summary, ran.console, where)
+    """Run the flow `heartbeat` and show its summary. Raises `HeartbeatError`."""
+    run = run_flow("flows.pipeline:heartbeat", config, config, verbose)
+    summary = run.result
+    links = where_to_look(Store(config.store).uri, summary.model_url, summary.run_id, run.url, run.server_runs)
+    show(summary, run.console, links)
 
 
-def run_flow(load: Callable[[], Any], config: Any, run: RunConfig, verbose: bool) -> Ran:
-    """Run the flow that ``load`` imports on ``config``, with progress in the terminal, beside a server where none is.
+def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool) -> FinishedRun:
+    """Call a flow with its one parameter, with progress in the terminal; starts a Prefect server if none is running.
 
-    ``run`` names the source and the store. Raises `HeartbeatError`; anything unforeseen becomes one, logged in full.
+    ``entrypoint`` is module:flow, imported only once the environment is prepared; ``config`` names the source and the
+    store. Raises `HeartbeatError`; an unexpected error becomes one and is logged in full.
     """
-    check_source(run.source)
-    store = Store(run.store).open()
+    check_source(config.source)
+    store = Store(config.store).open()
     log = prepare(store, verbose)
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    aside = "" if store.uri == str(store.root) else f", local files in {store.root}"
-    console.print(f"[bold]heartbeat[/bold]: source {run.source.name}, output in {store.uri}{aside}")
+    console = plain_console()
+    local = "" if store.uri == str(store.root) else f", local files in {store.root}"
+    console.print(f"[bold]heartbeat[/bold]: source {config.source.name}, output in {store.uri}{local}")
     with prefect_api(store) as temporary:
         if temporary:  # links open in `heartbeat up`, which shows the same database: PREFECT_HOME is in the store
             port = PREFECT_PORT if port_is_free(PREFECT_PORT) else OTHER_PREFECT_PORT
             os.environ.setdefault("PREFECT_UI_URL", f"http://{HOST}:{port}")
-        doing = "loading" if temporary is None else "starting a temporary Prefect server"
+        status = "starting a temporary Prefect server" if temporary else "loading"
         if not console.is_terminal:
-            console.print(f"  {doing}")
-        with console.status(doing):
+            console.print(f"  {status}")
+        with console.status(status):
             from prefect.utilities.urls import url_for
 
-            from flows.cli.console import Terminal
             from tasks.engine import progress
 
-            flow = load()
+            flow = pkgutil.resolve_name(entrypoint)
             if temporary:
                 temporary.wait_ready()
-        pages: list[str] = []
-        flow = flow.with_options(on_completion=[lambda _flow, run, _: pages.append(url_for(run) or "")])
+        urls: list[str] = []
+        flow = flow.with_options(on_completion=[lambda _flow, run, _: urls.append(url_for(run) or "")])
         try:
-            with _in_a_sentence(log), Terminal(console) as terminal:
+            with _errors_as_sentences(log), Terminal(console) as terminal:
                 progress.begin(terminal)
-                result = flow(config)
+                result = flow(parameter)
         finally:
             progress.begin(None)
-    return Ran(result, pages[0], temporary is None, console)
+    return FinishedRun(result, urls[0], temporary is None, console)
 
 
 @contextlib.contextmanager
-def _in_a_sentence(log: Path) -> Iterator[None]:
-    """Whatever is raised becomes a `HeartbeatError`."""
+def _errors_as_sentences(log: Path) -> Iterator[None]:
+    """Turn any exception into a `HeartbeatError`, and log an unexpected one in full."""
     try:
         yield
     except HeartbeatError:
         raise
     except OSError as error:
         logger.exception("run failed")
-        raise HeartbeatError(f"reading or writing failed ({error}): mend that and run again; log: {log}") from error
+        raise HeartbeatError(f"reading or writing failed ({error}): fix that and run again; log: {log}") from error
     except Exception as error:
         logger.exception("run failed")
         text = (str(error).splitlines() or [""])[0]
@@ -106,32 +100,32 @@ def _in_a_sentence(log: Path) -> Iterator[None]:
 
 
 def where_to_look(store: str, model_url: str, run_id: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:
-    """The addresses of a run's pages by name, after what starts the servers that are not running.
+    """The addresses of a run's pages by name, with the command that starts the servers where they are not running.
 
-    An MLflow that does not know the run belongs to another store: this one's is then to be started on other ports.
+    An MLflow server that does not know the run serves another store: the command then uses other ports.
     """
     mlflow, _, page = model_url.partition("/#")
-    start = {}
-    if not (prefect_runs and knows_run(mlflow, run_id)):
-        command = up_command(store)
-        mlflow_taken = is_healthy(f"{mlflow}/health")
-        if (prefect_runs and mlflow_taken) or f":{OTHER_PREFECT_PORT}/" in flow_url:
-            command += f" --prefect-port {OTHER_PREFECT_PORT}"
-        if mlflow_taken:
-            command += f" --mlflow-port {OTHER_MLFLOW_PORT}"
-            model_url = f"http://{HOST}:{OTHER_MLFLOW_PORT}/#{page}"
-        start = {"First start": command}
-    pages = {"Prefect UI": flow_url, "MLflow UI": model_url}
-    return {"Prefect UI": flow_url, **start, **pages} if prefect_runs else {**start, **pages}
+    if prefect_runs and knows_run(mlflow, run_id):
+        return {"Prefect UI": flow_url, "MLflow UI": model_url}
+    command = up_command(store)
+    mlflow_taken = is_healthy(f"{mlflow}/health")
+    if (prefect_runs and mlflow_taken) or f":{OTHER_PREFECT_PORT}/" in flow_url:
+        command += f" --prefect-port {OTHER_PREFECT_PORT}"
+    if mlflow_taken:
+        command += f" --mlflow-port {OTHER_MLFLOW_PORT}"
+        model_url = f"http://{HOST}:{OTHER_MLFLOW_PORT}/#{page}"
+    if prefect_runs:
+        return {"Prefect UI": flow_url, "First start": command, "MLflow UI": model_url}
+    return {"First start": command, "Prefect UI": flow_url, "MLflow UI": model_url}
 
 
 def up_command(store: str) -> str:
-    """`heartbeat up` for ``store``, as one types it in the present folder."""
+    """`heartbeat up` for ``store``, as typed in the current folder."""
     return shlex.join([program("heartbeat"), "up", "--store", store])
 
 
 def program(name: str) -> str:
-    """A program of this environment, as one types it in the present folder."""
+    """A program of this environment, as typed in the current folder."""
     path = Path(sys.executable).with_name(name)
     if not path.is_file() or shutil.which(name) == str(path):
         return name

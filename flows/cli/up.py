@@ -1,4 +1,4 @@
-"""`heartbeat up`: Prefect server, executor of deployments and MLflow UI in one foreground process."""
+"""`heartbeat up`: the Prefect server, the nightly deployment and the MLflow UI in one foreground process."""
 
 import contextlib
 import fcntl
@@ -7,8 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
-
+from flows.cli.console import plain_console
 from flows.cli.run import program
 from flows.local.environment import prepare
 from flows.local.servers import HOST, PREFECT_PORT, announced, mlflow_server, port_is_free, prefect_server
@@ -27,56 +26,51 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     check_source(config.source)
     store = Store(config.store).open()
     if prefect_port == mlflow_port:
-        raise HeartbeatError(f"--prefect-port and --mlflow-port are both {prefect_port}: choose two")
+        raise HeartbeatError(f"--prefect-port and --mlflow-port are both {prefect_port}: choose two ports")
     for port, option in ((prefect_port, "--prefect-port"), (mlflow_port, "--mlflow-port")):
         if not port_is_free(port):
             raise HeartbeatError(
-                f"port {port} is taken (another `heartbeat up`?): stop that, or choose one with {option}"
+                f"port {port} is taken (another `heartbeat up`?): stop it, or choose another port with {option}"
             )
     prepare(store, verbose=True)
-    alone = only_one(store)
+    lock = lock_store(store)
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    for number in (signal.SIGINT, signal.SIGTERM):  # a background job of a script ignores SIGINT until told otherwise
+    for number in (signal.SIGINT, signal.SIGTERM):  # a script's background jobs ignore SIGINT by default
         signal.signal(number, _stop)
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    with alone, contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+    console = plain_console()
+    with lock, contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         logs = store.workpath("logs")
         from tasks.registry.client import tracking_uri
 
-        servers = []
-        for server in (
-            prefect_server(prefect_port, logs / "prefect-server.log", ui=True),
-            mlflow_server(mlflow_port, tracking_uri(config.registry, store), logs / "mlflow-ui.log"),
-        ):
-            stack.callback(server.stop)
-            servers.append(server)
+        api_server = prefect_server(prefect_port, logs / "prefect-server.log", ui=True)
+        stack.callback(api_server.stop)
+        mlflow_ui = mlflow_server(mlflow_port, tracking_uri(config.registry, store), logs / "mlflow-ui.log")
+        stack.callback(mlflow_ui.stop)
         with console.status("starting the servers"):
-            for server in servers:
-                server.wait_ready()
+            api_server.wait_ready()
+            mlflow_ui.wait_ready()
         stack.enter_context(announced(store, os.environ["PREFECT_API_URL"]))
         from prefect import serve
 
         deployment = nightly_deployment(config)
         if ended := end_interrupted(deployment.name):
-            console.print(
-                f"Runs that were interrupted when `heartbeat up` last stopped, now marked as crashed: {ended}"
-            )
+            console.print(f"Marked as crashed: {ended} runs that were interrupted when `heartbeat up` last stopped")
         console.print(f"Prefect UI   http://{HOST}:{prefect_port}")
         console.print(f"Prefect API  {os.environ['PREFECT_API_URL']}")
         console.print(f"MLflow UI    http://{HOST}:{mlflow_port}")
         console.print(f"Deployment   heartbeat/{deployment.name}, {_when(deployment)}; run it now from another shell:")
         api = "" if prefect_port == PREFECT_PORT else f"PREFECT_API_URL={os.environ['PREFECT_API_URL']} "
         console.print(f"             {api}{program('prefect')} deployment run heartbeat/{deployment.name} --watch")
-        console.print("Ctrl-C stops all.")
+        console.print("Press Ctrl-C to stop.")
         serve(deployment, pause_on_shutdown=False, print_starting_message=False, limit=1)
     console.print("Stopped.")
 
 
-def only_one(store: Store) -> TextIO:
-    """Hold a store until the file that is given is closed, or this process ends. Raises `HeartbeatError`.
+def lock_store(store: Store) -> TextIO:
+    """Lock a store against a second `heartbeat up`, until the returned file is closed. Raises `HeartbeatError`.
 
-    Two over one store would take each other's runs for interrupted ones.
+    Two on one store would mark each other's runs as crashed.
     """
     file = store.workpath("up.lock").open("a")
     try:
@@ -84,17 +78,16 @@ def only_one(store: Store) -> TextIO:
     except OSError as error:
         file.close()
         raise HeartbeatError(
-            f"another `heartbeat up` serves {store.uri}: stop that, or choose another store with --store"
+            f"another `heartbeat up` serves {store.uri}: stop it, or choose another store with --store"
         ) from error
     return file
 
 
 def end_interrupted(name: str) -> int:
-    """Mark runs of a served deployment that are still called running as crashed; returns how many there were.
+    """Mark unfinished runs of a served deployment as crashed; returns how many. Call before serving.
 
-    To be called before anything is served: who ran them has ended, or was orphaned by a kill (two runs over one store do
-    each other no harm). Else they would hold the deployment's only slot for ever, as the server forgets its leases when
-    it ends, and every later run would be cancelled.
+    Their processes have ended or are orphans. Left unfinished they would hold the deployment's only slot for ever, since
+    the server does not keep leases across restarts, and every later run would be cancelled.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
@@ -107,45 +100,45 @@ def end_interrupted(name: str) -> int:
             flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": unfinished}}}),
             deployment_filter=DeploymentFilter.model_validate({"name": {"any_": [name]}}),
         )
-        served = [run for run in runs if run.work_pool_name is None]  # workers of a pool live on without us
+        served = [run for run in runs if run.work_pool_name is None]  # a work pool's runs do not depend on us
         for run in served:
             client.set_flow_run_state(run.id, Crashed(message="heartbeat up was stopped during this run"))
     return len(served)
 
 
 def with_links_to(ui_url: str, config: RunConfig) -> RunConfig:
-    """Links to registered models point to ``ui_url`` where the user set no other."""
+    """``config`` with links to registered models at ``ui_url``, unless the user has set another."""
     if "ui_url" in config.registry.model_fields_set:
         return config
     return config.model_copy(update={"registry": config.registry.model_copy(update={"ui_url": ui_url})})
 
 
-def _defined() -> dict[str, Any]:
+def _definition() -> dict[str, Any]:
     """The deployment that prefect.yaml defines. Raises `ConfigError`."""
     try:
         project = parse_yaml((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"prefect.yaml cannot be read: {error}") from error
-    (defined,) = project["deployments"]
-    return defined
+    (deployment,) = project["deployments"]
+    return deployment
 
 
 def nightly_settings() -> dict[str, Any]:
-    """The settings that prefect.yaml gives the nightly run. Raises `ConfigError`."""
-    settings = (_defined().get("parameters") or {}).get("config") or {}
+    """The nightly run's settings in prefect.yaml. Raises `ConfigError`."""
+    settings = (_definition().get("parameters") or {}).get("config") or {}
     if not isinstance(settings, dict):
         raise ConfigError("parameters.config in prefect.yaml must be a mapping, such as {training: {epochs: 3}}")
     return settings
 
 
 def nightly_deployment(config: RunConfig) -> Any:
-    """The deployment that prefect.yaml defines, with ``config``, which holds its settings, as its parameter."""
+    """The deployment that prefect.yaml defines, with ``config`` as its parameter."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.schedules import Cron
 
     from flows.pipeline import heartbeat
 
-    defined = _defined()
+    defined = _definition()
     return heartbeat.to_deployment(
         name=defined["name"],
         description=defined["description"],

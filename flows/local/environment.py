@@ -1,4 +1,4 @@
-"""Settings of Prefect and MLflow for a process, made before either is imported. Nothing here runs at import."""
+"""Environment variables and logging for Prefect and MLflow, set before either is imported."""
 
 import logging
 import os
@@ -10,9 +10,9 @@ from heartdata.storage.store import Store
 
 
 def prepare(store: Store, verbose: bool = False) -> Path:
-    """Point Prefect's and MLflow's files to the local folder of ``store``, keep both quiet and offline; returns the log file.
+    """Keep Prefect's files in the local folder of ``store``, and Prefect and MLflow quiet and offline; returns the log file.
 
-    Values that the user's environment already has are left as they are.
+    Variables that the user has set stay as they are.
     """
     defaults = {
         "HEARTBEAT_STORE": store.uri,
@@ -36,7 +36,7 @@ def prepare(store: Store, verbose: bool = False) -> Path:
 
 
 def _log_to_file(folder: Path) -> Path:
-    """Send every log record and warning of this process to a file, so that the terminal stays readable."""
+    """Log every record and warning of this process to a file, to keep the terminal readable."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.log"
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)

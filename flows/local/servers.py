@@ -1,4 +1,4 @@
-"""Server processes on loopback that end when the process that started them ends, however it ends."""
+"""Local Prefect and MLflow servers that stop when the process that started them ends, even if it is killed."""
 
 import contextlib
 import http.client
@@ -21,8 +21,8 @@ from heartdata.storage.store import Store, atomic_write
 
 HOST = "127.0.0.1"
 PREFECT_PORT = 4200
-UP_FILE = "up.json"  # which server a running `heartbeat up` has started for a store
-ID_VARIABLE = "heartbeat_up"  # Prefect variable that holds the same id as that file
+UP_FILE = "up.json"  # in the store: address and id of the server that its `heartbeat up` runs
+ID_VARIABLE = "heartbeat_up"  # Prefect variable with the same id
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 10
 
@@ -37,7 +37,7 @@ def is_healthy(url: str) -> bool:
 
 
 def knows_run(mlflow: str, run_id: str) -> bool:
-    """Whether the MLflow at this address keeps the run (one that asks who we are is believed)."""
+    """Whether the MLflow server at this address has the run; one that requires a login is assumed to have it."""
     if not is_healthy(f"{mlflow}/health"):
         return False
     try:
@@ -50,24 +50,17 @@ def knows_run(mlflow: str, run_id: str) -> bool:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a server could listen there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        return _bound(probe, port)
-
-
-def _bound(probe: socket.socket, port: int) -> bool:
+    """Whether a server could listen on the port."""
     try:
-        probe.bind((HOST, port))
+        socket.create_server((HOST, port)).close()
     except OSError:
         return False
     return True
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
+    """A port on which no server listens."""
+    with socket.create_server((HOST, 0)) as probe:
         return probe.getsockname()[1]
 
 
@@ -84,7 +77,7 @@ class Server:
             )  # fmt: skip
 
     def wait_ready(self) -> None:
-        """Raise `HeartbeatError` when the server ends or does not answer in time."""
+        """Wait until the server answers. Raises `HeartbeatError` if it ends or takes too long."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while not is_healthy(self.health):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -93,9 +86,9 @@ class Server:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """End the process and its children; harmless when they have ended."""
+        """Stop the process and its children, if they still run."""
         if self.process.stdin:
-            self.process.stdin.close()  # the guardian below sees the end of its input
+            self.process.stdin.close()  # see _guard
         try:
             self.process.wait(STOP_TIMEOUT_S + 5)
         except subprocess.TimeoutExpired:
@@ -111,7 +104,7 @@ def prefect_server(port: int, log: Path, ui: bool) -> Server:
 
 
 def mlflow_server(port: int, tracking_uri: str, log: Path) -> Server:
-    """MLflow's UI on loopback, on the store that runs are recorded in."""
+    """MLflow's UI on loopback, for the tracking store."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1",
                "--backend-store-uri", tracking_uri, "--allowed-hosts", f"{HOST}:{port},localhost:{port}"]  # fmt: skip
     return Server("MLflow UI", command, f"http://{HOST}:{port}/health", log)
@@ -119,7 +112,7 @@ def mlflow_server(port: int, tracking_uri: str, log: Path) -> Server:
 
 @contextlib.contextmanager
 def announced(store: Store, api: str) -> Iterator[None]:
-    """Let `prefect_api` find the server at ``api``, which must have PREFECT_API_URL and be ready."""
+    """Let `running_api` find the server at ``api``, which must be ready and be PREFECT_API_URL."""
     from prefect.variables import Variable
 
     file, up_id = store.workpath(UP_FILE), uuid.uuid4().hex
@@ -133,29 +126,25 @@ def announced(store: Store, api: str) -> Iterator[None]:
 
 
 def running_api(store: Store) -> str | None:
-    """The address of the Prefect API that a running `heartbeat up` serves for this store.
+    """The address of the Prefect API of this store's `heartbeat up`, or None if it is not running.
 
-    Another store's server may have the same port by now, so the server has to confirm the id.
+    Another store's server may have taken over the port, so the server has to confirm the id.
     """
     try:
         up = json.loads(store.workpath(UP_FILE).read_bytes())
         with urllib.request.urlopen(f"{up['api']}/variables/name/{ID_VARIABLE}", timeout=2) as response:
             return up["api"] if json.load(response)["value"] == up["id"] else None
-    except (
-        OSError,
-        http.client.HTTPException,
-        ValueError,
-        KeyError,
-        TypeError,
-    ):  # no file, no server, or one of something else
+    except (OSError, http.client.HTTPException):  # no file, or no HTTP server
+        return None
+    except (ValueError, KeyError, TypeError):  # not our JSON
         return None
 
 
 @contextlib.contextmanager
 def prefect_api(store: Store) -> Iterator[Server | None]:
-    """Set PREFECT_API_URL: what the environment says, else this store's `heartbeat up`, else a temporary server.
+    """Set PREFECT_API_URL, if unset, to this store's `heartbeat up` or else to a temporary server.
 
-    Yields the temporary server, which may still be starting, or None. Prefect must not be imported before.
+    Yields the temporary server, which may still be starting, or None. Must run before Prefect is imported.
     """
     if "PREFECT_API_URL" in os.environ:
         yield None
@@ -171,12 +160,12 @@ def prefect_api(store: Store) -> Iterator[Server | None]:
         yield server
     finally:
         if "prefect" in sys.modules and server.process.poll() is None:
-            _send_what_is_queued()
+            _flush_prefect()
         server.stop()
 
 
-def _send_what_is_queued() -> None:
-    """Logs and events leave in batches: wait for the last ones before their server ends."""
+def _flush_prefect() -> None:
+    """Logs and events are sent in batches: wait for the last ones before the server stops."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -185,7 +174,7 @@ def _send_what_is_queued() -> None:
 
 
 def _guard(command: Sequence[str]) -> int:
-    """Run ``command`` until it ends or our standard input does (whoever holds its other end has ended)."""
+    """Run ``command`` until it ends, or until our standard input closes because the parent process has ended."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def stop_with_parent() -> None:

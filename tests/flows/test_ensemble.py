@@ -1,4 +1,4 @@
-"""Several networks that answer together, through whole flows."""
+"""Ensembles of several networks, through whole flows."""
 
 from pathlib import Path
 
@@ -6,17 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import registry, tiny
+from prefect import flow
 
 import heartdata.scoring.calibration
 import heartdata.training.train
-from flows.pipeline import heartbeat
+from flows.pipeline import heartbeat, ingest, prepare_dataset, train_model
+from heartdata.config import RunConfig
 from heartdata.serving.predictor import Predictor, predict_probabilities
 from heartdata.storage.schemas import MANIFEST
 from heartdata.storage.store import Store
 from heartdata.training.recipe import TrainingConfig
 from tasks import register
 from tasks.results import TrainedModel
-from tasks.train import training_history
+from tasks.train import initial_weights, training_history
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -25,39 +27,48 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 def trainings(monkeypatch) -> list[int]:
     """The seeds of the networks that are trained."""
     seeds: list[int] = []
-    real = heartdata.training.train.train
+    original = heartdata.training.train.train
 
-    def noting(manifest, initial, config, *rest):
+    def recording(manifest, initial, config, *rest):
         seeds.append(config.seed)
-        return real(manifest, initial, config, *rest)
+        return original(manifest, initial, config, *rest)
 
-    monkeypatch.setattr(heartdata.training.train, "train", noting)
+    monkeypatch.setattr(heartdata.training.train, "train", recording)
     return seeds
 
 
-def members(config, count: int):
-    """``config`` with so many networks."""
+def ensemble_of(count: int, config: RunConfig) -> RunConfig:
     training = TrainingConfig.model_validate({**config.training.model_dump(), "members": count})
     return config.model_copy(update={"training": training})
 
 
+@flow
+def trained(config: RunConfig) -> TrainedModel:
+    """The pipeline up to training."""
+    store = Store(config.store)
+    initial = initial_weights(config.training.init, config.registry, store)
+    return train_model(
+        prepare_dataset(ingest(config, store), config, store), initial, config.training, config.spectrogram, store
+    )
+
+
 def test_an_ensemble_is_trained_calibrated_registered_and_served(tmp_path: Path, monkeypatch, trainings: list[int]):
-    fitted: list[np.ndarray] = []
+    calibrated_on: list[np.ndarray] = []
     models: list[TrainedModel] = []
-    real_fit, real_log = heartdata.scoring.calibration.fit_calibration, register._log_model
+    fit_calibration, log_model = heartdata.scoring.calibration.fit_calibration, register.log_model
 
-    def fitting(probabilities, *rest):
-        fitted.append(probabilities)
-        return real_fit(probabilities, *rest)
+    def recording_fit(probabilities, *rest):
+        calibrated_on.append(probabilities)
+        return fit_calibration(probabilities, *rest)
 
-    def logging(model, store):
+    def recording_log(model, store):
         models.append(model)
-        return real_log(model, store)
+        return log_model(model, store)
 
-    monkeypatch.setattr(heartdata.scoring.calibration, "fit_calibration", fitting)
-    monkeypatch.setattr(register, "_log_model", logging)
+    monkeypatch.setattr(heartdata.scoring.calibration, "fit_calibration", recording_fit)
+    monkeypatch.setattr(register, "log_model", recording_log)
     config = tiny(tmp_path, source__plant_faults=False)
-    summary = heartbeat(members(config, 2))
+    summary = heartbeat(ensemble_of(2, config))
     store, (model,) = Store(tmp_path), models
     assert len(trainings) == 2
 
@@ -69,16 +80,15 @@ def test_an_ensemble_is_trained_calibrated_registered_and_served(tmp_path: Path,
         means = np.mean([predict_probabilities(predictor, rows, store) for predictor in each], axis=0)
         assert np.allclose(predict_probabilities(together, rows, store), means, atol=1e-5)
         assert not np.allclose(predict_probabilities(each[0], rows, store), means, atol=1e-3)
-        if part == "valid":  # what the answers are fitted to is what is served
-            assert np.allclose(fitted[0], means, atol=1e-5)
+        if part == "valid":  # the calibration is fitted to what is served
+            assert np.allclose(calibrated_on[0], means, atol=1e-5)
 
     history = training_history(model, store)
     assert list(zip(history["member"], history["epoch"], history["step"], strict=True)) == [(0, 0, 0), (1, 0, 1)]
     logged = registry(tmp_path).get_metric_history(summary.run_id, "train_loss")
     assert sorted(metric.step for metric in logged) == [1, 2]
 
-    heartbeat(members(config, 3))
-    assert len(set(trainings)) == len(trainings) == 3  # the third alone
-    alone = heartbeat(config)
-    assert len(trainings) == 3  # the first of them
-    assert alone.run_id != summary.run_id
+    trained(ensemble_of(3, config))
+    assert len(set(trainings)) == len(trainings) == 3  # only the third is new
+    assert trained(config).weights == model.members[0].weights
+    assert len(trainings) == 3  # a lone network is the first member

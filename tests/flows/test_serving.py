@@ -1,4 +1,4 @@
-"""`heartbeat up`: servers answer, the nightly run stands on the server, Ctrl-C stops all; and the work-pool way."""
+"""`heartbeat up`: the servers, the nightly deployment, interrupted runs, Ctrl-C; and deploying to a work pool."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ TIMEOUT_S = 150
 def wait_until(condition, what: str):
     deadline = time.monotonic() + TIMEOUT_S
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        assert time.monotonic() < deadline, f"timed out waiting for {what}"
         time.sleep(0.5)
     return value
 
@@ -38,13 +38,13 @@ def scheduled_runs(api: str) -> list[dict]:
 
 
 def deployment(api: str) -> dict | None:
-    found = httpx.get(f"{api}/deployments/name/heartbeat/full-pipeline", timeout=TIMEOUT_S)
-    return found.json() if found.status_code == 200 else None
+    response = httpx.get(f"{api}/deployments/name/heartbeat/full-pipeline", timeout=TIMEOUT_S)
+    return response.json() if response.status_code == 200 else None
 
 
 @contextlib.contextmanager
 def serving(store: Path):
-    """`heartbeat up` on free ports; gives the process, the API's address, MLflow's address and the environment."""
+    """`heartbeat up` on free ports; yields the process, the addresses of the API and of MLflow, and the environment."""
     prefect_port, mlflow_port = free_port(), free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     log = (store / "up.log").open("ab")
@@ -72,12 +72,12 @@ def served(tmp_path_factory):
         yield up_and_running
 
 
-def test_nightly_runs_stand_on_the_server(served):
+def test_nightly_runs_are_scheduled(served):
     _, api, mlflow, _ = served
     runs = wait_until(lambda: scheduled_runs(api), "scheduled runs")
-    found = deployment(api)
-    assert found is not None
-    assert {run["deployment_id"] for run in runs} == {found["id"]}
+    full_pipeline = deployment(api)
+    assert full_pipeline is not None
+    assert {run["deployment_id"] for run in runs} == {full_pipeline["id"]}
     assert all(run["state"]["state_details"]["scheduled_time"][11:16] == "02:00" for run in runs)
     assert is_healthy(f"{mlflow}/health")
 
@@ -95,29 +95,29 @@ def test_a_run_finds_the_server_of_its_store(served):
         up_file.write_text(written)
 
 
-def test_nightly_run_has_what_was_given(served):
+def test_the_nightly_run_gets_the_options_of_up(served):
     process, api, mlflow, _ = served
-    found = deployment(api)
-    assert found is not None
-    config = found["parameters"]["config"]
+    full_pipeline = deployment(api)
+    assert full_pipeline is not None
+    config = full_pipeline["parameters"]["config"]
     assert config["store"] == process.args[process.args.index("--store") + 1]
     assert config["training"]["epochs"] == 3
     assert config["registry"]["ui_url"] == mlflow
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"),
+    ("options", "expected"),
     [({}, ("table", 6, "/in_file")),
      ({"changes": ["training.epochs=8"]}, ("table", 8, "/in_file")),
      ({"source": "demo", "store": "/typed"}, ("demo", 6, "/typed"))],
 )  # fmt: skip
-def test_what_is_typed_wins_over_prefect_yaml(typed: dict, expected: tuple, tmp_path: Path, monkeypatch):
+def test_options_win_over_prefect_yaml(options: dict, expected: tuple, tmp_path: Path, monkeypatch):
     written = parse_yaml((PROJECT / "prefect.yaml").read_text())
     settings = {"source": {"name": "table", "data": "/x.csv"}, "training": {"epochs": 6}, "store": "/in_file"}
     written["deployments"][0]["parameters"] = {"config": settings}
     (tmp_path / "prefect.yaml").write_text(json.dumps(written))
     monkeypatch.setattr(up, "PROJECT", tmp_path)
-    config = run_config(**typed, base=up.nightly_settings())
+    config = run_config(**options, base=up.nightly_settings())
     assert (config.source.name, config.training.epochs, config.store) == expected
     written["deployments"][0]["parameters"] = {"config": 5}
     (tmp_path / "prefect.yaml").write_text(json.dumps(written))
@@ -128,38 +128,38 @@ def test_what_is_typed_wins_over_prefect_yaml(typed: dict, expected: tuple, tmp_
         up.nightly_settings()
 
 
-def test_one_store_is_served_once(tmp_path: Path):
+def test_a_store_is_served_only_once(tmp_path: Path):
     store = Store(tmp_path).open()
-    with up.only_one(store), pytest.raises(HeartbeatError, match="another `heartbeat up` serves"):
-        up.only_one(store)
-    up.only_one(store).close()
+    with up.lock_store(store), pytest.raises(HeartbeatError, match="another `heartbeat up` serves"):
+        up.lock_store(store)
+    up.lock_store(store).close()
 
 
-def test_links_go_where_the_user_says():
-    said = build_config(changes={"registry.ui_url": "https://mlflow.example.org"})
-    assert up.with_links_to("http://127.0.0.1:5001", said) == said
+def test_the_users_address_for_links_wins():
+    config = build_config(changes={"registry.ui_url": "https://mlflow.example.org"})
+    assert up.with_links_to("http://127.0.0.1:5001", config) == config
     assert up.with_links_to("http://127.0.0.1:5001", build_config()).registry.ui_url == "http://127.0.0.1:5001"
 
 
-def test_mlflow_is_asked_whether_a_run_is_its_own(served):
+def test_an_mlflow_server_knows_only_its_own_runs(served):
     _, _, mlflow, _ = served
-    asked = httpx.post(f"{mlflow}/api/2.0/mlflow/runs/create", json={"experiment_id": "0"}, timeout=TIMEOUT_S)
-    assert knows_run(mlflow, asked.json()["run"]["info"]["run_id"])
+    created = httpx.post(f"{mlflow}/api/2.0/mlflow/runs/create", json={"experiment_id": "0"}, timeout=TIMEOUT_S)
+    assert knows_run(mlflow, created.json()["run"]["info"]["run_id"])
     assert not knows_run(mlflow, "0" * 32)
     assert not knows_run(f"http://127.0.0.1:{free_port()}", "0" * 32)
 
 
 @pytest.mark.slow
-def test_a_refused_nightly_run_is_told_without_a_stack_trace(served):
+def test_a_refused_nightly_run_is_logged_without_a_stack_trace(served):
     process, api, _, _ = served
     store = Path(process.args[process.args.index("--store") + 1])
     config = tiny(store, validation__min_recordings=1000).model_dump(mode="json")
-    asked = {"parameters": {"config": config}, "state": {"type": "SCHEDULED"}}
-    run = httpx.post(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", json=asked, timeout=TIMEOUT_S)
+    request = {"parameters": {"config": config}, "state": {"type": "SCHEDULED"}}
+    run = httpx.post(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", json=request, timeout=TIMEOUT_S)
     name = run.json()["name"]
     log = store / "up.log"
     wait_until(lambda: f"Flow run '{name}' - Finished in state Failed" in log.read_text(), "the end of the run")
-    time.sleep(5)  # its process ends after that
+    time.sleep(5)  # until its process has ended
     assert f"Flow run '{name}' - nothing was trained: " in log.read_text()
     assert "Traceback" not in log.read_text()
     assert (store / "latest" / "summary.md").read_text().startswith("# The last run was refused: source demo, 2")
@@ -169,7 +169,7 @@ def test_a_refused_nightly_run_is_told_without_a_stack_trace(served):
     assert not any("Traceback" in line["message"] for line in logs)
 
 
-def test_second_up_on_the_same_port_is_refused(served):
+def test_a_second_up_on_the_same_port_is_refused(served):
     _, api, _, environment = served
     port = api.split(":")[2].split("/")[0]
     second = subprocess.run(
@@ -186,16 +186,16 @@ def test_prefect_yaml_deploys_to_a_work_pool(served):
     for command in (["work-pool", "create", "heartbeat", "--type", "process"], ["deploy", "--all"]):
         done = subprocess.run([*prefect, *command], capture_output=True, text=True, env=environment, cwd=PROJECT)
         assert done.returncode == 0, done.stdout + done.stderr
-    found = deployment(api)
-    assert found is not None
-    assert found["work_pool_name"] == "heartbeat"
-    assert found["schedules"][0]["schedule"]["cron"] == "0 2 * * *"
-    (pull,) = found["pull_steps"]
+    full_pipeline = deployment(api)
+    assert full_pipeline is not None
+    assert full_pipeline["work_pool_name"] == "heartbeat"
+    assert full_pipeline["schedules"][0]["schedule"]["cron"] == "0 2 * * *"
+    (pull,) = full_pipeline["pull_steps"]
     assert pull["prefect.deployments.steps.set_working_directory"]["directory"] == str(PROJECT)
     wait_until(lambda: [r for r in scheduled_runs(api) if r["work_pool_name"] == "heartbeat"], "runs for the work pool")
 
 
-def test_ctrl_c_stops_all(served):
+def test_ctrl_c_stops_the_servers(served):
     process, api, mlflow, _ = served
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
@@ -204,27 +204,27 @@ def test_ctrl_c_stops_all(served):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_interrupted_does_not_block_the_next(tmp_path: Path):
-    def told(url: str, asked: dict) -> dict:
-        """What the server says once it can: while others write to its SQLite, it may answer 503."""
+def test_an_interrupted_run_does_not_block_the_next(tmp_path: Path):
+    def post(url: str, body: dict) -> dict:
+        """Post until the server can answer: it returns 503 while its SQLite file is locked."""
         return wait_until(
-            lambda: (answer := httpx.post(url, json=asked, timeout=TIMEOUT_S)).is_success and answer, url
+            lambda: (response := httpx.post(url, json=body, timeout=TIMEOUT_S)).is_success and response, url
         ).json()
 
     def state_of(api: str, run: str, state: str) -> str:
-        return told(f"{api}/flow_runs/{run}/set_state", {"state": {"type": state}})["state"]["type"]
+        return post(f"{api}/flow_runs/{run}/set_state", {"state": {"type": state}})["state"]["type"]
 
     def new_run(api: str) -> str:
         later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2999-01-01T00:00:00Z"}}
-        return told(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", {"state": later})["id"]
+        return post(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", {"state": later})["id"]
 
     def now(api: str, run: str) -> str:
         return httpx.get(f"{api}/flow_runs/{run}", timeout=TIMEOUT_S).json()["state"]["type"]
 
     with serving(tmp_path) as (_, api, _, _):
         interrupted = new_run(api)
-        assert state_of(api, interrupted, "PENDING") == "PENDING"  # from here on a run has its slot
+        assert state_of(api, interrupted, "PENDING") == "PENDING"  # takes the only slot
         assert state_of(api, new_run(api), "PENDING") == "CANCELLED"  # one at a time
     with serving(tmp_path) as (_, api, _, _):
-        wait_until(lambda: now(api, interrupted) == "CRASHED", "the end of the run that was interrupted")
+        wait_until(lambda: now(api, interrupted) == "CRASHED", "the end of the interrupted run")
         assert state_of(api, new_run(api), "PENDING") == "PENDING"

@@ -1,4 +1,7 @@
-"""Runs of a flow in processes of their own that have everything imported: started in an instant, killed at will."""
+"""Runs of a flow in forked processes with all libraries loaded: quick to start, free to kill.
+
+Not multiprocessing's forkserver: there is one per process, and `tasks.engine.workers` uses it with its own preloads.
+"""
 
 import json
 import os
@@ -14,7 +17,7 @@ from heartdata.config import RunConfig
 
 
 class Zygote:
-    """Starts runs of a flow of ``flows.pipeline``; what they show goes to ``log``."""
+    """Starts runs of a flow of ``flows.pipeline``; their stderr goes to ``log``."""
 
     def __init__(self, log: Path) -> None:
         from prefect.settings import PREFECT_API_URL
@@ -27,7 +30,7 @@ class Zygote:
         )  # fmt: skip
 
     def start(self, config: RunConfig, flow: str = "prepare") -> int:
-        """The process id of a new run."""
+        """Start a run; returns its process id."""
         self._process.stdin.write(json.dumps({"flow": flow, "config": config.model_dump(mode="json")}) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -41,22 +44,22 @@ class Zygote:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a run is over; nothing is left of one that is."""
+    """Whether a run is over."""
     return not Path(f"/proc/{pid}").exists()
 
 
 def wait(pid: int, seconds: float) -> bool:
     """Whether a run ends within that time."""
-    ends = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not has_ended(pid):
-        if time.monotonic() > ends:
+        if time.monotonic() > deadline:
             return False
         time.sleep(0.01)
     return True
 
 
 def main() -> None:
-    """Fork a process a line of the input, which runs the flow named there on its configuration."""
+    """For each line of stdin, fork a process that runs the flow named there with its configuration."""
     import fastai.vision.all  # noqa: F401
     import great_expectations  # noqa: F401
     import mlflow  # noqa: F401
@@ -64,14 +67,14 @@ def main() -> None:
 
     import flows.pipeline
 
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who has ended is gone, as if nobody had started it
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies: see has_ended
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             try:
-                asked = json.loads(line)
-                getattr(flows.pipeline, asked["flow"])(RunConfig.model_validate(asked["config"]))
+                request = json.loads(line)
+                getattr(flows.pipeline, request["flow"])(RunConfig.model_validate(request["config"]))
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from helpers import Heard, beats, write_wav
+from helpers import DisplayLog, beats, write_wav
 
 from heartdata.audio.measurements import MeasureConfig
 from heartdata.audio.spectrograms import SpectrogramConfig
@@ -34,7 +34,7 @@ def test_inventory_counts_and_hashes(store: Store):
 def test_notes_of_the_source_are_shown_at_once(store: Store, tmp_path: Path):
     write_wav(tmp_path / "a.wav", beats())
     (tmp_path / "t.csv").write_text("path,label\na.wav,normal\n")
-    display = Heard()
+    display = DisplayLog()
     progress.begin(display)
     artifact = inventory.fn(TableSource(data=tmp_path / "t.csv"), store)
     progress.begin()

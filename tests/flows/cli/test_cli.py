@@ -1,4 +1,4 @@
-"""The command line: what is wrong is said in one sentence, before anything is started."""
+"""The command line: wrong input is refused in one sentence, before any work starts."""
 
 import os
 import re
@@ -6,17 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import tomllib
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from helpers import TINY, beats, write_wav
+from helpers import TINY, beats, http_server, write_wav
 
-from flows.cli.main import main, run_config
+from flows.cli.main import run_config
 from flows.cli.predict import accuracy_note
 from flows.cli.run import up_command, where_to_look
 from flows.local.servers import port_is_free
@@ -26,23 +23,9 @@ PROJECT = Path(__file__).parents[3]
 TIMEOUT_S = 120
 
 
-@pytest.fixture
-def heartbeat(monkeypatch, capsys):
-    """Run the command in this process; gives the exit status and what stood on stderr and stdout."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["heartbeat", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code, err, out
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory) -> Path:
-    """A folder with one good recording and tables that are wrong each in its own way."""
+    """A folder with one good recording, and tables and settings that are each wrong in one way."""
     folder = tmp_path_factory.mktemp("my heart süß")
     write_wav(folder / "a b é.wav", beats())
     (folder / "no_label.csv").write_text("path,age\na b é.wav,3\n")
@@ -78,29 +61,43 @@ BAD_INPUT = [
     (["--set", "training.init=imagnet"], "training.init = 'imagnet': choose imagenet, random, auto"),
     (["--set", "registry.tracking_uri=http://me:secret@host"], "MLFLOW_TRACKING_PASSWORD"),
     (["--store", "{r}/file_in_the_way/out"], "cannot write to the output folder"),
-    (["--store", "/proc/out"], "cannot write to the output folder"),  # where root may not write either
+    (["--store", "/proc/out"], "cannot write to the output folder"),  # not writable by root either
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), BAD_INPUT, ids=[said[:40] for _, said in BAD_INPUT])
-def test_bad_input_is_told_in_a_sentence(arguments: list[str], said: str, heartbeat, recordings: Path, monkeypatch):
+@pytest.mark.parametrize(("arguments", "message"), BAD_INPUT, ids=[message[:40] for _, message in BAD_INPUT])
+def test_bad_input_is_reported_in_one_sentence(arguments, message: str, heartbeat, recordings: Path, monkeypatch):
     monkeypatch.setenv("HEARTBEAT_STORE", str(recordings / "store"))
-    status, told, _ = heartbeat("run", *(a.format(r=recordings) for a in arguments))
+    status, err, _ = heartbeat("run", *(a.format(r=recordings) for a in arguments))
     assert status == 2
-    assert said in told
-    assert len(told.strip().splitlines()) == 1
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
     assert not (recordings / "store").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_read_only_store(heartbeat, tmp_path: Path):
+def test_a_read_only_store_is_refused(heartbeat, tmp_path: Path):
     tmp_path.chmod(0o500)
-    status, told, _ = heartbeat("run", "--store", tmp_path / "out")
+    status, err, _ = heartbeat("run", "--store", tmp_path / "out")
     assert status == 2
-    assert "cannot write to the output folder" in told
+    assert "cannot write to the output folder" in err
 
 
-def test_what_was_not_typed_does_not_win(tmp_path: Path, monkeypatch):
+def test_a_failed_run_is_reported_in_one_sentence(heartbeat, prefect_server, tmp_path: Path, monkeypatch):
+    from prefect.settings import PREFECT_API_URL
+
+    monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
+    monkeypatch.setattr("flows.cli.run.prepare", lambda store, verbose: tmp_path / "log")  # this process is prepared
+    (tmp_path / "recordings.csv").write_text("path,label\nabsent one.wav,normal\nabsent two.wav,murmur\n")
+    status, err, out = heartbeat(
+        "run", "--source", "table", "--data", tmp_path / "recordings.csv", "--store", tmp_path / "out"
+    )
+    assert status == 2
+    assert "2 of 2 recordings have no file, the first being absent one.wav" in err
+    assert "Traceback" not in err + out
+
+
+def test_options_win_over_the_file_and_the_file_over_the_environment(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HEARTBEAT_STORE", str(tmp_path / "in_environment"))
     file = tmp_path / "run.yaml"
     file.write_text(f"source: {{name: table, data: /x.csv}}\nstore: {tmp_path / 'in_file'}\n")
@@ -114,19 +111,19 @@ def test_what_was_not_typed_does_not_win(tmp_path: Path, monkeypatch):
     "arguments", [("run", "--bogus"), ("up", "--prefect-port", "0"), ("up", "--mlflow-port=65536")]
 )
 def test_wrong_usage_is_refused(arguments: tuple[str, ...], heartbeat):
-    status, told, _ = heartbeat(*arguments)
+    status, err, _ = heartbeat(*arguments)
     assert status == 2
-    assert arguments[1].split("=")[0] in told
+    assert arguments[1].split("=")[0] in err
 
 
-def test_ctrl_c_says_so_and_leaves_nothing_running(tmp_path: Path):
+def test_ctrl_c_stops_the_run_and_its_server(tmp_path: Path):
     store = tmp_path / "out"
     settings = [f"--set={key}={value}" for key, value in TINY.items()]
     run = subprocess.Popen(
         [sys.executable, "-m", "flows.cli.main", "run", "--store", str(store), *settings],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT, start_new_session=True,
         env={k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # may be ignored where tests run unwatched
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # may be ignored in CI
     )  # fmt: skip
     deadline = time.monotonic() + TIMEOUT_S
     while not any(store.glob("facts/v*/*")):
@@ -136,7 +133,7 @@ def test_ctrl_c_says_so_and_leaves_nothing_running(tmp_path: Path):
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does
     out, err = run.communicate(timeout=TIMEOUT_S)
     assert run.returncode == 130
-    assert err == "heartbeat: stopped; run again to go on from the last finished stage\n"
+    assert err == "heartbeat: stopped; run again to resume after the last finished stage\n"
     assert "Traceback" not in out
     log = store / "logs" / "prefect-server.log"
     ports = re.findall(r"127\.0\.0\.1:(\d+)", log.read_text()) if log.is_file() else []
@@ -144,7 +141,7 @@ def test_ctrl_c_says_so_and_leaves_nothing_running(tmp_path: Path):
     assert all(port_is_free(int(port)) for port in ports)
 
 
-def test_where_to_look_names_a_command_that_works_from_here(tmp_path: Path, monkeypatch):
+def test_the_command_for_the_servers_works_in_the_current_folder(tmp_path: Path, monkeypatch):
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "heartbeat").touch()
     monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
@@ -165,42 +162,24 @@ def test_where_to_look_names_a_command_that_works_from_here(tmp_path: Path, monk
     assert next(iter(where_to_look("/out", "http://127.0.0.1:1/#/x", "a1", "http://here", True))) == "Prefect UI"
 
 
-@pytest.fixture
-def mlflow_of_run_a1() -> Iterator[str]:
-    """The address of something that answers as an MLflow which knows the run a1 alone."""
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            known = self.path in ("/health", "/api/2.0/mlflow/runs/get?run_id=a1")
-            self.send_response(200 if known else 404)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_another_stores_mlflow_is_not_taken_for_ours(mlflow_of_run_a1: str):
-    page = "/#/models/x/versions/1"
-    ours = where_to_look("/out", mlflow_of_run_a1 + page, "a1", "http://here/run", True)
-    assert ours == {"Prefect UI": "http://here/run", "MLflow UI": mlflow_of_run_a1 + page}
-    others = where_to_look("/out", mlflow_of_run_a1 + page, "b2", "http://here/run", True)
+def test_the_mlflow_server_of_another_store_is_not_linked():
+    known, page = ("/health", "/api/2.0/mlflow/runs/get?run_id=a1"), "/#/models/x/versions/1"
+    with http_server(lambda path: b"" if path in known else None) as mlflow:
+        ours = where_to_look("/out", mlflow + page, "a1", "http://here/run", True)
+        assert ours == {"Prefect UI": "http://here/run", "MLflow UI": mlflow + page}
+        others = where_to_look("/out", mlflow + page, "b2", "http://here/run", True)
     assert others["First start"] == f"{up_command('/out')} --prefect-port 4210 --mlflow-port 5010"
     assert others["MLflow UI"] == f"http://127.0.0.1:5010{page}"
 
 
-def test_where_another_stores_prefect_has_the_port_the_command_names_another():
+def test_the_command_names_another_port_where_another_stores_prefect_server_has_the_usual_one():
     shown = where_to_look("/out", "http://127.0.0.1:1/#/x", "a1", "http://127.0.0.1:4210/runs/flow-run/1", False)
     assert shown["First start"] == f"{up_command('/out')} --prefect-port 4210"
 
 
 @pytest.fixture
 def make(tmp_path: Path):
-    """Run make on a copy of the Makefile beside an environment that is there; gives what it showed."""
+    """Run make on a copy of the Makefile next to a ready environment; returns its output."""
     shutil.copy(PROJECT / "Makefile", tmp_path)
     for name in ("pyproject.toml", "constraints.txt", "out/mlflow.db", ".venv/ready"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -214,42 +193,41 @@ def make(tmp_path: Path):
     return run
 
 
-def test_make_passes_on_only_what_was_given(make):
+def test_make_passes_on_only_the_variables_that_are_set(make):
     assert "--source" not in make("-n", "run")
     assert '--source "table" --data "my table.csv"' in make("-n", "up", "SOURCE=table", "DATA=my table.csv")
 
 
-def test_make_clean_leaves_the_registry(make, tmp_path: Path):
+def test_make_clean_keeps_the_registry(make, tmp_path: Path):
     make("clean")
     assert (tmp_path / "out" / "mlflow.db").is_file()
     assert not (tmp_path / ".venv").exists()
 
 
 def test_help_names_the_commands(heartbeat):
-    status, _, shown = heartbeat("--help")
+    status, _, out = heartbeat("--help")
     assert status == 0
-    assert "run" in shown
-    assert "up" in shown
+    assert all(name in out for name in ("run", "pretrain", "study", "predict", "up", "settings", "data"))
 
 
 def test_version_is_that_of_the_project(heartbeat):
-    status, _, shown = heartbeat("--version")
+    status, _, out = heartbeat("--version")
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    assert (status, shown.strip()) == (0, f"heartbeat {project['version']}")
+    assert (status, out.strip()) == (0, f"heartbeat {project['version']}")
 
 
-def test_settings_are_shown_as_they_are_typed(heartbeat):
-    status, told, _ = heartbeat("settings", "trainng")
+def test_settings_are_listed_as_they_are_typed(heartbeat):
+    status, err, _ = heartbeat("settings", "trainng")
     assert status == 2
-    assert "no setting begins with 'trainng'; the sections are source, measure, validation" in told
-    status, _, shown = heartbeat("settings", "training.ep", "--source", "pascal", "--set", "training.epochs=7")
+    assert "no setting begins with 'trainng'; the sections are source, measure, validation" in err
+    status, _, out = heartbeat("settings", "training.ep", "--source", "pascal", "--set", "training.epochs=7")
     assert status == 0
-    assert shown.startswith("training.epochs=7 ")
-    assert shown.count("\n") == 1
-    assert "# epochs of all layers" in shown
+    assert out.startswith("training.epochs=7 ")
+    assert out.count("\n") == 1
+    assert "# epochs of all layers" in out
 
 
-def test_command_line_loads_nothing_heavy():
+def test_help_loads_nothing_heavy():
     code = "import sys, flows.cli.main; print([m for m in ('torch', 'prefect', 'mlflow', 'pandas', 'numpy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
@@ -267,16 +245,16 @@ def test_studies_are_listed_and_an_unknown_one_is_refused(heartbeat, tmp_path: P
     assert "source.data is needed: give it with --data" in err
 
 
-def test_how_right_a_model_was_is_said_where_it_was_measured():
-    told = accuracy_note(Calibration(coverage=0.5, risk=0.25))
-    assert "50% of this model's answers were not unsure, and of these 25% were wrong" in told
+def test_a_models_accuracy_is_shown_only_where_it_was_measured():
+    text = accuracy_note(Calibration(coverage=0.5, risk=0.25))
+    assert "decided 50% (the rest: unsure), and 25% of these decisions were wrong" in text
     assert accuracy_note(Calibration.model_validate_json('{"temperature": 2.0}')) == ""  # not "0% were wrong"
 
 
-def test_pretraining_on_recordings_looks_for_near_duplicates_and_on_made_sounds_not(heartbeat, recordings, monkeypatch):
-    asked = []
-    monkeypatch.setattr("flows.cli.run.run_pipeline", lambda config, verbose: asked.append(config))
+def test_pretraining_looks_for_near_duplicates_only_in_real_recordings(heartbeat, recordings, monkeypatch):
+    configs = []
+    monkeypatch.setattr("flows.cli.run.run_pipeline", lambda config, verbose: configs.append(config))
     assert heartbeat("pretrain")[0] == 0
     assert heartbeat("pretrain", "--source", "table", "--data", recordings / "good.csv")[0] == 0
-    assert [config.validation.near_duplicates for config in asked] == [False, True]
-    assert [config.registry.model_name for config in asked] == ["heartbeat-backbone", "heartbeat-backbone-table"]
+    assert [config.validation.near_duplicates for config in configs] == [False, True]
+    assert [config.registry.model_name for config in configs] == ["heartbeat-backbone", "heartbeat-backbone-table"]

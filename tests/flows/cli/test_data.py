@@ -1,22 +1,18 @@
-"""`heartbeat data`: a made PhysioNet on a local server, Kaggle's client made of a script, the quick look."""
+"""`heartbeat data`: a fake PhysioNet on a local server, a script as Kaggle's client, inspecting and pruning."""
 
-import functools
 import hashlib
-import http.server
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import beats, write_wav
+from helpers import beats, http_server, write_wav
 
-from flows.cli.data import check_space
-from flows.cli.main import main
+from flows.cli.fetch import check_space
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.dataset.spectrogram_shards import render_shard
 from heartdata.errors import HeartbeatError
@@ -27,26 +23,12 @@ from heartdata.storage.store import Store, sha256_file, table_from_rows
 PROJECT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def heartbeat(monkeypatch, capsys):
-    """Run the command in this process; gives the exit status and what stood on stderr and stdout, each on one line."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["heartbeat", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, err, out
-
-    return run
-
-
 class Mirror:
-    """A folder served as PhysioNet serves a version's files; ``asked`` is what was asked for."""
+    """A folder served as PhysioNet serves a version's files; ``requests`` are the paths that were requested."""
 
     def __init__(self, root: Path) -> None:
         self.folder = root / "challenge-2016" / "1.0.0"
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.url = ""
         for part in ("training-a", "training-b", "validation"):
             for name in ("x1.wav", "x2.wav"):
@@ -71,37 +53,30 @@ class Mirror:
 
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch) -> Iterator[Mirror]:
-    made = Mirror(tmp_path / "mirror")
+    mirror = Mirror(tmp_path / "mirror")
 
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_request(self, *_: object) -> None:
-            made.asked.append(self.path.removeprefix("/challenge-2016/1.0.0/"))
+    def response(path: str) -> bytes | None:
+        file = tmp_path / "mirror" / path.removeprefix("/")
+        mirror.requests.append(path.removeprefix("/challenge-2016/1.0.0/"))
+        return file.read_bytes() if file.is_file() else None
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    handler = functools.partial(Handler, directory=str(tmp_path / "mirror"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    made.url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("HEARTBEAT_PHYSIONET_URL", made.url)
     monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield made
-    server.shutdown()
-    server.server_close()
+    with http_server(response) as mirror.url:
+        monkeypatch.setenv("HEARTBEAT_PHYSIONET_URL", mirror.url)
+        yield mirror
 
 
 def names_in(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def test_fetch_the_whole_set_and_again(mirror: Mirror, heartbeat, tmp_path: Path):
+def test_fetch_downloads_a_set_and_then_only_what_is_missing_or_damaged(mirror: Mirror, heartbeat, tmp_path: Path):
     to = tmp_path / "my data"
-    status, told, shown = heartbeat("data", "fetch", "cinc2016", "--to", to)
-    assert (status, told) == (0, "")
-    assert "14 files fetched, 0 were there already" in shown
-    assert f"heartbeat run --source cinc2016 --data '{to}/cinc2016'" in shown
+    status, err, out = heartbeat("data", "fetch", "cinc2016", "--to", to)
+    assert (status, err) == (0, "")
+    assert "14 files fetched, 0 already present" in out
+    assert f"heartbeat run --source cinc2016 --data '{to}/cinc2016'" in out
     everything = names_in(mirror.folder)
     left_out = [
         "annotations/Online_Appendix_test_set.csv", "annotations/updated/README", "training.zip",
@@ -109,19 +84,19 @@ def test_fetch_the_whole_set_and_again(mirror: Mirror, heartbeat, tmp_path: Path
     ]  # fmt: skip
     assert names_in(to / "cinc2016") == [name for name in everything if name not in left_out]
     assert (to / "cinc2016/training-b/x1.wav").read_bytes() == (mirror.folder / "training-b/x1.wav").read_bytes()
-    mirror.asked.clear()
-    assert "0 files fetched, 14 were there already" in heartbeat("data", "fetch", "cinc2016", "--to", to)[2]
-    assert mirror.asked == ["SHA256SUMS.txt"]
+    mirror.requests.clear()
+    assert "0 files fetched, 14 already present" in heartbeat("data", "fetch", "cinc2016", "--to", to)[2]
+    assert mirror.requests == ["SHA256SUMS.txt"]
     (to / "cinc2016/training-a/x2.wav").write_bytes(b"damaged")
-    mirror.asked.clear()
-    assert "1 files fetched, 13 were there" in heartbeat("data", "fetch", "cinc2016", "--to", to)[2]
-    assert mirror.asked == ["SHA256SUMS.txt", "training-a/x2.wav"]
+    mirror.requests.clear()
+    assert "1 files fetched, 13 already" in heartbeat("data", "fetch", "cinc2016", "--to", to)[2]
+    assert mirror.requests == ["SHA256SUMS.txt", "training-a/x2.wav"]
 
 
-def test_fetch_parts_and_list_says_how_much_is_here(mirror: Mirror, heartbeat, tmp_path: Path):
+def test_list_shows_how_much_of_a_set_is_downloaded(mirror: Mirror, heartbeat, tmp_path: Path):
     def marks() -> list[str]:
-        shown = heartbeat("data", "list", "--data-folder", tmp_path)[2]
-        return [line.split(maxsplit=1)[1].strip() for line in shown.splitlines() if line.startswith("fetched")]
+        out = heartbeat("data", "list", "--data-folder", tmp_path)[2]
+        return [line.split(maxsplit=1)[1].strip() for line in out.splitlines() if line.startswith("fetched")]
 
     assert marks() == ["no", "no", "no"]
     assert heartbeat("data", "fetch", "cinc2016", "--to", tmp_path, "--only", "training-b")[0] == 0
@@ -134,33 +109,29 @@ def test_fetch_parts_and_list_says_how_much_is_here(mirror: Mirror, heartbeat, t
     assert marks() == ["no", "yes", "no"]
 
 
-def test_what_cannot_be_fetched_is_told_in_a_sentence(mirror: Mirror, heartbeat, tmp_path: Path):
-    def told(*arguments: object) -> str:
-        status, told, _ = heartbeat("data", "fetch", *arguments, "--to", tmp_path / "to")
+def test_a_failed_fetch_is_reported_in_one_sentence(mirror: Mirror, heartbeat, tmp_path: Path):
+    def message(*arguments: object) -> str:
+        status, err, _ = heartbeat("data", "fetch", *arguments, "--to", tmp_path / "to")
         assert status == 2
-        assert len(told.strip().splitlines()) == 1
-        return told
+        assert len(err.strip().splitlines()) == 1
+        return err
 
-    assert "no data set 'cinc': choose one of pascal, cinc2016, circor2022" in told("cinc")
-    assert "names no folder 'training-z': choose one of annotations, training-a," in told(
-        "cinc2016", "--only", "training-z"
-    )
-    assert "circor-heart-sound/1.0.3/SHA256SUMS.txt cannot be downloaded (the server answered 404)" in told(
-        "circor2022"
-    )
-    mirror.list(more=f"{'0' * 64} ../evil\n")
-    assert "names '../evil', which leads out of the folder" in told("cinc2016")
-    mirror.list(more=f"{'0' * 64} /etc/evil\n")
-    assert "names '/etc/evil', which leads out of the folder" in told("cinc2016")
+    assert "no data set 'cinc': choose one of pascal, cinc2016, circor2022" in message("cinc")
+    unknown_folder = message("cinc2016", "--only", "training-z")
+    assert "names no folder 'training-z': choose one of annotations, training-a," in unknown_folder
+    assert "1.0.3/SHA256SUMS.txt cannot be downloaded (the server answered 404)" in message("circor2022")
+    for path in ("../evil", "/etc/evil"):
+        mirror.list(more=f"{'0' * 64} {path}\n")
+        assert f"names '{path}', which leads out of the folder" in message("cinc2016")
     assert not (tmp_path / "to").exists()
     mirror.list()
     (mirror.folder / "training-a/x1.wav").write_bytes(b"tampered")
-    assert f"training-a/x1.wav from {mirror.url}/challenge-2016/1.0.0/training-a/x1.wav has" in told("cinc2016")
+    assert f"training-a/x1.wav from {mirror.url}/challenge-2016/1.0.0/training-a/x1.wav has" in message("cinc2016")
     assert "training-a/x1.wav" not in names_in(tmp_path / "to/cinc2016")
-    assert len(names_in(tmp_path / "to/cinc2016")) == 14  # the others came, and the list
+    assert len(names_in(tmp_path / "to/cinc2016")) == 14  # the others, and the list
 
 
-def test_space(tmp_path: Path, monkeypatch):
+def test_a_full_disk_is_refused_before_downloading(tmp_path: Path, monkeypatch):
     check_space(tmp_path / "not" / "there", 1)
     usage = shutil.disk_usage(tmp_path)._replace(free=2_000_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
@@ -170,7 +141,7 @@ def test_space(tmp_path: Path, monkeypatch):
 
 @pytest.fixture
 def kaggle(tmp_path: Path, monkeypatch):
-    """Put a client on the path that copies ``zip`` to where it was told to, or fails when there is none."""
+    """A client on the path that copies the returned archive to its -p folder, or fails if there is no archive."""
     archive = tmp_path / "offered.zip"
     client = tmp_path / "bin" / "kaggle"
     client.parent.mkdir()
@@ -180,7 +151,7 @@ def kaggle(tmp_path: Path, monkeypatch):
     return archive
 
 
-def test_pascal_comes_by_kaggles_client(kaggle: Path, heartbeat, tmp_path: Path):
+def test_pascal_is_fetched_with_kaggles_client(kaggle: Path, heartbeat, tmp_path: Path):
     with zipfile.ZipFile(kaggle, "w") as archive:
         for name in ("set_a.csv", "set_b.csv", "set_a/a.wav", "set_b/b.wav"):
             archive.writestr(name, name)
@@ -192,98 +163,95 @@ def test_pascal_comes_by_kaggles_client(kaggle: Path, heartbeat, tmp_path: Path)
     assert calls == [f"datasets download -d kinguistics/heartbeat-sounds -p {to}/.pascal.part"]
 
 
-@pytest.mark.parametrize("name", ["../evil.wav", "/tmp/evil.wav"])
-def test_an_archive_that_leads_outside_is_refused(name: str, kaggle: Path, heartbeat, tmp_path: Path):
-    with zipfile.ZipFile(kaggle, "w") as archive:
-        archive.writestr(name, "evil")
-    status, told, _ = heartbeat("data", "fetch", "pascal", "--to", tmp_path / "to")
-    assert status == 2
-    assert name in told
-    assert names_in(tmp_path / "to") == []
-
-
-def test_an_archive_that_is_a_bomb_is_refused(kaggle: Path, heartbeat, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [("../evil.wav", b"evil", "../evil.wav"), ("/tmp/evil.wav", b"evil", "/tmp/evil.wav"),
+     ("set_a/bomb.wav", bytes(20_000_000), "zip bomb")],
+    ids=["parent", "root", "bomb"],
+)  # fmt: skip
+def test_a_malicious_archive_is_refused(name, content, message, kaggle: Path, heartbeat, tmp_path: Path):
     with zipfile.ZipFile(kaggle, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("set_a/bomb.wav", bytes(20_000_000))
-    status, told, _ = heartbeat("data", "fetch", "pascal", "--to", tmp_path / "to")
+        archive.writestr(name, content)
+    status, err, _ = heartbeat("data", "fetch", "pascal", "--to", tmp_path / "to")
     assert status == 2
-    assert "zip bomb" in told
+    assert message in err
     assert names_in(tmp_path / "to") == []
 
 
-def test_kaggle_without_client_or_token(kaggle: Path, heartbeat, tmp_path: Path, monkeypatch):
-    status, told, _ = heartbeat("data", "fetch", "pascal", "--to", tmp_path)
+def test_a_missing_kaggle_client_or_token_is_explained(kaggle: Path, heartbeat, tmp_path: Path, monkeypatch):
+    status, err, _ = heartbeat("data", "fetch", "pascal", "--to", tmp_path)
     assert status == 2
-    assert "Kaggle's client could not fetch kinguistics/heartbeat-sounds" in told
+    assert "Kaggle's client could not fetch kinguistics/heartbeat-sounds" in err
     monkeypatch.setenv("PATH", str(tmp_path))
-    status, told, _ = heartbeat("data", "fetch", "pascal", "--to", tmp_path)
+    status, err, _ = heartbeat("data", "fetch", "pascal", "--to", tmp_path)
     assert status == 2
-    assert "pip install kaggle" in told
-    assert "--source pascal --data ZIP" in told
-    assert "leave --only" in heartbeat("data", "fetch", "pascal", "--only", "set_a")[1]
+    assert "pip install kaggle" in err
+    assert "--source pascal --data ZIP" in err
+    assert "leave out --only" in heartbeat("data", "fetch", "pascal", "--only", "set_a")[1]
 
 
-def test_inspect(heartbeat, tmp_path: Path):
+def test_inspect_measures_and_draws_each_class(heartbeat, tmp_path: Path):
     for number in range(3):
         write_wav(tmp_path / f"$a_{number}$ é.wav", beats(seed=number))
     rows = "".join(f"$a_{number}$ é.wav,no[rm]al $x$\n" for number in range(3))
     (tmp_path / "t.csv").write_text(f"path,label\n{rows}", encoding="utf-8")
-    out = tmp_path / "out"
-    status, told, shown = heartbeat("data", "inspect", "--source", "table", "--data", tmp_path / "t.csv", "--out", out)
-    assert (status, told) == (0, "")
-    assert "no[rm]al $x$" in shown
-    assert "no subject column" in shown
-    assert names_in(out) == ["class_01_no_rm_al_x.png", "durations.png", "rates.png"]
-    assert all(str(out / name) in shown for name in names_in(out))
+    plots = tmp_path / "plots"
+    table = ("--source", "table", "--data", tmp_path / "t.csv")
+    status, err, out = heartbeat("data", "inspect", *table, "--out", plots)
+    assert (status, err) == (0, "")
+    assert "no[rm]al $x$" in out
+    assert "no subject column" in out
+    assert names_in(plots) == ["class_01_no_rm_al_x.png", "durations.png", "rates.png"]
+    assert all(str(plots / name) in out for name in names_in(plots))
 
 
-def test_inspect_tells_what_is_wrong_in_a_sentence(heartbeat, tmp_path: Path):
+def test_inspect_reports_wrong_input_in_one_sentence(heartbeat, tmp_path: Path):
     (tmp_path / "in_the_way").write_text("")
-    for arguments, said in [
+    for arguments, message in [
         (("--source", "table", "--data", tmp_path / "absent.csv"), "absent.csv does not exist"),
         (("--source", "nowhere"), "there is no source 'nowhere'"),
         (("--set", "measure.clip=1"), "unknown configuration key 'measure.clip'"),
         (("--out", tmp_path / "in_the_way" / "out"), "reading or writing failed"),
     ]:
-        status, told, _ = heartbeat("data", "inspect", *arguments)
+        status, err, _ = heartbeat("data", "inspect", *arguments)
         assert status == 2
-        assert said in told
+        assert message in err
 
 
-def test_nothing_heavy_behind_the_commands():
+def test_the_data_commands_load_nothing_heavy():
     heavy = "('torch', 'prefect', 'mlflow', 'sklearn', 'great_expectations')"
-    code = f"import sys, heartdata.reports.inspect_plots, heartdata.reports.inspect, heartdata.dataset.inventory, heartdata.sources.download, flows.cli.data\nprint([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, heartdata.reports.inspect_plots, heartdata.reports.inspect, heartdata.dataset.inventory, flows.cli.fetch, flows.cli.inspect\nprint([m for m in {heavy} if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
     assert ran.stdout.strip() == "[]", ran.stderr
 
 
-def test_prune_shows_first_and_removes_only_when_told(heartbeat, tmp_path: Path):
+def test_prune_removes_only_with_yes(heartbeat, tmp_path: Path):
     store = Store(tmp_path / "out").open()
     for minutes, number in enumerate((1, 2)):
         path = write_wav(tmp_path / f"{number}.wav", beats(60 + number, 1.0))
-        made = render_shard(Shard(0, ((sha256_file(path), str(path)),)), SpectrogramConfig(), store)
-        rows = [{**row, "recording_id": str(number)} for row in made.index.to_pylist()]
+        rendered = render_shard(Shard(0, ((sha256_file(path), str(path)),)), SpectrogramConfig(), store)
+        rows = [{**row, "recording_id": str(number)} for row in rendered.index.to_pylist()]
         manifest = store.write_table("manifest", table_from_rows(rows, MANIFEST), MANIFEST)
-        for file in (store.workpath(manifest.name), *store.workpath(made.name).parent.iterdir()):
+        for file in (store.workpath(manifest.name), *store.workpath(rendered.name).parent.iterdir()):
             os.utime(file, (1e9 + 60 * minutes,) * 2)
-    shards = sorted(store.workpath(made.name).parent.glob("*.npy"))
-    shown = heartbeat("data", "prune", "--store", store.root, "--keep", 1)
-    assert shown[0] == 0
-    assert "2 files of" in shown[2]
-    assert "would be removed" in shown[2]
+    shards = sorted(store.workpath(rendered.name).parent.glob("*.npy"))
+    status, _, out = heartbeat("data", "prune", "--store", store.root, "--keep", 1)
+    assert status == 0
+    assert "2 files of" in out
+    assert "would be removed" in out
     assert all(shard.exists() for shard in shards)
     assert "removed" in heartbeat("data", "prune", "--store", store.root, "--keep", 1, "--yes")[2]
-    assert [shard for shard in shards if shard.exists()] == [store.workpath(made.name)]
+    assert [shard for shard in shards if shard.exists()] == [store.workpath(rendered.name)]
     assert "Nothing to remove" in heartbeat("data", "prune", "--store", store.root, "--keep", 1)[2]
-    status, told, _ = heartbeat("data", "prune", "--store", tmp_path / "nowhere")
+    status, err, _ = heartbeat("data", "prune", "--store", tmp_path / "nowhere")
     assert status != 0
-    assert "there is no store" in told
+    assert "there is no store" in err
 
 
-def test_a_place_of_nobody_is_told_in_a_sentence(heartbeat, tmp_path: Path):
+def test_the_home_of_an_unknown_user_is_refused(heartbeat, tmp_path: Path):
     for label in "ab":
         write_wav(tmp_path / label / "1.wav", beats())
     for arguments in (("inspect", "--source", "table", "--data", tmp_path, "--out"), ("fetch", "cinc2016", "--to")):
-        status, told, _ = heartbeat("data", *arguments, "~nosuchuser/x")
+        status, err, _ = heartbeat("data", *arguments, "~nosuchuser/x")
         assert status != 0
-        assert "names a user whom this machine does not know" in told
+        assert "names an unknown user" in err

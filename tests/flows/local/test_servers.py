@@ -1,27 +1,27 @@
-"""Which Prefect server a run uses: the environment's, that of this store's `heartbeat up`, or one of its own."""
+"""Which Prefect server a run uses: the environment's, that of this store's `heartbeat up`, or a temporary one."""
 
 import json
 import os
 import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+from helpers import http_server
 
 from flows.local import servers
 from flows.local.servers import is_healthy, prefect_api, running_api
 from heartdata.storage.store import Store
 
-OWN = "a temporary server"
+TEMPORARY = "a temporary server"
 
 
 @pytest.fixture(autouse=True)
-def own_server(monkeypatch) -> SimpleNamespace:
-    """Stands for the temporary server, which is not started; PREFECT_API_URL is unset."""
+def temporary_server(monkeypatch) -> SimpleNamespace:
+    """In place of the temporary server, which is not started; PREFECT_API_URL is unset."""
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    server = SimpleNamespace(name=OWN, process=SimpleNamespace(poll=lambda: 0), stop=lambda: None)
+    server = SimpleNamespace(name=TEMPORARY, process=SimpleNamespace(poll=lambda: 0), stop=lambda: None)
     monkeypatch.setattr(servers, "prefect_server", lambda *_, **__: server)
     yield server
     os.environ.pop("PREFECT_API_URL", None)
@@ -29,22 +29,9 @@ def own_server(monkeypatch) -> SimpleNamespace:
 
 @pytest.fixture
 def other(request) -> Iterator[str]:
-    """The API of a Prefect server that is up; ``request.param``: what it answers when asked for its store's id."""
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = b"true" if self.path == "/api/health" else request.param
-            self.send_response(200 if content is not None else 404)
-            self.end_headers()
-            self.wfile.write(content or b"")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/api"
-        server.shutdown()
+    """The API of a healthy Prefect server; ``request.param``: its response to any request but the health check."""
+    with http_server(lambda path: b"true" if path == "/api/health" else request.param) as url:
+        yield f"{url}/api"
 
 
 def used(store: Store) -> str:
@@ -62,36 +49,27 @@ def announce(store: Store, api: str) -> None:
 def test_a_server_that_does_not_confirm_the_stores_id_is_not_used(other: str, store: Store):
     assert is_healthy(f"{other}/health")
     announce(store, other)
-    assert used(store) == OWN
+    assert used(store) == TEMPORARY
 
 
 @pytest.mark.parametrize("other", [b'{"value": "ours"}'], indirect=True)
-def test_the_server_of_this_stores_up_is_used_on_whatever_port(other: str, store: Store):
+def test_only_the_announced_server_is_used_unless_the_user_names_one(other: str, store: Store, monkeypatch):
+    assert used(store) == TEMPORARY
+    os.environ.pop("PREFECT_API_URL")
     announce(store, other)
     assert used(store) == other
-
-
-@pytest.mark.parametrize("other", [b'{"value": "ours"}'], indirect=True)
-def test_a_server_that_no_up_of_this_store_announced_is_not_used(other: str, store: Store):
-    assert is_healthy(f"{other}/health")
-    assert used(store) == OWN
-
-
-@pytest.mark.parametrize("other", [b'{"value": "ours"}'], indirect=True)
-def test_the_users_own_server_wins(other: str, store: Store, monkeypatch):
-    announce(store, other)
     monkeypatch.setenv("PREFECT_API_URL", "http://server.example.org/api")
     assert used(store) == "http://server.example.org/api"
 
 
-def test_an_up_that_was_killed_is_forgotten(store: Store):
+def test_a_stale_or_damaged_announcement_is_ignored(store: Store):
     announce(store, f"http://127.0.0.1:{servers.free_port()}/api")
-    assert used(store) == OWN
+    assert used(store) == TEMPORARY
     store.workpath("up.json").write_text("[]")
     assert running_api(store) is None
 
 
-def test_what_does_not_speak_http_is_no_server(store: Store):
+def test_a_server_that_does_not_speak_http_is_not_used(store: Store):
     def greet(listener: socket.socket) -> None:
         while True:
             try:
@@ -108,6 +86,6 @@ def test_what_does_not_speak_http_is_no_server(store: Store):
         api = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         assert not is_healthy(f"{api}/health")
         announce(store, api)
-        assert used(store) == OWN
+        assert used(store) == TEMPORARY
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()

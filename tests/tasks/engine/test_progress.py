@@ -3,13 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
-from helpers import Heard
+from helpers import DisplayLog
 
 from tasks.engine import progress
 
 
 def test_lines_begin_with_the_label_of_the_item():
-    display = Heard()
+    display = DisplayLog()
     progress.begin(display)
     for fold in progress.label_each([3, 4], ["fold 3", "fold 4"]):
         with progress.track("train", 2) as advance:
