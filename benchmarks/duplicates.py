@@ -182,13 +182,13 @@ def synthetic(prints: pd.DataFrame, number: int) -> np.ndarray:
         np.add.at(counts, (codes[:-1], codes[1:]), 1)
     chances = np.cumsum((counts + 1e-3) / (counts + 1e-3).sum(axis=1, keepdims=True), axis=1)
     rng = np.random.default_rng(0)
-    made = np.zeros((number, 2, FRAMES), np.uint8)
-    made[:, 0, 0] = rng.integers(1, 256, number)
-    made[:, 1] = rng.integers(0, 256, (number, FRAMES), dtype=np.uint8)
+    synth = np.zeros((number, 2, FRAMES), np.uint8)
+    synth[:, 0, 0] = rng.integers(1, 256, number)
+    synth[:, 1] = rng.integers(0, 256, (number, FRAMES), dtype=np.uint8)
     for t in range(1, FRAMES):
         drawn = rng.random(number)
-        made[:, 0, t] = np.minimum((chances[made[:, 0, t - 1]] < drawn[:, None]).sum(axis=1), 255)
-    return made
+        synth[:, 0, t] = np.minimum((chances[synth[:, 0, t - 1]] < drawn[:, None]).sum(axis=1), 255)
+    return synth
 
 
 def numbered(prints: np.ndarray) -> pd.DataFrame:
@@ -214,12 +214,12 @@ def report_time_by_size(prints: pd.DataFrame) -> None:
     """Synthetic fingerprints, of which 1 % are copies with 8 % of the bits wrong."""
     table_head("fingerprints", "seconds", "copies found", "of", "other pairs")
     for number in (1_000, 10_000, 30_000):
-        made, rng, planted = synthetic(prints, number), np.random.default_rng(1), number // 100
+        synth, rng, planted = synthetic(prints, number), np.random.default_rng(1), number // 100
         wrong = np.packbits(rng.random((planted, FRAMES, 8)) < 0.08, axis=2)[:, :, 0]
-        made[:planted] = made[planted : 2 * planted]
-        made[:planted, 0] ^= wrong
-        made[:planted] = np.roll(made[:planted], 100, axis=2)
-        pairs, seconds = timed(numbered(made))
+        synth[:planted] = synth[planted : 2 * planted]
+        synth[:planted, 0] ^= wrong
+        synth[:planted] = np.roll(synth[:planted], 100, axis=2)
+        pairs, seconds = timed(numbered(synth))
         found = int((pairs["sha256_b"].astype(int) - pairs["sha256_a"].astype(int) == planted).sum())
         say(f"| {number:,} | {seconds:.1f} | {found} | {planted} | {len(pairs) - found} |")
 

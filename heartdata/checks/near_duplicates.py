@@ -40,7 +40,7 @@ WHOLE_KEY = np.uint64((1 << 64) - (1 << 64 - 8 * KEY_CODES))
 
 
 def near_duplicates(facts: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """The pairs of one sound among ``facts`` (columns sha256, and fingerprint: bytes or null), in whatever order.
+    """The pairs of one sound among ``facts`` (columns sha256, and fingerprint: bytes or null), in any order.
 
     Returns ``sha256_a`` < ``sha256_b``, ``similarity`` (`envelope_similarity`) and ``agreement`` (`code_agreement`),
     sorted. ``threshold``: the similarity from which on recordings whose codes agree by SIMILAR_CODES are a pair. The

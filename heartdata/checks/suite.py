@@ -221,7 +221,7 @@ def table_checks(c: ValidationConfig, classes: list[str]) -> list[Check]:
 
 
 def subject_checks(c: ValidationConfig) -> list[Check]:
-    """Warnings on subjects, over rows of `heartdata.checks.validation.by_subject`, for whoever reads the scores."""
+    """Warnings on subjects, over rows of `heartdata.checks.validation.by_subject`: caveats of the scores."""
     return [
         Check("several_labels", "warning", *_between("labels", high=1),
               "has recordings with {labels} different labels: right if labels describe recordings, wrong if people"),

@@ -60,7 +60,7 @@ def validate(
     ``collections``: those that will be trained on (None: all), whose labels alone the checks on the table look at.
     ``before``: what was accepted last time (schema ACCEPTED), or None. ``reference``: an earlier such table that stays
     the same for many nights, so that changes too small to notice in one night are noticed once they add up; or None.
-    Raises `DataRefused` when ``collections`` or ``config.overrides`` names something of which there is no recording.
+    Raises `DataRefused` when ``collections`` or ``config.overrides`` names something that no recording is of.
     """
     refuse_unknown_collections(collections, recordings)
     measured = facts.to_pandas()

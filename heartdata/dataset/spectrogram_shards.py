@@ -26,7 +26,7 @@ HEADER_BYTES = 128  # of a .npy file: numpy pads it
 
 @dataclass(frozen=True)
 class RenderedShard:
-    """A shard's index (schema SPECTROGRAMS), how many of its recordings were rendered anew, and their total duration."""
+    """A shard's index (schema SPECTROGRAMS), how many recordings were not reused but rendered, and their duration."""
 
     name: str
     index: pa.Table

@@ -76,7 +76,9 @@ def by_blocks(rows: pd.DataFrame, fractions: Sequence[float], gap: int) -> pd.Se
         if test:
             parts[order[train + gap : train + gap + valid]] = "valid"
             parts[order[-test:]] = "test"
-    refuse_torn(rows, parts, "unit", "as blocks, which are for recordings without subjects: use split.strategy=subject")
+    _refuse_leak(
+        rows, parts, "unit", "as blocks, which are for recordings without subjects: use split.strategy=subject"
+    )
     counts = pd.crosstab(rows["group"], parts).reindex(columns=PARTS, fill_value=0)
     home = rows["group"].map(counts[list(reversed(PARTS))].idxmax(axis=1))
     return parts.where(parts == home, None)
@@ -103,7 +105,7 @@ def by_column(rows: pd.DataFrame, column: str) -> pd.Series:
             f"the column {column!r} has {words[unknown[0]]!r} for the recording {rows.at[unknown[0], 'recording_id']!r} "
             f"({len(unknown)} such in all): write one of {', '.join(PART_NAMES)}"
         )
-    refuse_torn(rows, parts, "group", f"by the column {column!r}: give all its recordings the same part")
+    _refuse_leak(rows, parts, "group", f"by the column {column!r}: give all its recordings the same part")
     return parts
 
 
@@ -129,17 +131,17 @@ def by_hash(
     return rank.groupby(rows["group"]).transform("max").map(dict(enumerate(PARTS)))
 
 
-def refuse_torn(rows: pd.DataFrame, parts: pd.Series, column: str, when: str) -> None:
+def _refuse_leak(rows: pd.DataFrame, parts: pd.Series, column: str, when: str) -> None:
     """Raise `DataRefused` naming a unit or group (``column``) that is in two parts; rows left out do not count."""
     counts = parts.groupby(rows[column]).nunique()
-    torn = counts.index[counts > 1]
-    if len(torn):
-        first = rows[column] == torn[0]
+    leaking = counts.index[counts > 1]
+    if len(leaking):
+        first = rows[column] == leaking[0]
         ids = ", ".join(rows.loc[first, "recording_id"].head(3))
         raise DataRefused(
-            f"{torn[0]!r} ({ids}, ...: one subject, or near-duplicates) would be in "
+            f"{leaking[0]!r} ({ids}, ...: one subject, or near-duplicates) would be in "
             f"{' and in '.join(sorted(parts[first].dropna().unique()))} {when}; "
-            f"{len(torn)} such in all, and scores would be too high"
+            f"{len(leaking)} such in all, and scores would be too high"
         )
 
 
