@@ -157,5 +157,7 @@ def _plots(
     for number, arm in enumerate(study.arms):
         name = "comparison" if len(study.arms) == 1 else f"comparison_{number + 1}"
         shown = metrics[metrics["arm"] == arm]
-        images[name] = study_plots.plot_comparison(shown, study.metric, study.reference_score, note, study.arm_title(arm))
+        images[name] = study_plots.plot_comparison(
+            shown, study.metric, study.reference_score, note, study.arm_title(arm)
+        )
     return {name: store.write_bytes("plots", ".png", content) for name, content in images.items()}

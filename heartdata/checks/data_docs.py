@@ -1,4 +1,4 @@
-"""Great Expectations' Data Docs made readable offline: our own front page and style, nothing asked of the network."""
+"""Great Expectations' Data Docs made readable offline: our own front page and style, no requests to the network."""
 
 import html
 import re
@@ -14,14 +14,13 @@ _REMOTE = re.compile(
     re.DOTALL,
 )
 _ESCAPED_TWICE = re.compile(r"&amp;(lt|gt|amp|quot|#x27);")  # by us and, in some places, by Great Expectations
-YES, NO = "✓", "✗"
 _STYLE = Path(__file__).with_name("data_docs.css")
 
 
 def publish(
     site: Path, docs: Path, checks: pa.Table, quarantine: pa.Table, counts: str, plots: Mapping[str, bytes]
 ) -> None:
-    """Copy the built pages of ``site`` to ``docs`` (all at once), with a front page of checks and refused recordings.
+    """Copy the built pages of ``site`` to ``docs`` (by one rename), with a front page of checks and refused recordings.
 
     ``checks`` and ``quarantine`` have schemas CHECKS and QUARANTINE; ``plots``: PNGs by file name.
     """
@@ -45,21 +44,20 @@ def publish(
 def _front_page(
     checks: pa.Table, quarantine: pa.Table, pages: list[str], style: str, counts: str, plots: list[str]
 ) -> str:
-    rows = checks.to_pylist()
-    refused = [{k: r[k] for k in ("recording_id", "label", "check", "reason")} for r in quarantine.to_pylist()]
+    rows = [row | {"passed": "✓" if row["passed"] else "✗"} for row in checks.to_pylist()]
+    failed, passed = ([row for row in rows if row["passed"] == mark] for mark in "✗✓")
+    refused = quarantine.select(["recording_id", "label", "check", "reason"]).to_pylist()
     links = " · ".join(f'<a href="{html.escape(p)}">{p.split("/")[1]} </a>' for p in pages)
-    for row in rows:
-        row["passed"] = YES if row["passed"] else NO
     images = "".join(f'<p><img src="{html.escape(name)}" alt="{html.escape(name)}"></p>' for name in plots)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>heartbeat Data Docs</title>{style}<body>'
         f"<h1>Data Docs</h1><p>{html.escape(counts)}</p>"
         f"<h2>Quarantined recordings ({len(refused)})</h2>{_table(refused)}"
-        f"<h2>Checks that failed</h2>{_table([r for r in rows if r['passed'] == NO])}"
-        "<p>A failed check on recordings quarantines those that fail (critical) or marks them (warning); one on the "
-        "table or its change stops the run when it is critical.</p>"
-        f"{images}<h2>Checks that passed</h2>{_table([r for r in rows if r['passed'] == YES])}"
-        f"<p>In detail, by Great Expectations: {links}</p></body></html>"
+        f"<h2>Failed checks</h2>{_table(failed)}"
+        "<p>A recording that fails a critical check is quarantined; one that fails a warning is accepted and marked. A "
+        "critical check on the table, or on its change, stops the run when it fails.</p>"
+        f"{images}<h2>Passed checks</h2>{_table(passed)}"
+        f"<p>Details by Great Expectations: {links}</p></body></html>"
     )
 
 

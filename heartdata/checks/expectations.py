@@ -1,4 +1,4 @@
-"""Great Expectations, driven by the checks of `heartdata.checks.suite`: one context a validation, results by check, Data Docs."""
+"""Runs the checks of `heartdata.checks.suite` on Great Expectations: results by check, and Data Docs."""
 
 import html
 import os
@@ -19,7 +19,7 @@ from heartdata.checks.suite import Check
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a check. ``failing``: row labels of the frame that was checked; ``observed``: of a whole column."""
+    """The result of a check. ``failing``: labels of the rows that fail; ``observed``: the value, of a check on a column."""
 
     check: Check
     passed: bool
@@ -41,7 +41,7 @@ class Result:
 
 
 def wanted(bounds: Mapping[str, Any]) -> str:
-    """What a check asks for, in a few words."""
+    """The requirement of a check, for people."""
     column, least, most = bounds["column"], bounds.get("min_value"), bounds.get("max_value")
     if "value_set" in bounds:
         return f"{column} in: {', '.join(map(str, bounds['value_set']))}"
@@ -68,17 +68,17 @@ class SuiteRunner:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(self, name: str, frame: pd.DataFrame, checks: list[Check]) -> list[Result]:
-        """Run the checks over ``frame``; its column recording_id, unique, names the failing rows.
+        """Run the checks over ``frame``, whose column recording_id is unique.
 
-        It is made the index: what Great Expectations looks up of each failing row by a column, it copies many times.
-        Names and labels go in escaped, as its pages put them into HTML as they are.
+        That column is made the index, as Great Expectations is slow where it looks failing rows up by a column. Strings
+        are passed escaped, as its pages put them into HTML as they are.
         """
         import great_expectations as gx
         import great_expectations.expectations as gxe
 
         expectations = [
             getattr(gxe, c.expectation)(
-                **_escaped_bounds(c.bounds), severity=c.severity, meta={"check": c.name, "reason": c.reason}
+                **_escaped(c.bounds), severity=c.severity, meta={"check": c.name, "reason": c.reason}
             )
             for c in checks
         ]
@@ -94,9 +94,9 @@ class SuiteRunner:
             result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
         )
         columns = {"recording_id", *(c.bounds["column"] for c in checks)}
-        shown = frame.assign(**{name: _escaped(frame[name]) for name in columns})
-        named = shown.set_index("recording_id", drop=False).rename_axis(None)
-        outcome = self.context.checkpoints.add_or_update(checkpoint).run(batch_parameters={"dataframe": named})
+        shown = frame.assign(**{column: _escaped_column(frame[column]) for column in columns})
+        indexed = shown.set_index("recording_id", drop=False).rename_axis(None)
+        outcome = self.context.checkpoints.add_or_update(checkpoint).run(batch_parameters={"dataframe": indexed})
         (validated,) = outcome.run_results.values()
         by_name = {r.expectation_config.meta["check"]: r for r in validated.results}
         index_of = dict(zip(shown["recording_id"], frame.index, strict=True))
@@ -111,29 +111,26 @@ class SuiteRunner:
         publish(site, docs, checks, quarantine, counts, plots)
 
 
-def _escaped(column: pd.Series) -> pd.Series:
-    """The column with its texts as HTML shows them; itself where nothing changes."""
+def _escaped(value: Any) -> Any:
+    """``value`` with every string in it escaped for HTML."""
+    if isinstance(value, Mapping):
+        return {key: _escaped(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_escaped(v) for v in value]
+    return html.escape(value) if isinstance(value, str) else value
+
+
+def _escaped_column(column: pd.Series) -> pd.Series:
     if is_numeric_dtype(column) or not column.astype("string").str.contains(r"[<>&\"']").any():
-        return column
-    return column.map(lambda value: html.escape(value) if isinstance(value, str) else value)
-
-
-def _escaped_bounds(bounds: Mapping[str, Any]) -> dict[str, Any]:
-    if "value_set" not in bounds:
-        return dict(bounds)
-    return {**bounds, "value_set": [html.escape(v) if isinstance(v, str) else v for v in bounds["value_set"]]}
+        return column  # a map over a million rows would take seconds
+    return column.map(_escaped)
 
 
 def _result(check: Check, result: Any, index_of: Mapping[str, Any]) -> Result:
     if result.exception_info.get("raised_exception"):
         raise RuntimeError(f"check {check.name} could not be run: {result.exception_info['exception_message']}")
     failing = [index_of[name] for name in result.result.get("unexpected_index_list") or []]
-    observed = result.result.get("observed_value", "")
-    told = (
-        f"{observed:.4g}"
-        if isinstance(observed, (int, float))
-        else ""
-        if observed is None
-        else html.unescape(str(observed))
-    )
-    return Result(check, bool(result.success), failing, told)
+    value = result.result.get("observed_value")
+    value = f"{value:.4g}" if isinstance(value, int | float) else value
+    observed = "" if value is None else html.unescape(str(value))
+    return Result(check, bool(result.success), failing, observed)

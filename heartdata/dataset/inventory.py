@@ -1,4 +1,4 @@
-"""The first stage: the recordings that a source lists, with the content hash of each file."""
+"""The inventory: the recordings that a source lists, with the content hash of each file."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from heartdata.storage.hash_cache import HashCache, file_state, sha256_of
 from heartdata.storage.schemas import RECORDINGS
 from heartdata.storage.store import table_from_rows
 
-BATCHES = 200  # of recordings, for threads: a task a recording would cost more than comparing a known file's times
+BATCHES = 200  # for threads: a task a recording would cost more than looking an unchanged file up
 
 
 def take_inventory(
@@ -25,20 +25,20 @@ def take_inventory(
 ) -> tuple[pa.Table, list[str]]:
     """All recordings of ``source`` (schema RECORDINGS, sorted by id) and the source's notes.
 
-    Files are hashed in threads, except those that are unchanged by ``seen``; ``progress(done, total)`` is called now and
-    then. Raises `SourceError` when there are no recordings or two have one id, OSError for a reading fault that may pass.
+    Files are hashed in threads, except those that are unchanged since they were ``seen``. Raises `SourceError` when
+    there are no recordings or ids repeat, OSError for a read error that a retry may cure.
     """
     listing = source.listing(workdir)
     recordings = sorted(listing.recordings, key=lambda recording: recording.recording_id)
     if not recordings:
         raise SourceError(f"the source {source.name} lists no recordings: is the folder empty?")
-    for one, other in pairwise(recordings):
-        if one.recording_id == other.recording_id:
-            raise SourceError(f"two recordings have the id {one.recording_id!r}: ids must be unique")
+    for a, b in pairwise(recordings):
+        if a.recording_id == b.recording_id:
+            raise SourceError(f"two recordings have the id {a.recording_id!r}: ids must be unique")
     rows = []
     batches = [recordings[start::BATCHES] for start in range(min(BATCHES, len(recordings)))]
     with ThreadPoolExecutor() as pool:
-        for batch in pool.map(lambda some: [_row(r.source or source.name, r, seen) for r in some], batches):
+        for batch in pool.map(lambda batch: [_row(r.source or source.name, r, seen) for r in batch], batches):
             rows += batch
             progress(len(rows), len(recordings))
     rows.sort(key=lambda row: str(row["recording_id"]))
@@ -50,7 +50,7 @@ def _row(source: str, recording: SourceRecording, seen: HashCache | None) -> dic
     if recording.path is not None:
         try:
             sha256, size = seen.sha256(recording.path) if seen else _hashed(recording.path)
-        except (FileNotFoundError, PermissionError) as error:  # other faults of reading may pass: they are raised
+        except (FileNotFoundError, PermissionError) as error:  # other errors are raised, as a retry may cure them
             missing = f"{recording.path} cannot be read ({error.strerror})"
     return {
         "recording_id": recording.recording_id,

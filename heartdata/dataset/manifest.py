@@ -1,4 +1,4 @@
-"""The manifest: what training sees, one row a recording. Its content digest is the data set version."""
+"""The manifest: one row for each recording of the data set. Its content digest is the data set version."""
 
 import pyarrow as pa
 
@@ -10,7 +10,7 @@ from heartdata.storage.schemas import MANIFEST
 def build_manifest(accepted: pa.Table, splits: pa.Table, spectrograms: pa.Table) -> pa.Table:
     """Join the stages' rows (schemas ACCEPTED, SPLITS, SPECTROGRAMS) to schema MANIFEST, sorted by id.
 
-    Raises `LeakError` when a group stands in two parts, `StoreError` when a recording has no spectrogram.
+    Raises `LeakError` when a group is in two parts, `StoreError` when a recording has no spectrogram.
     """
     table = (
         splits.to_pandas()[["recording_id", "group", "part", "fold"]]
@@ -19,6 +19,6 @@ def build_manifest(accepted: pa.Table, splits: pa.Table, spectrograms: pa.Table)
         .sort_values("recording_id", ignore_index=True)
     )
     if len(table) != splits.num_rows or table["shard"].isna().any():
-        raise StoreError("some recordings of the split have no spectrogram: run again")
+        raise StoreError("some recordings of the split have no spectrogram: run again to render them")
     check_no_leak(table)
     return pa.Table.from_pandas(table[MANIFEST.names], schema=MANIFEST, preserve_index=False)

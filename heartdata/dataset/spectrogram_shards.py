@@ -1,4 +1,4 @@
-"""Rendering a shard of recordings: one ``.npy`` file and its index, taking over what earlier shards already hold."""
+"""Spectrogram shards: a ``.npy`` file of many recordings and its index, reusing the spectrograms of earlier shards."""
 
 import threading
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from heartdata.storage.store import Store, conform, read_parquet, sha256_file, t
 FOLDER = "spectrograms"
 # numpy parses a header as Python, which two threads at once may not do before Python 3.11.8 (SystemError, gh-106905)
 READING_HEADER = threading.Lock()
-HEADER_BYTES = 128  # numpy pads the header of a .npy file so that the array can grow
+HEADER_BYTES = 128  # of a .npy file: numpy pads it
 
 
 @dataclass(frozen=True)
 class RenderedShard:
-    """A shard's index (schema SPECTROGRAMS), how many of its recordings were rendered now, and their sound."""
+    """A shard's index (schema SPECTROGRAMS), how many recordings were not reused but rendered, and their duration."""
 
     name: str
     index: pa.Table
@@ -35,27 +35,27 @@ class RenderedShard:
 
 
 def folder_of(config: SpectrogramConfig) -> str:
-    """Where the shards of one configuration lie, as these versions of the code and of the decoders render them."""
+    """The folder of the shards of one configuration, for the installed versions of the code and of the decoders."""
     return f"{FOLDER}/v{versions.SPECTROGRAMS}-{sha256_json([config.digest(), LIBRARIES])[:12]}"
 
 
 def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard:
-    """Render ``shard`` unless it lies whole in the store already; spectrograms that earlier shards hold are copied.
+    """Render ``shard`` unless it is intact in the store already; spectrograms in earlier shards are copied.
 
-    The array is all spectrograms one after the other, shape (columns, mel_bands), in the order of sha256, so the same
-    recordings make the same bytes, whatever was there before. The index appears after the array, beside it. Raises
-    OSError when reading fails (worth a retry), `SourceError` when a recording is gone or another one, `BadAudio`.
+    The array is all spectrograms concatenated, shape (columns, mel_bands), sorted by sha256, so that the same recordings
+    always make the same bytes. It is streamed behind a header written last (numpy's open_memmap needs the length first);
+    its index appears after it. Raises OSError when reading fails (worth a retry), `SourceError` when a recording was
+    removed or replaced, `BadAudio`.
     """
     name = shard.file(folder_of(config), ".npy")
-    there = load_if_intact(shard, config, store)
-    if there is not None:
-        return there
-    wanted = dict(sorted(shard.recordings))
+    intact = load_if_intact(shard, config, store)
+    if intact is not None:
+        return intact
     earlier = _earlier(shard, config, store)
     rows, rendered, audio_s, start = [], 0, 0.0, 0
     with store.writing(name) as file:
         file.seek(HEADER_BYTES)
-        for sha256, uri in wanted.items():
+        for sha256, uri in sorted(shard.recordings):
             spectrogram = earlier.get(sha256)
             if spectrogram is None:
                 spectrogram, duration_s = _render(sha256, uri, config)
@@ -63,7 +63,7 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rende
             file.write(np.ascontiguousarray(spectrogram).data)
             rows.append({"sha256": sha256, "shard": name, "start": start, "frames": len(spectrogram)})
             start += len(spectrogram)
-        digest = _with_header(file, (start, config.mel_bands))
+        digest = _write_header(file, (start, config.mel_bands))
     index = table_from_rows([row | {"shard_sha256": digest} for row in rows], SPECTROGRAMS)
     with store.writing(index_name(name)) as file:
         pq.write_table(index, file, write_page_checksum=True)
@@ -71,14 +71,14 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rende
 
 
 def load_if_intact(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard | None:
-    """The shard if it lies whole and undamaged in the store, else None. Raises OSError when it cannot be looked at."""
+    """The shard if it is complete and undamaged in the store, else None. Raises OSError when the store cannot be read."""
     name = shard.file(folder_of(config), ".npy")
-    index = _whole(name, config, store)
+    index = _intact_index(name, config, store)
     return None if index is None else RenderedShard(name, index, 0, 0.0)
 
 
 def count_missing(shard: Shard, config: SpectrogramConfig, store: Store) -> int:
-    """How many of the shard's recordings no index of an earlier shard names: about so many are to be rendered."""
+    """About how many of the shard's recordings must be rendered: those in no index of an earlier shard."""
     missing = {sha256 for sha256, _ in shard.recordings}
     for name in shard.earlier_files(folder_of(config), ".npy", store):
         index = _index(name, store)
@@ -89,14 +89,14 @@ def count_missing(shard: Shard, config: SpectrogramConfig, store: Store) -> int:
 
 
 def open_shard(name: str, sha256: str, mel_bands: int | None, store: Store) -> np.ndarray:
-    """A shard as a read-only memory map, shape (columns, mel_bands). Raises `StoreError` when it is not as indexed."""
+    """A shard as a read-only memory map, shape (columns, mel_bands). Raises `StoreError` when it is missing or damaged."""
     try:
         path = store.local(name)
         if sha256_file(path) != sha256:
-            raise StoreError(f"{store.address(name)} is damaged: run again, which renders it anew")
+            raise StoreError(f"{store.address(name)} is damaged: run again to render it again")
         array = _mapped(path)
     except FileNotFoundError as error:
-        raise StoreError(f"{store.address(name)} is gone: run again, which renders it anew") from error
+        raise StoreError(f"{store.address(name)} is missing: run again to render it again") from error
     if array.dtype != DTYPE or array.ndim != 2 or (mel_bands is not None and array.shape[1] != mel_bands):
         raise StoreError(f"{store.address(name)} holds {array.dtype} {array.shape}, not spectrograms: run again")
     return array
@@ -109,32 +109,32 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 def _render(sha256: str, uri: str, config: SpectrogramConfig) -> tuple[np.ndarray, float]:
-    """One recording's spectrogram and its length in seconds."""
+    """One recording's spectrogram and its duration in seconds."""
     try:
         audio = decode(read_bytes(uri, sha256))
     except FileNotFoundError as error:
-        raise SourceError(f"{uri} was there when the run began and is gone: run again") from error
+        raise SourceError(f"{uri} was removed during the run: run again") from error
     return log_mel(audio.mono, audio.rate_hz, config), len(audio.samples) / audio.rate_hz
 
 
-def _with_header(file: BinaryIO, shape: tuple[int, int]) -> str:
-    """Put the ``.npy`` header before the columns that were written; returns the hex sha256 of the whole file."""
+def _write_header(file: BinaryIO, shape: tuple[int, int]) -> str:
+    """Write the ``.npy`` header before the columns; returns the hex sha256 of the whole file."""
     file.seek(0)
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(DTYPE)), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
     if file.tell() != HEADER_BYTES:
-        raise StoreError(f"numpy wrote a header of {file.tell()} bytes, {HEADER_BYTES} were kept free")
+        raise StoreError(f"numpy wrote a header of {file.tell()} bytes instead of {HEADER_BYTES}: report this")
     file.flush()
     return sha256_file(Path(file.name))
 
 
 def index_name(name: str) -> str:
-    """Where the index of the array ``name`` lies."""
+    """The name of the index of the array ``name``."""
     return str(PurePosixPath(name).with_suffix(".parquet"))
 
 
 def _index(name: str, store: Store) -> pa.Table | None:
-    """The index beside a shard, or None when there is none that can be read."""
+    """The index beside a shard, or None when it is missing or damaged."""
     try:
         return conform(read_parquet(store.local(index_name(name))), SPECTROGRAMS, name)
     except (FileNotFoundError, pa.ArrowException, StoreError):
@@ -145,8 +145,8 @@ def _index(name: str, store: Store) -> pa.Table | None:
         raise
 
 
-def _whole(name: str, config: SpectrogramConfig, store: Store) -> pa.Table | None:
-    """The index of a shard whose files are there and undamaged, or None."""
+def _intact_index(name: str, config: SpectrogramConfig, store: Store) -> pa.Table | None:
+    """The index of a shard if both files exist and are undamaged, or None."""
     index = _index(name, store)
     if index is None or index.column("shard").unique().to_pylist() != [name]:
         return None
@@ -159,16 +159,16 @@ def _whole(name: str, config: SpectrogramConfig, store: Store) -> pa.Table | Non
 
 
 def _earlier(shard: Shard, config: SpectrogramConfig, store: Store) -> dict[str, np.ndarray]:
-    """Spectrograms of the shard's recordings that earlier, undamaged shards hold, by sha256: views of memory maps."""
+    """The shard's spectrograms that earlier, undamaged shards contain, by sha256: views of memory maps."""
     missing = {sha256 for sha256, _ in shard.recordings}
-    found: dict[str, np.ndarray] = {}
+    spectrograms: dict[str, np.ndarray] = {}
     for name in shard.earlier_files(folder_of(config), ".npy", store):
         index = _index(name, store)
         rows = [row for row in index.to_pylist() if row["sha256"] in missing] if index is not None else []
-        if rows and _whole(name, config, store) is not None:
+        if rows and _intact_index(name, config, store) is not None:
             array = _mapped(store.local(name))
-            found |= {row["sha256"]: array[row["start"] : row["start"] + row["frames"]] for row in rows}
-            missing -= found.keys()
+            spectrograms |= {row["sha256"]: array[row["start"] : row["start"] + row["frames"]] for row in rows}
+            missing -= spectrograms.keys()
         if not missing:
             break
-    return found
+    return spectrograms

@@ -1,4 +1,4 @@
-"""Train, validation and test parts: one group (a subject, or near-duplicates) never stands on two sides."""
+"""The split into training, validation and test: no subject, and no near-duplicates, are in more than one part."""
 
 import json
 from typing import Literal
@@ -17,8 +17,8 @@ from heartdata.storage.schemas import SPLITS, SUBJECT_AS_WRITTEN
 
 Strategy = Literal["subject", "k_fold", "leave_one_source_out", "blocks", "column", "hash"]
 
-# Settings that only some strategies know, and those that a strategy cannot do without.
-BELONGS = {
+# The strategies on which a setting has an effect, and the settings that a strategy requires.
+USED_BY = {
     "test_fraction": ("subject", "blocks", "hash"),
     "seed": ("subject", "k_fold", "leave_one_source_out", "column", "hash"),
     "attempts": ("subject", "k_fold", "leave_one_source_out", "column"),
@@ -29,48 +29,38 @@ BELONGS = {
     "column": ("column",),
     "unlabelled": ("subject", "k_fold", "leave_one_source_out", "hash"),
 }
-NEEDED = {"k_fold": ("folds", "fold"), "leave_one_source_out": ("held_out",), "column": ("column",)}
+REQUIRED = {"k_fold": ("folds", "fold"), "leave_one_source_out": ("held_out",), "column": ("column",)}
 
-# The parts in which every label must stand, and what to do when one does not.
-COMPLETE = {
+# The parts that must have every label, and what to do when one has not.
+LABELS_REQUIRED = {
     "subject": (PARTS, "add subjects with that label"),
     "k_fold": (PARTS, "add subjects with that label, or lower split.folds"),
-    "leave_one_source_out": (("train", "valid"), "hold out another, or leave the label out of the table"),
+    "leave_one_source_out": (("train", "valid"), "hold out another, or remove the label from the table"),
     "blocks": (PARTS, "add recordings with that label, lower split.gap, or use split.strategy=subject"),
-    "column": (("train",), "mend the column, or leave the label out of the table"),
+    "column": (("train",), "correct the column, or remove the label from the table"),
     "hash": (("train", "test"), "use split.strategy=subject, another split.seed, or more subjects"),
 }
 
 
 class SplitConfig(Settings):
-    """How accepted, labelled recordings are parted."""
+    """How accepted, labelled recordings are split."""
 
     strategy: Strategy = Field(default="subject", description="see docs/splits.md")
     test_fraction: float = Field(default=0.2, gt=0, le=0.5)
     valid_fraction: float = Field(
-        default=0.2,
-        gt=0,
-        le=0.5,
-        description="of all recordings, as test_fraction; of those not in test where the strategy knows no fraction",
+        default=0.2, gt=0, le=0.5, description="of all; of those not in test where test_fraction has no effect"
     )
     seed: int = Field(default=0, ge=0)
-    attempts: int = Field(
-        default=10,
-        ge=1,
-        le=1000,
-        description="seeds tried; the one with the most even classes is taken",
-    )
-    collections: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="train on these only; null: on all"
-    )
+    attempts: int = Field(default=10, ge=1, le=1000, description="seeds tried; the most even classes win")
+    collections: tuple[str, ...] | None = Field(default=None, min_length=1, description="the only ones used; null: all")
     folds: int | None = Field(default=None, ge=2, le=1000, description="k_fold: how many")
-    fold: int | None = Field(default=None, ge=0, description="k_fold: the one that is the test part, from 0")
+    fold: int | None = Field(default=None, ge=0, description="k_fold: the test fold, from 0")
     held_out: str | None = Field(default=None, description="leave_one_source_out: the source or collection")
     gap: int = Field(default=0, ge=0, description="blocks: recordings left out on each border")
     column: str | None = Field(default=None, min_length=1, description="column: its name in the source's table")
     unlabelled: bool = Field(
         default=False,
-        exclude_if=lambda kept: not kept,  # splits of before it was there keep their names
+        exclude_if=lambda kept: not kept,  # left out of the digest when off, so old cache keys stay valid
         description="keep recordings without a label, which training.contrast learns from",
     )
 
@@ -82,14 +72,16 @@ class SplitConfig(Settings):
 
     @model_validator(mode="after")
     def _suits_the_strategy(self) -> "SplitConfig":
-        for name, knowing in BELONGS.items():
-            if self.strategy not in knowing and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"the strategy {self.strategy} knows no {name}, which is for: {', '.join(knowing)}")
-        absent = [name for name in NEEDED.get(self.strategy, ()) if getattr(self, name) is None]
+        for name, users in USED_BY.items():
+            if self.strategy not in users and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"split.{name} has no effect with split.strategy={self.strategy}, only with {', '.join(users)}"
+                )
+        absent = [name for name in REQUIRED.get(self.strategy, ()) if getattr(self, name) is None]
         if absent:
-            raise ValueError(f"the strategy {self.strategy} needs split.{' and split.'.join(absent)}")
+            raise ValueError(f"split.strategy={self.strategy} needs split.{' and split.'.join(absent)}")
         if self.fold is not None and self.folds is not None and self.fold >= self.folds:
-            raise ValueError(f"fold counts from 0, so with {self.folds} folds it is at most {self.folds - 1}")
+            raise ValueError(f"split.fold counts from 0: with {self.folds} folds it is at most {self.folds - 1}")
         return self
 
     @property
@@ -99,13 +91,12 @@ class SplitConfig(Settings):
 
 
 def assign_splits(accepted: pa.Table, config: SplitConfig, recordings: pa.Table | None = None) -> pa.Table:
-    """One row (schema SPLITS) a recording that is in use and that the strategy does not leave out.
+    """One row (schema SPLITS) for each recording `in_use` that the strategy does not leave out; deterministic.
 
-    The same for the same seed. Where ``config.unlabelled``, those without a label that nothing ties to the parts valid and
-    test follow as part `UNLABELLED`; they change nothing for the others. ``recordings`` (schema RECORDINGS), refused ones
-    too, say which collections there are and, for ``hash``, how else subjects are spelled; the strategy ``column`` needs
-    them. Raises `DataRefused` when a class cannot stand where it must, `LeakError` if a group
-    stood in two parts.
+    ``recordings`` (schema RECORDINGS, also the refused ones) say which collections exist and, for ``hash``, under which
+    other spellings subjects occur; ``column`` requires them. With ``config.unlabelled``, recordings without a label that
+    have no connection to valid and test are the part `UNLABELLED`; the others are split as without them. Raises
+    `DataRefused` when a part lacks a label it must have, `LeakError` if a group were in two parts.
     """
     refuse_unknown_collections(config.collections, accepted if recordings is None else recordings)
     table = in_use(accepted, config)
@@ -114,17 +105,17 @@ def assign_splits(accepted: pa.Table, config: SplitConfig, recordings: pa.Table 
     _refuse_if_too_few(table, config)
     if config.strategy == "column":
         if recordings is None:
-            raise ValueError("the strategy column needs the table of recordings")
+            raise ValueError("split.strategy=column needs the table of recordings")
         extra = recordings.select(["recording_id", "extra"]).to_pandas()
         table = table.merge(extra, on="recording_id", how="left", validate="one_to_one")
     spellings = _spellings(recordings) if recordings is not None and config.strategy == "hash" else {}
     table["fold"] = _folds(table, config)
     table["part"] = _parts(table, config, spellings)
-    loose = _trainable_unlabelled(accepted, table, config, spellings) if config.unlabelled else None
+    unlabelled = _trainable_unlabelled(accepted, table, config, spellings) if config.unlabelled else None
     table = table[table["part"].notna()].reset_index(drop=True)
     _refuse_incomplete(table, config)
-    if loose is not None:
-        table = pd.concat([table, loose]).sort_values("recording_id", ignore_index=True)
+    if unlabelled is not None:
+        table = pd.concat([table, unlabelled]).sort_values("recording_id", ignore_index=True)
     check_no_leak(table)
     return pa.Table.from_pandas(table[SPLITS.names], schema=SPLITS, preserve_index=False)
 
@@ -143,67 +134,67 @@ def _of_collections(accepted: pa.Table, config: SplitConfig) -> pd.DataFrame:
 
 
 def _spellings(recordings: pa.Table) -> dict[str, set[str]]:
-    """The units whose subject is spelled in another way, too, to what they would be called by it."""
+    """Units of which a row spells the subject differently, to what they would be called by those spellings."""
     table = recordings.select(["source", "subject", "extra"]).to_pandas()
     table = table[table["extra"].str.contains(f'"{SUBJECT_AS_WRITTEN}"', regex=False, na=False)]
-    found: dict[str, set[str]] = {}
+    spellings: dict[str, set[str]] = {}
     for source, subject, extra in table.itertuples(index=False):
-        found.setdefault(f"{source}/{subject}", set()).add(f"{source}/{json.loads(extra)[SUBJECT_AS_WRITTEN]}")
-    return found
+        spellings.setdefault(f"{source}/{subject}", set()).add(f"{source}/{json.loads(extra)[SUBJECT_AS_WRITTEN]}")
+    return spellings
 
 
 def _trainable_unlabelled(
-    accepted: pa.Table, parted: pd.DataFrame, config: SplitConfig, spellings: dict[str, set[str]]
+    accepted: pa.Table, split: pd.DataFrame, config: SplitConfig, spellings: dict[str, set[str]]
 ) -> pd.DataFrame:
-    """The unlabelled recordings that can be trained on beside ``parted``: none of a group that is not trained on."""
+    """The unlabelled recordings that can be trained on beside ``split``: none of a group in valid or test."""
     table = _of_collections(accepted, config)
-    table = table.merge(parted[["recording_id", "part"]], on="recording_id", how="left", validate="one_to_one")
-    table["unit"], table["whole"] = subject_units(table), split_groups(table)
+    table = table.merge(split[["recording_id", "part"]], on="recording_id", how="left", validate="one_to_one")
+    table["unit"], table["group"] = subject_units(table), split_groups(table)
     labelled = table["label"].notna()
-    barred = set(table.loc[labelled & (table["part"] != "train"), "whole"])
-    if config.strategy == "hash":  # as they will be once they have a label
-        parts = strategies.by_hash(table.assign(group=table["whole"]), config.fractions, config.seed, spellings)
-        barred |= set(table.loc[parts != "train", "whole"])
+    barred = set(table.loc[labelled & (table["part"] != "train"), "group"])
+    if config.strategy == "hash":  # some will be in valid or test once they have a label
+        parts = strategies.by_hash(table, config.fractions, config.seed, spellings)
+        barred |= set(table.loc[parts != "train", "group"])
     if config.held_out is not None:
-        barred |= set(table.loc[strategies.is_held_out(table, config.held_out), "whole"])
-    loose = table[~labelled & ~table["whole"].isin(barred)]
-    return loose.assign(part=UNLABELLED, group=loose["whole"], fold=None)
+        barred |= set(table.loc[strategies.is_held_out(table, config.held_out), "group"])
+    table = table[~labelled & ~table["group"].isin(barred)]
+    return table.assign(part=UNLABELLED, fold=None)
 
 
 def subject_units(table: pd.DataFrame) -> pd.Series:
-    """The subject within its source, or the recording itself where none is known."""
+    """The subject within its source, or the recording itself when the subject is unknown."""
     return table["source"] + "/" + table["subject"].where(table["subject"].notna(), "recording " + table["sha256"])
 
 
 def split_groups(table: pd.DataFrame) -> pd.Series:
-    """What is never parted: the unit; units tied by a common ``near_group`` are one, named by the first of them."""
+    """What is never split: the unit, or the units connected by a common ``near_group``, named by the first of them."""
     unit = subject_units(table)
     if "near_group" not in table or table["near_group"].isna().all():
         return unit
-    ties = DisjointSet(unit)
+    connected = DisjointSet(unit)
     for _, (first, *others) in unit.groupby(table["near_group"]):
         for other in others:
-            ties.merge(first, other)
-    return unit.map({name: min(subset) for subset in ties.subsets() for name in subset})
+            connected.merge(first, other)
+    return unit.map({name: min(subset) for subset in connected.subsets() for name in subset})
 
 
 def check_no_leak(table: pd.DataFrame) -> None:
-    """Raise `LeakError` naming a group that stands in two parts, or a content that does (columns group, sha256, part)."""
+    """Raise `LeakError` naming a group or a file content that is in two parts (columns group, sha256, part)."""
     trained = table["part"].replace(UNLABELLED, "train")
     for unit in ("group", "sha256"):
         parts = trained.groupby(table[unit]).nunique()
         leaked = parts.index[parts > 1]
         if len(leaked):
             raise LeakError(
-                f"{len(leaked)} of {len(parts)} values of {unit} stand in two parts of the split, "
-                f"the first being {leaked[0]!r}: scores would be too high"
+                f"{len(leaked)} of {len(parts)} values of {unit} are in two parts of the split, the first being "
+                f"{leaked[0]!r}: scores would be too high"
             )
 
 
 def subjects_that_changed_part(before: pd.DataFrame, now: pd.DataFrame) -> tuple[int, int]:
-    """How many groups of ``now`` have recordings that came into the test part since ``before``, and that left it.
+    """How many groups of ``now`` have recordings that entered the test part since ``before``, and that left it.
 
-    Both have columns sha256, group and part; recordings that stand in one of them alone do not count.
+    Both have columns sha256, group and part; recordings that are in only one of them do not count.
     """
     both = now.merge(before[["sha256", "part"]], on="sha256", suffixes=("", "_before"))
     tested, was = both["part"] == "test", both["part_before"] == "test"
@@ -211,7 +202,7 @@ def subjects_that_changed_part(before: pd.DataFrame, now: pd.DataFrame) -> tuple
 
 
 def _folds(table: pd.DataFrame, config: SplitConfig) -> pd.Series:
-    """The fold of each row, whichever is the test part; null unless the strategy is ``k_fold``."""
+    """The fold of each row, the same whichever is tested; null unless the strategy is ``k_fold``."""
     if config.folds is None:
         return pd.Series(None, index=table.index, dtype="Int64")
     shares = [1 / config.folds] * config.folds
@@ -219,7 +210,7 @@ def _folds(table: pd.DataFrame, config: SplitConfig) -> pd.Series:
 
 
 def _parts(table: pd.DataFrame, config: SplitConfig, spellings: dict[str, set[str]]) -> pd.Series:
-    """The part of each row as the strategy has it."""
+    """The part of each row; null for rows that the strategy leaves out."""
     match config.strategy:
         case "subject":
             return strategies.by_subject(table, config.fractions, config.seed, config.attempts)
@@ -231,8 +222,8 @@ def _parts(table: pd.DataFrame, config: SplitConfig, spellings: dict[str, set[st
             is_test = table["fold"] == config.fold
         case "leave_one_source_out":
             is_test = strategies.is_held_out(table, str(config.held_out))
-            torn = ~is_test & table["group"].isin(table.loc[is_test, "group"])  # tested, so not trained on
-            table, is_test = table[~torn], is_test[~torn]
+            shared = ~is_test & table["group"].isin(table.loc[is_test, "group"])  # tested, so not trained on
+            table, is_test = table[~shared], is_test[~shared]
         case "column":
             parts = strategies.by_column(table, str(config.column))
             if (parts == "valid").any():
@@ -254,22 +245,22 @@ def _refuse_if_too_few(table: pd.DataFrame, config: SplitConfig) -> None:
         why = "one in each fold" if needed > len(PARTS) else "one each to train, validate and test"
         raise DataRefused(
             f"the label {rare!r} has {subjects[rare]} subject(s); {needed} are needed, {why}: "
-            "record more, or leave the label out of the table" + (", or lower split.folds" if config.folds else "")
+            "record more, or remove the label from the table" + (", or lower split.folds" if config.folds else "")
         )
 
 
 def _refuse_incomplete(table: pd.DataFrame, config: SplitConfig) -> None:
-    """Refuse parts that cannot be trained on or scored: a label is absent, or too little is left."""
-    wanted, remedy = COMPLETE[config.strategy]
-    standing = pd.crosstab(table["label"], table["part"]).reindex(columns=PARTS, fill_value=0) > 0
+    """Refuse a split with a part that lacks a required label, or that has too few labels to be scored."""
+    required, remedy = LABELS_REQUIRED[config.strategy]
+    present = pd.crosstab(table["label"], table["part"]).reindex(columns=PARTS, fill_value=0) > 0
     for part in PARTS:
-        absent = standing.index[~standing[part]]
-        if part in wanted and len(absent):
+        absent = present.index[~present[part]]
+        if part in required and len(absent):
             raise DataRefused(
-                f"the strategy {config.strategy} leaves no recording of the label {absent[0]!r} to {part}: {remedy}"
+                f"split.strategy={config.strategy} leaves {part} without the label {absent[0]!r}: {remedy}"
             )
-        if standing[part].sum() < (2 if part == "test" else 1):
+        if present[part].sum() < (2 if part == "test" else 1):
             raise DataRefused(
-                f"the strategy {config.strategy} leaves {standing[part].sum()} label(s) to {part}, which is too few to "
-                f"tell how good a model is: {remedy}"
+                f"split.strategy={config.strategy} leaves {part} with {present[part].sum()} label(s), which is too few "
+                f"to score a model: {remedy}"
             )

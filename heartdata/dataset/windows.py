@@ -1,4 +1,4 @@
-"""Spectrogram windows for training and scoring, read from memory-mapped shards without decoding."""
+"""Windows of spectrograms for training and scoring, read from memory-mapped shards."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from heartdata.dataset.spectrogram_shards import open_shard
 from heartdata.errors import StoreError
 from heartdata.storage.store import Store
 
-NO_LABEL = -100  # which torch's cross entropy leaves out
+NO_LABEL = -100  # ignored by torch's cross entropy
 
 
 class Shards:
@@ -22,7 +22,7 @@ class Shards:
         self._maps: dict[str, np.ndarray] = {}
 
     def open(self, rows: pd.DataFrame) -> None:
-        """Map the shards of manifest rows. Raises `StoreError` when one is gone or not as its index says."""
+        """Map the shards of manifest rows. Raises `StoreError` when one is missing or damaged."""
         ends = (rows["start"] + rows["frames"]).groupby(rows["shard"]).max()
         for shard, sha256 in rows[["shard", "shard_sha256"]].drop_duplicates().itertuples(index=False):
             if shard in self._maps:
@@ -38,21 +38,21 @@ class Shards:
 
 
 def window(spectrogram: np.ndarray, start: int, width: int) -> np.ndarray:
-    """``width`` columns from ``start`` on, shape (width, mel_bands); what is too short is repeated from its beginning."""
+    """``width`` columns from ``start`` on, shape (width, mel_bands); a short spectrogram is repeated to fill them."""
     if len(spectrogram) >= start + width:
         return spectrogram[start : start + width]
     return np.take(spectrogram, np.arange(start, start + width) % len(spectrogram), axis=0)
 
 
 def window_starts(frames: int, width: int) -> list[int]:
-    """Where evaluation windows begin: half overlapping, the last one ending with the recording."""
+    """Starts of the evaluation windows: half overlapping, the last one ends with the recording."""
     if frames <= width:
         return [0]
     return sorted({*range(0, frames - width, width // 2), frames - width})
 
 
 def squeezed(spectrogram: np.ndarray, width: int) -> np.ndarray:
-    """A whole spectrogram (columns, mel_bands) as ``width`` columns, interpolated linearly: longer ones are denser."""
+    """A whole spectrogram (columns, mel_bands) interpolated linearly to ``width`` columns."""
     at = np.linspace(0, len(spectrogram) - 1, width)
     before = at.astype(int)
     after = np.minimum(before + 1, len(spectrogram) - 1)
@@ -61,7 +61,7 @@ def squeezed(spectrogram: np.ndarray, width: int) -> np.ndarray:
 
 
 def scoring_views(spectrogram: np.ndarray, width: int, view: str) -> list[np.ndarray]:
-    """What is scored of a recording, each of shape (width, mel_bands): its windows, or the whole, squeezed."""
+    """What of a recording is scored, each of shape (width, mel_bands): its windows, or (view whole) all of it squeezed."""
     if view == "whole":
         return [squeezed(spectrogram, width)]
     return [window(spectrogram, at, width) for at in window_starts(len(spectrogram), width)]
@@ -73,19 +73,13 @@ def as_images(windows: np.ndarray) -> torch.Tensor:
 
 
 class Windows(Dataset):
-    """Windows of the recordings of one part: a random one a recording to train, all of them to score.
+    """Windows of the recordings of one part: one random window a recording to train, all windows to score.
 
-    Items are (tensor (1, mel_bands, width), class number, or NO_LABEL). Random windows come from torch's generator.
+    Items are (tensor (1, mel_bands, width), class number or NO_LABEL). Random windows come from torch's generator.
     """
 
     def __init__(
-        self,
-        rows: pd.DataFrame,
-        classes: Sequence[str],
-        store: Store,
-        width: int,
-        random: bool,
-        view: str = "windows",
+        self, rows: pd.DataFrame, classes: Sequence[str], store: Store, width: int, random: bool, view: str = "windows"
     ) -> None:
         self._shards = Shards(store)
         self._shards.open(rows)
@@ -94,10 +88,9 @@ class Windows(Dataset):
         self._items: list[tuple[str, int, int, int, int]] = []
         numbers = {label: number for number, label in enumerate(classes)}
         for position, row in enumerate(rows.itertuples(index=False)):
-            starts = [0] if random or self._whole else window_starts(int(row.frames), width)
-            for at in starts:
+            number = numbers[row.label] if isinstance(row.label, str) else NO_LABEL
+            for at in [0] if random or self._whole else window_starts(int(row.frames), width):
                 self.recordings.append(position)
-                number = numbers[row.label] if isinstance(row.label, str) else NO_LABEL
                 self._items.append((row.shard, int(row.start), int(row.frames), at, number))
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Checks on subjects, bounds by source, and what stops a night whose recordings are not those of the last."""
+"""Checks of validate on tables without audio: change and drift, the whole table, subjects, bounds by source, copies."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ N = 200
 
 
 def night(n: int = N, **columns: Any) -> tuple[pa.Table, pa.Table]:
-    """Recordings and facts, made without audio; ``columns`` of either set other values."""
+    """Tables of recordings and facts without audio; ``columns`` of either set other values."""
     ids = [f"r{i:04d}" for i in range(n)]
     rng = np.random.default_rng(0)
     values = {
@@ -41,153 +41,178 @@ def first(tmp_path_factory) -> Validation:
     return validate(*night(), ValidationConfig(), tmp_path_factory.mktemp("docs") / "first")
 
 
-def after(tonight: tuple[pa.Table, pa.Table], first: Validation, docs: Path, **settings: Any) -> Validation:
-    return validate(*tonight, ValidationConfig(**settings), docs, None, first.accepted, draw_drift=plot_drift)
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    return tmp_path / "docs"
+
+
+def compare(tonight: tuple[pa.Table, pa.Table], docs: Path, *earlier: Validation, **settings: Any) -> Validation:
+    """Validate against the accepted recordings of the last night and, if there are two, of the reference."""
+    tables = [result.accepted for result in earlier]
+    return validate(*tonight, ValidationConfig(**settings), docs, None, *tables, draw_drift=plot_drift)
 
 
 def checks(result: Validation) -> pd.DataFrame:
     return result.checks.to_pandas().set_index("check")
 
 
-def test_nothing_changed_passes(first: Validation, tmp_path: Path):
-    result = after(night(), first, tmp_path / "docs")
+def test_unchanged_recordings_pass(first: Validation, docs: Path):
+    result = compare(night(), docs, first)
     assert result.refusal is None
     assert checks(result).loc[["recordings_lost", "drift", "some_drift"], "passed"].all()
     assert "recordings_lost" not in checks(first).index  # the first night has nothing to compare with
-    assert (tmp_path / "docs" / "change.png").read_bytes().startswith(b"\x89PNG")
-    assert 'src="change.png"' in (tmp_path / "docs" / "index.html").read_text()
+    assert (docs / "change.png").read_bytes().startswith(b"\x89PNG")
+    assert 'src="change.png"' in (docs / "index.html").read_text()
 
 
-def test_an_undecodable_file_is_no_change_of_the_others(first: Validation, tmp_path: Path):
-    broken = [None] * (N - 1) + ["cannot be decoded"]
-    unknown = {
-        n: [v] * (N - 1) + [None] for n, v in (("rate_hz", 4000), ("duration_s", 10.0), ("peak", 0.5), ("rms", 0.05))
-    }
-    tonight = night(**unknown, error=broken)
-    before = validate(*night(duration_s=10.0, rms=0.05), ValidationConfig(), tmp_path / "before")
-    result = after(tonight, before, tmp_path / "docs")
+def test_an_undecodable_file_is_not_drift(first: Validation, docs: Path):
+    recordings, facts = night(error=[None] * (N - 1) + ["cannot be decoded"])
+    frame = facts.to_pandas()
+    frame.loc[N - 1, ["rate_hz", "duration_s", "peak", "rms"]] = None
+    result = compare((recordings, pa.Table.from_pandas(frame, FACTS, preserve_index=False)), docs, first)
     assert result.quarantine["recording_id"].to_pylist() == ["r0199"]
     assert result.refusal is None
 
 
-def test_half_the_recordings_gone_stops(first: Validation, tmp_path: Path):
-    half = [table.slice(0, N // 2) for table in night()]
-    result = after((half[0], half[1]), first, tmp_path / "docs")
-    assert "50% of the 200 recordings accepted last time are gone" in str(result.refusal)
-    assert "validation.accept_change=true" in str(result.refusal)
-    assert after((half[0], half[1]), first, tmp_path / "docs", accept_change=True).refusal is None
+def test_losing_half_the_recordings_stops_unless_accepted(first: Validation, docs: Path):
+    half = night(N // 2)
+    refusal = str(compare(half, docs, first).refusal)
+    assert "50% of the 200 recordings accepted last time are gone" in refusal
+    assert "validation.accept_change=true" in refusal
+    assert compare(half, docs, first, accept_change=True).refusal is None
 
 
-def test_a_fifth_more_of_the_same_passes(first: Validation, tmp_path: Path):
-    assert after(night(N + 40), first, tmp_path / "docs").refusal is None
+def test_growth_of_the_same_population_passes(first: Validation, docs: Path):
+    result = compare(night(700), docs, first, first)
+    assert result.refusal is None
+    lost_and_drift = ["recordings_lost", "drift", "recordings_lost_since_reference", "drift_since_reference"]
+    assert checks(result).loc[lost_and_drift, "passed"].all()
 
 
-@pytest.mark.parametrize(
-    ("columns", "named"),
-    [({"duration_s": 40.0}, "duration_s"), ({"label": ["normal", "murmur"] * (N // 2)}, "label"), ({"rate_hz": 8000}, "rate_hz"),
-     ({"quality": np.linspace(0, 1, N)}, "quality")],
-)  # fmt: skip
-def test_another_population_stops(columns: dict[str, Any], named: str, first: Validation, tmp_path: Path):
-    result = after(night(**columns), first, tmp_path / "docs")
-    assert f"not like those accepted last time: {named} " in str(result.refusal)
+def test_another_population_stops_with_every_drifted_quantity_named(first: Validation, docs: Path):
+    other = night(duration_s=40.0, label=["normal", "murmur"] * (N // 2), rate_hz=8000, quality=np.linspace(0, 1, N))
+    result = compare(other, docs, first)
+    listed = str(result.refusal).removeprefix("the recordings are not like those accepted last time: ").split(" (")[0]
+    assert {entry.split()[0] for entry in listed.split(", ")} == {"duration_s", "label", "rate_hz", "quality"}
     assert not checks(result).loc["drift", "passed"]
 
 
-def nights(*tonight: tuple[pa.Table, pa.Table], docs: Path, **settings: Any) -> list[Validation]:
-    """Each night compared with the one before, and with the first."""
-    results: list[Validation] = []
-    for tables in tonight:
-        before = [results[-1].accepted, results[0].accepted] if results else [None, None]
-        results.append(validate(*tables, ValidationConfig(**settings), docs, None, *before, draw_drift=plot_drift))
-    return results
+def test_a_loss_too_slow_for_one_night_stops_at_the_bound_of_the_reference(first: Validation, docs: Path):
+    second = compare(night(165), docs, first, first)
+    third = compare(night(135), docs, second, first)
+    assert second.refusal is None
+    assert checks(third).loc["recordings_lost", "passed"]  # 18 % in a night
+    assert "32% of the 200 recordings of the reference" in str(third.refusal)
+    assert checks(third).loc["recordings_lost_since_reference", "severity"] == "critical"
+    assert 'src="reference.png"' in (docs / "index.html").read_text()
+    for settings in ({"accept_change": True}, {"max_lost_since_reference": 0.4}):
+        assert compare(night(135), docs, second, first, **settings).refusal is None
 
 
-def parts(share: float) -> list[str]:
-    return ["murmur" if i < share * N else "normal" for i in range(N)]
+def test_a_drift_too_slow_for_one_night_stops_at_the_bound_of_the_reference(first: Validation, docs: Path):
+    labels = [["murmur" if i < share * N else "normal" for i in range(N)] for share in (0.45, 0.65)]
+    second = compare(night(label=labels[0]), docs, first, first)
+    third = compare(night(label=labels[1]), docs, second, first)
+    assert second.refusal is None
+    assert checks(third).loc["drift", "passed"]
+    assert "unlike those of the reference" in str(third.refusal)
+    assert "label 0.69" in str(third.refusal)
 
 
-def test_a_slow_loss_is_refused_at_the_bound_of_the_reference(tmp_path: Path):
-    slow = [night(n) for n in (200, 170, 145, 125)]
-    *passed, last = nights(*slow, docs=tmp_path / "docs")
-    assert [result.refusal for result in passed] == [None, None, None]
-    assert checks(last).loc["recordings_lost", "passed"]  # 14 % in a night
-    assert "38% of the 200 recordings of the reference" in str(last.refusal)
-    assert checks(last).loc["recordings_lost_since_reference", "severity"] == "critical"
-    assert 'src="reference.png"' in (tmp_path / "docs" / "index.html").read_text()
-    assert nights(*slow, docs=tmp_path / "docs", accept_change=True)[-1].refusal is None
-    assert nights(*slow, docs=tmp_path / "docs", max_lost_since_reference=0.4)[-1].refusal is None
+@pytest.mark.parametrize(
+    ("labels", "settings", "columns", "message"),
+    [("aaaaaaaaaaaa", {}, {}, "at least two labels; these have: a"),
+     ("ababab", {}, {}, "only 6 labelled recordings are left"),
+     ([None] * 12, {}, {}, "only 0 labelled recordings are left"),
+     ("abababababab", {"classes": ("a", "b", "c")}, {}, "no usable recording has the label c"),
+     ("ababababababc", {}, {"peak": [0.5] * 12 + [0.0]}, "no usable recording has the label c"),
+     ("abababababab", {"min_duration_s": 20}, {}, "12 of 12 recordings were quarantined, more than"),
+     ("abababababab", {}, {}, None)],
+)  # fmt: skip
+def test_a_table_unfit_for_training_stops_the_run(
+    docs: Path, labels: Any, settings: dict, columns: dict, message: str | None
+):
+    refusal = validate(*night(len(labels), label=list(labels), **columns), ValidationConfig(**settings), docs).refusal
+    assert refusal is None if message is None else message in str(refusal)
 
 
-def test_a_slow_drift_is_refused_at_the_bound_of_the_reference(tmp_path: Path):
-    slow = [night(label=parts(share)) for share in (0.25, 0.4, 0.55, 0.7)]
-    *passed, last = nights(*slow, docs=tmp_path / "docs")
-    assert [result.refusal for result in passed] == [None, None, None]
-    assert checks(last).loc["drift", "passed"]
-    assert "unlike those of the reference" in str(last.refusal)
-    assert "label 0.8" in str(last.refusal)
+def test_labels_of_collections_not_in_use_are_not_required(docs: Path):
+    def refusal(collection: str, *in_use: str) -> str | None:
+        tables = night(13, label=[*"ababababababc"], collection=[*["mine"] * 12, collection], peak=[0.5] * 12 + [0.0])
+        return validate(*tables, ValidationConfig(), docs, in_use).refusal
+
+    assert refusal("other", "mine") is None
+    assert "no usable recording has the label c" in str(refusal("mine", "mine"))
+    with pytest.raises(DataRefused, match="names 'Mine', of which there is no recording; existing collections: mine"):
+        refusal("mine", "mine", "Mine")
 
 
-def test_growth_of_the_same_population_passes(tmp_path: Path):
-    grown = [night(n) for n in (200, 300, 450, 700)]
-    results = nights(*grown, docs=tmp_path / "docs")
-    assert [result.refusal for result in results] == [None] * 4
-    assert checks(results[-1]).loc[["recordings_lost_since_reference", "drift_since_reference"], "passed"].all()
+@pytest.mark.parametrize(("existing", "enough"), [(19, "0.06"), (30, "0.04"), (0, "")])
+def test_missing_files_stop_with_a_setting_to_type_unless_most_are_missing(docs: Path, existing: int, enough: str):
+    missing = ["no such file", *[None] * existing]
+    tables = night(existing + 1, missing=missing, label=[*"ab" * 16][: existing + 1])
+    refusal = str(validate(*tables, ValidationConfig(), docs).refusal)
+    assert f"1 of {existing + 1} recordings have no file, the first being r0000 (no such file)" in refusal
+    assert refusal.endswith(f"max_unjoined_fraction={enough}" if enough else "the folder that they start from")
+    if enough:
+        assert validate(*tables, ValidationConfig(max_unjoined_fraction=float(enough)), docs).refusal is None
 
 
-def test_bounds_by_source_and_collection(tmp_path: Path):
-    tonight = night(rate_hz=4000, collection=["a", "b"] * (N // 2))
-    strict = {"overrides": {"a": {"min_rate_hz": 8000}, "s": {"max_duration_s": 10}}, "max_quarantined_fraction": 1.0}
-    result = validate(*tonight, ValidationConfig(**strict), tmp_path / "docs")
+def test_bounds_by_source_and_collection(docs: Path):
+    tonight = night(rate_hz=4000, collection=["mix/a", "b"] * (N // 2))
+    overrides = {"mix/a": {"min_rate_hz": 8000}, "s": {"max_duration_s": 10}}
+    result = validate(*tonight, ValidationConfig(overrides=overrides, max_quarantined_fraction=1.0), docs)
     refused = result.quarantine.to_pandas().set_index("recording_id")["check"]
     where = tonight[0].to_pandas().set_index("recording_id")["collection"]
     lengths = tonight[1].to_pandas().set_index("sha256")["duration_s"]
-    assert set(refused[refused == "rate_too_low"].index) == set(where[where == "a"].index)
+    assert set(refused[refused == "rate_too_low"].index) == set(where[where == "mix/a"].index)
     assert set(refused[refused == "too_long"].index) == set(lengths[(lengths > 10) & (where == "b")].index)
-    with pytest.raises(DataRefused, match="overrides names 'z', which is no source or collection: there are a, b, s"):
-        validate(*tonight, ValidationConfig(overrides={"z": {}}), tmp_path / "docs")
-    slashed = night(collection=["mix/a", "mix/b"] * (N // 2))
-    assert validate(*slashed, ValidationConfig(overrides={"mix/a": {"max_duration_s": 10}}), tmp_path / "d").accepted
+    with pytest.raises(DataRefused, match="overrides names 'z', which is no .*: b, mix/a, s$"):
+        validate(*tonight, ValidationConfig(overrides={"z": {}}), docs)
     with pytest.raises(ValueError, match=r"overrides.a.min_rat in"):
         ValidationConfig(overrides={"a": {"min_rat": 1}})
 
 
-def test_silence_ties_nobody(tmp_path: Path):
+def test_silent_recordings_are_copies_of_nothing(docs: Path):
     silent = [i % 2 == 0 for i in range(N)]
     samples = ["all zero" if s else f"r{i:04d}" for i, s in enumerate(silent)]
     tonight = night(peak=[0.0 if s else 0.5 for s in silent], samples_sha256=samples)
-    result = validate(*tonight, ValidationConfig(max_quarantined_fraction=1.0), tmp_path / "docs")
+    result = validate(*tonight, ValidationConfig(max_quarantined_fraction=1.0), docs)
     assert result.accepted["near_group"].null_count == result.accepted.num_rows == N // 2
     assert set(result.quarantine["check"].to_pylist()) == {"silent"}
     assert not any("label_conflict" in reason for reason in result.quarantine["reason"].to_pylist())
 
 
-def test_a_copy_draws_nobody_out_of_the_test_part(tmp_path: Path):
-    config = SplitConfig(strategy="hash", seed=3, test_fraction=0.4, valid_fraction=0.1)
+def test_copies_move_no_subject_out_of_the_test_part(docs: Path):
+    def parts_of(result: Validation) -> pd.Series:
+        config = SplitConfig(strategy="hash", seed=3, test_fraction=0.4, valid_fraction=0.1)
+        return assign_splits(result.accepted, config).to_pandas().set_index("recording_id")["part"]
+
     alone = night(subject=[f"p{i}" for i in range(N)])
-    first = validate(*alone, ValidationConfig(), tmp_path / "one")
-    before = assign_splits(first.accepted, config).to_pandas().set_index("recording_id")["part"]
+    first = validate(*alone, ValidationConfig(), docs)
+    before = parts_of(first)
     tested = before.index[before == "test"][:20]
-    copies = night(20, recording_id=[f"a{i}" for i in range(20)], sha256=[f"a{i}" for i in range(20)],
-                   subject=[f"q{i}" for i in range(20)], samples_sha256=tested.tolist(),
-                   label=alone[0].to_pandas().set_index("recording_id").loc[tested, "label"].tolist())  # fmt: skip
+    names = [f"a{i}" for i in range(20)]
+    labels = alone[0].to_pandas().set_index("recording_id").loc[tested, "label"].tolist()
+    copies = night(20, recording_id=names, sha256=names, subject=[f"q{i}" for i in range(20)], label=labels,
+                   samples_sha256=tested.tolist())  # fmt: skip
     tonight = [pa.concat_tables(pair) for pair in zip(alone, copies, strict=True)]
     for last in (None, first.accepted):
-        result = validate(tonight[0], tonight[1], ValidationConfig(accept_change=True), tmp_path / "two", None, last)
-        kept = set(result.accepted["recording_id"].to_pylist())
-        assert kept & set(tested) == (set() if last is None else set(tested))  # what was kept last time is kept
-        now = assign_splits(result.accepted, config).to_pandas().set_index("recording_id")["part"]
-        assert set(now[[n for n in now.index if n in {*tested, *(f"a{i}" for i in range(20))}]]) == {"test"}
+        result = validate(tonight[0], tonight[1], ValidationConfig(accept_change=True), docs, None, last)
+        now = parts_of(result)
+        assert set(now.index) & set(tested) == (set() if last is None else set(tested))  # kept last time, kept now
+        assert set(now[now.index.intersection([*tested, *names])]) == {"test"}
         stayed = before.index.intersection(now.index)
         assert (now[stayed] == before[stayed]).all()
 
 
-def test_subjects_are_told(tmp_path: Path, first: Validation):
-    assert not checks(first).loc["several_labels", "passed"]  # each has a murmur and three normal recordings
-    assert checks(first).loc["several_labels", "reason"].startswith("s/p0, s/p1, s/p10: has recordings under")
-    assert checks(first).loc["too_much_of_one", "passed"]
-    assert checks(first).loc["several_labels", "severity"] == "warning"
-    assert first.refusal is None
-    one = validate(*night(subject="the same"), ValidationConfig(), tmp_path / "docs")
+def test_subjects_with_several_labels_or_too_many_recordings_are_reported(docs: Path, first: Validation):
+    results = checks(first)
+    assert not results.loc["several_labels", "passed"]  # each has a murmur and three normal recordings
+    assert results.loc["several_labels", "reason"].startswith("s/p0, s/p1, s/p10: has recordings with")
+    assert results.loc["several_labels", "severity"] == "warning"
+    assert results.loc["too_much_of_one", "passed"]
+    one = validate(*night(subject="the same"), ValidationConfig(), docs)
     assert not checks(one).loc["too_much_of_one", "passed"]
-    nobody = validate(*night(subject=None), ValidationConfig(), tmp_path / "docs")
+    nobody = validate(*night(subject=None), ValidationConfig(), docs)
     assert "several_labels" not in checks(nobody).index

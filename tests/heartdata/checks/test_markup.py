@@ -1,4 +1,4 @@
-"""Labels and file names that look like markup are shown as text: Data Docs, Markdown, plots."""
+"""Labels and file names that look like markup are shown as text in Data Docs and Markdown."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -19,7 +19,7 @@ def test_the_parser_finds_planted_markup():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> list[Path]:
-    """Data Docs of a night with markup in names, labels, subjects, collections and reasons, whatever check fails."""
+    """Data Docs of recordings with markup in names, labels, subjects, collections and reasons of every kind of check."""
     n, docs = 60, tmp_path_factory.mktemp("docs") / "site"
     odd = [f"{i}{IMAGE}{SCRIPT}.wav" for i in range(n)]
     recordings, facts = night(
@@ -40,7 +40,7 @@ def site(tmp_path_factory) -> list[Path]:
     return [*docs.rglob("*.html"), *docs.with_name("again").rglob("*.html")]
 
 
-def test_no_page_of_the_data_docs_runs_what_a_label_says(site: list[Path]):
+def test_no_page_of_the_data_docs_runs_markup_in_names(site: list[Path]):
     assert len(site) > 8
     assert {page.name: found for page in site if (found := parsed(page.read_text()).found)} == {}
     shown: dict[str, str] = defaultdict(str)
@@ -59,7 +59,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("text", ODD)
-def test_markdown_shows_a_name_as_it_is(text: str):
+def test_markdown_shows_a_name_verbatim(text: str):
     shown = words(f"{table([{'name': text, 'other': 1}])}\n\n> {plain(text)}\n\n{code(text)}\n")
     assert shown.found == []
     cells = [cell for cell in map(str.strip, "".join(shown.text).splitlines()) if cell]
@@ -68,7 +68,7 @@ def test_markdown_shows_a_name_as_it_is(text: str):
     assert set(shown.tags) == {"table", "thead", "tbody", "tr", "th", "td", "blockquote", "p", "code"}
 
 
-def test_names_stay_readable_in_the_source_of_a_page():
+def test_harmless_names_are_not_escaped():
     assert plain("set validation.max_drift of set_a/x_1.wav to .5 (95 %), then - maybe - 2 + 2") == (
         "set validation.max_drift of set_a/x_1.wav to .5 (95 %), then - maybe - 2 + 2"
     )

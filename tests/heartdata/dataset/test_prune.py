@@ -1,4 +1,4 @@
-"""Pruning: what a kept manifest needs stays, whatever else; nothing goes on a guess."""
+"""Pruning removes shards that no kept manifest refers to, and nothing when a manifest cannot be read."""
 
 import time
 from pathlib import Path
@@ -16,40 +16,34 @@ from heartdata.storage.store import Artifact, Store, sha256_file, table_from_row
 
 
 def night(store: Store, tmp_path: Path, number: int) -> tuple[Artifact, str]:
-    """One manifest over one shard of its own; returns it and the shard's name."""
+    """A manifest with a shard of its own; returns it and the shard's name."""
     path = write_wav(tmp_path / f"{number}.wav", beats(60 + number, 1.0))
-    made = render_shard(Shard(0, ((sha256_file(path), str(path)),)), SpectrogramConfig(), store)
-    rows = [{**row, "recording_id": f"r{number}"} for row in made.index.to_pylist()]
+    shard = render_shard(Shard(0, ((sha256_file(path), str(path)),)), SpectrogramConfig(), store)
+    rows = [{**row, "recording_id": f"r{number}"} for row in shard.index.to_pylist()]
     time.sleep(0.01)  # so that one is newer
-    return store.write_table("manifest", table_from_rows(rows, MANIFEST), MANIFEST), made.name
+    return store.write_table("manifest", table_from_rows(rows, MANIFEST), MANIFEST), shard.name
 
 
-def test_only_what_no_kept_manifest_needs_goes(store: Store, tmp_path: Path):
+def test_shards_that_no_kept_manifest_needs_are_removed_unless_recent(store: Store, tmp_path: Path):
     nights = [night(store, tmp_path, number) for number in range(4)]
-    later_s = time.time() + RECENT_S + 60
-    plan = plan_prune(store, keep=1, versions=[nights[0][0].digest], now_s=later_s)
-    gone = {nights[1][1], nights[2][1]}
-    assert {e.name for e in plan.remove} == gone | {name.replace(".npy", ".parquet") for name in gone}
+    assert plan_prune(store, keep=1).remove == ()
+    plan = plan_prune(store, keep=1, versions=[nights[0][0].digest], now_s=time.time() + RECENT_S + 60)
+    unused = {nights[1][1], nights[2][1]}
+    assert {e.name for e in plan.remove} == unused | {name.replace(".npy", ".parquet") for name in unused}
     assert set(plan.kept_manifests) == {nights[0][0].name, nights[3][0].name}
     assert (plan.kept_shards, plan.size_bytes) == (2, sum(store.local(e.name).stat().st_size for e in plan.remove))
 
 
-def test_what_is_young_stays(store: Store, tmp_path: Path):
-    for number in range(3):
-        night(store, tmp_path, number)
-    assert plan_prune(store, keep=1).remove == ()
-
-
-def test_what_a_killed_run_left_goes(store: Store, tmp_path: Path):
+def test_unfinished_files_of_killed_runs_are_removed(store: Store, tmp_path: Path):
     _, name = night(store, tmp_path, 0)
-    torn = store.workpath(name).with_name(".torn.tmp")
-    torn.write_bytes(b"x")
+    unfinished = store.workpath(name).with_name(".torn.tmp")
+    unfinished.write_bytes(b"x")
     (entry,) = plan_prune(store, keep=1, now_s=time.time() + RECENT_S + 60).remove
-    assert store.workpath(entry.name) == torn
+    assert store.workpath(entry.name) == unfinished
 
 
-def test_a_manifest_that_cannot_be_read_stops_it(store: Store, tmp_path: Path):
+def test_a_manifest_that_cannot_be_read_stops_pruning(store: Store, tmp_path: Path):
     artifact, _ = night(store, tmp_path, 0)
     store.workpath(artifact.name).write_bytes(b"damaged")
-    with pytest.raises(StoreError, match="not known which shards it needs"):
+    with pytest.raises(StoreError, match="unknown which shards it needs"):
         plan_prune(store, keep=1)

@@ -1,5 +1,6 @@
-"""Shards: the same bytes whatever was there before; only what is new is rendered; damage is noticed and mended."""
+"""Spectrogram shards: only new recordings are rendered, the bytes depend on the recordings alone, damage is repaired."""
 
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,45 +33,39 @@ def shard_of(recordings: list[tuple[str, str]], number: int = 3, of: int = 16) -
     return Shard(number, tuple(sorted(recordings)), of)
 
 
-def array_of(made: rendering.RenderedShard, store: Store) -> Path:
-    return store.local(made.name)
+def array_of(shard: rendering.RenderedShard, store: Store) -> Path:
+    return store.local(shard.name)
 
 
-def test_each_recording_stands_where_the_index_says(store: Store, tmp_path: Path):
+def test_each_recording_is_where_the_index_says(store: Store, tmp_path: Path):
     recordings = files(tmp_path, range(4))
-    made = render_shard(shard_of(recordings), CONFIG, store)
-    array = np.load(array_of(made, store), allow_pickle=False)
-    assert (made.rendered, made.audio_s, array.dtype) == (4, pytest.approx(4.6), np.float16)
-    rows = {row["sha256"]: row for row in made.index.to_pylist()}
+    shard = render_shard(shard_of(recordings), CONFIG, store)
+    array = np.load(array_of(shard, store), allow_pickle=False)
+    assert (shard.rendered, shard.audio_s, array.dtype) == (4, pytest.approx(4.6), np.float16)
+    rows = {row["sha256"]: row for row in shard.index.to_pylist()}
     for sha256, uri in recordings:
         row, (sound, rate_hz) = rows[sha256], soundfile.read(uri, dtype="float32")
         assert np.array_equal(array[row["start"] : row["start"] + row["frames"]], log_mel(sound, rate_hz, CONFIG))
     assert sum(row["frames"] for row in rows.values()) == len(array)
 
 
-def test_new_recordings_alone_are_rendered_and_the_bytes_are_the_same(store: Store, tmp_path: Path):
+def test_only_new_recordings_are_rendered_and_the_bytes_are_the_same(store: Store, tmp_path: Path):
     recordings = files(tmp_path, range(6))
-    render_shard(shard_of(recordings[:4]), CONFIG, store)
-    grown = render_shard(shard_of(recordings[1:]), CONFIG, store)
-    assert grown.rendered == 2  # the first is gone, the last two are new
-    afresh = Store(tmp_path / "other").open()
-    whole = render_shard(shard_of(recordings[1:]), CONFIG, afresh)
-    assert (whole.rendered, whole.index) == (5, grown.index)
-    assert array_of(whole, afresh).read_bytes() == array_of(grown, store).read_bytes()
-    assert render_shard(shard_of(recordings[1:]), CONFIG, store).rendered == 0
+    first, second = shard_of(recordings[:4]), shard_of(recordings[1:])
+    assert (load_if_intact(first, CONFIG, store), count_missing(first, CONFIG, store)) == (None, 4)
+    render_shard(first, CONFIG, store)
+    assert (load_if_intact(second, CONFIG, store), count_missing(second, CONFIG, store)) == (None, 2)
+    grown = render_shard(second, CONFIG, store)
+    empty = Store(tmp_path / "other").open()
+    whole = render_shard(second, CONFIG, empty)
+    assert (grown.rendered, whole.rendered, whole.index) == (2, 5, grown.index)
+    assert array_of(whole, empty).read_bytes() == array_of(grown, store).read_bytes()
+    again = render_shard(second, CONFIG, store)
+    assert (again.name, again.index, again.rendered) == (grown.name, grown.index, 0)
+    assert render_shard(second, SpectrogramConfig(mel_bands=40), store).rendered == 5  # nothing of other settings
 
 
-def test_what_stands_and_what_is_new_is_told_without_rendering(store: Store, tmp_path: Path):
-    recordings = files(tmp_path, range(5))
-    shard, grown = shard_of(recordings[:3]), shard_of(recordings)
-    assert (load_if_intact(shard, CONFIG, store), count_missing(shard, CONFIG, store)) == (None, 3)
-    made = render_shard(shard, CONFIG, store)
-    there = load_if_intact(shard, CONFIG, store)
-    assert (there.name, there.index, there.rendered) == (made.name, made.index, 0)
-    assert (load_if_intact(grown, CONFIG, store), count_missing(grown, CONFIG, store)) == (None, 2)
-
-
-def test_more_buckets_take_over_from_fewer(store: Store, tmp_path: Path):
+def test_when_the_number_of_shards_changes_spectrograms_are_reused(store: Store, tmp_path: Path):
     recordings = files(tmp_path, range(12))
     for shard in into_shards(recordings, 16):
         render_shard(shard, CONFIG, store)
@@ -81,17 +76,11 @@ def test_more_buckets_take_over_from_fewer(store: Store, tmp_path: Path):
     assert not Shard(3, (), 16).related(4, 16)
 
 
-def test_nothing_is_taken_over_from_other_settings(store: Store, tmp_path: Path):
-    shard = shard_of(files(tmp_path, range(3)))
-    render_shard(shard, CONFIG, store)
-    assert render_shard(shard, SpectrogramConfig(mel_bands=40), store).rendered == 3
-
-
 @pytest.mark.parametrize("damage", ["flipped bit", "truncated", "index gone", "index damaged"])
-def test_damage_is_not_taken_over_but_rendered_anew(store: Store, tmp_path: Path, damage: str):
+def test_a_damaged_shard_is_not_reused_but_rendered_again(store: Store, tmp_path: Path, damage: str):
     recordings = files(tmp_path, range(3))
-    made = render_shard(shard_of(recordings), CONFIG, store)
-    path = array_of(made, store)
+    shard = render_shard(shard_of(recordings), CONFIG, store)
+    path = array_of(shard, store)
     content = path.read_bytes()
     if damage == "flipped bit":
         path.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
@@ -104,62 +93,56 @@ def test_damage_is_not_taken_over_but_rendered_anew(store: Store, tmp_path: Path
     assert load_if_intact(shard_of(recordings), CONFIG, store) is None
     grown = render_shard(shard_of(recordings + files(tmp_path, range(3, 4))), CONFIG, store)
     assert grown.rendered == 4
-    assert render_shard(shard_of(recordings), CONFIG, store).rendered == 0  # taken over from the grown one
-    assert array_of(made, store).read_bytes() == content
+    assert render_shard(shard_of(recordings), CONFIG, store).rendered == 0  # reused from the grown one
+    assert array_of(shard, store).read_bytes() == content
 
 
 def test_a_damaged_shard_is_refused_when_opened(store: Store, tmp_path: Path):
-    made = render_shard(shard_of(files(tmp_path, range(3))), CONFIG, store)
-    rows = made.index.to_pandas()
+    shard = render_shard(shard_of(files(tmp_path, range(3))), CONFIG, store)
+    rows = shard.index.to_pandas()
     Shards(store).open(rows)
     longer = rows.assign(frames=rows["frames"] + 1)
     with pytest.raises(StoreError, match="shorter than its index says"):
         Shards(store).open(longer)
-    with array_of(made, store).open("r+b") as file:
+    with array_of(shard, store).open("r+b") as file:
         file.seek(3000)
         file.write(b"\xff\xff")
     with pytest.raises(StoreError, match="is damaged: run again"):
         Shards(store).open(rows)
-    array_of(made, store).unlink()
-    with pytest.raises(StoreError, match="is gone: run again"):
+    array_of(shard, store).unlink()
+    with pytest.raises(StoreError, match="is missing: run again"):
         Shards(store).open(rows)
 
 
-def test_an_array_of_another_kind_is_refused(store: Store):
+def test_an_array_of_another_type_is_refused(store: Store):
     digest = store.write_array("spectrograms/x.npy", np.zeros((4, 64), np.float32))
     rows = pd.DataFrame([{"shard": "spectrograms/x.npy", "shard_sha256": digest, "start": 0, "frames": 4}])
     with pytest.raises(StoreError, match="float32"):
         Shards(store).open(rows)
 
 
-def test_a_recording_deleted_or_replaced_meanwhile_is_named(store: Store, tmp_path: Path):
-    (gone, other) = files(tmp_path, range(2))
-    Path(gone[1]).unlink()
-    with pytest.raises(SourceError, match=r"0\.wav was there when the run began and is gone: run again"):
-        render_shard(shard_of([gone]), CONFIG, store)
-    write_wav(Path(other[1]), beats(99, 1.0))
-    with pytest.raises(SourceError, match=r"1\.wav changed during the run: run again"):
-        render_shard(shard_of([other]), CONFIG, store)
+def test_a_recording_removed_or_replaced_during_the_run_is_named(store: Store, tmp_path: Path):
+    removed, replaced = files(tmp_path, range(2))
+    Path(removed[1]).unlink()
+    with pytest.raises(SourceError, match=r"0\.wav was removed during the run"):
+        render_shard(shard_of([removed]), CONFIG, store)
+    write_wav(Path(replaced[1]), beats(99, 1.0))
+    with pytest.raises(SourceError, match=r"1\.wav changed"):
+        render_shard(shard_of([replaced]), CONFIG, store)
     assert not [e for e in store.entries("spectrograms") if not e.name.endswith(".tmp")]
 
 
 def test_worker_processes_make_the_same_bytes_and_survive_each_other(store: Store, tmp_path: Path):
     shard = shard_of(files(tmp_path, range(3)))
-    here = render_shard(shard, CONFIG, store)
-    elsewhere = Store(tmp_path / "other").open()
+    local = render_shard(shard, CONFIG, store)
+    other = Store(tmp_path / "other").open()
     with Workers() as workers:
         with pytest.raises(ChildProcessError, match="worker process died"):
-            workers.call(_die)
-        there = workers.call(render_shard, shard, CONFIG, elsewhere)
-        with pytest.raises(SourceError, match="is gone"):
-            workers.call(render_shard, Shard(0, (("00" * 32, str(tmp_path / "no.wav")),)), CONFIG, elsewhere)
-    assert array_of(here, store).read_bytes() == array_of(there, elsewhere).read_bytes()
-
-
-def _die() -> None:
-    import os
-
-    os.kill(os.getpid(), 9)
+            workers.call(signal.raise_signal, signal.SIGKILL)
+        remote = workers.call(render_shard, shard, CONFIG, other)
+        with pytest.raises(SourceError, match="was removed"):
+            workers.call(render_shard, Shard(0, (("00" * 32, str(tmp_path / "no.wav")),)), CONFIG, other)
+    assert array_of(local, store).read_bytes() == array_of(remote, other).read_bytes()
 
 
 def test_headers_are_read_by_one_thread_at_a_time(store: Store, tmp_path: Path, monkeypatch):
@@ -167,17 +150,14 @@ def test_headers_are_read_by_one_thread_at_a_time(store: Store, tmp_path: Path, 
     shards = [shard_of(files(tmp_path / str(i), range(i, i + 1)), number=i) for i in range(4)]
     for shard in shards:
         render_shard(shard, CONFIG, store)
-    reading, most, real = threading.Semaphore(0), [], np.load
+    load, one_at_a_time = np.load, threading.Lock()
 
-    def slowly(*args, **settings):
-        reading.release()
+    def slow_load(*args, **settings):
+        assert one_at_a_time.acquire(blocking=False)
         time.sleep(0.02)
-        most.append(reading._value)
-        array = real(*args, **settings)
-        reading.acquire()
-        return array
+        one_at_a_time.release()
+        return load(*args, **settings)
 
-    monkeypatch.setattr(np, "load", slowly)
+    monkeypatch.setattr(np, "load", slow_load)
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(lambda shard: load_if_intact(shard, CONFIG, store), shards))
-    assert most == [1] * 4

@@ -1,4 +1,4 @@
-"""Parts by subject: no leak, every class everywhere, the same for the same seed."""
+"""Splits by subject: no leak, every class in every part, deterministic; unlabelled recordings; leaks are refused."""
 
 import json
 
@@ -26,28 +26,32 @@ def accepted(subjects: dict[str, str], each: int = 3, known: bool = True) -> pa.
 MANY = {f"s{i:02d}": "ab"[i % 2] for i in range(40)}
 
 
-def test_no_subject_stands_in_two_parts_and_shares_are_kept():
-    table = assign_splits(accepted(MANY), SplitConfig()).to_pandas()
+def split(subjects: dict[str, str], **settings: float) -> pd.DataFrame:
+    return assign_splits(accepted(subjects), SplitConfig(**settings)).to_pandas()
+
+
+def test_no_subject_is_in_two_parts_and_fractions_are_kept():
+    table = split(MANY)
     assert table.groupby("group")["part"].nunique().max() == 1
     assert table.groupby("part").size().to_dict() == {"train": 72, "valid": 24, "test": 24}
     assert table.groupby(["part", "label"]).size().to_dict()[("test", "a")] == 12
 
 
-def test_same_seed_same_parts_whatever_the_order():
+def test_the_split_depends_on_the_seed_and_not_on_the_order():
     table = accepted(MANY)
-    turned = table.take(list(range(table.num_rows))[::-1])
-    assert assign_splits(table, SplitConfig()).equals(assign_splits(turned, SplitConfig()))
+    reverse = table.take(list(range(table.num_rows))[::-1])
+    assert assign_splits(table, SplitConfig()).equals(assign_splits(reverse, SplitConfig()))
     assert not assign_splits(table, SplitConfig()).equals(assign_splits(table, SplitConfig(seed=1)))
 
 
 def test_unlabelled_and_other_collections_are_left_out():
     table = assign_splits(accepted({**MANY, "unknown": ""}), SplitConfig(collections=("c",)))
     assert table.num_rows == 120
-    with pytest.raises(DataRefused, match="names 'C', of which there is no recording: there are c"):
+    with pytest.raises(DataRefused, match="names 'C', of which there is no recording; existing collections: c"):
         assign_splits(accepted(MANY), SplitConfig(collections=("c", "C")))
 
 
-def test_a_collection_that_was_wholly_refused_is_not_unknown():
+def test_a_collection_of_quarantined_recordings_is_not_unknown():
     refused = [{"recording_id": "r", "sha256": "r", "source": "t", "collection": "d", "label": "a", "subject": None}]
     listed = pa.Table.from_pylist([*accepted(MANY).select(list(refused[0])).to_pylist(), *refused])
     assert assign_splits(accepted(MANY), SplitConfig(collections=("c", "d")), listed).num_rows == 120
@@ -60,50 +64,48 @@ def with_rows(table: pa.Table, *rows: dict) -> pa.Table:
     return pa.concat_tables([table, pa.Table.from_pandas(added, schema=ACCEPTED, preserve_index=False)])
 
 
+def new(recording_id: str, subject: str, **values: str) -> dict[str, str]:
+    """An unlabelled recording."""
+    return {"recording_id": recording_id, "sha256": recording_id, "collection": "c", "subject": subject, **values}
+
+
 def unlabelled(table: pd.DataFrame) -> set[str]:
     return set(table.loc[table["part"] == "unlabelled", "recording_id"])
 
 
 @pytest.mark.parametrize("strategy", [{}, {"strategy": "k_fold", "folds": 4, "fold": 1}, {"strategy": "hash"}])
-def test_unlabelled_recordings_are_kept_where_nothing_ties_them_to_valid_or_test(strategy: dict):
-    plain = assign_splits(accepted(MANY), SplitConfig(**strategy)).to_pandas()
-    of = plain.drop_duplicates("part").set_index("part")["group"].str.removeprefix("t/")
-    loose = [
-        {"recording_id": f"u-{part}", "sha256": f"u{part}", "collection": "c", "subject": of[part]} for part in of.index
-    ]
+def test_unlabelled_recordings_are_kept_unless_connected_to_valid_or_test(strategy: dict):
+    labelled = assign_splits(accepted(MANY), SplitConfig(**strategy)).to_pandas()
+    subject_in = labelled.drop_duplicates("part").set_index("part")["group"].str.removeprefix("t/")
     frame = accepted(MANY).to_pandas()
-    near = json.dumps(sorted([f"t/{of['test']}", "t/new"]))
-    frame.loc[frame["recording_id"] == f"{of['test']}-0", "near_group"] = near
-    tied = pa.Table.from_pandas(frame, schema=ACCEPTED, preserve_index=False)
-    loose += [{"recording_id": "u-near", "sha256": "un", "collection": "c", "subject": "new", "near_group": near}]
-    loose += [{"recording_id": "u-other", "sha256": "uo", "collection": "d", "subject": "elsewhere"}]
-    loose += [{"recording_id": f"u-{i}", "sha256": f"u{i}", "collection": "c", "subject": f"p{i}"} for i in range(30)]
+    near = json.dumps(sorted([f"t/{subject_in['test']}", "t/new"]))
+    frame.loc[frame["recording_id"] == f"{subject_in['test']}-0", "near_group"] = near
+    table = pa.Table.from_pandas(frame, schema=ACCEPTED, preserve_index=False)
+    added = [new(f"u-{part}", subject) for part, subject in subject_in.items()]
+    added += [new("u-near", "new", near_group=near), new("u-other", "elsewhere", collection="d")]
+    added += [new(f"u-{i}", f"p{i}") for i in range(30)]
     config = SplitConfig(**strategy, unlabelled=True, collections=("c",))
-    table = assign_splits(with_rows(tied, *loose), config).to_pandas()
-    kept = unlabelled(table)
+    result = assign_splits(with_rows(table, *added), config).to_pandas()
+    kept = unlabelled(result)
     assert {"u-train", "u-valid", "u-test", "u-near", "u-other"} & kept == {"u-train"}
-    assert (len(kept) == 31) == (
-        strategy != {"strategy": "hash"}
-    )  # by hash, some will be tested once they have a label
-    labelled = table[table["part"] != "unlabelled"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(labelled, plain, check_dtype=False)
-    assert set(table.loc[table["recording_id"] == "u-train", "group"]) == {f"t/{of['train']}"}
+    assert (len(kept) == 31) == (config.strategy != "hash")  # by hash, some will be tested once they have a label
+    others = result[result["part"] != "unlabelled"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, labelled, check_dtype=False)
+    assert set(result.loc[result["recording_id"] == "u-train", "group"]) == {f"t/{subject_in['train']}"}
 
 
-def test_by_hash_an_unlabelled_recording_is_kept_where_it_will_be_trained_on():
-    loose = [{"recording_id": f"u-{i}", "sha256": f"u{i}", "collection": "c", "subject": f"p{i}"} for i in range(30)]
+def test_by_hash_an_unlabelled_recording_is_kept_if_its_subject_will_be_in_train():
+    rows = [new(f"u-{i}", f"p{i}") for i in range(30)]
     config = SplitConfig(strategy="hash", unlabelled=True)
-    kept = unlabelled(assign_splits(with_rows(accepted(MANY), *loose), config).to_pandas())
-    later = assign_splits(with_rows(accepted(MANY), *(row | {"label": "a"} for row in loose)), config).to_pandas()
-    assert kept == set(
-        later.loc[(later["part"] == "train") & later["recording_id"].str.startswith("u-"), "recording_id"]
-    )
+    kept = unlabelled(assign_splits(with_rows(accepted(MANY), *rows), config).to_pandas())
+    later = assign_splits(with_rows(accepted(MANY), *(row | {"label": "a"} for row in rows)), config).to_pandas()
+    in_train = later.loc[later["part"] == "train", "recording_id"]
+    assert kept == set(in_train[in_train.str.startswith("u-")])
 
 
 @pytest.mark.parametrize("unit", ["source", "collection"])
-def test_unlabelled_recordings_of_what_is_held_out_are_not_heard(unit: str):
-    loose = [{"recording_id": f"u-{name}", "sha256": f"u{name}", "subject": name} for name in ("x", "y")]
-    frame = with_rows(accepted(MANY), *loose).to_pandas().assign(source="s", collection="c")
+def test_unlabelled_recordings_of_a_held_out_source_are_not_trained_on(unit: str):
+    frame = with_rows(accepted(MANY), new("u-x", "x"), new("u-y", "y")).to_pandas().assign(source="s", collection="c")
     frame[unit] = ["y" if subject > "s19" and subject != "x" else "x" for subject in frame["subject"]]
     table = pa.Table.from_pandas(frame, schema=ACCEPTED, preserve_index=False)
     config = SplitConfig(strategy="leave_one_source_out", held_out="y", unlabelled=True)
@@ -111,47 +113,35 @@ def test_unlabelled_recordings_of_what_is_held_out_are_not_heard(unit: str):
 
 
 @pytest.mark.parametrize("part", ["valid", "test"])
-def test_an_unlabelled_recording_of_a_group_that_is_not_trained_on_is_a_leak(part: str):
+def test_an_unlabelled_recording_of_a_group_in_valid_or_test_is_a_leak(part: str):
     rows = {"group": ["a", "a", "b"], "sha256": ["1", "2", "3"], "part": ["unlabelled", "train", part]}
     check_no_leak(pd.DataFrame(rows))
-    with pytest.raises(LeakError, match="values of group stand in two parts"):
+    with pytest.raises(LeakError, match="values of group are in two parts"):
         check_no_leak(pd.DataFrame({**rows, "group": ["b", "a", "b"]}))
 
 
-def test_a_strategy_that_cannot_keep_unlabelled_recordings_apart_says_so():
-    with pytest.raises(ValueError, match="the strategy blocks knows no unlabelled"):
-        SplitConfig(strategy="blocks", unlabelled=True)
-
-
-def test_a_setting_that_is_off_leaves_names_of_earlier_splits_as_they_are():
+def test_a_setting_that_is_off_is_left_out_of_the_digest():
     assert "unlabelled" not in SplitConfig().model_dump()
     assert SplitConfig(unlabelled=True).digest() != SplitConfig().digest()
 
 
-def test_without_subjects_each_recording_is_its_own():
+def test_without_subjects_each_recording_is_a_group():
     table = assign_splits(accepted(MANY, known=False), SplitConfig())
     assert table.to_pandas()["group"].nunique() == 120
-
-
-def test_rare_classes_stand_in_every_part():
-    few = {**{f"a{i}": "a" for i in range(30)}, "b0": "b", "b1": "b", "b2": "b"}
-    table = assign_splits(accepted(few), SplitConfig()).to_pandas()
-    assert set(table.loc[table["label"] == "b", "part"]) == {"train", "valid", "test"}
 
 
 def shares(table: pd.DataFrame, label: str) -> dict[str, int]:
     return table[table["label"] == label].groupby("part")["group"].nunique().to_dict()
 
 
-def test_a_rare_class_moves_no_other_class_share():
-    few = {**{f"a{i}": "a" for i in range(200)}, "b0": "b", "b1": "b", "b2": "b"}
-    table = assign_splits(accepted(few), SplitConfig()).to_pandas()
+def test_a_rare_class_is_in_every_part_and_changes_no_other_class():
+    table = split({**{f"a{i}": "a" for i in range(200)}, "b0": "b", "b1": "b", "b2": "b"})
     assert shares(table, "a") == {"train": 120, "valid": 40, "test": 40}
     assert shares(table, "b") == {"train": 1, "valid": 1, "test": 1}
 
 
-def test_any_fractions_are_kept():
-    table = assign_splits(accepted(MANY), SplitConfig(test_fraction=0.4, valid_fraction=0.1)).to_pandas()
+def test_other_fractions_are_kept():
+    table = split(MANY, test_fraction=0.4, valid_fraction=0.1)
     assert shares(table, "a") == shares(table, "b") == {"train": 10, "valid": 2, "test": 8}
     with pytest.raises(ValueError, match=r"must leave at least .1 to train on"):
         SplitConfig(test_fraction=0.5, valid_fraction=0.5)
@@ -167,9 +157,9 @@ def test_subjects_with_recordings_of_two_classes_stay_whole():
 
 def test_too_few_subjects_are_refused():
     with pytest.raises(DataRefused, match="the label 'b' has 2 subject"):
-        assign_splits(accepted({**{f"a{i}": "a" for i in range(9)}, "b0": "b", "b1": "b"}), SplitConfig())
+        split({**{f"a{i}": "a" for i in range(9)}, "b0": "b", "b1": "b"})
     with pytest.raises(DataRefused, match="only 'a'"):
-        assign_splits(accepted({f"a{i}": "a" for i in range(9)}), SplitConfig())
+        split({f"a{i}": "a" for i in range(9)})
 
 
 @pytest.mark.parametrize("unit", ["group", "sha256"])
@@ -178,7 +168,7 @@ def test_a_leak_is_refused(unit: str):
     check_no_leak(clean)
     leaked = clean.copy()
     leaked.loc[2, unit] = leaked.loc[0, unit]
-    with pytest.raises(LeakError, match=f"values of {unit} stand in two parts"):
+    with pytest.raises(LeakError, match=f"values of {unit} are in two parts"):
         check_no_leak(leaked)
 
 
@@ -198,23 +188,20 @@ def test_one_content_in_two_places_is_one():
     assert shard.recordings == (("a" * 64, "/b"),)
 
 
-def test_near_duplicates_tie_subjects_together():
-    people = ["ann", "bob", "bob", None, "eve", None, "sam"]
+def test_near_duplicates_connect_subjects():
+    subjects = ["ann", "bob", "bob", None, "eve", None, "sam"]
     near = ["1", "1", "2", "2", None, None, "3"]
-    table = pd.DataFrame({"source": "t", "sha256": list("0123456"), "subject": people, "near_group": near})
+    table = pd.DataFrame({"source": "t", "sha256": list("0123456"), "subject": subjects, "near_group": near})
     assert split_groups(table).tolist() == ["t/ann"] * 4 + ["t/eve", "t/recording 5", "t/sam"]
     assert split_groups(table.drop(columns="near_group")).nunique() == 6
 
 
-def test_subjects_that_change_sides_are_counted_new_ones_are_not():
+def test_subjects_that_entered_or_left_the_test_part_are_counted():
     before = pd.DataFrame({"sha256": list("123456"), "part": ["train", "train", "valid", "test", "test", "train"]})
     now = pd.DataFrame({
         "sha256": list("123457"),
         "group": ["ann", "ann", "bob", "eve", "sam", "new"],
         "part": ["test", "test", "train", "test", "train", "test"],
     })  # fmt: skip
-    assert subjects_that_changed_part(before, now) == (
-        1,
-        1,
-    )  # ann came in, sam left; bob was never tested, new was not there
+    assert subjects_that_changed_part(before, now) == (1, 1)  # ann entered, sam left; new is in one table only
     assert subjects_that_changed_part(before, now[now["group"] == "eve"]) == (0, 0)
