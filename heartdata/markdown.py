@@ -9,16 +9,16 @@ _MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
 _BLOCK = re.compile(r"^(\d*)(#{1,6}(?= |$)|[-+](?= |$)|-{3}|>|(?<=\d)[.)](?= |$))")  # a heading, list, rule or quote
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows with the same keys as a table, with the keys as its header."""
     if not rows:
         return "(none)"
     names = list(rows[0])
-    lines = ["| " + " | ".join(map(plain, names)) + " |", "|" + " --- |" * len(names)]
-    return "\n".join(lines + ["| " + " | ".join(plain(row[n]) for n in names) + " |" for row in rows])
+    lines = ["| " + " | ".join(map(escape, names)) + " |", "|" + " --- |" * len(names)]
+    return "\n".join(lines + ["| " + " | ".join(escape(row[n]) for n in names) + " |" for row in rows])
 
 
-def plain(text: Any) -> str:
+def escape(text: Any) -> str:
     """Text on one line, escaped so that a renderer shows it as it is, in a table as well."""
     line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
     return _BLOCK.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", line))

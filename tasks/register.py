@@ -14,7 +14,7 @@ from prefect.context import FlowRunContext
 
 import heartdata
 from heartdata.config import RunConfig
-from heartdata.markdown import plain
+from heartdata.markdown import escape
 from heartdata.serving.model_config import ModelConfig
 from heartdata.settings import flat, sha256_json
 from heartdata.storage.schemas import MANIFEST, METRICS
@@ -88,7 +88,7 @@ def register(
         url = f"{config.registry.ui_url}/#/models/{quote(name)}/versions/{version.version}"
         advance(1, 1, f"{name} version {version.version}, alias {ALIAS}")
         if FlowRunContext.get():
-            text = f"{plain(name)} version {version.version} in MLflow"
+            text = f"{escape(name)} version {version.version} in MLflow"
             create_link_artifact(url, link_text=text, key="mlflow-model")
         return RegisteredVersion(
             name=name, version=int(version.version), run_id=version.run_id, url=url, registry=config.registry

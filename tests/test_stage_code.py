@@ -28,7 +28,7 @@ NOTHING_CACHED = (
     # computed in every run: the inventory, the results of a study over its folds, the summary
     "dataset.inventory", "reports.study_plots", "reports.summary", "sources", "storage.hash_cache", "studies",
     # the store
-    "errors", "storage.remote", "storage.store",
+    "errors", "storage.remote", "storage.store", "storage.working_folder",
     # commands of their own
     "dataset.prune", "markdown", "reports.inspect", "reports.inspect_plots",
 )  # fmt: skip

@@ -83,7 +83,7 @@ def note(text: str) -> str:
     return f"[yellow]note[/yellow] {escape(text)}"
 
 
-def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+def rich_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Rows that share their keys as a table; columns of numbers are right-aligned."""
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
@@ -100,17 +100,17 @@ def show(summary: "Summary", console: Console, links: Mapping[str, str]) -> None
     """Print the tables of a finished run, then ``links``: what to open next, by name."""
     for text in summary.notes:
         console.print(note(text))
-    console.print(table("Recordings", summary.recordings))
-    console.print(table("Splits", summary.subjects))
-    console.print(table("Scores on held-out subjects (95 % interval)", summary.score_rows()))
-    console.print(table("Scores by class (resnet34)", summary.per_class))
+    console.print(rich_table("Recordings", summary.recordings))
+    console.print(rich_table("Splits", summary.subjects))
+    console.print(rich_table("Scores on held-out subjects (95 % interval)", summary.score_rows()))
+    console.print(rich_table("Scores by class (resnet34)", summary.per_class))
     if summary.planted:
         caught = sum(row["caught"] for row in summary.planted)
-        console.print(table(f"Planted faults: {caught} of {len(summary.planted)} caught", summary.planted))
+        console.print(rich_table(f"Planted faults: {caught} of {len(summary.planted)} caught", summary.planted))
     elif summary.quarantine:
         shown = f" (first {QUARANTINED_SHOWN})" if len(summary.quarantine) > QUARANTINED_SHOWN else ""
         title = f"Quarantined: {len(summary.quarantine)}{shown}"
-        console.print(table(title, summary.quarantine[:QUARANTINED_SHOWN]))
+        console.print(rich_table(title, summary.quarantine[:QUARANTINED_SHOWN]))
     lines = {
         "Seconds": " · ".join(f"{stage} {value:.1f}" for stage, value in summary.seconds.items()),
         "Data set": summary.dataset_version[:12],

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from flows.cli.console import bar, note, plain_console, table
+from flows.cli.console import bar, note, plain_console, rich_table
 from flows.cli.outputs import expanded
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
@@ -34,8 +34,8 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
         for text in notes:
             console.print(note(text))
         rows = by_class(frame, config.validation)
-        console.print(table("Recordings", [{k: v for k, v in row.items() if k not in HINTS} for row in rows]))
-        console.print(table("Unfit for training", [{k: row[k] for k in ("label", *HINTS)} for row in rows]))
+        console.print(rich_table("Recordings", [{k: v for k, v in row.items() if k not in HINTS} for row in rows]))
+        console.print(rich_table("Unfit for training", [{k: row[k] for k in ("label", *HINTS)} for row in rows]))
         chosen = dict(list(examples(frame, per_class, seed).items())[:CLASSES_DRAWN])
         with console.status("drawing"):
             paths = write_plots(frame, chosen, config.spectrogram, out)

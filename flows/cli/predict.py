@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from flows.cli.console import bar, plain_console, table
+from flows.cli.console import bar, plain_console, rich_table
 from flows.cli.outputs import writable_file
 from flows.local.environment import prepare
 from heartdata.config import RunConfig
@@ -41,7 +41,7 @@ def predict_files(paths: Sequence[Path], model_uri: str | None, out: Path | None
             rows += [{"file": name, **row} for name, row in zip(names, predictions.to_dict("records"), strict=True)]
             advance(len(rows), len(files))
     frame = pd.DataFrame(rows).assign(model=uri)
-    console.print(table(f"Predictions of {uri}", shown(rows)))
+    console.print(rich_table(f"Predictions of {uri}", shown(rows)))
     if text := accuracy_note(model.unwrap_python_model().predictor.config.calibration):
         console.print(text)
     if refused := int(frame["error"].notna().sum()):

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from flows.cli.console import plain_console, table
+from flows.cli.console import plain_console, rich_table
 from flows.cli.outputs import writable_folder
 from flows.cli.run import run_flow, up_command
 from heartdata.storage.schemas import STUDY_METRICS
@@ -36,7 +36,7 @@ def run_study(
     metrics = store.read_frame(run.result.metrics, STUDY_METRICS)
     for arm in config.study.arms:
         rows = metric_rows(metrics[metrics["arm"] == arm], headline_metrics(config.study), config.study.metric)
-        run.console.print(table(f"{config.study.arm_title(arm)} (95 % interval)", rows))
+        run.console.print(rich_table(f"{config.study.arm_title(arm)} (95 % interval)", rows))
     if config.study.reference_score is not None:
         run.console.print(f"Reference   {reference(config.study)}")
     folder = store.workpath(f"latest/study-{config.study.name}")

@@ -52,16 +52,16 @@ def _front_page(
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>heartbeat Data Docs</title>{style}<body>'
         f"<h1>Data Docs</h1><p>{html.escape(counts)}</p>"
-        f"<h2>Quarantined recordings ({len(refused)})</h2>{_table(refused)}"
-        f"<h2>Failed checks</h2>{_table(failed)}"
+        f"<h2>Quarantined recordings ({len(refused)})</h2>{_html_table(refused)}"
+        f"<h2>Failed checks</h2>{_html_table(failed)}"
         "<p>A recording that fails a critical check is quarantined; one that fails a warning is accepted and marked. A "
         "critical check on the table, or on its change, stops the run when it fails.</p>"
-        f"{images}<h2>Passed checks</h2>{_table(passed)}"
+        f"{images}<h2>Passed checks</h2>{_html_table(passed)}"
         f"<p>Details by Great Expectations: {links}</p></body></html>"
     )
 
 
-def _table(rows: list[dict[str, object]]) -> str:
+def _html_table(rows: list[dict[str, object]]) -> str:
     if not rows:
         return "<p>none</p>"
     head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from heartdata.dataset.split_strategies import PARTS, UNLABELLED
 from heartdata.dataset.splits import SplitConfig, subject_units
-from heartdata.markdown import code, plain, table
+from heartdata.markdown import code, escape, markdown_table
 
 FEW_SUBJECTS = 20
 
@@ -45,24 +45,24 @@ class Summary(BaseModel):
 def summary_page(summary: Summary, source: str, served_by: str = "") -> str:
     """The summary as one page; ``served_by`` says what must run for the link to MLflow to open."""
     sections = [
-        f"# {source}: {plain(summary.model)} version {summary.model_version}",
+        f"# {source}: {escape(summary.model)} version {summary.model_version}",
         f"[Open the model in MLflow]({summary.model_url}){served_by} · run `{summary.run_id}` · "
         f"data set version `{summary.dataset_version[:12]}`",
-        *[f"> {plain(note)}" for note in summary.notes],
+        *[f"> {escape(note)}" for note in summary.notes],
         "## Recordings",
-        table(summary.recordings),
+        markdown_table(summary.recordings),
         "## Subjects and recordings of each part",
-        table(summary.subjects),
+        markdown_table(summary.subjects),
         "## Scores on held-out subjects (95 % interval, bootstrap over subjects)",
-        table(summary.score_rows()),
+        markdown_table(summary.score_rows()),
         "## Each class (resnet34, held-out subjects)",
-        table(summary.per_class),
+        markdown_table(summary.per_class),
     ]
     if summary.quarantine:
-        sections += [f"## Quarantined ({len(summary.quarantine)})", table(summary.quarantine[:50])]
+        sections += [f"## Quarantined ({len(summary.quarantine)})", markdown_table(summary.quarantine[:50])]
     sections += [
         "## Seconds",
-        table([{"stage": k, "seconds": f"{v:.1f}"} for k, v in summary.seconds.items()]),
+        markdown_table([{"stage": k, "seconds": f"{v:.1f}"} for k, v in summary.seconds.items()]),
         f"Data Docs: {code(summary.data_docs)}. Files: {code(summary.latest)}.",
         "Research use only; not a medical device.",
     ]

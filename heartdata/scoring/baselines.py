@@ -39,11 +39,11 @@ def metadata_baseline(manifest: pd.DataFrame, classes: list[str], seed: int = 0)
         early_stopping=False,
         min_samples_leaf=max(1, min(20, len(train) // 10)),  # the default of 20 would leave small sets without a split
     )
-    model = make_pipeline(columns, booster).fit(_plain(train), train["label"])
-    return _in_order(model.predict_proba(_plain(test)), model.classes_, classes)
+    model = make_pipeline(columns, booster).fit(_metadata_columns(train), train["label"])
+    return _in_order(model.predict_proba(_metadata_columns(test)), model.classes_, classes)
 
 
-def _plain(rows: pd.DataFrame) -> pd.DataFrame:
+def _metadata_columns(rows: pd.DataFrame) -> pd.DataFrame:
     """Metadata columns as numpy objects and floats, missing names as the empty string."""
     names = rows[METADATA_NAMES].astype(object).where(rows[METADATA_NAMES].notna(), "")
     return names.join(rows[METADATA_NUMBERS].astype(float))

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from heartdata.config import RunConfig
-from heartdata.markdown import code, plain, table
+from heartdata.markdown import code, escape, markdown_table
 from heartdata.settings import flat
 from heartdata.studies.config import study_config
 from heartdata.studies.protocols import Study
@@ -50,9 +50,9 @@ def study_page(
             "recordings, scaled to sum 1."
         )
     if warning:
-        sections.append(f"**{plain(warning)}.**")
+        sections.append(f"**{escape(warning)}.**")
     if reference_text := reference(study):
-        sections.append(f"Reference: {plain(reference_text)}.")
+        sections.append(f"Reference: {escape(reference_text)}.")
     if study.note:
         sections.append(study.note)
     headline = headline_metrics(study)
@@ -60,9 +60,9 @@ def study_page(
         shown = metrics[metrics["arm"] == arm]
         if len(study.arms) > 1:
             sections.append(f"## {arm[0].upper()}{arm[1:]}")
-        sections.append(table(metric_rows(shown, headline, study.metric)))
+        sections.append(markdown_table(metric_rows(shown, headline, study.metric)))
         rest = metric_rows(shown, [m for m in shown["metric"].unique() if m not in headline])
-        sections.append("<details><summary>All metrics</summary>\n\n" + table(rest) + "\n\n</details>")
+        sections.append("<details><summary>All metrics</summary>\n\n" + markdown_table(rest) + "\n\n</details>")
     sections += [f"![{name.replace('_', ' ')}]({name}.png)" for name in plots]
     return "\n\n".join(sections) + "\n"
 

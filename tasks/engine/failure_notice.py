@@ -8,7 +8,7 @@ from pathlib import Path
 
 from heartdata.config import RunConfig
 from heartdata.errors import DataRefused, HeartbeatError
-from heartdata.markdown import plain
+from heartdata.markdown import escape
 from heartdata.storage.store import Store, atomic_write
 from tasks.engine import progress
 from tasks.registry.killed_runs import end_killed_runs
@@ -76,7 +76,7 @@ def failure_notice(error: Exception, source: str, written: list[str], has_summar
     others = "all other files here, and the summary below, are of an earlier run"
     return (
         f"# The last run {outcome}: source {source}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n\n"
-        f"> {plain(reason)}\n\n"
+        f"> {escape(reason)}\n\n"
         f"Written by that run: {own}; {others if has_summary else 'there is no earlier summary'}. "
         "The next run that finishes replaces them.\n\n"
     )

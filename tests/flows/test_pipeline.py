@@ -139,7 +139,7 @@ def test_the_registered_model_predicts_from_audio_bytes(first, root: Path, monke
     assert f"p_{predictions.loc[0, 'label']}" in probabilities
     assert predictions["unsure"].tolist()[1:] == [True, True]  # neither is a recording
     assert predictions["error"].isna().tolist() == [True, False, False]
-    assert "not numbers" in predictions.loc[2, "error"]
+    assert "not finite numbers" in predictions.loc[2, "error"]
 
 
 def test_predict_classifies_files_and_folders(first, root: Path, monkeypatch, capsys, tmp_path: Path):

@@ -34,10 +34,10 @@ def read_subjects(annotations: list[Path], database: str, names: list[str]) -> t
     known: dict[str, str | None] = {}
     for table in tables:
         for cells in _rows_about(database, table):
-            name = _plain(cells.get(NAME, ""))
+            name = _normal_name(cells.get(NAME, ""))
             known[name] = _subject(cells, database) or known.get(name)
-    subjects = {name: subject for name in names if (subject := known.get(_plain(name)))}
-    if not tables or any(_plain(name) in known for name in names):
+    subjects = {name: subject for name in names if (subject := known.get(_normal_name(name)))}
+    if not tables or any(_normal_name(name) in known for name in names):
         return subjects, []
     return {}, [
         f"{', '.join(map(str, tables))} has none of the {len(names)} recordings in {database}: if it should, compare its "
@@ -54,7 +54,7 @@ def _rows_about(database: str, table: Path) -> list[dict[str, str]]:
     return [cells for cells in rows if cells.get("Database", "").casefold() in ("", database.casefold())]
 
 
-def _plain(name: str) -> str:
+def _normal_name(name: str) -> str:
     return name.casefold().removesuffix(".wav")
 
 

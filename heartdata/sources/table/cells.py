@@ -13,7 +13,7 @@ SEPARATOR_OR_NAME = re.compile(r"[,/&]|\sand\s")  # the same, but may also be pa
 LIST = re.compile(r"""\[.*\]|[({].*['",].*[)}]""", re.DOTALL)  # several values that a program wrote into a cell
 
 
-def plain(cell: str) -> str:
+def clean_cell(cell: str) -> str:
     """A cell in one form: accents composed (Unicode NFC), single blanks, none around it."""
     return " ".join(unicodedata.normalize("NFC", cell).split())
 

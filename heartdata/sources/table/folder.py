@@ -10,7 +10,7 @@ from heartdata.sources import pascal
 from heartdata.sources.base import audio_files
 from heartdata.sources.cinc2016.databases import DATABASES
 from heartdata.sources.circor2022.source import FOLDER
-from heartdata.sources.table.cells import plain
+from heartdata.sources.table.cells import clean_cell
 from heartdata.sources.table.columns import ROLES, Columns, Entry
 from heartdata.sources.table.file_lookup import FileLookup
 from heartdata.sources.table.readers import SUFFIXES, read_table
@@ -38,7 +38,7 @@ FOLDERS_HINT = (
 def checked_pattern(pattern: str, needs_label: bool) -> str:
     """The pattern itself; raises ValueError when it is not a regular expression or lacks a needed group."""
     try:
-        names = groups(pattern)
+        names = pattern_groups(pattern)
     except re.error as error:
         raise ValueError(f"this is not a regular expression ({error})") from error
     if needs_label and "label" not in names:
@@ -48,7 +48,7 @@ def checked_pattern(pattern: str, needs_label: bool) -> str:
     return pattern
 
 
-def groups(pattern: str | None) -> set[str]:
+def pattern_groups(pattern: str | None) -> set[str]:
     """The names of the groups of ``pattern``."""
     return set(re.compile(pattern or "").groupindex)
 
@@ -155,7 +155,9 @@ def _refuse_ignored_table(root: Path, names: list[str]) -> None:
             continue
         columns = Columns().resolve(list(table.columns))
         if {"path", "label"} <= columns.keys():
-            count = sum(bool(lookup.candidates(plain(re.split(r"[/\\]", cell)[-1]))) for cell in table[columns["path"]])
+            count = sum(
+                bool(lookup.candidates(clean_cell(re.split(r"[/\\]", cell)[-1]))) for cell in table[columns["path"]]
+            )
             if 2 * count > len(names):
                 raise SourceError(
                     f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its {len(names)} "

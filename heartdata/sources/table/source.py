@@ -15,10 +15,17 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from heartdata.errors import SourceError
 from heartdata.sources.base import FolderSource, SourceListing, SourceRecording, audio_files
-from heartdata.sources.table.cells import common_spellings, plain, refuse_labels, respelled
+from heartdata.sources.table.cells import clean_cell, common_spellings, refuse_labels, respelled
 from heartdata.sources.table.columns import Columns, Entry, find_columns, other_label_columns
 from heartdata.sources.table.file_lookup import FileLookup
-from heartdata.sources.table.folder import FOLDERS_HINT, SUBJECTS_HINT, checked_pattern, groups, read_folder, read_names
+from heartdata.sources.table.folder import (
+    FOLDERS_HINT,
+    SUBJECTS_HINT,
+    checked_pattern,
+    pattern_groups,
+    read_folder,
+    read_names,
+)
 from heartdata.sources.table.readers import SUFFIXES, UTF_8, read_table
 from heartdata.sources.table.subjects import ALONE, empty_subjects, leading_zeros, without_subjects
 from heartdata.storage.remote import is_remote
@@ -129,13 +136,13 @@ class TableSource(FolderSource):
         entries, notes = read_folder(root, self.pattern)
         place = PATTERN_LABEL if self.pattern else f"the names of the sub-folders of {root}"
         refuse_labels(place, self._values("label", entries), "correct it, or give a table")
-        if "subject" not in groups(self.pattern):
+        if "subject" not in pattern_groups(self.pattern):
             hint = SUBJECTS_HINT if self.pattern else FOLDERS_HINT
             notes.append(f"The subjects of the recordings are unknown: {ALONE}. {hint}")
         return root, entries, notes
 
     def _read_table(self, path: Path) -> tuple[Path, list[Entry], list[str]]:
-        needed = {"path", "label"} - groups(self.pattern)
+        needed = {"path", "label"} - pattern_groups(self.pattern)
         table = read_table(path, self.columns, self.sheet, needed, self.encoding)
         if table.empty:
             raise SourceError(f"{path} has no rows: add one row a recording")
@@ -151,13 +158,13 @@ class TableSource(FolderSource):
         if "subject" in columns:
             cells = list(table[columns["subject"]])
             notes += empty_subjects(path, columns["subject"], cells, [self._value(cell) for cell in cells])
-        elif "subject" not in groups(self.pattern):
+        elif "subject" not in pattern_groups(self.pattern):
             notes.append(without_subjects(path, columns, table, is_denied=self.columns.subject is not None))
         return self.folder.expanduser().resolve() if self.folder else path.parent, entries, notes
 
     def _value(self, cell: str | None) -> str | None:
-        """The cell as `plain` writes it; None when it is empty or one of ``missing_values``."""
-        value = plain(cell or "")
+        """The cell as `clean_cell` writes it; None when it is empty or one of ``missing_values``."""
+        value = clean_cell(cell or "")
         return None if not value or value.casefold() in _folded(self.missing_values) else value
 
     def _values(self, role: str, entries: list[Entry]) -> list[str]:
@@ -183,7 +190,7 @@ class TableSource(FolderSource):
             label=labels[label] if label else None,
             subject=subjects[subject] if subject else None,
             site=self._value(entry.roles.get("site")),
-            collection=plain(entry.roles.get("collection", "")),
+            collection=clean_cell(entry.roles.get("collection", "")),
             missing=missing,
             extra={**entry.extra, SUBJECT_AS_WRITTEN: subject} if respelled else dict(entry.extra),
         )
@@ -212,7 +219,7 @@ def _renamed(root: Path, entries: list[Entry], rows: list[SourceRecording]) -> l
     """A note on the files that have another name on the disk than in the table, slashes and accents aside."""
     pairs = [(e.name, r.path) for e, r in zip(entries, rows, strict=True) if isinstance(r.path, Path)]
     pairs = [(name, path) for name, path in pairs if str(path) != f"{root}/{name}"]  # quick, and true of few
-    pairs = [(name, path) for name, path in pairs if plain(str(path)) != plain(f"{root}/{name}")]
+    pairs = [(name, path) for name, path in pairs if clean_cell(str(path)) != clean_cell(f"{root}/{name}")]
     pairs = [(name, path) for name, path in pairs if path not in (root / name, root / name.replace("\\", "/"))]
     examples = [f"{name} as {path.relative_to(root)}" for name, path in pairs[:1]]
     note = "{} files were found under another name than the table's: {}, ..."

@@ -10,7 +10,7 @@ from test_change import night
 
 from heartdata.checks.suite import ValidationConfig
 from heartdata.checks.validation import validate
-from heartdata.markdown import code, plain, table
+from heartdata.markdown import code, escape, markdown_table
 
 
 def test_the_parser_finds_planted_markup():
@@ -60,7 +60,7 @@ ODD = [
 
 @pytest.mark.parametrize("text", ODD)
 def test_markdown_shows_a_name_verbatim(text: str):
-    shown = words(f"{table([{'name': text, 'other': 1}])}\n\n> {plain(text)}\n\n{code(text)}\n")
+    shown = words(f"{markdown_table([{'name': text, 'other': 1}])}\n\n> {escape(text)}\n\n{code(text)}\n")
     assert shown.found == []
     cells = [cell for cell in map(str.strip, "".join(shown.text).splitlines()) if cell]
     line = " ".join(text.split())
@@ -69,6 +69,6 @@ def test_markdown_shows_a_name_verbatim(text: str):
 
 
 def test_harmless_names_are_not_escaped():
-    assert plain("set validation.max_drift of set_a/x_1.wav to .5 (95 %), then - maybe - 2 + 2") == (
+    assert escape("set validation.max_drift of set_a/x_1.wav to .5 (95 %), then - maybe - 2 + 2") == (
         "set validation.max_drift of set_a/x_1.wav to .5 (95 %), then - maybe - 2 + 2"
     )

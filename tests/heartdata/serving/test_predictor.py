@@ -80,7 +80,7 @@ def test_a_bad_file_does_not_affect_the_others(weights: Path, tmp_path: Path):
     assert "cannot be decoded" in str(bad)
     assert "only 0.50 s long: too short" in str(brief)
     assert "check the microphone" in str(quiet)
-    assert "not numbers" in str(nan)
+    assert "not finite numbers" in str(nan)
     assert one == two
     assert sum(one.probabilities) == pytest.approx(1)
     assert one.label == "ab"[int(np.argmax(one.probabilities))]
