@@ -50,10 +50,10 @@ def _resolve(init: str, registry: RegistryConfig, store: Store) -> InitialWeight
         try:
             return InitialWeights(kind="imagenet", weights=_write_weights(imagenet_weights(), store))
         except ConfigError as error:
+            reason = f"{error}, or run `heartbeat pretrain` and set training.init=models:/{BACKBONE}@champion"
             if init == "imagenet":
-                raise
-            hint = f"for better ones run `heartbeat pretrain` and set training.init=models:/{BACKBONE}@champion"
-            return InitialWeights(kind="random", note=f"Training starts from random weights: {error}; {hint}")
+                raise ConfigError(reason) from error
+            return InitialWeights(kind="random", note=f"Training starts from random weights: {reason}")
     if init.startswith("models:/"):
         connect(registry, store)
         weights, sounds = _from_registry(init)

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from heartdata.errors import ConfigError
-from heartdata.training.pretraining import BACKBONE
 
 DOWNLOAD_TIMEOUT_S = 20
 
@@ -84,8 +83,7 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
     except (OSError, RuntimeError, HTTPException) as error:
         reason = getattr(error, "reason", error)  # urllib wraps the cause
         raise ConfigError(
-            f"ImageNet weights cannot be downloaded ({reason}): save them as {path}, or run `heartbeat pretrain` and set "
-            f"training.init=models:/{BACKBONE}@champion, or set training.init=random"
+            f"ImageNet weights cannot be downloaded ({reason}): save them as {path}, or set training.init=random"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout_s)
