@@ -76,9 +76,11 @@ def _log(
 
 
 def recorded(config: StudyConfig) -> dict[str, Any]:
-    """The settings of a study, without those of ``split`` that its protocol decides: each fold records its own."""
+    """The settings that a study ran with: not its defaults, and of ``split`` what its protocol leaves open (each fold records
+    its own).
+    """
     of_protocol = set(SplitConfig.model_fields) - set(FREE_SPLIT_SETTINGS)
-    return config.model_dump(mode="json", exclude={"run": {"split": of_protocol}})
+    return config.model_dump(mode="json", exclude={"study": {"settings"}, "run": {"split": of_protocol}})
 
 
 def _log_fold(client: Any, experiment: str, parent: str, result: FoldResult, config: StudyConfig, store: Store) -> None:

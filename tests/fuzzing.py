@@ -22,8 +22,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from helpers import write_xlsx
 from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # before tests/heartdata, which a script here would import
+
+from helpers import write_xlsx
 
 from heartdata.audio.decode import decode
 from heartdata.audio.measurements import MeasureConfig, measure_samples

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from heartdata.errors import HeartbeatError
@@ -67,13 +67,16 @@ def free_port() -> int:
 class Server:
     """One server process. ``health`` is a URL that answers 200 once it is ready."""
 
-    def __init__(self, name: str, command: Sequence[str], health: str, log: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], health: str, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name, self.health, self.log = name, health, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "flows.local.servers", *command],
                 stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
+                env={**os.environ, **(environment or {})},
             )  # fmt: skip
 
     def wait_ready(self) -> None:
@@ -106,8 +109,9 @@ def prefect_server(port: int, log: Path, ui: bool) -> Server:
 def mlflow_server(port: int, tracking_uri: str, log: Path) -> Server:
     """MLflow's UI on loopback, for the tracking store."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1",
-               "--backend-store-uri", tracking_uri, "--allowed-hosts", f"{HOST}:{port},localhost:{port}"]  # fmt: skip
-    return Server("MLflow UI", command, f"http://{HOST}:{port}/health", log)
+               "--allowed-hosts", f"{HOST}:{port},localhost:{port}"]  # fmt: skip
+    secret = {"MLFLOW_BACKEND_STORE_URI": tracking_uri}  # may hold a password, which `ps` would show as an option
+    return Server("MLflow UI", command, f"http://{HOST}:{port}/health", log, secret)
 
 
 @contextlib.contextmanager
@@ -118,7 +122,7 @@ def announced(store: Store, api: str) -> Iterator[None]:
     file, up_id = store.workpath(UP_FILE), uuid.uuid4().hex
     Variable.set(ID_VARIABLE, up_id, overwrite=True)
     with atomic_write(file) as output:
-        output.write(json.dumps({"api": api, "id": up_id}).encode())
+        output.write(json.dumps({"api": api, "id": up_id, "store": store.uri}).encode())
     try:
         yield
     finally:
@@ -132,6 +136,8 @@ def running_api(store: Store) -> str | None:
     """
     try:
         up = json.loads(store.workpath(UP_FILE).read_bytes())
+        if up["store"] != store.uri:  # this store is a copy
+            return None
         with urllib.request.urlopen(f"{up['api']}/variables/name/{ID_VARIABLE}", timeout=2) as response:
             return up["api"] if json.load(response)["value"] == up["id"] else None
     except (OSError, http.client.HTTPException):  # no file, or no HTTP server

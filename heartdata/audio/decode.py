@@ -87,7 +87,7 @@ def decode(content: bytes) -> Audio:
             _check_level(samples)
             form = f"{file.format}/{file.subtype}"
             return Audio(samples, file.samplerate, form, max(declared, len(samples)))
-    except BadAudio:
+    except (BadAudio, MemoryError):  # too little memory says nothing about the file
         raise
     except Exception as error:  # whatever a decoder raises on damaged bytes, it must not stop the run
         detail = str(error).split(": ", 1)[-1].strip().rstrip(".") or type(error).__name__

@@ -62,8 +62,9 @@ STAGES = {
          "heartdata.dataset.provenance", "heartdata.storage.schemas"),
     ),
     "train": Code(
-        "6",
-        ("tasks.train", "heartdata.scoring.confusion", "heartdata.scoring.metrics", "heartdata.storage.schemas",
+        "-".join(["6", *versions.PREPROCESSING.values()]),  # which the model's config names
+        ("tasks.train", "heartdata.dataset.split_strategies", "heartdata.dataset.spectrogram_shards",
+         "heartdata.scoring.confusion", "heartdata.scoring.metrics", "heartdata.storage.schemas",
          "heartdata.training.callbacks", "heartdata.training.checkpoint", "heartdata.training.contrast",
          "heartdata.training.train", *NETWORK),
     ),
@@ -71,10 +72,10 @@ STAGES = {
     "calibrate": Code("2", ("tasks.calibrate", *PREDICTING)),
     "evaluate": Code(
         "5",
-        ("tasks.evaluate", "heartdata.dataset.splits", "heartdata.reports.plots", "heartdata.scoring.baselines",
-         "heartdata.scoring.metrics", "heartdata.storage.schemas", *PREDICTING),
+        ("tasks.evaluate", "heartdata.audio.spectrograms", "heartdata.dataset.splits", "heartdata.reports.plots",
+         "heartdata.scoring.baselines", "heartdata.scoring.metrics", "heartdata.storage.schemas", *PREDICTING),
     ),
-    "register": Code("5", ("tasks.register", "tasks.registry.model_version", "tasks.registry.naming")),
+    "register": Code("5", ("mlflow.served_model", "tasks.register", "tasks.registry.model_version", "tasks.registry.naming")),
     "score fold": Code(
         "3",
         ("tasks.study", "heartdata.scoring.baselines", "heartdata.scoring.features", "heartdata.scoring.metrics",

@@ -2,11 +2,13 @@
 
 import os
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from socket import gethostname
 from typing import Any
 
 from heartdata.config import RegistryConfig
+from heartdata.settings import sha256_json
 from heartdata.storage.store import Store
 from tasks.registry.client import connect, is_empty
 
@@ -14,9 +16,20 @@ PROCESS_TAG = "heartbeat.process"
 
 
 def process_tag(process: int | None = None) -> dict[str, str]:
-    """The tag that names a run's process (by default this one) for `end_killed_runs`: host, id, start time."""
+    """The tag that names a run's process (by default this one) for `end_killed_runs`: machine, id, start time."""
     process = os.getpid() if process is None else process
-    return {PROCESS_TAG: ":".join(filter(None, [gethostname(), str(process), _start_time(process)]))}
+    return {PROCESS_TAG: f"{machine()}:{process}:{_start_time(process)}"}
+
+
+@cache
+def machine() -> str:
+    """A name for this machine and, in a container, for its process ids: hosts may share a name, or its processes."""
+    identity = [gethostname()]
+    with suppress(OSError):
+        identity.append(Path("/etc/machine-id").read_text())
+    with suppress(OSError):
+        identity.append(str(Path("/proc/self/ns/pid").readlink()))
+    return f"{gethostname()}-{sha256_json(identity)[:12]}"
 
 
 def end_killed_runs(config: RegistryConfig, store: Store) -> None:
@@ -38,7 +51,7 @@ def end_killed_runs(config: RegistryConfig, store: Store) -> None:
 
 
 def _open_runs(client: Any, experiment: str) -> list[Any]:
-    query = f"tags.`{PROCESS_TAG}` LIKE '{gethostname()}:%' and attributes.status = 'RUNNING'"
+    query = f"tags.`{PROCESS_TAG}` LIKE '{machine()}:%' and attributes.status = 'RUNNING'"
     runs, token = [], None
     while True:
         page = client.search_runs([experiment], query, page_token=token)
@@ -52,9 +65,9 @@ def _has_ended(tag: str) -> bool:
     """Whether a tag names a process of this machine that has ended; another process may have its id now."""
     host, _, rest = tag.partition(":")
     process, _, started = rest.partition(":")
-    if host != gethostname() or not process.isdigit():
+    if host != machine() or not process.isdigit():
         return False
-    return not _is_alive(int(process)) or bool(started and _start_time(int(process)) not in ("", started))
+    return not _is_alive(int(process)) or _start_time(int(process)) not in ("", started)
 
 
 def _is_alive(process: int) -> bool:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -40,7 +42,7 @@ def used(store: Store) -> str:
 
 
 def announce(store: Store, api: str) -> None:
-    store.workpath("up.json").write_text(json.dumps({"api": api, "id": "ours"}))
+    store.workpath("up.json").write_text(json.dumps({"api": api, "id": "ours", "store": store.uri}))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,13 @@ def test_only_the_announced_server_is_used_unless_the_user_names_one(other: str,
     assert used(store) == other
     monkeypatch.setenv("PREFECT_API_URL", "http://server.example.org/api")
     assert used(store) == "http://server.example.org/api"
+
+
+@pytest.mark.parametrize("other", [b'{"value": "ours"}'], indirect=True)
+def test_a_copied_store_does_not_use_the_server_of_the_original(other: str, store: Store, tmp_path: Path):
+    announce(store, other)
+    shutil.copytree(store.root, tmp_path / "copy")
+    assert used(Store(tmp_path / "copy").open()) == TEMPORARY
 
 
 def test_a_stale_or_damaged_announcement_is_ignored(store: Store):

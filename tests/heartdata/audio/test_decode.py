@@ -110,16 +110,14 @@ def test_what_is_not_a_recording_is_refused(wav: bytes, changed, message: str):
         decode(changed(wav))
 
 
-@pytest.mark.parametrize(
-    "raised", [ValueError("negative dimensions"), RuntimeError("x"), MemoryError(), OverflowError("too large")]
-)
+@pytest.mark.parametrize("raised", [ValueError("negative dimensions"), RuntimeError("x"), OverflowError("too large")])
 def test_whatever_a_decoder_raises_is_bad_audio(tmp_path: Path, monkeypatch, raised: Exception):
     def read(*args, **settings):
         raise raised
 
     monkeypatch.setattr(soundfile.SoundFile, "read", read)
     path = write_wav(tmp_path / "x.wav", tone(100))
-    with pytest.raises(BadAudio, match=f"cannot be decoded as audio \\({str(raised) or 'MemoryError'}\\)"):
+    with pytest.raises(BadAudio, match=f"cannot be decoded as audio \\({raised}\\)"):
         decode(path.read_bytes())
     row = measure_file(str(path), sha256_file(path), MeasureConfig())
     assert str(row["error"]).startswith("cannot be decoded")
@@ -151,3 +149,12 @@ def test_resampling_keeps_a_tone():
     sound = resample(tone(100, rate_hz=44100), 44100, 2000)
     assert len(sound) == 6000
     assert np.abs(np.fft.rfft(sound)).argmax() == 300  # 100 Hz in 3 s
+
+
+def test_too_little_memory_is_not_called_a_fault_of_the_file(tmp_path: Path, monkeypatch):
+    def read(*args: object, **kwargs: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", read)
+    with pytest.raises(MemoryError):
+        decode(write_wav(tmp_path / "a.wav", tone(100)).read_bytes())

@@ -14,7 +14,7 @@ from heartdata.config import RegistryConfig, RunConfig
 from heartdata.storage.store import Store
 from tasks.engine.failure_notice import run_store
 from tasks.registry.client import experiment_of, is_empty
-from tasks.registry.killed_runs import PROCESS_TAG, end_killed_runs, process_tag
+from tasks.registry.killed_runs import PROCESS_TAG, end_killed_runs, machine, process_tag
 
 
 def killed_process() -> dict[str, str]:
@@ -27,25 +27,27 @@ def killed_process() -> dict[str, str]:
 
 
 def another_process_of_this_id() -> dict[str, str]:
-    return {PROCESS_TAG: f"{gethostname()}:{os.getpid()}:1"}
+    return {PROCESS_TAG: f"{machine()}:{os.getpid()}:1"}
 
 
 @pytest.mark.parametrize(
     ("tag", "status"),
     [
         (killed_process, "KILLED"),
-        (lambda: {PROCESS_TAG: ":".join(killed_process()[PROCESS_TAG].split(":")[:2])}, "KILLED"),  # no start time
         pytest.param(
             another_process_of_this_id,
             "KILLED",
             marks=pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="start times are read from /proc"),
         ),
         (process_tag, "RUNNING"),
-        (lambda: {PROCESS_TAG: f"{gethostname()}:{os.getpid()}"}, "RUNNING"),
+        (
+            lambda: {PROCESS_TAG: f"{gethostname()}:" + killed_process()[PROCESS_TAG].partition(":")[2]},
+            "RUNNING",
+        ),  # cloned
         (lambda: {PROCESS_TAG: "another-" + killed_process()[PROCESS_TAG]}, "RUNNING"),
         (lambda: {PROCESS_TAG: killed_process()[PROCESS_TAG].replace(":", "-else:", 1)}, "RUNNING"),
         (dict, "RUNNING"),
-        (lambda: {PROCESS_TAG: f"{gethostname()}:x"}, "RUNNING"),
+        (lambda: {PROCESS_TAG: f"{machine()}:x"}, "RUNNING"),
     ],
 )
 def test_only_runs_of_ended_processes_of_this_machine_are_ended(registry_store: Store, tag, status: str):
