@@ -3,7 +3,7 @@
 No segmentation is needed. The features are after Springer et al. 2016 (J. Med. Eng. Technol. 40:342: periodicity and
 autocorrelation of the envelope, kurtosis, band shares, sample entropy) and the CinC 2016 entries that used them. The
 weights are a logistic regression against the 690 verdicts of CinC 2016's REFERENCE-SQI.csv (databases b, c, d, f),
-printed by ``python -m benchmarks.quality --data ../shared/data``; docs/checks.md says how well it does on databases
+printed by ``python -m benchmarks.quality --data data``; docs/checks.md says how well it does on databases
 that it was not fitted to.
 """
 
