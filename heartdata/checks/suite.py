@@ -180,12 +180,12 @@ def _holds(check: Check, value: Any) -> bool:
     """Whether ``value`` meets one of the expectations of `recording_checks`, as in Great Expectations."""
     if check.expectation == "ExpectColumnValuesToBeNull":
         return value is None
-    if value is None:
-        return True
     if check.expectation == "ExpectColumnValuesToBeInSet":
-        return value in check.bounds["value_set"]
-    low, high = check.bounds["min_value"], check.bounds["max_value"]
-    return (low is None or value >= low) and (high is None or value <= high)
+        return value is None or value in check.bounds["value_set"]
+    if check.expectation == "ExpectColumnValuesToBeBetween":
+        low, high = check.bounds["min_value"], check.bounds["max_value"]
+        return value is None or ((low is None or value >= low) and (high is None or value <= high))
+    raise ValueError(f"no rule for {check.expectation}")
 
 
 def duplicate_checks() -> list[Check]:

@@ -11,7 +11,7 @@ from helpers import beats, tone, write_wav
 from heartdata.audio.measurements import MeasureConfig, measure_file
 from heartdata.audio.synthesis import Heart, synthesize
 from heartdata.checks.duplicates import mark_duplicates
-from heartdata.checks.suite import ValidationConfig, quarantine_reason
+from heartdata.checks.suite import Check, ValidationConfig, _holds, quarantine_reason
 from heartdata.checks.validation import Validation, join_facts, validate
 from heartdata.dataset.inventory import take_inventory
 from heartdata.sources import TableSource
@@ -77,6 +77,11 @@ def test_a_single_file_is_refused_for_the_same_reason_as_in_a_table(folder: Path
     for path in sorted(folder.glob("*.wav")):
         reason = quarantine_reason(measure_file(str(path), None, MeasureConfig()), ValidationConfig())
         assert reason == (reasons[path.name].partition(" (also:")[0] if path.name in reasons else None), path.name
+
+
+def test_an_expectation_that_a_single_file_cannot_be_tested_by_is_an_error():
+    with pytest.raises(ValueError, match="no rule for ExpectColumnValuesToMatchRegex"):
+        _holds(Check("wav", "critical", "ExpectColumnValuesToMatchRegex", {"column": "format"}, ""), "WAV")
 
 
 def test_the_loosest_bounds_accept_what_any_source_or_collection_accepts():
