@@ -10,8 +10,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from heartdata.config import RunConfig, deep_merge, expand_shorthand
 from heartdata.errors import ConfigError
-from heartdata.settings import contains_password
+from heartdata.settings import contains_password, holds_password
 from heartdata.sources import SOURCES
+
+HIDDEN = "(not shown, as it contains a password)"
 
 
 def build_config(
@@ -92,7 +94,7 @@ def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def _message(error: Any) -> str:
     """One sentence for one of pydantic's errors, with the dotted key."""
-    path, source = [str(part) for part in error["loc"]], ""
+    path, source = [HIDDEN if contains_password(str(part)) else str(part) for part in error["loc"]], ""
     if len(path) > 1 and path[0] == "source" and path[1] in SOURCES:  # pydantic inserts the chosen source
         source = path.pop(1)
     key, text = ".".join(path), error["msg"].removeprefix("Value error, ")
@@ -104,8 +106,8 @@ def _message(error: Any) -> str:
         return f"{key} is needed" + (": give it with --data" if key == "source.data" else "")
     if error["type"] == "secret":  # never show the value
         return f"{key} {text}"
-    hidden = contains_password(str(error["input"]))
-    return f"{key} = {'(not shown, as it contains a password)' if hidden else repr(error['input'])}: {text}"
+    hidden = holds_password(error["input"])
+    return f"{key} = {HIDDEN if hidden else repr(error['input'])}: {text}"
 
 
 def _suggestion(path: list[str], source: str) -> str:

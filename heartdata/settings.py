@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic_core import PydanticCustomError
 
 _USER_AND_PASSWORD = re.compile(r"[^/?#]*(:|%3a)(?!\d+([/?#]|$)).*(@|%40)", re.I)  # a colon before no port, then an @
+_ONE_SLASH = re.compile(r"^([\w+.:-]{2,}):/(?!/)")  # C:/ is a drive
 _SECRET_IN_QUERY = re.compile(
     r"[?&;#]([^?&;#=]*(password|passwd|passphrase|secret|token|credential|signature|api_?key|access_?key|private_?key)"
     r"[^?&;#=]*|pass|pwd|auth|sig|key)=",
@@ -19,10 +21,22 @@ _SECRET_IN_QUERY = re.compile(
 
 
 def contains_password(uri: str) -> bool:
-    """Whether a URI contains a password, as in s3://user:password@bucket or postgresql://host/name?password=..."""
-    protocol, _, place = uri.partition("://")
+    """Whether a URI contains a password, as in s3://user:password@bucket or postgresql://host/name?password=...
+
+    Also with the one slash that `Path` leaves of two.
+    """
+    protocol, _, place = _ONE_SLASH.sub(r"\1://", uri).partition("://")
     secret = _USER_AND_PASSWORD.match(place) or _SECRET_IN_QUERY.search(unquote(place))
     return protocol not in ("file", "local") and secret is not None
+
+
+def holds_password(value: object) -> bool:
+    """Whether a text or path anywhere in a value contains a password. Nested settings have checked their own."""
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        return any(map(holds_password, value))
+    return isinstance(value, str | Path) and contains_password(str(value))
 
 
 def sha256_json(value: object) -> str:
@@ -38,7 +52,7 @@ class Settings(BaseModel):
     @field_validator("*")
     @classmethod
     def _check_no_password(cls, value: Any) -> Any:
-        if isinstance(value, str) and contains_password(value):
+        if holds_password(value):
             raise PydanticCustomError(
                 "secret",
                 "contains a password, which every run would record: put it into the environment instead, "

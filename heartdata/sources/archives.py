@@ -6,6 +6,7 @@ import shutil
 import stat
 import struct
 import tempfile
+import unicodedata
 import zipfile
 import zlib
 from collections import Counter
@@ -22,6 +23,7 @@ from heartdata.storage.store import sha256_file
 
 MAX_RATIO = 200  # unpacked to packed, of archives that unpack to more than RATIO_FROM_BYTES
 RATIO_FROM_BYTES = 10_000_000
+MAX_MEMBERS = 1_000_000
 DAMAGE = (  # what zipfile and the decompressors raise for broken archives and for unknown compression methods
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OverflowError, NotImplementedError,
     RuntimeError, ValueError,
@@ -91,6 +93,7 @@ def unpack(path: Path, workdir: Path, limit_bytes: int) -> Path:
                 "choose another output folder with --store"
             )
         files = Path(unfinished) / "files"
+        files.mkdir()  # also for an archive without members
         archive.extractall(files)  # no member can exceed the size it declares, which `_refuse_unsafe` has summed
         try:
             files.rename(target)
@@ -117,10 +120,17 @@ def _opened(path: Path, limit_bytes: int) -> Iterator[zipfile.ZipFile]:
 
 
 def _refuse_unsafe(path: Path, archive: zipfile.ZipFile, limit_bytes: int) -> None:
-    """Raise `SourceError` for links, names that lead outside or occur twice, and contents that are too large."""
+    """Raise `SourceError` for links, names that lead outside or occur twice, and contents that are too large or many."""
+    if (members := len(archive.infolist())) > MAX_MEMBERS:
+        raise SourceError(
+            f"{path} holds {members} members, more than {MAX_MEMBERS}: unpack it yourself if you trust it and give the "
+            "folder with --data"
+        )
     counts = Counter(_key(member) for member in archive.infolist() if not member.is_dir())
     for member in archive.infolist():
-        fault = _fault(member) or ("has the name of another, letter case aside" if counts[_key(member)] > 1 else None)
+        fault = _fault(member) or (
+            "has the name of another, letter case and Unicode form aside" if counts[_key(member)] > 1 else None
+        )
         if fault:
             raise SourceError(
                 f"{path}: the member {member.filename!r} {fault}; nothing was unpacked. Download the archive again from its "
@@ -150,7 +160,9 @@ def _fault(member: zipfile.ZipInfo) -> str | None:
 
 
 def _key(member: zipfile.ZipInfo) -> str:
-    return str(PurePosixPath(member.filename)).casefold()
+    """The name that all file systems tell from the others: letter case and composed accents may not count."""
+    name = unicodedata.normalize("NFC", str(PurePosixPath(member.filename)))
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def _unpacked_bytes(archive: zipfile.ZipFile) -> int:

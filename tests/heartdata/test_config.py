@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from heartdata.config import RunConfig
-from heartdata.config_file import build_config, parse_change
+from heartdata.config_file import build_config, nested, parse_change
 from heartdata.errors import ConfigError
-from heartdata.settings import contains_password
+from heartdata.settings import contains_password, flat
 from heartdata.sources import DemoSource
 
 
@@ -196,6 +196,43 @@ def test_a_password_anywhere_in_a_uri_is_refused_and_not_shown(key: str, uri: st
     with pytest.raises(ConfigError, match=f"{key} contains .*MLFLOW_TRACKING_PASSWORD") as error:
         build_config(changes=changes)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("given", [str, Path])
+@pytest.mark.parametrize(
+    "uri", ["s3://user:secret@bucket", "s3:/user:secret@bucket", "zip://a::s3://me:secret@bucket/x"]
+)
+@pytest.mark.parametrize("key", ["source.data", "source.folder"])
+def test_a_password_in_a_path_is_refused_and_not_shown(key: str, uri: str, given: type):
+    with pytest.raises(ConfigError, match=f"{key} contains a password") as error:
+        build_config("table", "/x", changes={key: given(uri)})
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"source.missing_values": ["s3://user:secret@bucket"]},
+     {"registry.aliases": [Path("s3:/user:secret@bucket")]},
+     {"source": {"name": "mix", "sources": [{"name": "pascal", "data": "s3://user:secret@bucket"}]}},
+     {"source": {"name": "mix", "sources": [{"name": "demo"}], "labels": {"demo": {"s3://user:secret@bucket": "a"}}}},
+     {"source": {"name": "mix", "sources": [{"name": "demo"}], "labels": {"demo": {"a": "s3://user:secret@bucket"}}}},
+     {"source": {"name": "mix", "sources": [{"name": "demo"}], "labels": {"s3://user:secret@bucket": 5}}},
+     {"validation.overrides": {"s3://user:secret@bucket": {}}},
+     {"validation.overrides": {"pascal": {"loudest": ["s3://user:secret@bucket"]}}}],
+)  # fmt: skip
+def test_a_password_deep_in_a_setting_is_refused_and_not_shown(changes: dict):
+    values = {"source": {"name": "table", "data": "/x"}}
+    with pytest.raises(ConfigError, match="contains a password") as error:
+        build_config(changes=nested(flat(values) | changes))
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["C:/x@y", "C:/a:b@c", "/data/a:b@c/t.csv", "/ab:/c:d@e", "a=b/key=x@y:z", "a b:/c:d@e"]
+)
+def test_a_local_path_is_not_taken_for_a_password(path: str):
+    config = build_config("table", path, changes={"source.folder": path})
+    assert (config.source.data, config.source.folder) == (Path(path), Path(path))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from heartdata.errors import SourceError, StoreError
-from heartdata.sources import Cinc2016Source, archives
+from heartdata.sources import Cinc2016Source, Circor2022Source, PascalSource, archives
 from heartdata.storage.store import sha256_file
 
 
@@ -39,6 +39,8 @@ def link(name: str) -> zipfile.ZipInfo:
         ([(link("a.wav"), b"/etc/passwd")], "'a.wav' is a symbolic link"),
         ([("a/X.wav", b"1"), ("a/x.wav", b"2")], r"'a/X.wav' has the name of another"),
         ([("a.wav", b"1"), ("./a.wav", b"2")], "has the name of another"),
+        ([("\u00e4.wav", b"1"), ("a\u0308.wav", b"2")], "has the name of another"),
+        ([("\u00c4.wav", b"1"), ("a\u0308.wav", b"2")], "has the name of another"),
         ([(f"{n}.wav", bytes(5_100_000)) for n in range(2)], "unpacks to more than 200 times its size"),
     ],
 )
@@ -72,6 +74,22 @@ def test_zips_that_are_too_large_are_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: type("", (), {"free": 100}))
     with pytest.raises(StoreError, match="GB free: make room"):
         Cinc2016Source(data=data).listing(tmp_path / "made")
+
+
+def test_zips_of_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    data = zip_of(tmp_path / "z.zip", ("a.wav", b""), ("b.wav", b""), ("c.wav", b""))
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 2)
+    with pytest.raises(SourceError, match=r"z.zip holds 3 members, more than 2: unpack it yourself"):
+        archives.unpack(data, tmp_path / "made", 10**6)
+
+
+@pytest.mark.parametrize("source", [Cinc2016Source, Circor2022Source, PascalSource])
+def test_an_empty_zip_is_refused_as_an_empty_folder_is(tmp_path: Path, source: type):
+    data = zip_of(tmp_path / "z.zip")
+    for step in (source(data=data).check, lambda: source(data=data).listing(tmp_path / "made")):
+        with pytest.raises(SourceError, match="holds none of|does not exist: --data must be"):
+            step()
+    assert list(archives.unpack(data, tmp_path / "made", 10**6).iterdir()) == []
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

@@ -201,6 +201,7 @@ def test_a_store_is_pickled_as_its_uri(any_store: Store):
         ("s3:/bucket/x", "a URI has two slashes"),
         ("s3://", "a URI has two slashes"),
         ("s3://user:secret@bucket/x", "give credentials in the environment"),
+        ("s3:/user:secret@bucket/x", "give credentials in the environment"),
         ("s3://user%3Asecret@bucket/x", "give credentials in the environment"),
         ("s3://bucket/x?token=secret", "give credentials in the environment"),
     ],

@@ -69,6 +69,45 @@ def test_a_working_folder_in_the_cache_is_moved_and_its_old_paths_stay_valid(hom
     assert caplog.text == ""
 
 
+def test_a_missing_link_at_the_old_place_is_made_again(home: Path):
+    old = old_working_folder(home, "memory://relinked")
+    store = Store("memory://relinked")
+    shutil.rmtree(home / "cache")
+    assert Store("memory://relinked").root == store.root
+    assert (old.is_symlink(), (old / "mlflow.db").read_text()) == (True, "models")
+
+
+def test_a_move_that_was_killed_before_the_link_is_completed(home: Path, monkeypatch):
+    old = old_working_folder(home, "memory://killed")
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "symlink_to", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Store("memory://killed")
+    assert not old.exists()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "elsewhere"))  # the marker knows the old place
+    Store("memory://killed")
+    assert (old / "mlflow.db").read_text() == "models"
+
+
+def test_a_real_folder_at_the_old_place_is_refused(home: Path):
+    old = old_working_folder(home, "memory://twice")
+    new = Store("memory://twice").root
+    old.unlink()
+    (old / "mlflow-artifacts").mkdir(parents=True)
+    with pytest.raises(StoreError, match=f"move the contents of {old} into {new}, then delete {old}"):
+        Store("memory://twice")
+    assert (old / "mlflow-artifacts").is_dir()
+
+
+def test_a_link_that_cannot_be_made_again_is_refused(home: Path):
+    old = old_working_folder(home, "memory://unlinkable")
+    Store("memory://unlinkable")
+    shutil.rmtree(home / "cache")
+    (home / "cache").write_text("a file")
+    with pytest.raises(StoreError, match=f"make {old.parent} writable"):
+        Store("memory://unlinkable")
+
+
 def test_a_new_working_folder_is_not_replaced_by_an_old_one(home: Path):
     old = old_working_folder(home, "memory://both")
     new = home / "data" / "heartbeat" / old.name
