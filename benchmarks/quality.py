@@ -17,7 +17,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from heartdata.audio.decode import decode, resample
-from heartdata.audio.quality import RATE_HZ, quality_features, quality_index
+from heartdata.audio.fingerprint import RATE_HZ
+from heartdata.audio.quality import quality_features, quality_index
 
 DATABASES = ("b", "c", "d", "f")
 PASCAL = "PASCAL B"

@@ -59,7 +59,7 @@ def noise_recordings(folder: Path, numbers: range) -> list[Path]:
 
 
 def plot_each(files: list[Path], folder: Path) -> None:
-    """A matplotlib plot a file, as tutorials do it."""
+    """A matplotlib plot per file, as tutorials do it."""
     import librosa
     import librosa.display
     import matplotlib
@@ -142,7 +142,7 @@ def ways(files: list[Path], scratch: Path) -> list[Row]:
         "heartbeat, two workers, shards written": ours_s,
         "bound: reading, resampling, bare FFT, two workers": bound_s,
         "librosa.load, melspectrogram, power_to_db, one core": seconds_of(plain_loop, files) / len(files),
-        "tutorial: a matplotlib plot a file": seconds_of(plot_each, files[:TUTORIAL_FILES], scratch) / TUTORIAL_FILES,
+        "tutorial: a matplotlib plot per file": seconds_of(plot_each, files[:TUTORIAL_FILES], scratch) / TUTORIAL_FILES,
     }
     try:
         lhotse_way(files[:40], scratch / "warm")

@@ -115,7 +115,7 @@ def png_s(folder: Path, batches: int) -> float:
 
 
 def plot_all(rows: pd.DataFrame, store: Store, folder: Path) -> None:
-    """One matplotlib plot a recording in a folder a class, as tutorials do."""
+    """One matplotlib plot per recording in a folder per class, as tutorials do."""
     from matplotlib.figure import Figure
 
     array = np.load(store.local("s.npy"), mmap_mode="r")

@@ -13,7 +13,7 @@ from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError
 from heartdata.scoring.calibration import DecisionConfig
 from heartdata.scoring.metrics import EvaluationConfig
-from heartdata.settings import Settings
+from heartdata.settings import Settings, deep_merge
 from heartdata.sources import SOURCES, AnySource, DemoSource
 from heartdata.training.recipe import TrainingConfig
 
@@ -139,12 +139,3 @@ def expand_shorthand(values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(name, str) or name not in SOURCES:
         raise ConfigError(f"there is no source {name!r}: choose one of {choices}")
     return {**values, "source": section, **({"engine": {"name": engine}} if isinstance(engine, str) else {})}
-
-
-def deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """A copy of ``base`` with the values of ``over`` in their place, nested mappings merged."""
-    merged = dict(base)
-    for key, value in over.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = deep_merge(merged[key], value) if nested else value
-    return merged

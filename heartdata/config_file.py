@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from heartdata.config import RunConfig, deep_merge, expand_shorthand
+from heartdata.config import RunConfig, expand_shorthand
 from heartdata.errors import ConfigError
-from heartdata.settings import contains_password, holds_password
+from heartdata.settings import contains_password, deep_merge, holds_password, unflatten
 from heartdata.sources import SOURCES
 
 HIDDEN = "(not shown, as it contains a password)"
@@ -29,7 +29,7 @@ def build_config(
     `ConfigError` naming the key.
     """
     arguments: dict[str, Any] = {"source": {k: v for k, v in (("name", source), ("data", data)) if v is not None}}
-    arguments = deep_merge(arguments, nested(changes or {}))
+    arguments = deep_merge(arguments, unflatten(changes or {}))
     values: dict[str, Any] = {}
     for layer in (base or {}, _read_yaml(file) if file else {}, arguments):
         values = _overlay(values, expand_shorthand(layer))
@@ -74,16 +74,6 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(values or {}, dict):
         raise ConfigError(f"the configuration {file} must be a mapping of keys, such as 'training: {{epochs: 3}}'")
     return values or {}
-
-
-def nested(changes: dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys as nested mappings."""
-    values: dict[str, Any] = {}
-    for key, value in changes.items():
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        values = deep_merge(values, value)
-    return values
 
 
 def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from urllib.parse import unquote
 from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic_core import PydanticCustomError
 
-_USER_AND_PASSWORD = re.compile(r"[^/?#]*(:|%3a)(?!\d+([/?#]|$)).*(@|%40)", re.I)  # a colon before no port, then an @
+# a colon not followed by a port number, then an @
+_USER_AND_PASSWORD = re.compile(r"[^/?#]*(:|%3a)(?!\d+([/?#]|$)).*(@|%40)", re.I)
 _ONE_SLASH = re.compile(r"^([\w+.:-]{2,}):/(?!/)")  # C:/ is a drive
 _SECRET_IN_QUERY = re.compile(
     r"[?&;#]([^?&;#=]*(password|passwd|passphrase|secret|token|credential|signature|api_?key|access_?key|private_?key)"
@@ -66,19 +67,38 @@ class Settings(BaseModel):
         return sha256_json(self.model_dump(mode="json"))
 
 
-def described(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def describe_settings(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Dotted name, value and description of every setting."""
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if isinstance(value, Settings):
-            yield from described(value, f"{prefix}{name}.")
+            yield from describe_settings(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value, field.description or ""
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one of dotted keys."""
     dotted: dict[str, Any] = {}
     for name, value in values.items():
-        dotted |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        dotted |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return dotted
+
+
+def unflatten(changes: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested mappings."""
+    values: dict[str, Any] = {}
+    for key, value in changes.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        values = deep_merge(values, value)
+    return values
+
+
+def deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """A copy of ``base`` with the values of ``over`` in their place, nested mappings merged."""
+    merged = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = deep_merge(merged[key], value) if nested else value
+    return merged

@@ -22,7 +22,7 @@ class HeartSoundModel(mlflow.pyfunc.PythonModel):
         log_mel(np.zeros(4000, np.float32), 4000, self.predictor.config.spectrogram)  # the first call is slow
 
     def predict(self, context, model_input: pd.DataFrame, params=None):
-        """One row a file: ``label``, ``unsure``, ``error`` (why there is no label, or None) and ``p_<class>``."""
+        """One row per file: ``label``, ``unsure``, ``error`` (why there is no label, or None) and ``p_<class>``."""
         from heartdata.errors import BadAudio
 
         names = [f"p_{c}" for c in self.predictor.config.classes]

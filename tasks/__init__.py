@@ -1,1 +1,1 @@
-"""Prefect tasks, one module a stage: thin shells that add cache key, retries, timeout and progress to `heartdata`."""
+"""Prefect tasks, one module per stage: thin shells that add cache key, retries, timeout and progress to `heartdata`."""

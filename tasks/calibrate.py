@@ -1,4 +1,4 @@
-"""Stage 7, after training: how probabilities become decisions, fitted to the validation part."""
+"""After training: how probabilities become decisions, fitted to the validation part."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def calibrate(
     manifest: Artifact, model: TrainedModel, config: DecisionConfig, measure: MeasureConfig, accepts: RecordingBounds,
     store: Store,
 ) -> TrainedModel:  # fmt: skip
-    """The model with a temperature, an operating point and an abstention threshold, fitted to its validation part.
+    """The model with a temperature, an operating point and a confidence threshold, fitted to its validation part.
 
     Served, it refuses recordings that are outside the bounds ``accepts`` when measured by ``measure``.
     """
@@ -60,6 +60,6 @@ def notes_on(fitted: Calibration, labels: pd.Series, classes: Sequence[str], con
         uncertain += ["the operating point"] if config.operating_point != "none" else []
         notes.append(
             f"Only {count.min()} of the {len(labels)} validation recordings are {count.idxmin()}: do not rely on what is "
-            f"fitted to them ({', '.join([*uncertain, 'the threshold of unsure'])})"
+            f"fitted to them ({', '.join([*uncertain, 'the confidence threshold'])})"
         )
     return notes

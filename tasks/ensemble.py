@@ -1,4 +1,4 @@
-"""Stage 7, with several networks: one model of all."""
+"""One model of several networks."""
 
 from heartdata.serving.model_config import ModelConfig
 from heartdata.storage.store import Store

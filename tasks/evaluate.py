@@ -1,12 +1,13 @@
-"""Stage 8: scores on held-out subjects, by recording and by subject, with baselines and plots."""
+"""Scores on held-out subjects, by recording and by subject, with baselines and plots."""
 
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
 
-from heartdata.dataset.splits import subject_units
+from heartdata.checks.groups import subject_units
 from heartdata.scoring.metrics import EvaluationConfig
+from heartdata.scoring.model_names import MAJORITY_CLASS, METADATA_ONLY, NETWORK
 from heartdata.storage.schemas import MANIFEST, METRICS, predictions_schema, subjects_schema
 from heartdata.storage.store import Artifact, Store, table_from_rows
 from tasks.engine.progress import track
@@ -33,24 +34,24 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
     with track("evaluate", len(test), "recordings") as advance:
         scaled = apply_temperature(predict_probabilities(predictor, test, store, advance), calibration.temperature)
         predictions = {
-            "resnet34": scores.prediction_rows(test, scaled, classes, calibration.class_weights),
-            "metadata only": scores.prediction_rows(test, metadata_baseline(table, classes), classes),
-            "majority class": scores.prediction_rows(test, majority_baseline(table, classes), classes),
+            NETWORK: scores.prediction_rows(test, scaled, classes, calibration.class_weights),
+            METADATA_ONLY: scores.prediction_rows(test, metadata_baseline(table, classes), classes),
+            MAJORITY_CLASS: scores.prediction_rows(test, majority_baseline(table, classes), classes),
         }
-        rules = {"resnet34": calibration.class_weights}
+        rules = {NETWORK: calibration.class_weights}
         subjects = {
             name: scores.subject_rows(rows, subject_units(test), classes, config.subject_rule, rules.get(name))
             for name, rows in predictions.items()
         }
         metrics = scores.metrics_with_intervals(predictions, classes, config.bootstrap, config.seed)
-        if (subjects["resnet34"]["recordings"] > 1).any():
+        if (subjects[NETWORK]["recordings"] > 1).any():
             by_subject = scores.metrics_with_intervals(subjects, classes, config.bootstrap, config.seed)
             metrics += [{**row, "metric": f"{row['metric']}_by_subject"} for row in by_subject]
-        network = predictions["resnet34"]
+        network = predictions[NETWORK]
         advance(len(test), len(test), f"macro-F1 {metrics[0]['value']:.3f}")
         return Evaluation(
             predictions=_write(network, predictions_schema(classes), store),
-            subjects=_write(subjects["resnet34"], subjects_schema(classes), store),
+            subjects=_write(subjects[NETWORK], subjects_schema(classes), store),
             metrics=store.write_table("metrics", table_from_rows(metrics, METRICS), METRICS),
             per_class=scores.per_class(network, classes).to_dict("index"),
             confidence=scores.confidence_metrics(network, classes, calibration.unsure_below),

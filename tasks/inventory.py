@@ -1,7 +1,4 @@
-"""Stage 1: what the source names, with content hashes. Never cached: listing the folder is how new files are detected."""
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
+"""What the source names, with content hashes. Never cached: listing the folder is how new files are detected."""
 
 from heartdata.dataset.inventory import take_inventory
 from heartdata.sources import Source
@@ -9,17 +6,10 @@ from heartdata.storage.hash_cache import HashCache
 from heartdata.storage.schemas import RECORDINGS
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.progress import add_note, track
-from tasks.engine.stage import is_transient
+from tasks.engine.stage import uncached_task
 
 
-@task(
-    name="inventory",
-    cache_policy=NO_CACHE,
-    retries=3,
-    retry_delay_seconds=5,
-    retry_condition_fn=is_transient,
-    timeout_seconds=7200,
-)
+@uncached_task("inventory", retries=3, retry_delay_seconds=5, timeout_seconds=7200)
 def inventory(source: Source, store: Store) -> Artifact:
     """List the recordings of ``source`` (schema RECORDINGS); ``counts`` holds the source's notes."""
     with track("inventory", unit="files") as advance:

@@ -1,4 +1,4 @@
-"""Stage 6: one Parquet of what training sees; its content digest is the data set version."""
+"""One Parquet of what training sees; its content digest is the data set version."""
 
 from heartdata.dataset.manifest import build_manifest
 from heartdata.storage.schemas import ACCEPTED, MANIFEST, SPECTROGRAMS, SPLITS

@@ -1,11 +1,10 @@
-"""Stage 2: decode and measure every file once, in parallel over shards."""
+"""Decode and measure every file once, in parallel over shards."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from prefect.utilities.annotations import quote
 
 from heartdata.audio.measurements import MeasureConfig, load_if_intact, load_known_facts, measure_recordings
@@ -14,7 +13,7 @@ from heartdata.storage.schemas import FACTS, RECORDINGS
 from heartdata.storage.shards import Shard, into_shards
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.fan_out import compute, fan_out, task_runner
-from tasks.engine.stage import is_transient, stage
+from tasks.engine.stage import stage, uncached_task
 
 
 @stage("measure shard", timeout_s=None)
@@ -31,14 +30,14 @@ def file_shards(recordings: Artifact, store: Store, wanted: set[str] | None = No
     return into_shards(p for p in pairs if wanted is None or p[0] in wanted)
 
 
-@task(name="find facts", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
+@uncached_task("find facts")
 def find_facts(shards: Sequence[Shard], config: MeasureConfig, store: Store) -> list[Artifact | None]:
     """The facts of each shard that the store has already; None for those to measure."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(lambda shard: load_if_intact(shard, config, store), shards))
 
 
-@task(name="gather facts", cache_policy=NO_CACHE, retries=2)
+@uncached_task("gather facts")
 def gather_facts(shards: Sequence[Artifact], store: Store) -> Artifact:
     """All shards' facts as one table."""
     tables = [store.read_table(shard, FACTS) for shard in shards]

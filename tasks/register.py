@@ -1,4 +1,4 @@
-"""Stage 9: the run and the model in MLflow: configuration, metrics, plots, data set, and a registered version."""
+"""The run and the model in MLflow: configuration, metrics, plots, data set, and a registered version."""
 
 import warnings
 from collections.abc import Mapping
@@ -15,14 +15,15 @@ from prefect.context import FlowRunContext
 import heartdata
 from heartdata.config import RunConfig
 from heartdata.markdown import escape
+from heartdata.scoring.model_names import NETWORK
 from heartdata.serving.model_config import ModelConfig
-from heartdata.settings import flat, sha256_json
+from heartdata.settings import flatten, sha256_json
 from heartdata.storage.schemas import MANIFEST, METRICS
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.copies import copy_files
 from tasks.engine.progress import add_note, track
 from tasks.engine.stage import fingerprint, stage
-from tasks.registry.client import ALIAS, KEY_TAG, connect, experiment_of
+from tasks.registry.client import CHALLENGER, KEY_TAG, connect, experiment_of
 from tasks.registry.killed_runs import process_tag
 from tasks.registry.model_version import check_served, log_model
 from tasks.registry.naming import allowed_names, without_nan
@@ -45,7 +46,7 @@ def _is_challenger(result: RegisteredVersion, store: Store) -> bool:
 
     client = connect(result.registry, store)
     try:
-        version = client.get_model_version_by_alias(result.name, ALIAS)
+        version = client.get_model_version_by_alias(result.name, CHALLENGER)
         aliases = client.get_registered_model(result.name).aliases
     except MlflowException:
         return False
@@ -83,10 +84,10 @@ def register(
             }
             version = _log_run(client, experiment, tags, files, manifest, model, evaluation, config, store)
         _note_if_older(client, name, int(version.version))
-        for alias in {ALIAS, *config.registry.aliases}:
+        for alias in {CHALLENGER, *config.registry.aliases}:
             client.set_registered_model_alias(name, alias, version.version)
         url = f"{config.registry.ui_url}/#/models/{quote(name)}/versions/{version.version}"
-        advance(1, 1, f"{name} version {version.version}, alias {ALIAS}")
+        advance(1, 1, f"{name} version {version.version}, alias {CHALLENGER}")
         if FlowRunContext.get():
             text = f"{escape(name)} version {version.version} in MLflow"
             create_link_artifact(url, link_text=text, key="mlflow-model")
@@ -100,12 +101,12 @@ def _note_if_older(client: Any, name: str, version: int) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        current = int(client.get_model_version_by_alias(name, ALIAS).version)
+        current = int(client.get_model_version_by_alias(name, CHALLENGER).version)
     except MlflowException:  # no version has it yet
         return
     if current > version:
         add_note(
-            f"models:/{name}@{ALIAS} goes back from version {current} to {version}, which has the same data set and "
+            f"models:/{name}@{CHALLENGER} goes back from version {current} to {version}, which has the same data set and "
             "settings; for data sets that alternate, give each a registry.model_name of its own"
         )
 
@@ -129,7 +130,7 @@ def _log_run(
         description=description,
         tags={KEY_TAG: version_tags[KEY_TAG], **_run_tags(manifest, model, config)},
     ) as run:
-        mlflow.log_params(allowed_names(flat(config.model_dump(mode="json"))))
+        mlflow.log_params(allowed_names(flatten(config.model_dump(mode="json"))))
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         _log_dataset(manifest, config, store)
         info = log_model(model, store)
@@ -159,7 +160,7 @@ def _log_metrics(
         mlflow.log_metrics(row.to_dict(), step=int(step) + 1)
     values = metrics[["model", "metric", "value"]].to_numpy()
     of_models = {f"{name.replace(' ', '_')}.{metric}": value for name, metric, value in values}
-    test = {f"test_{metric}": value for name, metric, value in values if name == "resnet34"}
+    test = {f"test_{metric}": value for name, metric, value in values if name == NETWORK}
     per_class = {f"test_{m}.{name}": value for name, row in evaluation.per_class.items() for m, value in row.items()}
     test |= allowed_names(per_class) | {f"test_{name}": value for name, value in evaluation.confidence.items()}
     rendering = {f"spectrograms.{name}": float(value) for name, value in manifest.counts.items()}

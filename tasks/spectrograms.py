@@ -1,12 +1,11 @@
-"""Stage 5: log-mel spectrograms of the recordings that the split uses, in parallel over shards."""
+"""Log-mel spectrograms of the recordings that the split uses, in parallel over shards."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import pyarrow as pa
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from prefect.utilities.annotations import quote
 
 from heartdata.audio.spectrograms import SpectrogramConfig
@@ -16,7 +15,7 @@ from heartdata.storage.schemas import SPECTROGRAMS, SPLITS
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Artifact, Store, content_digest
 from tasks.engine.fan_out import compute, fan_out, task_runner
-from tasks.engine.stage import is_transient, stage
+from tasks.engine.stage import stage, uncached_task
 from tasks.measure import file_shards
 from tasks.results import SpectrogramShard
 
@@ -37,7 +36,7 @@ def _result(shard: RenderedShard) -> SpectrogramShard:
     )
 
 
-@task(name="find spectrograms", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
+@uncached_task("find spectrograms")
 def find_spectrograms(
     shards: Sequence[Shard], config: SpectrogramConfig, store: Store
 ) -> list[SpectrogramShard | None]:
@@ -47,7 +46,7 @@ def find_spectrograms(
         return [None if shard is None else _result(shard) for shard in existing]
 
 
-@task(name="gather spectrograms", cache_policy=NO_CACHE, retries=2)
+@uncached_task("gather spectrograms")
 def gather_spectrograms(
     shards: Sequence[SpectrogramShard], fresh: Sequence[SpectrogramShard], seconds: float, store: Store
 ) -> Artifact:

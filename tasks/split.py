@@ -1,4 +1,4 @@
-"""Stage 4: split by subject: no subject is in two parts."""
+"""Split by subject: no subject is in two parts."""
 
 import pyarrow.compute as pc
 

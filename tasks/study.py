@@ -5,21 +5,20 @@ import json
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from heartdata.dataset.splits import SplitConfig
 from heartdata.scoring.calibration import DecisionConfig
 from heartdata.scoring.metrics import EvaluationConfig
+from heartdata.scoring.model_names import MAJORITY_CLASS, METADATA_ONLY, NETWORK, SIMPLE_FEATURES
 from heartdata.storage.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_METRICS, study_schema
 from heartdata.storage.store import Artifact, Store
 from heartdata.studies.protocols import Fold, Study, folds_of, heldout_databases
 from tasks.engine.progress import add_note, track
-from tasks.engine.stage import LONG_S, is_transient, stage
+from tasks.engine.stage import LONG_S, stage, uncached_task
 from tasks.results import FoldResult, StudyResult, TrainedModel
 
 
-@task(name="folds", cache_policy=NO_CACHE)
+@uncached_task("folds", retries=0)
 def plan_folds(study: Study, accepted: Artifact, split: SplitConfig, store: Store) -> list[Fold]:
     """Every fold of the study on these recordings; a note names databases that are never held out."""
     frame = store.read_frame(accepted, ACCEPTED)
@@ -46,7 +45,6 @@ def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: 
     """Predict the fold's test part by the network and the baselines, and its validation part by the network."""
     from heartdata.scoring import baselines
     from heartdata.serving.predictor import Predictor, predict_probabilities
-    from heartdata.studies.scores import NETWORK
 
     with track("score fold") as advance:
         table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
@@ -55,9 +53,9 @@ def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: 
         valid, test = (table[table["part"] == part].reset_index(drop=True) for part in ("valid", "test"))
         probabilities = {
             NETWORK: predict_probabilities(predictor, test, store),
-            "simple features": baselines.classical_baseline(table, classes, hop_s, store, fold.seed),
-            "metadata only": baselines.metadata_baseline(table, classes, fold.seed),
-            "majority class": baselines.majority_baseline(table, classes),
+            SIMPLE_FEATURES: baselines.classical_baseline(table, classes, hop_s, store, fold.seed),
+            METADATA_ONLY: baselines.metadata_baseline(table, classes, fold.seed),
+            MAJORITY_CLASS: baselines.majority_baseline(table, classes),
         }
         validation = {NETWORK: predict_probabilities(predictor, valid, store)}
         extras = _extras(store.read_frame(recordings, RECORDINGS))
@@ -101,7 +99,7 @@ def _extras(recordings: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(patient=frame["patient"].fillna(recordings.set_index("recording_id")["subject"]))
 
 
-@task(name="study results", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
+@uncached_task("study results")
 def study_results(
     study: Study, folds: list[FoldResult], decision: DecisionConfig, evaluation: EvaluationConfig, store: Store
 ) -> StudyResult:
@@ -138,7 +136,7 @@ def _plots(
 ) -> dict[str, Artifact]:
     from heartdata.reports import plots, study_plots
     from heartdata.scoring.calibration import coverage_risk, expected_calibration_error, reliability_bins
-    from heartdata.studies.scores import AT_POINT, NETWORK
+    from heartdata.studies.scores import AT_POINT
 
     last = rows[rows["arm"] == study.arms[-1]]
     network, at_point = (last[last["model"] == name] for name in (NETWORK, AT_POINT))

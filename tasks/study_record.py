@@ -5,20 +5,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
 from heartdata.dataset.splits import SplitConfig
 from heartdata.scoring.metrics import compute_metrics
-from heartdata.settings import flat
+from heartdata.settings import flatten
 from heartdata.storage.schemas import STUDY_METRICS, study_schema
 from heartdata.storage.store import Store, atomic_write
 from heartdata.studies.config import FREE_SPLIT_SETTINGS, StudyConfig
 from heartdata.studies.page import study_page
 from tasks.engine.copies import copy_files
 from tasks.engine.progress import track
-from tasks.engine.stage import is_transient
+from tasks.engine.stage import uncached_task
 from tasks.registry.client import KEY_TAG, connect, experiment_of
 from tasks.registry.killed_runs import process_tag
 from tasks.registry.naming import allowed_names, metric_name, without_nan
@@ -28,7 +26,7 @@ from tasks.train import training_history
 PARENT_TAG = "mlflow.parentRunId"
 
 
-@task(name="record study", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
+@uncached_task("record study")
 def record(
     result: StudyResult, folds: list[FoldResult], initial: InitialWeights, config: StudyConfig, store: Store
 ) -> str:
@@ -65,7 +63,7 @@ def _log(
     with mlflow.start_run(
         experiment_id=experiment, run_name=f"study {study.name}", description=study.title, tags=tags
     ) as parent:
-        mlflow.log_params(allowed_names(flat(recorded(config))))
+        mlflow.log_params(allowed_names(flatten(recorded(config))))
         mlflow.log_dict(recorded(config), "config.json")
         values = {metric_name(f"{row.arm}.{row.model}.{row.metric}"): row.value for row in metrics.itertuples()}
         mlflow.log_metrics(without_nan(values))
@@ -91,7 +89,7 @@ def _log_fold(client: Any, experiment: str, parent: str, result: FoldResult, con
     tags["weights_sha256"] = result.model.weights.digest
     run = client.create_run(experiment, tags=tags, run_name=config.study.fold_title(fold))
     settings = {"arm": fold.arm, "seed": fold.seed, "fold": fold.name, "training": config.run.training.digest()[:12]}
-    settings |= {"init": result.model.init} | allowed_names(flat(fold.split.model_dump(mode="json"), "split."))
+    settings |= {"init": result.model.init} | allowed_names(flatten(fold.split.model_dump(mode="json"), "split."))
     params = [Param(name, str(value)) for name, value in settings.items()]
     metrics = [Metric(name, value, now_ms, 0) for name, value in _scores(result, store).items()]
     for row in training_history(result.model, store).to_dict("records"):

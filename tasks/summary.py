@@ -1,10 +1,8 @@
-"""Stage 10: the summary of a run as one page in Prefect, and copies of its files in ``latest/``."""
+"""The summary of a run as one page in Prefect, and copies of its files in ``latest/``."""
 
 import shlex
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
 from heartdata.config import RunConfig
 from heartdata.reports import summary as reports
@@ -13,13 +11,13 @@ from heartdata.storage.schemas import ACCEPTED, CHECKS, MANIFEST, METRICS, QUARA
 from heartdata.storage.store import Artifact, Store, atomic_write
 from tasks.engine import progress
 from tasks.engine.copies import copy_files
-from tasks.engine.stage import is_transient
+from tasks.engine.stage import uncached_task
 from tasks.registry.client import connect, tracking_uri
 from tasks.registry.previous import note_if_test_set_changed
 from tasks.results import Evaluation, RegisteredVersion, TrainedModel, ValidationResult
 
 
-@task(name="summary", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
+@uncached_task("summary")
 def summarise(
     recordings: Artifact, validation: ValidationResult, manifest: Artifact, model: TrainedModel,
     evaluation: Evaluation, registered: RegisteredVersion, config: RunConfig, store: Store,

@@ -1,12 +1,10 @@
-"""Stage 7: where the weights start from, and fine-tuning."""
+"""Where the weights start from, and fine-tuning."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from heartdata.config import RegistryConfig, SpectrogramConfig
 from heartdata.dataset.provenance import refuse_if_trained_on, sounds_trained_on, upgrade_schema
@@ -19,7 +17,7 @@ from heartdata.training.pretraining import BACKBONE
 from heartdata.training.recipe import NetworkConfig
 from heartdata.versions import PREPROCESSING
 from tasks.engine.progress import track
-from tasks.engine.stage import LONG_S, fingerprint, stage
+from tasks.engine.stage import LONG_S, fingerprint, stage, uncached_task
 from tasks.engine.versions import STAGES
 from tasks.registry.client import connect
 from tasks.results import InitialWeights, TrainedModel
@@ -29,7 +27,7 @@ PROVENANCE_FOLDERS = (PROVENANCE_FOLDER, "heard")  # registered versions have on
 UNKNOWN_PROVENANCE = "{} does not say what it was trained on: recordings of the test part may be among them"
 
 
-@task(name="initial weights", cache_policy=NO_CACHE, retries=1)
+@uncached_task("initial weights", retries=1)
 def initial_weights(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
     """Resolve ``training.init``: ``auto`` takes ImageNet weights where they are available, else random ones and a note.
 

@@ -1,9 +1,7 @@
-"""Stage 3: the Great Expectations suite; quarantine with reasons, Data Docs, and a refusal when the table is unfit."""
+"""The Great Expectations suite; quarantine with reasons, Data Docs, and a refusal when the table is unfit."""
 
 from contextlib import suppress
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import ValidationError
 
 from heartdata.checks.suite import ValidationConfig
@@ -15,7 +13,7 @@ from heartdata.sources import Source
 from heartdata.storage.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS
 from heartdata.storage.store import Artifact, Store, atomic_write
 from tasks.engine.progress import add_note, track
-from tasks.engine.stage import files_intact, fingerprint, is_transient, stage
+from tasks.engine.stage import files_intact, fingerprint, stage, uncached_task
 from tasks.engine.versions import STAGES
 from tasks.registry.previous import accepted_for_champion
 from tasks.results import AcceptedRecord, PreviouslyAccepted, ValidationResult
@@ -74,7 +72,7 @@ def record_name(source: Source, series: str | None) -> str:
     return f"accepted/last-{sha256_json(series)[:20] if series else source.digest()[:20]}.json"
 
 
-@task(name="last accepted", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
+@uncached_task("last accepted")
 def last_accepted(
     source: Source, recordings: Artifact, facts: Artifact, config: ValidationConfig,
     collections: tuple[str, ...] | None, registry: RegistryConfig, store: Store,
@@ -116,7 +114,7 @@ def _is_readable(accepted: Artifact, store: Store) -> bool:
     return False
 
 
-@task(name="accept", cache_policy=NO_CACHE, retries=2, retry_condition_fn=is_transient)
+@uncached_task("accept")
 def accept(
     result: ValidationResult, recordings: Artifact, source: Source, series: str | None, store: Store
 ) -> Artifact:

@@ -9,10 +9,9 @@ import stage_code
 from stage_code import RECORD, ROOT, changes, code_of, digest
 
 from heartdata.audio.decode import LIBRARIES
-from heartdata.audio.measurements import MeasureConfig
-from heartdata.audio.measurements import folder_of as facts_folder
+from heartdata.audio.measurements import MeasureConfig, facts_folder
 from heartdata.audio.spectrograms import SpectrogramConfig
-from heartdata.dataset.spectrogram_shards import folder_of as spectrograms_folder
+from heartdata.dataset.spectrogram_shards import shards_folder
 from heartdata.dataset.splits import SplitConfig
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Artifact, Store
@@ -123,7 +122,7 @@ def test_the_decoders_versions_are_in_the_keys_of_what_decodes(store: Store, mon
             measure_shard.cache_policy.first_key({"shard": shard, "config": MeasureConfig(), "store": store}),
             spectrogram_shard.cache_policy.first_key({"shard": shard, "config": SpectrogramConfig(), "store": store}),
             facts_folder(MeasureConfig()),
-            spectrograms_folder(SpectrogramConfig()),
+            shards_folder(SpectrogramConfig()),
             split.cache_policy.first_key({"accepted": accepted, "config": SplitConfig(), "store": store}),
         ]
 

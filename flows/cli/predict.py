@@ -8,7 +8,7 @@ import pandas as pd
 
 from flows.cli.console import bar, plain_console, rich_table
 from flows.cli.outputs import writable_file
-from flows.local.environment import prepare
+from flows.local.environment import prepare_environment
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.scoring.calibration import Calibration
@@ -30,7 +30,7 @@ def predict_files(paths: Sequence[Path], model_uri: str | None, out: Path | None
         raise HeartbeatError(f"no model is registered in {store.uri} yet: run heartbeat, or name another --store")
     if out is not None:
         out = writable_file(out)
-    prepare(store.open())
+    prepare_environment(store.open())
     console = plain_console()
     uri, model = load_model(model_uri, config.registry, store)
     rows: list[dict[str, Any]] = []

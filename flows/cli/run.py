@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from flows.cli.console import Terminal, plain_console, show
-from flows.local.environment import prepare
+from flows.local.environment import prepare_environment
 from flows.local.servers import HOST, PREFECT_PORT, is_healthy, knows_run, port_is_free, prefect_api
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
@@ -53,7 +53,7 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool) 
     """
     check_source(config.source)
     store = Store(config.store).open()
-    log = prepare(store, verbose)
+    log = prepare_environment(store, verbose)
     console = plain_console()
     local = "" if store.uri == str(store.root) else f", local files in {store.root}"
     console.print(f"[bold]heartbeat[/bold]: source {config.source.name}, output in {store.uri}{local}")

@@ -6,12 +6,12 @@ import typer
 
 from heartdata.config import RunConfig
 from heartdata.errors import ConfigError
-from heartdata.settings import described
+from heartdata.settings import describe_settings
 
 
 def show_settings(config: RunConfig, prefix: str) -> None:
     """Print the settings whose names begin with ``prefix``, as typed after --set. Raises `ConfigError` if none does."""
-    rows = list(described(config))
+    rows = list(describe_settings(config))
     matching = [row for row in rows if row[0].startswith(prefix)]
     if not matching:
         sections = ", ".join(dict.fromkeys(name.partition(".")[0] for name, *_ in rows))

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from flows.cli.console import plain_console
 from flows.cli.run import program
-from flows.local.environment import prepare
+from flows.local.environment import prepare_environment
 from flows.local.servers import HOST, PREFECT_PORT, announced, mlflow_server, port_is_free, prefect_server
 from heartdata.config import RunConfig
 from heartdata.config_file import parse_yaml
@@ -32,7 +32,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
             raise HeartbeatError(
                 f"port {port} is taken (another `heartbeat up`?): stop it, or choose another port with {option}"
             )
-    prepare(store, verbose=True)
+    prepare_environment(store, verbose=True)
     lock = lock_store(store)
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
     os.environ.setdefault("PYTHONWARNINGS", "ignore")

@@ -9,7 +9,7 @@ from pathlib import Path
 from heartdata.storage.store import Store
 
 
-def prepare(store: Store, verbose: bool = False) -> Path:
+def prepare_environment(store: Store, verbose: bool = False) -> Path:
     """Keep Prefect's files in the local folder of ``store``, and Prefect and MLflow quiet and offline; returns the log file.
 
     Variables that the user has set stay as they are.

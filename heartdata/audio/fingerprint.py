@@ -10,7 +10,7 @@ import numpy as np
 from scipy import fft
 
 HOP_S = 0.02
-RATE_HZ = 2000  # the sample rate of fingerprinted sounds
+RATE_HZ = 2000  # sounds are resampled to it, also for `heartdata.audio.quality`
 HOP = round(HOP_S * RATE_HZ)
 WINDOW = 5 * HOP  # a frame: 100 ms
 BANDS_HZ = (20, 40, 60, 90, 150)
@@ -25,7 +25,7 @@ _HANN = np.hanning(WINDOW).astype(np.float32)
 
 
 def fingerprint(sound: np.ndarray) -> bytes:
-    """The fingerprint of mono samples at RATE_HZ, shape (n,): a code byte a frame, then an envelope byte a frame.
+    """The fingerprint of mono samples at RATE_HZ, shape (n,): a code byte per frame, then an envelope byte per frame.
 
     A frame is 20 ms; there are at most MAX_FRAMES. Bits 1-4 of a code: whether each band's energy rises over 40 ms.
     Bits 5-8: whether the ratio of two bands' energies (BAND_PAIRS) is above its median. Code 0 is silence. An envelope

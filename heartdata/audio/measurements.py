@@ -8,8 +8,8 @@ from pydantic import Field
 
 from heartdata import versions
 from heartdata.audio.decode import LIBRARIES, Audio, decode, read_bytes, resample
-from heartdata.audio.fingerprint import fingerprint
-from heartdata.audio.quality import RATE_HZ, frame_rms, periodicity, quality
+from heartdata.audio.fingerprint import RATE_HZ, fingerprint
+from heartdata.audio.quality import frame_rms, periodicity, quality
 from heartdata.errors import BadAudio, StoreError
 from heartdata.settings import Settings, sha256_json
 from heartdata.storage.schemas import FACTS
@@ -41,18 +41,18 @@ def measure_recordings(shard: Shard, config: MeasureConfig, store: Store) -> Art
     """`measure_file` of each recording that no earlier table holds, as a table of schema FACTS with all of them."""
     known = load_known_facts(shard, config, store)
     rows = [known.get(sha256) or measure_file(uri, sha256, config) for sha256, uri in shard.recordings]
-    name = shard.file(folder_of(config), ".parquet")
+    name = shard.file(facts_folder(config), ".parquet")
     return store.write_table("facts", table_from_rows(rows, FACTS), FACTS, name=name)
 
 
-def folder_of(config: MeasureConfig) -> str:
+def facts_folder(config: MeasureConfig) -> str:
     """The folder of one configuration's facts, as these versions of the code and of the decoders measure them."""
     return f"facts/v{versions.MEASURE}-{sha256_json([config.digest(), LIBRARIES])[:12]}"
 
 
 def load_if_intact(shard: Shard, config: MeasureConfig, store: Store) -> Artifact | None:
     """The shard's facts if the store has them undamaged, else None."""
-    name = shard.file(folder_of(config), ".parquet")
+    name = shard.file(facts_folder(config), ".parquet")
     table = _load_facts(name, store)
     if table.column("sha256").to_pylist() != [sha256 for sha256, _ in shard.recordings]:
         return None
@@ -63,7 +63,7 @@ def load_known_facts(shard: Shard, config: MeasureConfig, store: Store) -> dict[
     """Facts of the shard's recordings in earlier tables (rows of schema FACTS), by sha256."""
     missing = {sha256 for sha256, _ in shard.recordings}
     known: dict[str, dict[str, object]] = {}
-    for name in shard.earlier_files(folder_of(config), ".parquet", store):
+    for name in shard.earlier_files(facts_folder(config), ".parquet", store):
         known |= {row["sha256"]: row for row in _load_facts(name, store).to_pylist() if row["sha256"] in missing}
         missing -= known.keys()
         if not missing:

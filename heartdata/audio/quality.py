@@ -10,7 +10,8 @@ that it was not fitted to.
 import numpy as np
 from scipy import fft
 
-RATE_HZ = 2000  # sounds are resampled to it
+from heartdata.audio.fingerprint import RATE_HZ
+
 ENVELOPE_HZ = 100
 FRAME_S = 0.05
 WINDOW = 256  # samples of a spectrum: 128 ms

@@ -33,7 +33,7 @@ class SpectrogramConfig(Settings):
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "SpectrogramConfig":
+    def _check_window(self) -> "SpectrogramConfig":
         if not self.low_hz < self.high_hz <= self.rate_hz / 2:
             raise ValueError("low_hz < high_hz <= rate_hz / 2 must hold")
         if self.window_samples > self.fft_samples:

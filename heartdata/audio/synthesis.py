@@ -10,7 +10,7 @@ import numpy as np
 from scipy.signal import butter, sosfilt
 
 CLASSES = ("normal", "murmur", "extrasystole", "artifact")
-EXTRA_SOUND = "extra_sound"  # only with_random_variation
+EXTRA_SOUND = "extra_sound"  # only in recordings for pretraining
 RATE_HZ = 4000
 MURMUR_BANDS_HZ = {"ejection": (60.0, 142.0), "pathological": (52.0, 299.0), "regurgitation": (52.0, 400.0)}
 
@@ -119,8 +119,8 @@ def beat_times(heart: Heart, duration_s: float, rng: np.random.Generator) -> tup
 def simulate_device(samples: np.ndarray, heart: bool, rng: np.random.Generator) -> np.ndarray:
     """``samples`` as recorded by a random device in a random room: float32, peak 0.8.
 
-    Pink noise at -3 to 25 dB below the sound, mains hum, rubbing (if ``heart``; a recording without one is nothing
-    else), a band-pass of random edges and steepness, sometimes clipping. So that pretraining cannot learn the device.
+    Pink noise at -3 to 25 dB below the sound, mains hum, rubbing (if ``heart``, as a recording without one consists of
+    it), a band-pass of random edges and steepness, and sometimes clipping keep pretraining from learning the device.
     """
     time_s = np.arange(len(samples)) / RATE_HZ
     signal = samples / samples.std()
@@ -139,7 +139,7 @@ def simulate_device(samples: np.ndarray, heart: bool, rng: np.random.Generator) 
 
 
 def _scaled(signal: np.ndarray) -> np.ndarray:
-    """Float32 with peak 0.8."""
+    """``signal`` as float32, scaled to peak 0.8."""
     return (0.8 * signal / np.abs(signal).max()).astype(np.float32)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
+from heartdata.checks.groups import connected_groups, subject_units
+
 MARKS = ("other_labels", "same_sound", "duplicate_of", "near_duplicate_of")
 Similarities = dict[str, dict[str, float]]  # sha256 of a file to those of its near-duplicates, and how similar they are
 
@@ -40,7 +42,7 @@ def mark_duplicates(
     near = _similarities(pairs)
     sounds = _sounds(ranked, near)
     copied = sounds.duplicated(keep=False)
-    table["near_group"] = _units(table).map(_near_groups(_units(ranked[copied]), sounds[copied]))
+    table["near_group"] = subject_units(table).map(_near_groups(subject_units(ranked[copied]), sounds[copied]))
     for _, copies in ranked[copied].groupby(sounds[copied]):
         for index, marks in _marks(copies, near).items():
             for name, value in marks.items():
@@ -90,19 +92,10 @@ def _kept(kept_id: str, similar: list[tuple[Any, float]]) -> str:
     return f"{kept_id} (via {similar[0][0].recording_id}, similarity {similar[0][1]:.3f})" if similar else kept_id
 
 
-def _units(rows: pd.DataFrame) -> pd.Series:
-    """The subject within its source, or the recording itself when the subject is unknown."""
-    return rows["source"] + "/" + rows["subject"].where(rows["subject"].notna(), "recording " + rows["sha256"])
-
-
 def _near_groups(units: pd.Series, sounds: pd.Series) -> dict[str, str]:
     """Each unit that has a sound in common with another, to the JSON list of all units so connected."""
-    connected = DisjointSet(units)
-    for _, (first, *others) in units.groupby(sounds):
-        for other in others:
-            connected.merge(first, other)
     groups: dict[str, str] = {}
-    for group in map(sorted, connected.subsets()):
+    for group in map(sorted, connected_groups(units, sounds)):
         if len(group) > 1:
             groups |= dict.fromkeys(group, json.dumps(group))
     return groups

@@ -26,7 +26,7 @@ SHORT_PENALTY = 0.15  # subtracted from the agreement, over sqrt(seconds): a sho
 
 KEY_CODES = 3
 KEY_STEP = 3  # frames between the codes of a key
-KEYS = 512  # about so many a recording, or a minute of a longer one
+KEYS = 512  # about so many per recording, or per minute of a longer one
 BEFORE_AGREEMENT = 0.2  # least agreement of the codes before equal keys
 NEIGHBOURS = 16
 AROUND = 24  # frames on each side of a common key that are compared first
@@ -62,7 +62,7 @@ def compare(a: np.ndarray, b: np.ndarray, offsets: list[int], threshold: float) 
     """Similarity and agreement of two fingerprints, shape (2, frames) each, if they are one sound; else None."""
     halves = (int(np.count_nonzero(codes)) // 2 for codes in (a[0], b[0]))
     min_frames = max(MIN_FRAMES, min(*halves, ENOUGH_FRAMES))
-    promising = [  # which few candidates are
+    promising = [  # only a few candidates pass
         o for o in offsets if any(code_agreement(x[0], y[0])[0] >= SIMILAR_CODES / 2 for x, y in _stretches(a, b, o))
     ]
     matches = []

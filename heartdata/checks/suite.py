@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from heartdata.settings import Settings
@@ -31,7 +32,7 @@ class RecordingBounds(Settings):
     min_quality: float = Field(default=0.25, ge=0, le=1, description="quality index; less gets a warning")
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_durations(self) -> Self:
         if self.min_duration_s >= self.max_duration_s:
             raise ValueError("min_duration_s < max_duration_s must hold")
         return self
@@ -74,7 +75,7 @@ class ValidationConfig(RecordingBounds):
     accept_change: bool = Field(default=False, description="accept this change, and compare later runs with this one")
 
     @model_validator(mode="after")
-    def _overrides_are_bounds(self) -> Self:
+    def _check_overrides(self) -> Self:
         for name, bounds in self.overrides.items():
             try:
                 self.bounds_of(name)
@@ -165,11 +166,16 @@ def recording_checks(c: RecordingBounds, classes: Sequence[str] | None = None) -
     return checks
 
 
+def sample_deviation(rms: Any, dc_offset: Any) -> Any:
+    """The standard deviation of samples, from their RMS and mean: numbers, or columns of them."""
+    return np.maximum(rms**2 - dc_offset**2, 0.0) ** 0.5
+
+
 def quarantine_reason(facts: Mapping[str, Any], bounds: RecordingBounds) -> str | None:
     """Why a single recording with these facts (a row of schema FACTS) would be quarantined; None if it would not."""
     known = dict(facts)
-    if "rms" in facts:  # as in `heartdata.checks.validation.join_facts`
-        known["deviation"] = max(0.0, facts["rms"] ** 2 - facts["dc_offset"] ** 2) ** 0.5
+    if "rms" in facts:
+        known["deviation"] = sample_deviation(facts["rms"], facts["dc_offset"])
     for check in recording_checks(bounds):
         if check.severity == "critical" and not _holds(check, known.get(check.bounds["column"])):
             return check.reason.format_map(known)

@@ -20,6 +20,7 @@ from heartdata.checks.suite import (
     duplicate_checks,
     recording_checks,
     reference_checks,
+    sample_deviation,
     subject_checks,
     table_checks,
 )
@@ -28,7 +29,7 @@ from heartdata.storage.schemas import ACCEPTED, CHECKS, QUARANTINE
 from heartdata.storage.store import table_from_rows
 
 SILENT = {"silent", "flat", "mostly_silent"}
-DrawDrift = Callable[[pd.DataFrame, float, str], bytes]  # as `heartdata.reports.plots.plot_drift`
+DrawDrift = Callable[[pd.DataFrame, float, str, str], bytes]  # as `heartdata.reports.plots.plot_drift`
 Reasons = dict[Any, list[tuple[str, str]]]  # row label to failed critical checks: name, filled-in reason
 Warnings = dict[Any, list[str]]  # row label to names of failed checks of severity warning
 Rows = list[dict[str, object]]  # of schema CHECKS
@@ -107,9 +108,9 @@ def refuse_unknown_collections(names: Sequence[str] | None, table: pa.Table) -> 
 
 
 def join_facts(recordings: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
-    """One row a recording with its facts, and ``deviation``: the standard deviation of its samples."""
+    """One row per recording with its facts, and ``deviation``: the standard deviation of its samples."""
     table = recordings.merge(facts, on="sha256", how="left", validate="many_to_one")
-    table["deviation"] = (table["rms"] ** 2 - table["dc_offset"] ** 2).clip(lower=0) ** 0.5
+    table["deviation"] = sample_deviation(table["rms"], table["dc_offset"])
     return table
 
 
@@ -126,7 +127,7 @@ def _mark_duplicates(
 
 
 def by_subject(accepted: pd.DataFrame) -> pd.DataFrame:
-    """One row a known subject: ``recording_id`` (its name), ``labels`` (how many), ``share`` of the recordings."""
+    """One row per known subject: ``recording_id`` (its name), ``labels`` (how many), ``share`` of the recordings."""
     known = accepted[accepted["subject"].notna()]
     subjects = known.groupby(known["source"] + "/" + known["subject"])
     table = pd.DataFrame({"labels": subjects["label"].nunique(), "share": subjects.size() / max(len(accepted), 1)})
@@ -155,7 +156,7 @@ def _check_recordings(
     for name in config.overrides:
         if name not in known:
             raise DataRefused(
-                f"validation.overrides names {name!r}, which is no source or collection; existing ones: "
+                f"validation.overrides names {name!r}, which is not a source or collection; existing ones: "
                 + ", ".join(sorted(known - {""}))
             )
     override = table["collection"].where(table["collection"].isin(config.overrides), table["source"])
@@ -228,12 +229,14 @@ def _check_change(
 ) -> tuple[Rows, str | None]:  # fmt: skip
     """``accepted`` against an earlier table: the last (``level`` change) or the reference; a plot goes to ``plots``."""
     if level == "change":
-        checks, max_drift, since = change_checks(config), config.max_drift, "Since the recordings were last accepted"
+        checks, max_drift = change_checks(config), config.max_drift
+        since, earlier = "Since the recordings were last accepted", "last accepted"
     else:
-        checks, max_drift, since = reference_checks(config), config.max_drift_since_reference, "Since the reference"
+        checks, max_drift = reference_checks(config), config.max_drift_since_reference
+        since, earlier = "Since the reference", "reference"
     drift, lost = column_drift(before, accepted), lost_fraction(before, accepted)
     if draw_drift:
-        plots[f"{level}.png"] = draw_drift(drift, max_drift, since)
+        plots[f"{level}.png"] = draw_drift(drift, max_drift, since, earlier)
     drifted = drift[drift["drift"] > config.drift_warning].sort_values("drift", ascending=False)
     names = ", ".join(f"{row.quantity} {row.psi:.2f}" for row in drifted.itertuples())
     frame = drift.drop(columns="counts").rename(columns={"quantity": "recording_id"}).assign(lost_fraction=lost)

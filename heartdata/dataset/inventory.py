@@ -14,7 +14,7 @@ from heartdata.storage.hash_cache import HashCache, file_state, sha256_of
 from heartdata.storage.schemas import RECORDINGS
 from heartdata.storage.store import table_from_rows
 
-BATCHES = 200  # for threads: a task a recording would cost more than looking an unchanged file up
+BATCHES = 200  # for threads: a task per recording would cost more than looking an unchanged file up
 
 
 def take_inventory(

@@ -53,7 +53,10 @@ def upgrade_schema(table: pa.Table) -> pa.Table:
 
 
 def _sounds(rows: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
-    """The distinct sounds of ``rows`` of the manifest, with the columns of TRAINED_ON. Synthetic subjects are nobody."""
+    """The distinct sounds of ``rows`` of the manifest, with the columns of TRAINED_ON.
+
+    Subjects of the demo are left null, as they are not people.
+    """
     kinds = rows["source"].str.replace(r"-\d+$", "", regex=True)  # table-2 of a mix is a table
     known = rows["subject"].notna() & (kinds != "demo")
     subject_of = dict(zip(rows["sha256"], (kinds + "/" + rows["subject"].astype(str)).where(known, None), strict=True))

@@ -34,7 +34,7 @@ class RenderedShard:
     audio_s: float
 
 
-def folder_of(config: SpectrogramConfig) -> str:
+def shards_folder(config: SpectrogramConfig) -> str:
     """The folder of the shards of one configuration, for the installed versions of the code and of the decoders."""
     return f"{FOLDER}/v{versions.SPECTROGRAMS}-{sha256_json([config.digest(), LIBRARIES])[:12]}"
 
@@ -47,7 +47,7 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rende
     its index appears after it. Raises OSError when reading fails (worth a retry), `SourceError` when a recording was
     removed or replaced, `BadAudio`.
     """
-    name = shard.file(folder_of(config), ".npy")
+    name = shard.file(shards_folder(config), ".npy")
     intact = load_if_intact(shard, config, store)
     if intact is not None:
         return intact
@@ -72,7 +72,7 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rende
 
 def load_if_intact(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard | None:
     """The shard if it is complete and undamaged in the store, else None. Raises OSError when the store cannot be read."""
-    name = shard.file(folder_of(config), ".npy")
+    name = shard.file(shards_folder(config), ".npy")
     index = _intact_index(name, config, store)
     return None if index is None else RenderedShard(name, index, 0, 0.0)
 
@@ -80,7 +80,7 @@ def load_if_intact(shard: Shard, config: SpectrogramConfig, store: Store) -> Ren
 def count_missing(shard: Shard, config: SpectrogramConfig, store: Store) -> int:
     """About how many of the shard's recordings must be rendered: those in no index of an earlier shard."""
     missing = {sha256 for sha256, _ in shard.recordings}
-    for name in shard.earlier_files(folder_of(config), ".npy", store):
+    for name in shard.earlier_files(shards_folder(config), ".npy", store):
         index = _index(name, store)
         missing -= set(index.column("sha256").to_pylist()) if index is not None else set()
         if not missing:
@@ -162,7 +162,7 @@ def _earlier(shard: Shard, config: SpectrogramConfig, store: Store) -> dict[str,
     """The shard's spectrograms that earlier, undamaged shards contain, by sha256: views of memory maps."""
     missing = {sha256 for sha256, _ in shard.recordings}
     spectrograms: dict[str, np.ndarray] = {}
-    for name in shard.earlier_files(folder_of(config), ".npy", store):
+    for name in shard.earlier_files(shards_folder(config), ".npy", store):
         index = _index(name, store)
         rows = [row for row in index.to_pylist() if row["sha256"] in missing] if index is not None else []
         if rows and _intact_index(name, config, store) is not None:

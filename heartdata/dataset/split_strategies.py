@@ -56,7 +56,7 @@ def is_held_out(rows: pd.DataFrame, name: str) -> pd.Series:
         )
     if name not in sources + collections:
         names = ", ".join(dict.fromkeys(sources + collections))
-        raise DataRefused(f"split.held_out={name!r} is no source or collection in use: set it to one of {names}")
+        raise DataRefused(f"split.held_out={name!r} is not a source or collection in use: set it to one of {names}")
     return rows["source" if name in sources else "collection"] == name
 
 

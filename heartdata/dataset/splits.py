@@ -6,8 +6,8 @@ from typing import Literal
 import pandas as pd
 import pyarrow as pa
 from pydantic import Field, model_validator
-from scipy.cluster.hierarchy import DisjointSet
 
+from heartdata.checks.groups import connected_groups, subject_units
 from heartdata.checks.validation import refuse_unknown_collections
 from heartdata.dataset import split_strategies as strategies
 from heartdata.dataset.split_strategies import PARTS, UNLABELLED
@@ -65,13 +65,13 @@ class SplitConfig(Settings):
     )
 
     @model_validator(mode="after")
-    def _something_to_train_on(self) -> "SplitConfig":
+    def _check_fractions(self) -> "SplitConfig":
         if self.test_fraction + self.valid_fraction > 0.9:
             raise ValueError("test_fraction + valid_fraction must leave at least .1 to train on")
         return self
 
     @model_validator(mode="after")
-    def _suits_the_strategy(self) -> "SplitConfig":
+    def _check_strategy(self) -> "SplitConfig":
         for name, users in USED_BY.items():
             if self.strategy not in users and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(
@@ -161,21 +161,13 @@ def _trainable_unlabelled(
     return table.assign(part=UNLABELLED, fold=None)
 
 
-def subject_units(table: pd.DataFrame) -> pd.Series:
-    """The subject within its source, or the recording itself when the subject is unknown."""
-    return table["source"] + "/" + table["subject"].where(table["subject"].notna(), "recording " + table["sha256"])
-
-
 def split_groups(table: pd.DataFrame) -> pd.Series:
     """What is never split: the unit, or the units connected by a common ``near_group``, named by the first of them."""
     unit = subject_units(table)
     if "near_group" not in table or table["near_group"].isna().all():
         return unit
-    connected = DisjointSet(unit)
-    for _, (first, *others) in unit.groupby(table["near_group"]):
-        for other in others:
-            connected.merge(first, other)
-    return unit.map({name: min(subset) for subset in connected.subsets() for name in subset})
+    groups = connected_groups(unit, table["near_group"])
+    return unit.map({name: min(group) for group in groups for name in group})
 
 
 def check_no_leak(table: pd.DataFrame) -> None:

@@ -61,7 +61,7 @@ def squeezed(spectrogram: np.ndarray, width: int) -> np.ndarray:
 
 
 def scoring_views(spectrogram: np.ndarray, width: int, view: str) -> list[np.ndarray]:
-    """What of a recording is scored, each of shape (width, mel_bands): its windows, or (view whole) all of it squeezed."""
+    """The inputs scored for one recording, each of shape (width, mel_bands): its windows, or (view whole) all of it squeezed."""
     if view == "whole":
         return [squeezed(spectrogram, width)]
     return [window(spectrogram, at, width) for at in window_starts(len(spectrogram), width)]
@@ -73,7 +73,7 @@ def as_images(windows: np.ndarray) -> torch.Tensor:
 
 
 class Windows(Dataset):
-    """Windows of the recordings of one part: one random window a recording to train, all windows to score.
+    """Windows of the recordings of one part: one random window per recording to train, all windows to score.
 
     Items are (tensor (1, mel_bands, width), class number or NO_LABEL). Random windows come from torch's generator.
     """

@@ -42,7 +42,7 @@ def measured(
 
 
 def by_class(frame: pd.DataFrame, config: ValidationConfig) -> list[dict[str, Any]]:
-    """One row a class of a table from `measured`, and one of all; ``config`` says what counts as silent or clipped."""
+    """One row per class of a table from `measured`, and one of all; ``config`` says what counts as silent or clipped."""
     rows = [_counts(label, part, config) for label, part in frame.groupby("label", sort=True)]
     return rows if len(rows) == 1 else [*rows, _counts("all", frame, config)]
 
@@ -72,7 +72,7 @@ def _values(column: pd.Series, most: int = 3) -> str:
 
 
 def examples(frame: pd.DataFrame, each: int, seed: int) -> dict[str, pd.DataFrame]:
-    """Up to ``each`` decodable recordings a class, chosen by ``seed`` independently of their order."""
+    """Up to ``each`` decodable recordings per class, chosen by ``seed`` independently of their order."""
     usable = frame[frame["finite"].eq(True)].sort_values("recording_id").drop_duplicates("sha256")
     chosen = {}
     for label, part in usable.groupby("label", sort=True):

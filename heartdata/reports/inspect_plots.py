@@ -1,4 +1,4 @@
-"""Plots of `heartbeat inspect`: waveforms and log-mel spectrograms of a few recordings a class, histograms."""
+"""Plots of `heartbeat inspect`: waveforms and log-mel spectrograms of a few recordings per class, histograms."""
 
 import re
 import warnings

@@ -97,7 +97,7 @@ def plot_confusion(
 
 @plain_text
 def plot_roc(predictions: pd.DataFrame, classes: list[str], note: str = "") -> bytes:
-    """One curve a class against the rest."""
+    """One curve per class against the rest."""
     from sklearn.metrics import roc_auc_score, roc_curve
 
     figure = Figure(figsize=(5, 4.6), dpi=120, layout="constrained")
@@ -142,7 +142,7 @@ def shortened(name: object, length: int = 40) -> str:
 def plot_spectrograms(
     manifest: pd.DataFrame, store: Store, config: SpectrogramConfig, note: str = "", each: int = 3
 ) -> bytes:
-    """The first SHOWN_S of ``each`` training examples a class, as the network sees them, on one time scale."""
+    """The first SHOWN_S of ``each`` training examples per class, as the network sees them, on one time scale."""
     from heartdata.dataset.windows import Shards  # brings torch, which the drift plot must not wait for
 
     train = manifest[manifest["part"] == "train"]
@@ -171,8 +171,8 @@ def plot_spectrograms(
 
 
 @plain_text
-def plot_drift(changes: pd.DataFrame, drifted: float, note: str = "") -> bytes:
-    """Shares of each quantity's values before and now; red where its index is above ``drifted``.
+def plot_drift(changes: pd.DataFrame, drifted: float, note: str = "", earlier: str = "last accepted") -> bytes:
+    """Shares of each quantity's values in the ``earlier`` table and now; red where its index is above ``drifted``.
 
     ``changes``: rows of `heartdata.checks.drift.column_drift`; PSI: see `heartdata.checks.drift.population_stability`.
     """
@@ -196,7 +196,7 @@ def plot_drift(changes: pd.DataFrame, drifted: float, note: str = "") -> bytes:
         add_grid(axes, "x")
     for axes in grid[len(changes) :]:
         axes.set_axis_off()
-    colors = {"last accepted": GREY, "now": BLUE, "now, changed": RED}
+    colors = {earlier: GREY, "now": BLUE, "now, changed": RED}
     patches = [Patch(color=color, label=name) for name, color in colors.items()]
     figure.legend(handles=patches, fontsize=9, loc="outside upper right", ncols=3, frameon=False)
     return as_png(figure, note)

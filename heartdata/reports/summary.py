@@ -7,9 +7,11 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel
 
+from heartdata.checks.groups import subject_units
 from heartdata.dataset.split_strategies import PARTS, UNLABELLED
-from heartdata.dataset.splits import SplitConfig, subject_units
+from heartdata.dataset.splits import SplitConfig
 from heartdata.markdown import code, escape, markdown_table
+from heartdata.scoring.model_names import NETWORK
 
 FEW_SUBJECTS = 20
 
@@ -34,7 +36,7 @@ class Summary(BaseModel):
     latest: str
 
     def score_rows(self) -> list[dict[str, str]]:
-        """One row a metric: each model's value with its interval."""
+        """One row per metric: each model's value with its interval."""
         rows: dict[str, dict[str, str]] = {}
         for score in self.scores:
             row = rows.setdefault(score["metric"], {"metric": score["metric"].replace("_", " ")})
@@ -55,7 +57,7 @@ def summary_page(summary: Summary, source: str, served_by: str = "") -> str:
         markdown_table(summary.subjects),
         "## Scores on held-out subjects (95 % interval, bootstrap over subjects)",
         markdown_table(summary.score_rows()),
-        "## Each class (resnet34, held-out subjects)",
+        f"## Each class ({NETWORK}, held-out subjects)",
         markdown_table(summary.per_class),
     ]
     if summary.quarantine:
@@ -121,7 +123,7 @@ def check_warnings(checks: pd.DataFrame) -> list[str]:
 
 
 def data_set_notes(accepted: pd.DataFrame, manifest: pd.DataFrame, split: SplitConfig) -> list[str]:
-    """What of the accepted recordings was not used, and what limits the scores on the test part."""
+    """Which accepted recordings were not used, and what limits the scores on the test part."""
     notes = []
     unused = accepted[accepted["label"].notna() & ~accepted["recording_id"].isin(manifest["recording_id"])]
     others = unused[~unused["collection"].isin(split.collections)] if split.collections is not None else unused[:0]
@@ -149,7 +151,7 @@ def baseline_note(metrics: pd.DataFrame) -> list[str]:
     intervals may overlap although it is, as subjects that are hard for one model are hard for the other.
     """
     macro_f1 = metrics[metrics["metric"] == "macro_f1"].set_index("model")
-    network, best = macro_f1.loc["resnet34"], macro_f1.loc[macro_f1["value"].drop("resnet34").idxmax()]
+    network, best = macro_f1.loc[NETWORK], macro_f1.loc[macro_f1["value"].drop(NETWORK).idxmax()]
     if best["difference_low"] > 0:
         return []
     verdict = "worse than" if best["difference_high"] < 0 else "not clearly better than"

@@ -1,4 +1,4 @@
-"""From probabilities to decisions: temperature, operating point, the bound of unsure, and how well calibrated they are.
+"""From probabilities to decisions: temperature, operating point, confidence threshold, and how well calibrated they are.
 
 Give the functions named fit_ or _threshold out-of-fold predictions only, never those of the test fold: scores on the
 data that they were fitted to are optimistic.
@@ -75,12 +75,12 @@ def fit_calibration(
     predictions = decide(scaled, classes, weights)
     correct = predictions == rows["label"].to_numpy(object)
     confidence = confidence_of(predictions, scaled, classes)
-    bound = unsure_threshold(confidence, correct, config.max_risk, config.min_coverage)
-    kept = confidence >= bound
+    threshold = unsure_threshold(confidence, correct, config.max_risk, config.min_coverage)
+    kept = confidence >= threshold
     return Calibration(
         temperature=temperature,
         class_weights=tuple(weights.tolist()),
-        unsure_below=bound,
+        unsure_below=threshold,
         coverage=float(np.mean(kept)),
         risk=float(np.mean(~correct[kept])),
     )
@@ -89,7 +89,7 @@ def fit_calibration(
 def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The T between .05 and 20 for which softmax(log_probabilities / T) has the least mean negative log-likelihood.
 
-    ``log_probabilities`` has shape (n, classes), logits or log-probabilities (the same up to a constant a row);
+    ``log_probabilities`` has shape (n, classes), logits or log-probabilities (the same up to a constant per row);
     ``labels`` are column numbers of shape (n,). Above 1 the model was overconfident. Source: Guo et al., On calibration
     of modern neural networks, ICML 2017.
     """
@@ -125,7 +125,7 @@ def fit_operating_point(
     resamples of whole ``groups`` (of single recordings where None) by a coordinate search on the grid CLASS_WEIGHTS, and
     averaged as logarithms; a resample without one of the classes is left out. As an out-of-bag check each group is
     predicted with the average over the resamples without it: unless that scores better than plain argmax, all weights
-    are 1. Deterministic. Raises `ScoreError` for a label that is no class.
+    are 1. Deterministic. Raises `ScoreError` for a label that is not a class.
     """
     truth = class_numbers(labels, classes)
     group, names = pd.factorize(np.arange(len(truth)) if groups is None else np.asarray(groups))
@@ -192,7 +192,7 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
 
 
 def reliability_bins(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> pd.DataFrame:
-    """One row a bin: low, high, confidence (mean), accuracy, count.
+    """One row per bin: low, high, confidence (mean), accuracy, count.
 
     Bins have equal width on [0, 1] and hold low <= confidence < high, the last one 1 as well. An empty bin has count 0
     and nan means. (scikit-learn's `calibration_curve` drops empty bins and their counts.)
@@ -217,7 +217,7 @@ def brier(probabilities: np.ndarray, labels: ArrayLike, classes: list[str]) -> f
 def coverage_risk(confidence: ArrayLike, correct: ArrayLike) -> pd.DataFrame:
     """The risk-coverage curve of predictions that become "unsure" below a confidence threshold.
 
-    One row a distinct confidence, ascending: threshold, coverage (share of predictions with at least that confidence)
+    One row per distinct confidence, ascending: threshold, coverage (share of predictions with at least that confidence)
     and risk (error rate among these). The first row is everything. Source: El-Yaniv and Wiener, JMLR 2010.
     """
     confidence, wrong = np.asarray(confidence, float), 1 - np.asarray(correct, float)

@@ -1,6 +1,6 @@
 """The official scores of three public challenges: PASCAL 2011, PhysioNet/CinC 2016 and CirCor 2022.
 
-Each score takes one label and one prediction a recording (or patient) and returns a DataFrame with one row a weighting.
+Each score takes one label and one prediction per recording (or patient) and returns a DataFrame with one row per weighting.
 ``weights`` has shape (weightings, n), such as bootstrap resamples; without it every recording counts once. Names
 outside a score's vocabulary raise `ScoreError`.
 """
@@ -99,7 +99,7 @@ def circor2022_murmur_score(
 ) -> pd.DataFrame:
     """George B. Moody PhysioNet Challenge 2022, murmurs, one row of input a patient: column weighted_accuracy.
 
-    A patient counts 5, 3 or 1 by his label, Present, Unknown or Absent:
+    Each patient is weighted 5, 3 or 1 by label, Present, Unknown or Absent:
     (5 TP_present + 3 TP_unknown + TP_absent) / (5 N_present + 3 N_unknown + N_absent). Source: Reyna et al., PLOS
     Digital Health 2023, and the organisers' evaluation-2022. nan for a weighting without patients.
     """

@@ -34,7 +34,7 @@ class EvaluationConfig(Settings):
 def compute_metrics(
     labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any], weights: np.ndarray
 ) -> pd.DataFrame:
-    """The METRICS of one set of predictions under several weightings, one row a weighting.
+    """The METRICS of one set of predictions under several weightings, one row per weighting.
 
     ``probabilities`` has shape (n, classes), ``weights`` (weightings, n). Means are over the classes that occur; a
     class that is never predicted counts with F1 = 0. AUROC is one class against the rest, averaged over the classes
@@ -134,7 +134,7 @@ def subject_rows(
     rule: Rule,
     weights: Sequence[float] | None = None,
 ) -> pd.DataFrame:
-    """One row a subject (schema `subjects_schema`), from rows of `predictions_schema` and the subject of each.
+    """One row per subject (schema `subjects_schema`), from rows of `predictions_schema` and the subject of each.
 
     A subject is predicted as a recording is, from the probabilities of `subject_predictions`. Subjects whose recordings
     have several labels are left out, as their true label is unknown.
@@ -147,7 +147,7 @@ def subject_rows(
 
 
 def subject_predictions(predictions: pd.DataFrame, rule: Rule, by: str) -> pd.DataFrame:
-    """One row a subject, from rows of `predictions_schema` and a column ``by`` that names the subject.
+    """One row per subject, from rows of `predictions_schema` and a column ``by`` that names the subject.
 
     Each class gets the mean (or the max, scaled to sum 1) of its probabilities over the subject's recordings; the
     prediction is the most probable class, the first one on a tie. Columns: ``by``, group, label, prediction, p_<class>,

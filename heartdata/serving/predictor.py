@@ -52,7 +52,7 @@ class Predictor:
             model = ModelConfig.model_validate_json(Path(config).read_text())
         except ValidationError as error:
             raise ConfigError(
-                f"{config} is no model configuration that this version of heartbeat reads ({error.error_count()} "
+                f"{config} is not a model configuration that this version of heartbeat reads ({error.error_count()} "
                 "faults): use the version that wrote it, or train the model again"
             ) from error
         differences = [

@@ -14,10 +14,10 @@ from pydantic import Field
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
 
-READ = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".opus", ".caf", ".w64")
-UNREAD = (".m4a", ".aac", ".wma", ".amr", ".3gp")  # listed too: quarantine says what to do about each
-AUDIO_SUFFIXES = READ + UNREAD
-UNDECODED = re.compile("[\ud800-\udfff]")  # how Python represents bytes of a name that are not UTF-8
+DECODABLE_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".opus", ".caf", ".w64")
+UNDECODABLE_SUFFIXES = (".m4a", ".aac", ".wma", ".amr", ".3gp")  # listed too: quarantine says what to do about each
+AUDIO_SUFFIXES = DECODABLE_SUFFIXES + UNDECODABLE_SUFFIXES
+NON_UTF8 = re.compile("[\ud800-\udfff]")  # how Python represents bytes of a name that are not UTF-8
 SYSTEM_FOLDERS = ("lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX")  # of disks, not of data sets
 
 
@@ -121,10 +121,10 @@ def audio_files(folder: Path) -> list[Path]:
                     Path(here, name) for name in names if name.lower().endswith(AUDIO_SUFFIXES) and name[0] != "."
                 ]
         starts = sorted(links)
-    if undecoded := sorted(path for path in files if UNDECODED.search(str(path))):
+    if not_utf8 := sorted(path for path in files if NON_UTF8.search(str(path))):
         raise SourceError(
-            f"the names of {len(undecoded)} of {len(files)} audio files are not UTF-8, the first being "
-            f"{os.fsencode(undecoded[0])!r}: rename them, or all with convmv -r -f latin1 -t utf8 --notest {folder}"
+            f"the names of {len(not_utf8)} of {len(files)} audio files are not UTF-8, the first being "
+            f"{os.fsencode(not_utf8[0])!r}: rename them, or all with convmv -r -f latin1 -t utf8 --notest {folder}"
         )
     return sorted(files)
 

@@ -30,7 +30,7 @@ from heartdata.settings import Settings
 from heartdata.sources.base import SourceListing, SourceRecording
 
 SITES = ("AV", "PV", "TV", "MV")
-MANY_SUBJECTS = 200  # from here on worker processes are worth their start
+MANY_SUBJECTS = 200  # from so many on, worker processes save more time than they take to start
 
 
 class DemoSource(Settings):
@@ -40,7 +40,7 @@ class DemoSource(Settings):
     preset: ClassVar[dict[str, Any]] = {"training": {"init": "random"}, "registry": {"model_name": "heartbeat-demo"}}
 
     name: Literal["demo"] = "demo"
-    seed: int = Field(default=0, ge=0, description="the random seed; another makes other recordings")
+    seed: int = Field(default=0, ge=0, description="random seed; another one makes other recordings")
     subjects_per_class: int = Field(default=10, ge=3, le=10_000, description="how many subjects each class has")
     sites: int = Field(default=3, ge=1, le=4, description="how many recordings each subject has, one per site")
     duration_s: tuple[float, float] = Field(default=(5.0, 8.0), description="the shortest and the longest recording")
@@ -51,13 +51,13 @@ class DemoSource(Settings):
     )
 
     @model_validator(mode="after")
-    def _possible(self) -> "DemoSource":
+    def _check_durations(self) -> "DemoSource":
         if not 1.5 <= self.duration_s[0] <= self.duration_s[1] <= 120:
             raise ValueError("duration_s must be two lengths of 1.5 to 120 s, the shorter first")
         return self
 
     def check(self) -> None:
-        """Nothing can be missing."""
+        """There is nothing to check, as `listing` makes the recordings."""
 
     def listing(self, workdir: Path) -> SourceListing:
         """Make the recordings below ``workdir`` unless they exist, and list them."""

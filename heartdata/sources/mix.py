@@ -44,7 +44,7 @@ class MixSource(Settings):
     )
 
     @model_validator(mode="after")
-    def _known_parts(self) -> "MixSource":
+    def _check_labels(self) -> "MixSource":
         keys = self.keys()
         for name in self.labels:
             if name not in keys:

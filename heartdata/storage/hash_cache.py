@@ -13,7 +13,7 @@ from heartdata.storage import remote
 from heartdata.storage.schemas import HASH_CACHE
 from heartdata.storage.store import atomic_write, conform, read_parquet, sha256_file
 
-SETTLED_NS = 2_000_000_000  # a file changed so shortly before it was hashed may change again within one clock tick
+SETTLED_NS = 2_000_000_000  # a file modified less than this before hashing may change again within one clock tick
 
 
 class HashCache:

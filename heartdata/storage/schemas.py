@@ -13,7 +13,7 @@ def _not_digested(name: str, kind: pa.DataType = S) -> pa.Field:
     return pa.field(name, kind, metadata={"digested": "no"})
 
 
-# One row a recording that the source lists, whether or not its file can be used.
+# One row per recording that the source lists, whether or not its file can be used.
 RECORDINGS = pa.schema([
     ("recording_id", S),  # unique, stable from night to night: the path inside the source
     _not_digested("uri"),
@@ -29,12 +29,12 @@ RECORDINGS = pa.schema([
 
 SUBJECT_AS_WRITTEN = "subject_in_table"  # in ``extra``: the row's own spelling, where most rows have another
 
-# One row a file that the inventory has hashed, see heartdata.storage.hash_cache.
+# One row per file that the inventory has hashed, see heartdata.storage.hash_cache.
 HASH_CACHE = pa.schema(
     [("uri", S), ("size_bytes", N), ("inode", N), ("mtime_ns", N), ("ctime_ns", N), ("sha256", S), ("settled", B)]
 )
 
-# One row a distinct file content.
+# One row per distinct file content.
 FACTS = pa.schema([
     ("sha256", S),
     ("error", S),  # why it cannot be decoded; the columns below are then null
@@ -61,21 +61,16 @@ QUARANTINE = pa.schema([
     ("reason", S),  # every failed check, in words that a person can act on
 ])  # fmt: skip
 
-CHECKS = pa.schema(
-    [
-        ("check", S),
-        (
-            "level",
-            S,
-        ),  # recording (with bounds of its own source: recording NAME) | subject | table | change | reference
-        ("severity", S),  # critical | warning
-        ("passed", B),
-        ("failing", N),  # recordings, subjects or quantities
-        ("wanted", S),
-        ("observed", S),  # where it is one value
-        ("reason", S),
-    ]
-)
+CHECKS = pa.schema([
+    ("check", S),
+    ("level", S),  # recording (or recording NAME: with bounds of that source) | subject | table | change | reference
+    ("severity", S),  # critical | warning
+    ("passed", B),
+    ("failing", N),  # recordings, subjects or quantities
+    ("wanted", S),
+    ("observed", S),  # where it is one value
+    ("reason", S),
+])  # fmt: skip
 
 # Names of the parts of a split in folders and users' columns, to the value of column part.
 PART_NAMES = {
@@ -90,10 +85,10 @@ SPLITS = pa.schema([
     ("fold", N),  # null unless the strategy is k_fold
 ])  # fmt: skip
 
-# One row a distinct file content; rows start..start+frames of the shard are its spectrogram.
+# One row per distinct file content; rows start..start+frames of the shard are its spectrogram.
 SPECTROGRAMS = pa.schema([("sha256", S), ("shard", S), ("shard_sha256", S), ("start", N), ("frames", N)])
 
-# What training reads, one row a recording: columns of RECORDINGS, SPLITS, FACTS and SPECTROGRAMS. Its content digest
+# What training reads, one row per recording: columns of RECORDINGS, SPLITS, FACTS and SPECTROGRAMS. Its content digest
 # is the data set version.
 MANIFEST = pa.schema([
     ("recording_id", S), ("sha256", S), ("source", S), ("collection", S), ("subject", S), ("group", S), ("site", S),
@@ -102,7 +97,7 @@ MANIFEST = pa.schema([
     ("shard", S), ("shard_sha256", S), ("start", N), ("frames", N),
 ])  # fmt: skip
 
-# One row a distinct recording that a model's weights were trained on, see heartdata.dataset.provenance.
+# One row per distinct recording that a model's weights were trained on, see heartdata.dataset.provenance.
 TRAINED_ON = pa.schema([
     ("sha256", S), ("samples_sha256", S), ("fingerprint", pa.binary()),
     ("subject", S),  # source/subject, where one is known
@@ -137,24 +132,24 @@ def _probabilities(classes: list[str]) -> list[tuple[str, pa.DataType]]:
 
 
 def predictions_schema(classes: list[str]) -> pa.Schema:
-    """One row a held-out recording: label, prediction, and one probability a class (``p_<class>``)."""
+    """One row per held-out recording: label, prediction, and one probability per class (``p_<class>``)."""
     columns = (("recording_id", S), ("sha256", S), ("group", S), ("label", S), ("prediction", S))
     return pa.schema([*columns, *_probabilities(classes)])
 
 
 def subjects_schema(classes: list[str]) -> pa.Schema:
-    """One row a held-out subject whose recordings have one label: that label, and the prediction from all of them."""
+    """One row per held-out subject whose recordings have one label: that label, and the prediction from all of them."""
     columns = (("subject", S), ("group", S), ("label", S), ("prediction", S), ("recordings", N))
     return pa.schema([*columns, *_probabilities(classes)])
 
 
 def study_schema(classes: list[str]) -> pa.Schema:
-    """One row a prediction of a model in a study, for a recording or for all recordings of a patient."""
+    """One row per prediction of a model in a study, for a recording or for all recordings of a patient."""
     return pa.schema([
         ("arm", S), ("seed", N),
         ("fold", S),  # its number, or the database that was held out
         ("model", S), ("recording_id", S), ("sha256", S), ("group", S), ("subject", S),
-        ("patient", S),  # who is scored: the subject, or the number that he had then, where he has two
+        ("patient", S),  # who is scored: the subject, or the patient ID at that visit, for patients with two IDs
         ("collection", S),
         ("noisy", B),  # of poor signal quality, where the source says so
         ("label", S), ("prediction", S),

@@ -92,7 +92,7 @@ class Store:
             raise StoreError("the store's URI contains a password: give credentials in the environment")
         if re.match(r"\w{2,}:(/[^/]|/+$)", str(root)):
             raise StoreError(
-                f"{str(root)!r} is no folder and no URI: a URI has two slashes and a bucket, as in s3://bucket/name"
+                f"{str(root)!r} is neither a folder nor a URI: a URI has two slashes and a bucket, as in s3://bucket/name"
             )
         self._remote = Remote(str(root)) if is_remote(root) else None
         if self._remote:

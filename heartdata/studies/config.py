@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from heartdata.config import SOURCES, RunConfig, deep_merge
-from heartdata.config_file import build_config, nested
+from heartdata.config import SOURCES, RunConfig
+from heartdata.config_file import build_config
 from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError
-from heartdata.settings import Settings
+from heartdata.settings import Settings, deep_merge, unflatten
 from heartdata.studies.protocols import Study, study_named
 
 
@@ -35,7 +35,7 @@ def study_config(
     study = study_named(name)
     if seeds is not None:
         study = study.model_copy(update={"seeds": tuple(range(seeds))})
-    base = deep_merge({"source": {"name": study.source}}, nested(study.settings))
+    base = deep_merge({"source": {"name": study.source}}, unflatten(study.settings))
     run = build_config(None, data, file, changes, base)
     if run.source.name != study.source:
         raise ConfigError(f"the study {name} uses the source {study.source}, not {run.source.name}")

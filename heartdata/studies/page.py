@@ -10,10 +10,10 @@ import pandas as pd
 
 from heartdata.config import RunConfig
 from heartdata.markdown import code, escape, markdown_table
-from heartdata.settings import flat
+from heartdata.scoring.model_names import NETWORK
+from heartdata.settings import flatten
 from heartdata.studies.config import study_config
 from heartdata.studies.protocols import Study
-from heartdata.studies.scores import NETWORK
 
 HEADLINE = ("macro_f1", "balanced_accuracy", "auroc")
 NOT_SHOWN = {"store", "engine", "registry"}  # settings that change no result
@@ -37,8 +37,8 @@ def study_page(
     goal = "is the most probable class" if chosen == "none" else f"optimises `{chosen}`"
     sections.append(
         f"{folds}, {seeds}. Values are means over seeds ± their standard deviation, with 95 % bootstrap intervals over "
-        "subjects in brackets (over recordings where no subject is known). `resnet34` predicts the most probable class, "
-        "the row below it the class at the operating point. Temperature, operating point and the threshold of *unsure* "
+        f"subjects in brackets (over recordings where no subject is known). `{NETWORK}` predicts the most probable class, "
+        "the row below it the class at the operating point. Temperature, operating point and confidence threshold "
         "are fitted to each fold's own validation part, as `heartbeat run` fits them; the operating point "
         f"{goal}. The last column is the paired difference on the same resamples of subjects; where its interval "
         "contains 0, neither model is shown to be better."
@@ -69,8 +69,8 @@ def study_page(
 
 def _options(study: Study, run: RunConfig) -> str:
     """The command's options that give these results: the seeds, and every setting that differs from the study's own."""
-    settings = flat(run.model_dump(mode="json", exclude=NOT_SHOWN))
-    own = flat(study_config(study.name, settings["source.data"]).run.model_dump(mode="json", exclude=NOT_SHOWN))
+    settings = flatten(run.model_dump(mode="json", exclude=NOT_SHOWN))
+    own = flatten(study_config(study.name, settings["source.data"]).run.model_dump(mode="json", exclude=NOT_SHOWN))
     changed = {key: value for key, value in settings.items() if key not in own or own[key] != value}
     pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changed.items()]
     return f" --data FOLDER --seeds {len(study.seeds)}" + "".join(f" --set {shlex.quote(pair)}" for pair in pairs)
@@ -95,7 +95,7 @@ def reference(study: Study) -> str:
 
 
 def metric_rows(metrics: pd.DataFrame, names: Sequence[str], compared_by: str = "") -> list[dict[str, str]]:
-    """One row a model, one column a metric of ``names``, from rows of schema STUDY_METRICS of one arm.
+    """One row per model, one column per metric of ``names``, from rows of schema STUDY_METRICS of one arm.
 
     ``compared_by``: a metric, for which a last column shows how much higher the network's value is.
     """

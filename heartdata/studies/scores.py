@@ -21,15 +21,15 @@ from heartdata.scoring.metrics import (
     subject_predictions,
     with_interval,
 )
+from heartdata.scoring.model_names import NETWORK
 from heartdata.studies.protocols import Scoring, Study
 
-NETWORK = "resnet34"
-AT_POINT = "resnet34, operating point"
-OR_UNSURE = "resnet34, or unsure"
+AT_POINT = f"{NETWORK}, operating point"
+OR_UNSURE = f"{NETWORK}, or unsure"
 
 
 def scored_rows(rows: pd.DataFrame, study: Study, rule: Rule) -> pd.DataFrame:
-    """``rows`` (schema `study_schema`, one a recording) as they are scored: unchanged, or combined to one a patient.
+    """``rows`` (schema `study_schema`, one per recording) as they are scored: unchanged, or combined to one per patient.
 
     The probabilities of a patient's recordings are combined by ``rule``, see `subject_predictions`; the columns that
     identify a recording are then null.
@@ -110,7 +110,7 @@ def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resample
 
 
 def _metrics_of(rows: pd.DataFrame, study: Study, classes: list[str], weight_of: pd.DataFrame) -> pd.DataFrame:
-    """The metrics of one model and seed under several weightings of subjects: one row a weighting."""
+    """The metrics of one model and seed under several weightings of subjects: one row per weighting."""
     each = {name: _metrics(part, study.scoring, classes, weight_of) for name, part in rows.groupby("fold")}
     if study.protocol == "k_fold":
         together = _metrics(rows, study.scoring, classes, weight_of)

@@ -61,7 +61,7 @@ class Contrast(Callback):
 
 
 def simulate_other_device(windows: torch.Tensor) -> torch.Tensor:
-    """``windows`` (n, 1, mel_bands, width) as if recorded by other devices in other rooms, one draw a window.
+    """``windows`` (n, 1, mel_bands, width) as if recorded by other devices in other rooms, one draw per window.
 
     Scales by .7 to 1.3, adds a random slope and curvature over the bands, and noise of a deviation up to .4.
     """

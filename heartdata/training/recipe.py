@@ -61,7 +61,9 @@ class NetworkConfig(Settings):
     @model_validator(mode="after")
     def _check_contrast(self) -> "NetworkConfig":
         if self.contrast and (self.balance != "none" or self.mixup or self.view != "windows"):
-            raise ValueError("contrast needs balance = none (a recording once an epoch), mixup = 0 and view = windows")
+            raise ValueError(
+                "contrast needs balance = none (each recording once per epoch), mixup = 0 and view = windows"
+            )
         return self
 
     @field_validator("init")

@@ -50,7 +50,7 @@ def fan_out(
 ) -> FannedOut:
     """Submit ``task`` to the flow's task runner for each shard whose ``existing`` result is None.
 
-    So Prefect's overhead grows with what is new. Raises what the first failed task raised, once all have ended: the
+    Prefect's overhead thus grows only with the number of new shards. Raises what the first failed task raised, once all have ended: the
     next run finds the finished shards.
     """
     missing = [shard for shard, result in zip(shards, existing, strict=True) if result is None]
@@ -75,7 +75,7 @@ def fan_out(
 
 
 def detail(done: int, total: int, fresh: int, shards: int) -> str:
-    """How far it is, and how many shards were new; "nothing new" only once that is certain."""
+    """How many files are done, and how many shards were new; "nothing new" only once that is certain."""
     text = f"{done} distinct files"
     if fresh:
         return f"{text}; {fresh} of {shards} shards were new"
@@ -83,16 +83,16 @@ def detail(done: int, total: int, fresh: int, shards: int) -> str:
 
 
 def computing_in(engine: EngineConfig, recordings: int) -> AbstractContextManager[Workers | None]:
-    """A context in which `compute` works where ``engine`` says; for a few recordings no process is started."""
+    """A context in which `compute` works where ``engine`` says; for few recordings no process is started."""
     return Workers() if engine.name == "processes" and recordings > FEW else nullcontext()
 
 
 def compute(new: int, function: Callable[..., Any], shard: Shard, *args: Any) -> Any:
     """Call ``function`` for a shard with so many ``new`` recordings, in a worker process.
 
-    In this one where they are few (the shard's share of FEW), or when the engine's threads or Dask's workers compute.
+    It is called in this process if they are few (at most the shard's share of FEW), or if threads or Dask compute.
     """
-    if Workers.open is not None and new > FEW // shard.of:
-        return Workers.open.call(function, shard, *args)
+    if Workers.current is not None and new > FEW // shard.of:
+        return Workers.current.call(function, shard, *args)
     one_blas_thread()
     return function(shard, *args)

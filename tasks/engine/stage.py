@@ -7,10 +7,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from prefect import Task, task
-from prefect.cache_policies import CachePolicy
+from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.results import get_result_store
@@ -26,6 +26,8 @@ from tasks.engine import progress
 from tasks.engine.versions import STAGES
 from tasks.results import NOT_DIGESTED
 
+P = ParamSpec("P")
+R = TypeVar("R")
 ABSENT = object()
 LONG_S = 24 * 3600.0  # time limit of stages that run the network on every recording
 PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # until somebody fixes it
@@ -161,6 +163,11 @@ def is_transient(task: Task, task_run: TaskRun, state: State) -> bool:
     except Exception:
         return False
     return False
+
+
+def uncached_task(name: str, retries: int = 2, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """A Prefect task that runs every time and is retried on I/O errors; ``options`` are further ones of `prefect.task`."""
+    return task(name=name, cache_policy=NO_CACHE, retries=retries, retry_condition_fn=is_transient, **options)
 
 
 def stage(

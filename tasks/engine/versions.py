@@ -21,9 +21,9 @@ class Code:
     decodes: bool = False
 
 
-NETWORK = ("heartdata.training.network", "heartdata.dataset.windows")
+NETWORK_MODULES = ("heartdata.training.network", "heartdata.dataset.windows")
 PREDICTING = (
-    *NETWORK, "heartdata.serving.predictor", "heartdata.scoring.calibration", "heartdata.scoring.challenges",
+    *NETWORK_MODULES, "heartdata.serving.predictor", "heartdata.scoring.calibration", "heartdata.scoring.challenges",
     "heartdata.scoring.confusion",
 )  # fmt: skip
 
@@ -37,14 +37,15 @@ STAGES = {
     "validate": Code(
         "9",
         ("tasks.validate", "heartdata.audio.fingerprint", "heartdata.checks.data_docs", "heartdata.checks.drift",
-         "heartdata.checks.duplicates", "heartdata.checks.expectations", "heartdata.checks.near_duplicates",
+         "heartdata.checks.duplicates", "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.near_duplicates",
          "heartdata.checks.suite", "heartdata.checks.validation", "heartdata.reports.plots",
          "heartdata.storage.schemas"),
     ),
     "subjects apart": Code("1", ("tasks.study", "heartdata.storage.schemas")),
     "split": Code(
         "3",
-        ("tasks.split", "heartdata.dataset.split_strategies", "heartdata.dataset.splits", "heartdata.storage.schemas"),
+        ("tasks.split", "heartdata.checks.groups", "heartdata.dataset.split_strategies", "heartdata.dataset.splits",
+         "heartdata.storage.schemas"),
     ),
     "spectrogram shard": Code(
         versions.SPECTROGRAMS,
@@ -66,20 +67,25 @@ STAGES = {
         ("tasks.train", "heartdata.dataset.split_strategies", "heartdata.dataset.spectrogram_shards",
          "heartdata.scoring.confusion", "heartdata.scoring.metrics", "heartdata.storage.schemas",
          "heartdata.training.callbacks", "heartdata.training.checkpoint", "heartdata.training.contrast",
-         "heartdata.training.train", *NETWORK),
+         "heartdata.training.train", *NETWORK_MODULES),
     ),
     "ensemble": Code("1", ("tasks.ensemble", "heartdata.training.network")),
     "calibrate": Code("2", ("tasks.calibrate", *PREDICTING)),
     "evaluate": Code(
         "5",
-        ("tasks.evaluate", "heartdata.audio.spectrograms", "heartdata.dataset.splits", "heartdata.reports.plots",
-         "heartdata.scoring.baselines", "heartdata.scoring.metrics", "heartdata.storage.schemas", *PREDICTING),
+        ("tasks.evaluate", "heartdata.audio.spectrograms", "heartdata.checks.groups", "heartdata.reports.plots",
+         "heartdata.scoring.baselines", "heartdata.scoring.metrics", "heartdata.scoring.model_names",
+         "heartdata.storage.schemas", *PREDICTING),
     ),
-    "register": Code("5", ("mlflow.served_model", "tasks.register", "tasks.registry.model_version", "tasks.registry.naming")),
+    "register": Code(
+        "5",
+        ("mlflow.served_model", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
+         "tasks.registry.naming"),
+    ),
     "score fold": Code(
         "3",
         ("tasks.study", "heartdata.scoring.baselines", "heartdata.scoring.features", "heartdata.scoring.metrics",
-         "heartdata.storage.schemas", *PREDICTING),
+         "heartdata.scoring.model_names", "heartdata.storage.schemas", *PREDICTING),
     ),
     "demo recordings": Code(  # no task: kept in a folder
         versions.DEMO, ("heartdata.audio.synthesis", "heartdata.sources.demo")

@@ -23,20 +23,20 @@ PRELOADED = [
 class Workers:
     """As many processes as concurrent calls. Each is a pool of its own, as a dead process breaks its whole pool.
 
-    A context manager: inside it is ``Workers.open``; on exit its processes end.
+    A context manager: inside it is ``Workers.current``; on exit its processes end.
     """
 
-    open: ClassVar["Workers | None"] = None
+    current: ClassVar["Workers | None"] = None
 
     def __init__(self) -> None:
         self._idle: queue.LifoQueue[ProcessPoolExecutor] = queue.LifoQueue()
 
     def __enter__(self) -> "Workers":
-        Workers.open = self
+        Workers.current = self
         return self
 
     def __exit__(self, *error: object) -> None:
-        Workers.open = None
+        Workers.current = None
         while not self._idle.empty():
             self._idle.get().shutdown(wait=False)
 

@@ -9,7 +9,7 @@ from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.storage.store import Store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
-ALIAS = "challenger"  # of the last run's version
+CHALLENGER = "challenger"  # of the last run's version
 CHAMPION = "champion"
 KEY_TAG = "heartbeat.key"  # of a run and its version: what they were made from, so that they are made once
 
@@ -70,11 +70,11 @@ def load_model(model: str | None, config: RegistryConfig, store: Store) -> tuple
         models = client.search_registered_models()
     except MlflowException as error:
         raise HeartbeatError(f"the MLflow registry cannot be asked for a model ({error.message})") from error
-    known = sorted(f"models:/{each.name}@{alias}" for each in models for alias in {ALIAS, *each.aliases})
+    known = sorted(f"models:/{each.name}@{alias}" for each in models for alias in {CHALLENGER, *each.aliases})
     there_are = f"there are: {', '.join(known) or 'none'}"
     if model is None and len(models) != 1:
         raise HeartbeatError(f"name a model with --model; {there_are}")
-    uri = model or f"models:/{models[0].name}@{ALIAS}"
+    uri = model or f"models:/{models[0].name}@{CHALLENGER}"
     if not uri.startswith("models:/"):
         raise HeartbeatError(f"--model {uri} should begin with models:/; {there_are}")
     try:

@@ -149,7 +149,7 @@ def test_predict_classifies_files_and_folders(first, root: Path, monkeypatch, ca
     (folder / "broken.wav").write_bytes(b"no audio")
     (tmp_path / "empty").mkdir()
 
-    monkeypatch.setattr(predict, "prepare", lambda store: None)  # this process is prepared
+    monkeypatch.setattr(predict, "prepare_environment", lambda store: None)  # this process is prepared
     run = RunConfig(store=str(root))
     predict.predict_files([folder, folder / "good.flac"], None, out, run)
     shown = " ".join(capsys.readouterr().out.split())

@@ -11,10 +11,11 @@ from helpers import DisplayLog, beats, registry, tiny, write_wav
 from flows.pipeline import heartbeat
 from flows.study import study
 from heartdata.errors import DataRefused, HeartbeatError
+from heartdata.scoring.model_names import NETWORK
 from heartdata.storage.schemas import STUDY_METRICS, study_schema
 from heartdata.storage.store import Store
 from heartdata.studies.config import StudyConfig, study_config
-from heartdata.studies.scores import AT_POINT, NETWORK
+from heartdata.studies.scores import AT_POINT
 from heartdata.training.network import read_weights
 from tasks.engine import progress
 from tasks.registry.killed_runs import PROCESS_TAG, process_tag

@@ -29,9 +29,9 @@ def test_a_model_that_is_not_to_be_relied_on_says_so(changes: dict, notes: list[
     ("recordings", "config", "starts", "ends"),
     [
         (4, DecisionConfig(), "Only 4 of the 13 validation recordings are b",
-         "(the temperature, the operating point, the threshold of unsure)"),
+         "(the temperature, the operating point, the confidence threshold)"),
         (0, DecisionConfig(temperature=False, operating_point="none"), "Only 0 of the 9 validation recordings are b",
-         "(the threshold of unsure)"),
+         "(the confidence threshold)"),
     ],
 )  # fmt: skip
 def test_a_class_with_few_validation_recordings_is_named(

@@ -3,9 +3,10 @@
 import pandas as pd
 
 from heartdata.reports import study_plots
+from heartdata.scoring.model_names import NETWORK
 from heartdata.storage.store import Store
 from heartdata.studies.protocols import study_named
-from heartdata.studies.scores import AT_POINT, NETWORK
+from heartdata.studies.scores import AT_POINT
 from tasks.study import _plots
 
 

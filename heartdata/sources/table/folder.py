@@ -1,4 +1,4 @@
-"""Recordings whose labels are in the names of folders or files: one sub-folder a class, or a pattern."""
+"""Recordings whose labels are in the names of folders or files: one sub-folder per class, or a pattern."""
 
 import re
 from collections import Counter
@@ -21,7 +21,7 @@ PUBLIC = {
     "pascal": {*pascal.FOLDERS, *pascal.FOLDERS["set_a"], *pascal.FOLDERS["set_b"]},
     "circor2022": {FOLDER},
 }
-PARTS = (*PART_NAMES, "eval", "evaluation", "unseen")  # and fold1, fold2, ...
+PART_FOLDERS = (*PART_NAMES, "eval", "evaluation", "unseen")  # and fold1, fold2, ...
 FINDINGS = ("normal", "abnormal", "healthy", "pathological", "murmur", "murmurs", "artifact", "artefact", "noise")
 NUMBERED = 6  # from so many folders on that differ only in a number, they are probably not classes
 EXAMPLES = 4  # folders named in a message
@@ -138,7 +138,7 @@ def _refuse_ambiguous(root: Path, labels: dict[str, str]) -> None:
 
 def _is_part(folder: str) -> bool:
     """Whether ``folder`` is named like a part of a split."""
-    return folder.casefold() in PARTS or re.fullmatch(r"fold[ _-]?\d+", folder.casefold()) is not None
+    return folder.casefold() in PART_FOLDERS or re.fullmatch(r"fold[ _-]?\d+", folder.casefold()) is not None
 
 
 def _some(names: Collection[str]) -> str:

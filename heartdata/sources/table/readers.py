@@ -49,7 +49,7 @@ def read_table(
             "with --data; of PASCAL, CinC 2016 and CirCor, name the source with --source pascal, cinc2016 or circor2022"
         )
     if sheet is not None and suffix not in EXCEL:
-        raise SourceError(f"{path} is no workbook, so it has no sheets: leave out source.sheet={sheet}")
+        raise SourceError(f"{path} is not a workbook, so it has no sheets: leave out source.sheet={sheet}")
     try:
         if suffix in EXCEL:
             return _excel(path, columns, sheet, needed)
@@ -73,7 +73,7 @@ def _parquet(path: Path) -> pd.DataFrame:
     """
     count = pq.read_metadata(path).num_rows
     if count > MAX_ROWS:
-        raise SourceError(f"{path} has {count} rows, more than {MAX_ROWS}: a table needs one row a recording")
+        raise SourceError(f"{path} has {count} rows, more than {MAX_ROWS}: a table needs one row per recording")
     frame = pd.read_parquet(path)
     frame = frame.reset_index([name for name in frame.index.names if name is not None and name not in frame.columns])
     frame.columns = [str(name) for name in frame.columns]

@@ -71,7 +71,7 @@ class TableSource(FolderSource):
 
     @field_validator("encoding")
     @classmethod
-    def _known(cls, encoding: str) -> str:
+    def _check_encoding(cls, encoding: str) -> str:
         try:
             "".encode(encoding)  # base64 and the like are codecs, too, but not of text
             return codecs.lookup(encoding).name
@@ -82,7 +82,7 @@ class TableSource(FolderSource):
 
     @field_validator("pattern")
     @classmethod
-    def _usable(cls, pattern: str | None, info: ValidationInfo) -> str | None:
+    def _check_pattern(cls, pattern: str | None, info: ValidationInfo) -> str | None:
         is_table = info.data.get("data", Path()).suffix.lower() in (*SUFFIXES, ".txt")
         return None if pattern is None else checked_pattern(pattern, needs_label=not is_table)
 
@@ -145,7 +145,7 @@ class TableSource(FolderSource):
         needed = {"path", "label"} - pattern_groups(self.pattern)
         table = read_table(path, self.columns, self.sheet, needed, self.encoding)
         if table.empty:
-            raise SourceError(f"{path} has no rows: add one row a recording")
+            raise SourceError(f"{path} has no rows: add one row per recording")
         columns = find_columns(path, table, self.columns, needed)
         notes = [] if self.columns.label else other_label_columns(columns, table)
         by_name: list[dict[str, str]] = [{}] * len(table)
@@ -183,7 +183,7 @@ class TableSource(FolderSource):
         path, missing = lookup.find(entry.name)
         label = self._value(entry.roles.get("label"))
         subject = self._value(entry.roles.get("subject"))
-        respelled = subject is not None and subjects[subject] != subject
+        is_respelled = subject is not None and subjects[subject] != subject
         return SourceRecording(
             recording_id=_recording_id(entry.name),
             path=path,
@@ -192,7 +192,7 @@ class TableSource(FolderSource):
             site=self._value(entry.roles.get("site")),
             collection=clean_cell(entry.roles.get("collection", "")),
             missing=missing,
-            extra={**entry.extra, SUBJECT_AS_WRITTEN: subject} if respelled else dict(entry.extra),
+            extra={**entry.extra, SUBJECT_AS_WRITTEN: subject} if is_respelled else dict(entry.extra),
         )
 
 

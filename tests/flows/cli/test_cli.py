@@ -87,7 +87,8 @@ def test_a_failed_run_is_reported_in_one_sentence(heartbeat, prefect_server, tmp
     from prefect.settings import PREFECT_API_URL
 
     monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
-    monkeypatch.setattr("flows.cli.run.prepare", lambda store, verbose: tmp_path / "log")  # this process is prepared
+    # this process is prepared already
+    monkeypatch.setattr("flows.cli.run.prepare_environment", lambda store, verbose: tmp_path / "log")
     (tmp_path / "recordings.csv").write_text("path,label\nabsent one.wav,normal\nabsent two.wav,murmur\n")
     status, err, out = heartbeat(
         "run", "--source", "table", "--data", tmp_path / "recordings.csv", "--store", tmp_path / "out"

@@ -33,7 +33,7 @@ def classify(monkeypatch, capsys, tmp_path: Path):
         model = SimpleNamespace(predict=model_predict, unwrap_python_model=lambda: config)
         monkeypatch.setattr(predict, "load_model", lambda *_: ("models:/m@challenger", model))
         monkeypatch.setattr(predict, "is_empty", lambda *_: False)
-        monkeypatch.setattr(predict, "prepare", lambda store: None)
+        monkeypatch.setattr(predict, "prepare_environment", lambda store: None)
         predict.predict_files(files, None, out, RunConfig(store=str(tmp_path / "store")))
         return " ".join(capsys.readouterr().out.split())
 

@@ -5,7 +5,8 @@ import pytest
 from helpers import beats, tone
 
 from heartdata.audio.decode import resample
-from heartdata.audio.quality import RATE_HZ, autocorrelation, periodicity, quality, quality_features, sample_entropy
+from heartdata.audio.fingerprint import RATE_HZ
+from heartdata.audio.quality import autocorrelation, periodicity, quality, quality_features, sample_entropy
 from heartdata.audio.synthesis import Heart, synthesize
 
 

@@ -65,6 +65,20 @@ def test_unchanged_recordings_pass(first: Validation, docs: Path):
     assert 'src="change.png"' in (docs / "index.html").read_text()
 
 
+def test_each_plot_names_the_table_that_it_compares_with(first: Validation, docs: Path):
+    named = []
+
+    def draw_drift(changes: pd.DataFrame, drifted: float, note: str, earlier: str) -> bytes:
+        named.append((note, earlier))
+        return b""
+
+    tables = first.accepted, first.accepted
+    validate(*night(), ValidationConfig(), docs, None, *tables, draw_drift=draw_drift)
+    assert named == [
+        ("Since the recordings were last accepted", "last accepted"), ("Since the reference", "reference"),
+    ]  # fmt: skip
+
+
 def test_an_undecodable_file_is_not_drift(first: Validation, docs: Path):
     recordings, facts = night(error=[None] * (N - 1) + ["cannot be decoded"])
     frame = facts.to_pandas()
@@ -167,7 +181,7 @@ def test_bounds_by_source_and_collection(docs: Path):
     lengths = tonight[1].to_pandas().set_index("sha256")["duration_s"]
     assert set(refused[refused == "rate_too_low"].index) == set(where[where == "mix/a"].index)
     assert set(refused[refused == "too_long"].index) == set(lengths[(lengths > 10) & (where == "b")].index)
-    with pytest.raises(DataRefused, match="overrides names 'z', which is no .*: b, mix/a, s$"):
+    with pytest.raises(DataRefused, match="overrides names 'z', which is not a .*: b, mix/a, s$"):
         validate(*tonight, ValidationConfig(overrides={"z": {}}), docs)
     with pytest.raises(ValueError, match=r"overrides.a.min_rat in"):
         ValidationConfig(overrides={"a": {"min_rat": 1}})

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from heartdata.checks.groups import subject_units
 from heartdata.dataset.inventory import take_inventory
 from heartdata.dataset.manifest import build_manifest
 from heartdata.dataset.split_strategies import _iterative, by_hash, natural_key
@@ -21,7 +22,6 @@ from heartdata.dataset.splits import (
     Strategy,
     assign_splits,
     split_groups,
-    subject_units,
 )
 from heartdata.errors import DataRefused
 from heartdata.sources import TableSource
@@ -43,7 +43,7 @@ def clips(count: int, labels: str = "ab", **more: Any) -> list[dict[str, Any]]:
 
 
 def accepted(subjects: dict[str, str], each: int = 3) -> pa.Table:
-    """``each`` recordings a subject; ``subjects`` maps name to label."""
+    """``each`` recordings per subject; ``subjects`` maps name to label."""
     return recordings([
         {"recording_id": f"{s}-{i}", "label": label, "subject": s} for s, label in subjects.items() for i in range(each)
     ])  # fmt: skip
@@ -127,7 +127,7 @@ def test_leave_one_source_out_holds_out_a_source_or_a_collection():
         assert {name for name, part in parts.items() if part == "test"} == {n for n in parts if n.endswith("y")}
         assert len(in_part(parts, "valid")) == len(in_part(parts, "valid", "b")) == 4
     with pytest.raises(
-        DataRefused, match="split.held_out='z' is no source or collection in use: set it to one of x, y"
+        DataRefused, match="split.held_out='z' is not a source or collection in use: set it to one of x, y"
     ):
         parts_of(both("collection"), strategy="leave_one_source_out", held_out="z")
     with pytest.raises(DataRefused, match="of one source and one collection, 'c'"):

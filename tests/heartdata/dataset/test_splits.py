@@ -13,7 +13,7 @@ from heartdata.storage.shards import into_shards, shard_count
 
 
 def accepted(subjects: dict[str, str], each: int = 3, known: bool = True) -> pa.Table:
-    """``each`` recordings a subject; ``subjects`` maps name to label."""
+    """``each`` recordings per subject; ``subjects`` maps name to label."""
     rows = [
         {"recording_id": f"{s}-{i}", "sha256": f"{s}{i}", "source": "t", "collection": "c", "label": label or None,
          "subject": s if known else None}

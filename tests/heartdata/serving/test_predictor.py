@@ -107,7 +107,7 @@ def test_a_configuration_of_another_version_is_refused(weights: Path, tmp_path: 
     loaded(weights, tmp_path)
     newer = json.loads((tmp_path / "c.json").read_text()) | {"unknown": 1}
     (tmp_path / "c.json").write_text(json.dumps(newer))
-    with pytest.raises(ConfigError, match="c.json is no model configuration that this version .* reads"):
+    with pytest.raises(ConfigError, match="c.json is not a model configuration that this version .* reads"):
         Predictor.load(weights, tmp_path / "c.json")
 
 

@@ -70,8 +70,8 @@ def test_short_rows_are_filled_and_long_ones_refused(folder: Path):
 
 @pytest.mark.parametrize(
     ("text", "encoding", "message"),
-    [("", "utf-8", "has no rows: add one row a recording"),
-     ("path,label\n,\n", "utf-8", "has no rows: add one row a recording"),
+    [("", "utf-8", "has no rows: add one row per recording"),
+     ("path,label\n,\n", "utf-8", "has no rows: add one row per recording"),
      ("path,label\na.wav,Geräusch\n", "latin-1", "is not UTF-8 text: save it as CSV UTF-8"),
      ('path,label\na.wav,"normal\n', "utf-8", "cannot be read as a table .*unexpected end of data")],
 )  # fmt: skip
@@ -113,7 +113,7 @@ def test_the_sheet_of_a_workbook(folder: Path):
     ):  # fmt: skip
         with pytest.raises(SourceError, match=message):
             labels(sheet, **sheets)
-    with pytest.raises(SourceError, match=r"table.csv is no workbook, .*: leave out source.sheet=a"):
+    with pytest.raises(SourceError, match=r"table.csv is not a workbook, .*: leave out source.sheet=a"):
         listed(folder, "path,label\naudio/one.wav,a\n", sheet="a")
 
 
@@ -168,7 +168,7 @@ def test_numbers_and_empty_rows_of_parquet(folder: Path):
 
 def test_parquet_with_too_many_rows(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(readers, "MAX_ROWS", 2)
-    with pytest.raises(SourceError, match=r"t.parquet has 3 rows, more than 2: a table needs one row a recording"):
+    with pytest.raises(SourceError, match=r"t.parquet has 3 rows, more than 2: a table needs one row per recording"):
         listed_parquet(folder, {"path": ["audio/one.wav"] * 3, "label": ["a"] * 3})
 
 

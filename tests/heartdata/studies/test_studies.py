@@ -9,9 +9,10 @@ import pytest
 from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError, DataRefused
 from heartdata.scoring.calibration import DecisionConfig, apply_temperature, fit_calibration
+from heartdata.scoring.model_names import NETWORK
 from heartdata.studies.config import study_config
 from heartdata.studies.protocols import LEAKY, STUDIES, Fold, folds_of, heldout_databases, study_named
-from heartdata.studies.scores import AT_POINT, NETWORK, OR_UNSURE, scored_rows, study_metrics, with_operating_point
+from heartdata.studies.scores import AT_POINT, OR_UNSURE, scored_rows, study_metrics, with_operating_point
 
 CLASSES = ["abnormal", "normal"]
 FOLDS = study_named("cinc2016").model_copy(update={"seeds": (0,)})

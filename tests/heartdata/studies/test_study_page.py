@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from heartdata.scoring.model_names import NETWORK
 from heartdata.storage.schemas import STUDY_METRICS
 from heartdata.studies.config import study_config
 from heartdata.studies.page import metric_rows, study_page
 from heartdata.studies.protocols import study_named
-from heartdata.studies.scores import NETWORK
 
 EMPTY = pd.DataFrame(columns=STUDY_METRICS.names)
 

@@ -3,6 +3,8 @@
 import errno
 
 import pytest
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 from prefect.task_engine import TaskRunTimeoutError
 
@@ -11,7 +13,11 @@ from heartdata.errors import DataRefused
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.stage import artifacts_in, files_intact, fingerprint, is_transient
+from tasks.measure import find_facts, gather_facts
 from tasks.results import InitialWeights, ValidationResult
+from tasks.spectrograms import gather_spectrograms
+from tasks.train import initial_weights
+from tasks.validate import last_accepted
 
 
 def test_keys_ignore_paths():
@@ -41,6 +47,13 @@ def test_keys_ignore_notes_for_people():
 )
 def test_only_transient_errors_are_retried(error: Exception, retried: bool):
     assert is_transient(None, None, Failed(data=error)) is retried
+
+
+@pytest.mark.parametrize("task", [find_facts, gather_facts, gather_spectrograms, initial_weights, last_accepted])
+def test_uncached_tasks_too_retry_only_transient_errors(task: Task):
+    assert task.cache_policy == NO_CACHE
+    assert task.retries > 0
+    assert task.retry_condition_fn is is_transient
 
 
 def test_a_result_is_intact_only_while_all_its_files_are(store: Store):
