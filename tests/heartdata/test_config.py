@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from heartdata.config import RunConfig
-from heartdata.config_file import build_config, nested, parse_change
+from heartdata.config_file import build_config, parse_change
 from heartdata.errors import ConfigError
-from heartdata.settings import contains_password, flat
+from heartdata.settings import contains_password, flatten, unflatten
 from heartdata.sources import DemoSource
 
 
@@ -223,7 +223,7 @@ def test_a_password_in_a_path_is_refused_and_not_shown(key: str, uri: str, given
 def test_a_password_deep_in_a_setting_is_refused_and_not_shown(changes: dict):
     values = {"source": {"name": "table", "data": "/x"}}
     with pytest.raises(ConfigError, match="contains a password") as error:
-        build_config(changes=nested(flat(values) | changes))
+        build_config(changes=unflatten(flatten(values) | changes))
     assert "secret" not in str(error.value)
 
 
