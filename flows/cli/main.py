@@ -131,7 +131,9 @@ def predict(
     paths: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Registered model, e.g. models:/heartbeat@challenger.", show_default="the only one"),
+        typer.Option(
+            help="Registered model, e.g. models:/heartbeat@challenger.", show_default="the only one besides the demo's"
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write the predictions, with all probabilities, as CSV.")
