@@ -53,7 +53,7 @@ BAD_INPUT = [
     (["--source", "table"], "source.data is needed: give it with --data"),
     (["--source", "pascal", "--data", "{r}/empty"], "set_a.csv does not exist"),
     (["--source", "nowhere"], "there is no source 'nowhere': choose one of demo"),
-    (["--data", "{r}"], "the source demo makes its recordings"),
+    (["--data", "{r}"], "--data needs a source: add --source table (or pascal, "),
     (["--set", "training.epoch=3"], "unknown configuration key 'training.epoch'"),
     (["--set", "training.epochs=-1"], "training.epochs = -1: Input should be greater than or equal to 0"),
     (["--set", "training.epochs=0", "--set", "training.frozen_epochs=0"], "epochs = 0 needs frozen_epochs above 0"),
@@ -97,7 +97,7 @@ def test_a_failed_run_is_reported_in_one_sentence(heartbeat, prefect_server, tmp
         "run", "--source", "table", "--data", tmp_path / "recordings.csv", "--store", tmp_path / "out"
     )
     assert status == 2
-    assert "2 of 2 recordings have no file, the first being absent one.wav" in err
+    assert "2 of 2 recordings have no file, for example absent one.wav" in err
     assert "Traceback" not in err + out
 
 
