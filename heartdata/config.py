@@ -1,5 +1,6 @@
 """The configuration of a whole run: one frozen object, checked when it is made."""
 
+import json
 import os
 from typing import Annotated, Any, Literal
 
@@ -123,6 +124,15 @@ class RunConfig(Settings):
                 f"source.target = {wanted}: set that, or choose macro_f1, balanced_accuracy or none"
             )
         return self
+
+
+def source_options(source: AnySource) -> list[str]:
+    """The options of `heartbeat up` that make it read ``source``; none for the demo, its default."""
+    if source.name == "demo":
+        return []
+    if (data := getattr(source, "data", None)) is not None:
+        return ["--source", source.name, "--data", str(data)]
+    return ["--set", f"source={json.dumps(source.model_dump(mode='json', exclude_unset=True))}"]
 
 
 def expand_shorthand(values: dict[str, Any]) -> dict[str, Any]:

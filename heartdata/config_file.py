@@ -34,7 +34,10 @@ def build_config(
     for layer in (base or {}, _read_yaml(file) if file else {}, arguments):
         values = _overlay(values, expand_shorthand(layer))
     if data is not None and values["source"].get("name", "demo") == "demo":
-        raise ConfigError("the source demo makes its recordings: choose another source with --data")
+        raise ConfigError(
+            "--data needs a source: add --source table (or pascal, cinc2016, circor2022); the default, demo, makes its own "
+            "recordings"
+        )
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:

@@ -49,10 +49,13 @@ def notes_on(fitted: Calibration, labels: pd.Series, classes: Sequence[str], con
     if fitted.temperature > 0.99 * TEMPERATURES[1]:
         notes.append("On the validation part the network's probabilities are no more informative than equal ones")
     if fitted.risk > config.max_risk:
-        confident = f"most confident {fitted.coverage:.0%} of the " if fitted.coverage <= 0.995 else ""
+        of_these = "Of the validation predictions"
+        if fitted.coverage <= 0.995:
+            of_these = (
+                f"Even of the {100 * fitted.coverage:.0f} % of validation predictions that the model is surest of"
+            )
         notes.append(
-            f"{fitted.risk:.0%} of the {confident}validation decisions are wrong, more than decision.max_risk = "
-            f"{config.max_risk:.0%}: expect as many errors among decisions that are not unsure"
+            f"{of_these}, {100 * fitted.risk:.0f} % are wrong (limit: decision.max_risk = {100 * config.max_risk:.0f} %)"
         )
     count = labels.value_counts().reindex(list(classes), fill_value=0)
     if count.min() < FEW:

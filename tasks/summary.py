@@ -4,7 +4,7 @@ import shlex
 
 from prefect.artifacts import create_markdown_artifact
 
-from heartdata.config import RunConfig
+from heartdata.config import RunConfig, source_options
 from heartdata.reports import summary as reports
 from heartdata.reports.summary import Summary
 from heartdata.storage.schemas import ACCEPTED, CHECKS, MANIFEST, METRICS, QUARANTINE, RECORDINGS
@@ -81,4 +81,5 @@ def summarise(
 def _served_by(config: RunConfig, store: Store) -> str:
     """What must run for links to MLflow to open: later, another store may be served at the port."""
     in_store = tracking_uri(config.registry, store).startswith("sqlite:")
-    return f" (while `heartbeat up --store {shlex.quote(store.uri)}` runs)" if in_store else ""
+    command = shlex.join(["heartbeat", "up", *source_options(config.source), "--store", store.uri])
+    return f" (while `{command}` runs)" if in_store else ""

@@ -110,7 +110,7 @@ def provenance(
         if before is not None:
             refuse_if_trained_on(rows, measured, before, initial.kind, threshold)
         sounds = sounds_trained_on(rows, measured, before)
-        advance(1, 1, f"{sounds.num_rows} sounds recorded, which must not be in the test part of later fine-tuning")
+        advance(1, 1, f"{sounds.num_rows} recordings noted as trained on")
         return store.write_table("provenance", sounds, TRAINED_ON)
 
 

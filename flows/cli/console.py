@@ -31,7 +31,7 @@ class Terminal:
         self.bars: dict[str, TaskID] = {}
         self.last_line_s = monotonic()
         self.progress = Progress(
-            TextColumn("  {task.description:<14}"),
+            TextColumn("  {task.description:<16}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -64,7 +64,7 @@ class Terminal:
         if stage in self.bars:
             self.progress.remove_task(self.bars.pop(stage))
         duration = "unchanged" if seconds is None else f"{seconds:6.1f} s"
-        self.say(f"  [green]✓[/green] {stage:<14} {duration:>9}  {escape(detail)}")
+        self.say(f"  [green]✓[/green] {stage:<16} {duration:>9}  {escape(detail)}")
 
     def remarked(self, text: str) -> None:
         self.say(note(text))
@@ -120,4 +120,4 @@ def show(summary: "Summary", console: Console, links: Mapping[str, str]) -> None
         **links,
     }
     for name, text in lines.items():
-        console.print(f"{name:<12}{escape(text)}", soft_wrap=True)
+        console.print(f"{name:<11} {escape(text)}", soft_wrap=True)

@@ -19,7 +19,9 @@ class Stoppable(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("heartbeat: stopped; run again to resume after the last finished stage", err=True)
+            typer.echo(
+                "heartbeat: stopped; run again to resume (training continues from its last complete epoch)", err=True
+            )
             sys.stdout.flush()
             os._exit(130)  # a normal exit would wait for worker threads
 
@@ -77,7 +79,8 @@ def run(
     """Run the whole pipeline and show the results."""
     from flows.cli.run import run_pipeline
 
-    run_pipeline(run_config(source, data, config, changes, store), verbose)
+    typed = options_typed(source, data, config, changes)
+    run_pipeline(run_config(source, data, config, changes, store), verbose, typed)
 
 
 @app.command()
@@ -97,7 +100,8 @@ def pretrain(
     from heartdata.training.pretraining import pretraining_settings
 
     source_name = run_config(source, data, config, changes, store, pretraining_settings("demo")).source.name
-    run_pipeline(run_config(source, data, config, changes, store, pretraining_settings(source_name)), verbose)
+    settings = run_config(source, data, config, changes, store, pretraining_settings(source_name))
+    run_pipeline(settings, verbose, options_typed(source, data, config, changes))
 
 
 @app.command()
@@ -127,7 +131,9 @@ def predict(
     paths: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Registered model, e.g. models:/heartbeat@challenger.", show_default="the only one"),
+        typer.Option(
+            help="Registered model, e.g. models:/heartbeat@challenger.", show_default="the only one besides the demo's"
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write the predictions, with all probabilities, as CSV.")
@@ -222,6 +228,12 @@ def prune(
     from flows.cli.prune import prune_store
 
     prune_store(run_config(config=config, store=store), keep, yes)
+
+
+def options_typed(source: str | None, data: str | None, config: Path | None, changes: list[str] | None) -> list[str]:
+    """The options that were given, as they were typed."""
+    given = [("--source", source), ("--data", data), ("--config", config), *(("--set", text) for text in changes or [])]
+    return [text for option, value in given if value is not None for text in (option, str(value))]
 
 
 def run_config(

@@ -27,7 +27,9 @@ def predict_files(paths: Sequence[Path], model_uri: str | None, out: Path | None
     files = [file for path in paths for file in _files_of(path)]
     store = Store(config.store)
     if is_empty(config.registry, store):
-        raise HeartbeatError(f"no model is registered in {store.uri} yet: run heartbeat, or name another --store")
+        raise HeartbeatError(
+            f"no model is registered in {store.uri}: run `heartbeat run` first, or name another --store"
+        )
     if out is not None:
         out = writable_file(out)
     prepare_environment(store.open())

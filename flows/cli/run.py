@@ -7,7 +7,7 @@ import pkgutil
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
 from heartdata.storage.store import Store
 
+START = "To open these, run:"  # label of the command that starts the servers
 OTHER_PREFECT_PORT, OTHER_MLFLOW_PORT = 4210, 5010  # for when another store's servers have the usual ports
 
 logger = logging.getLogger("heartbeat")
@@ -37,11 +38,15 @@ class FinishedRun:
     console: Console
 
 
-def run_pipeline(config: RunConfig, verbose: bool = False) -> None:
-    """Run the flow `heartbeat` and show its summary. Raises `HeartbeatError`."""
+def run_pipeline(config: RunConfig, verbose: bool = False, typed: Sequence[str] = ()) -> None:
+    """Run the flow `heartbeat` and show its summary; ``typed``: the options that the nightly run of `heartbeat up` needs.
+
+    Raises `HeartbeatError`.
+    """
     run = run_flow("flows.pipeline:heartbeat", config, config, verbose)
     summary = run.result
-    links = where_to_look(Store(config.store).uri, summary.model_url, summary.run_id, run.url, run.server_runs)
+    command = up_command(Store(config.store).uri, typed)
+    links = where_to_look(command, summary.model_url, summary.run_id, run.url, run.server_runs)
     show(summary, run.console, links)
 
 
@@ -99,15 +104,14 @@ def _errors_as_sentences(log: Path) -> Iterator[None]:
         raise HeartbeatError(f"the run failed unexpectedly ({type(error).__name__}: {text}); log: {log}") from error
 
 
-def where_to_look(store: str, model_url: str, run_id: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:
-    """The addresses of a run's pages by name, with the command that starts the servers where they are not running.
+def where_to_look(command: str, model_url: str, run_id: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:
+    """The addresses of a run's pages by name, with ``command``, which starts the servers, where they are not running.
 
     An MLflow server that does not know the run serves another store: the command then uses other ports.
     """
     mlflow, _, page = model_url.partition("/#")
     if prefect_runs and knows_run(mlflow, run_id):
         return {"Prefect UI": flow_url, "MLflow UI": model_url}
-    command = up_command(store)
     mlflow_taken = is_healthy(f"{mlflow}/health")
     if (prefect_runs and mlflow_taken) or f":{OTHER_PREFECT_PORT}/" in flow_url:
         command += f" --prefect-port {OTHER_PREFECT_PORT}"
@@ -115,13 +119,13 @@ def where_to_look(store: str, model_url: str, run_id: str, flow_url: str, prefec
         command += f" --mlflow-port {OTHER_MLFLOW_PORT}"
         model_url = f"http://{HOST}:{OTHER_MLFLOW_PORT}/#{page}"
     if prefect_runs:
-        return {"Prefect UI": flow_url, "First start": command, "MLflow UI": model_url}
-    return {"First start": command, "Prefect UI": flow_url, "MLflow UI": model_url}
+        return {"Prefect UI": flow_url, START: command, "MLflow UI": model_url}
+    return {START: command, "Prefect UI": flow_url, "MLflow UI": model_url}
 
 
-def up_command(store: str) -> str:
-    """`heartbeat up` for ``store``, as typed in the current folder."""
-    return shlex.join([program("heartbeat"), "up", "--store", store])
+def up_command(store: str, options: Sequence[str] = ()) -> str:
+    """`heartbeat up` with ``options`` for ``store``, as typed in the current folder."""
+    return shlex.join([program("heartbeat"), "up", *options, "--store", store])
 
 
 def program(name: str) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 from flows.cli.console import plain_console, rich_table
 from flows.cli.outputs import writable_folder
-from flows.cli.run import run_flow, up_command
+from flows.cli.run import START, run_flow, up_command
+from heartdata.config import source_options
 from heartdata.storage.schemas import STUDY_METRICS
 from heartdata.storage.store import Store
 from heartdata.studies.config import study_config
@@ -43,7 +44,7 @@ def run_study(
     if out is not None:
         _copy_report(folder, out / config.study.name)
     run.console.print(f"Files       {folder}")
-    run.console.print(f"In MLflow   {up_command(store.uri)}")
+    run.console.print(f"{START} {up_command(store.uri, source_options(config.run.source))}")
 
 
 def _copy_report(folder: Path, to: Path) -> None:

@@ -56,6 +56,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         deployment = nightly_deployment(config)
         if ended := end_interrupted(deployment.name):
             console.print(f"Marked as crashed: {ended} runs that were interrupted when `heartbeat up` last stopped")
+        console.print(f"Source       {_source(config)}", markup=False)
         console.print(f"Prefect UI   http://{HOST}:{prefect_port}")
         console.print(f"Prefect API  {os.environ['PREFECT_API_URL']}")
         console.print(f"MLflow UI    http://{HOST}:{mlflow_port}")
@@ -147,6 +148,15 @@ def nightly_deployment(config: RunConfig) -> Any:
         schedules=[Cron(s["cron"], timezone=s["timezone"], active=s["active"]) for s in defined["schedules"]],
         concurrency_limit=ConcurrencyLimitConfig(**defined["concurrency_limit"]),
     )
+
+
+def _source(config: RunConfig) -> str:
+    """The source's name, and its data as named from the current folder."""
+    data = getattr(config.source, "data", None)
+    if data is None:
+        return config.source.name
+    path = Path(data).expanduser()
+    return f"{config.source.name}, {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}"
 
 
 def _when(deployment: Any) -> str:

@@ -210,11 +210,11 @@ def table_checks(c: ValidationConfig, classes: list[str]) -> list[Check]:
     """Checks on the whole table, after those on recordings. ``classes``: the labels that must occur."""
     return [
         Check("unjoined", "critical", *_between("has_file", 1 - c.max_unjoined_fraction, of="Mean"),
-              "{unjoined} of {recordings} recordings have no file, the first being {first_unjoined} ({first_missing}): correct "
+              "{unjoined} of {recordings} recordings have no file, for example {first_unjoined} ({first_missing}): correct "
               "the paths, or set source.folder to the folder that they start from{or_allow}"),
         Check("too_many_quarantined", "critical", *_between("kept", 1 - c.max_quarantined_fraction, of="Mean"),
               "{quarantined} of {recordings} recordings were quarantined, more than validation.max_quarantined_fraction = "
-              "{max_quarantined_fraction} allows; the most common reason: {commonest_reason}"),
+              "{max_quarantined_fraction} allows; the most common reason: {commonest_reason}{or_accept}"),
         Check("too_few_recordings", "critical", *_between("usable", c.min_recordings, of="Sum"),
               "only {usable} labelled recordings are left to train on, {min_recordings} are needed"),
         Check("one_class", "critical", *_between("usable_label", 2, of="UniqueValueCount"),

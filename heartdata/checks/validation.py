@@ -203,7 +203,10 @@ def _check_table(
     values = {
         "recordings": len(table),
         "unjoined": len(unjoined),
-        "or_allow": _or_allow(len(unjoined), len(table)),
+        "or_allow": _or_allow(len(unjoined), len(reasons), len(table), config.max_quarantined_fraction),
+        "or_accept": f"; or train on the others with {_quarantine_setting(len(reasons), len(table))}"
+        if usable.any()
+        else "",
         "first_unjoined": ", ".join(table.loc[unjoined.index, "recording_id"].head(3)),
         "first_missing": next(iter(unjoined), None),
         "quarantined": len(reasons),
@@ -215,12 +218,26 @@ def _check_table(
     return _stops(suites.run("table", frame, table_checks(config, classes)), "table", config, values)
 
 
-def _or_allow(unjoined: int, recordings: int) -> str:
-    """How to train without so many recordings; nothing where most have no file, as then the paths are wrong."""
+def _or_allow(unjoined: int, quarantined: int, recordings: int, max_quarantined: float) -> str:
+    """How to train without so many recordings; nothing where most have no file, as then the paths are wrong.
+
+    Recordings without a file are also quarantined, so the bound of those may have to be raised as well.
+    """
     if 2 * unjoined > recordings:
         return ""
-    enough = unjoined * 100 // max(recordings, 1) / 100 + 0.01
-    return f", or leave these recordings out with --set validation.max_unjoined_fraction={enough:g}"
+    both = quarantined > max_quarantined * recordings
+    more = f" {_quarantine_setting(quarantined, recordings)}" if both else ""
+    allow = f"--set validation.max_unjoined_fraction={_enough(unjoined, recordings):g}"
+    return f", or leave these recordings out with {allow}{more}"
+
+
+def _quarantine_setting(quarantined: int, recordings: int) -> str:
+    return f"--set validation.max_quarantined_fraction={_enough(quarantined, recordings):g}"
+
+
+def _enough(some: int, recordings: int) -> float:
+    """A bound, to two decimals, on the share of recordings that ``some`` are."""
+    return min(1.0, some * 100 // max(recordings, 1) / 100 + 0.01)
 
 
 def _check_change(

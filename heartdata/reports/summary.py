@@ -14,6 +14,7 @@ from heartdata.markdown import code, escape, markdown_table
 from heartdata.scoring.model_names import NETWORK
 
 FEW_SUBJECTS = 20
+WARNED_OF = {"recording": ("recording", "recordings"), "subject": ("subject", "subjects")}  # by a check's level
 
 
 class Summary(BaseModel):
@@ -116,10 +117,13 @@ def check_warnings(checks: pd.DataFrame) -> list[str]:
     failed = checks[(checks["severity"] == "warning") & ~checks["passed"].astype(bool)]
     if failed.empty:
         return []
-    units = failed["level"].str.split().str[0].map({"recording": "recordings", "subject": "subjects"})
-    counts = failed["failing"].astype(int).astype(str) + " " + units.fillna("quantities")
-    warnings = failed["check"].str.replace("_", " ") + " (" + counts + ")"
-    return [f"The checks warn of {', '.join(warnings)}: the Data Docs say which"]
+    warnings, before = [], ""
+    for row in failed.itertuples():
+        one, several = WARNED_OF.get(row.level.split()[0], ("quantity", "quantities"))
+        unit = "" if one == before else f" {one if row.failing == 1 else several}"  # named once
+        warnings.append(f"{row.check.replace('_', ' ')}: {row.failing:.0f}{unit}")
+        before = one
+    return [f"The checks warn ({', '.join(warnings)}): the Data Docs say which"]
 
 
 def data_set_notes(accepted: pd.DataFrame, manifest: pd.DataFrame, split: SplitConfig) -> list[str]:

@@ -6,11 +6,13 @@ from typing import Any
 
 from heartdata.config import RegistryConfig
 from heartdata.errors import ConfigError, HeartbeatError
+from heartdata.sources import DemoSource
 from heartdata.storage.store import Store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 CHALLENGER = "challenger"  # of the last run's version
 CHAMPION = "champion"
+DEMO = DemoSource.preset["registry"]["model_name"]
 KEY_TAG = "heartbeat.key"  # of a run and its version: what they were made from, so that they are made once
 
 
@@ -60,7 +62,7 @@ def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
 def load_model(model: str | None, config: RegistryConfig, store: Store) -> tuple[str, Any]:
     """A registered version as ``models:/name/3``, and its MLflow model; ``model``: the same or ``models:/name@alias``.
 
-    None: the challenger of the only registered model. Raises `HeartbeatError` that lists the models.
+    None: the challenger of the only registered model, the demo's aside where there is one other. Raises `HeartbeatError` that lists the models.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -72,6 +74,10 @@ def load_model(model: str | None, config: RegistryConfig, store: Store) -> tuple
         raise HeartbeatError(f"the MLflow registry cannot be asked for a model ({error.message})") from error
     known = sorted(f"models:/{each.name}@{alias}" for each in models for alias in {CHALLENGER, *each.aliases})
     there_are = f"there are: {', '.join(known) or 'none'}"
+    if model is None and not models:
+        raise HeartbeatError(f"no model is registered in {store.uri}: run `heartbeat run` first")
+    if len(models) == 2:
+        models = [each for each in models if each.name != DEMO]
     if model is None and len(models) != 1:
         raise HeartbeatError(f"name a model with --model; {there_are}")
     uri = model or f"models:/{models[0].name}@{CHALLENGER}"

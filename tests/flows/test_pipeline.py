@@ -171,7 +171,7 @@ def test_predict_classifies_files_and_folders(first, root: Path, monkeypatch, ca
     with pytest.raises(HeartbeatError, match=message):
         predict.predict_files([folder], "models:/no@challenger", None, run)
     nowhere = tmp_path / "nowhere"
-    with pytest.raises(HeartbeatError, match=r"no model is registered in .*nowhere yet"):
+    with pytest.raises(HeartbeatError, match=r"no model is registered in .*nowhere: run `heartbeat run` first"):
         predict.predict_files([folder], None, None, RunConfig(store=str(nowhere)))
     assert not nowhere.exists()
 

@@ -14,8 +14,14 @@ ENOUGH = pd.Series(["a"] * 9 + ["b"] * 5)
     ("changes", "notes"),
     [
         ({}, []),
-        ({"risk": 0.4}, ["40% of the most confident 60% of the validation decisions are wrong, more than"]),
-        ({"risk": 0.4, "coverage": 1.0}, ["40% of the validation decisions are wrong, more than"]),
+        (
+            {"risk": 0.4},
+            ["Even of the 60 % of validation predictions that the model is surest of, 40 % are wrong (limit: "],
+        ),
+        (
+            {"risk": 0.4, "coverage": 1.0},
+            ["Of the validation predictions, 40 % are wrong (limit: decision.max_risk = 20 %)"],
+        ),
         ({"temperature": 20.0}, ["On the validation part the network's probabilities are no more informative"]),
     ],
 )

@@ -37,7 +37,7 @@ NAME_LABEL = (
 PATTERN_LABEL = "the group label of source.pattern"
 AMBIGUOUS = "none"  # of the default missing values, the one that may also be a class
 MANY_AMBIGUOUS = 0.05  # the share of recordings with that label above which the user is asked
-EXAMPLES = 10  # files named in a note
+EXAMPLES = 3  # files named in a note
 
 
 class TableSource(FolderSource):
@@ -221,9 +221,18 @@ def _renamed(root: Path, entries: list[Entry], rows: list[SourceRecording]) -> l
     pairs = [(name, path) for name, path in pairs if str(path) != f"{root}/{name}"]  # quick, and true of few
     pairs = [(name, path) for name, path in pairs if clean_cell(str(path)) != clean_cell(f"{root}/{name}")]
     pairs = [(name, path) for name, path in pairs if path not in (root / name, root / name.replace("\\", "/"))]
-    examples = [f"{name} as {path.relative_to(root)}" for name, path in pairs[:1]]
-    note = "{} files were found under another name than the table's: {}, ..."
-    return [note.format(len(pairs), *examples)] if pairs else []
+    groups: dict[str, list[tuple[str, Path]]] = {"in sub-folders": [], "under another name than the table's": []}
+    for name, path in pairs:
+        is_below = clean_cell(str(path)).endswith(clean_cell("/" + name.replace("\\", "/")))
+        groups["in sub-folders" if is_below else "under another name than the table's"].append((name, path))
+    notes = []
+    for how, found in groups.items():
+        if found:
+            were = "1 file was" if len(found) == 1 else f"{len(found)} files were"
+            name, path = found[0]
+            more = ", ..." if len(found) > 1 else ""
+            notes.append(f"{were} found {how}: {name} as {path.relative_to(root)}{more}")
+    return notes
 
 
 def _with_unique_ids(rows: Sequence[SourceRecording]) -> list[SourceRecording]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,8 +16,11 @@ from helpers import TINY, beats, http_server, write_wav
 
 from flows.cli.main import run_config
 from flows.cli.predict import accuracy_note
-from flows.cli.run import up_command, where_to_look
+from flows.cli.run import START, up_command, where_to_look
+from flows.cli.up import _source
 from flows.local.servers import port_is_free
+from heartdata.config import source_options
+from heartdata.config_file import build_config, parse_change
 from heartdata.scoring.calibration import Calibration
 
 PROJECT = Path(__file__).parents[3]
@@ -49,7 +53,7 @@ BAD_INPUT = [
     (["--source", "table"], "source.data is needed: give it with --data"),
     (["--source", "pascal", "--data", "{r}/empty"], "set_a.csv does not exist"),
     (["--source", "nowhere"], "there is no source 'nowhere': choose one of demo"),
-    (["--data", "{r}"], "the source demo makes its recordings"),
+    (["--data", "{r}"], "--data needs a source: add --source table (or pascal, "),
     (["--set", "training.epoch=3"], "unknown configuration key 'training.epoch'"),
     (["--set", "training.epochs=-1"], "training.epochs = -1: Input should be greater than or equal to 0"),
     (["--set", "training.epochs=0", "--set", "training.frozen_epochs=0"], "epochs = 0 needs frozen_epochs above 0"),
@@ -94,7 +98,7 @@ def test_a_failed_run_is_reported_in_one_sentence(heartbeat, prefect_server, tmp
         "run", "--source", "table", "--data", tmp_path / "recordings.csv", "--store", tmp_path / "out"
     )
     assert status == 2
-    assert "2 of 2 recordings have no file, the first being absent one.wav" in err
+    assert "2 of 2 recordings have no file, for example absent one.wav" in err
     assert "Traceback" not in err + out
 
 
@@ -134,7 +138,7 @@ def test_ctrl_c_stops_the_run_and_its_server(tmp_path: Path):
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does
     out, err = run.communicate(timeout=TIMEOUT_S)
     assert run.returncode == 130
-    assert err == "heartbeat: stopped; run again to resume after the last finished stage\n"
+    assert err == "heartbeat: stopped; run again to resume (training continues from its last complete epoch)\n"
     assert "Traceback" not in out
     log = store / "logs" / "prefect-server.log"
     ports = re.findall(r"127\.0\.0\.1:(\d+)", log.read_text()) if log.is_file() else []
@@ -154,28 +158,66 @@ def test_the_command_for_the_servers_works_in_the_current_folder(tmp_path: Path,
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert up_command("/out") == f"{tmp_path}/.venv/bin/heartbeat up --store /out"
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    shown = where_to_look("/out", "http://127.0.0.1:1/#/models/x/versions/1", "a1", "http://here/run", False)
+    shown = where_to_look(
+        up_command("/out"), "http://127.0.0.1:1/#/models/x/versions/1", "a1", "http://here/run", False
+    )
     assert list(shown.items()) == [
-        ("First start", "heartbeat up --store /out"),
+        (START, "heartbeat up --store /out"),
         ("Prefect UI", "http://here/run"),
         ("MLflow UI", "http://127.0.0.1:1/#/models/x/versions/1"),
     ]
-    assert next(iter(where_to_look("/out", "http://127.0.0.1:1/#/x", "a1", "http://here", True))) == "Prefect UI"
+    assert next(iter(where_to_look("c", "http://127.0.0.1:1/#/x", "a1", "http://here", True))) == "Prefect UI"
+
+
+def test_the_command_for_the_servers_schedules_what_was_run(heartbeat, recordings: Path, tmp_path: Path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "flows.cli.run.run_pipeline", lambda config, verbose, typed: shown.append(up_command("/o", typed))
+    )
+    monkeypatch.chdir(recordings)
+    (tmp_path / "s.yaml").write_text("training: {epochs: 2}\n")
+    options = [
+        "--source",
+        "table",
+        "--data",
+        "good.csv",
+        "--config",
+        str(tmp_path / "s.yaml"),
+        "--set",
+        "training.seed=1",
+    ]
+    for typed in (options, []):
+        assert heartbeat("run", *typed, "--store", tmp_path / "out")[0] == 0
+        assert shlex.split(shown[-1])[1:] == ["up", *typed, "--store", "/o"]
+    assert _source(run_config("table", "good.csv")) == "table, good.csv"
+    assert _source(run_config()) == "demo"
+
+
+@pytest.mark.parametrize(("name", "data"), [("demo", None), ("table", "x y.csv"), ("mix", None)])
+def test_the_options_of_a_source_name_it(name: str, data: str | None):
+    changes = (
+        {"source.sources": [{"name": "demo", "sites": 2}, {"name": "table", "data": "x.csv"}]} if name == "mix" else {}
+    )
+    source = build_config(name, data, None, changes).source
+    words = iter(source_options(source))
+    options = dict(zip(words, words, strict=True))
+    typed = dict([parse_change(options["--set"])]) if "--set" in options else {}
+    assert build_config(options.get("--source"), options.get("--data"), None, typed).source == source
 
 
 def test_the_mlflow_server_of_another_store_is_not_linked():
     known, page = ("/health", "/api/2.0/mlflow/runs/get?run_id=a1"), "/#/models/x/versions/1"
     with http_server(lambda path: b"" if path in known else None) as mlflow:
-        ours = where_to_look("/out", mlflow + page, "a1", "http://here/run", True)
+        ours = where_to_look("c", mlflow + page, "a1", "http://here/run", True)
         assert ours == {"Prefect UI": "http://here/run", "MLflow UI": mlflow + page}
-        others = where_to_look("/out", mlflow + page, "b2", "http://here/run", True)
-    assert others["First start"] == f"{up_command('/out')} --prefect-port 4210 --mlflow-port 5010"
+        others = where_to_look("c", mlflow + page, "b2", "http://here/run", True)
+    assert others[START] == "c --prefect-port 4210 --mlflow-port 5010"
     assert others["MLflow UI"] == f"http://127.0.0.1:5010{page}"
 
 
 def test_the_command_names_another_port_where_another_stores_prefect_server_has_the_usual_one():
-    shown = where_to_look("/out", "http://127.0.0.1:1/#/x", "a1", "http://127.0.0.1:4210/runs/flow-run/1", False)
-    assert shown["First start"] == f"{up_command('/out')} --prefect-port 4210"
+    shown = where_to_look("c", "http://127.0.0.1:1/#/x", "a1", "http://127.0.0.1:4210/runs/flow-run/1", False)
+    assert shown[START] == "c --prefect-port 4210"
 
 
 @pytest.fixture
@@ -254,7 +296,7 @@ def test_a_models_accuracy_is_shown_only_where_it_was_measured():
 
 def test_pretraining_looks_for_near_duplicates_only_in_real_recordings(heartbeat, recordings, monkeypatch):
     configs = []
-    monkeypatch.setattr("flows.cli.run.run_pipeline", lambda config, verbose: configs.append(config))
+    monkeypatch.setattr("flows.cli.run.run_pipeline", lambda config, *_: configs.append(config))
     assert heartbeat("pretrain")[0] == 0
     assert heartbeat("pretrain", "--source", "table", "--data", recordings / "good.csv")[0] == 0
     assert [config.validation.near_duplicates for config in configs] == [False, True]

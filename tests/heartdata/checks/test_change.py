@@ -166,10 +166,25 @@ def test_missing_files_stop_with_a_setting_to_type_unless_most_are_missing(docs:
     missing = ["no such file", *[None] * existing]
     tables = night(existing + 1, missing=missing, label=[*"ab" * 16][: existing + 1])
     refusal = str(validate(*tables, ValidationConfig(), docs).refusal)
-    assert f"1 of {existing + 1} recordings have no file, the first being r0000 (no such file)" in refusal
+    assert f"1 of {existing + 1} recordings have no file, for example r0000 (no such file)" in refusal
     assert refusal.endswith(f"max_unjoined_fraction={enough}" if enough else "the folder that they start from")
     if enough:
         assert validate(*tables, ValidationConfig(max_unjoined_fraction=float(enough)), docs).refusal is None
+
+
+def test_the_settings_that_a_refusal_names_are_enough(docs: Path):
+    """40 % have no file, and are therefore quarantined too, as are others."""
+    tables = night(20, missing=["no such file"] * 8 + [None] * 12, peak=[0.5] * 18 + [0.0] * 2)
+
+    def refusal(*settings: str) -> str:
+        typed = {name.removeprefix("validation."): float(value) for name, value in (s.split("=") for s in settings)}
+        return str(validate(*tables, ValidationConfig(min_recordings=5, **typed), docs).refusal)
+
+    both = refusal().partition(" --set ")[2].split(" --set ")
+    assert both == ["validation.max_unjoined_fraction=0.41", "validation.max_quarantined_fraction=0.51"]
+    assert refusal(*both) == "None"
+    assert refusal(both[0]).endswith(f"; or train on the others with --set {both[1]}")
+    assert refusal(both[0], refusal(both[0]).rpartition("--set ")[2]) == "None"
 
 
 def test_bounds_by_source_and_collection(docs: Path):

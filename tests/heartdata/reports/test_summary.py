@@ -72,11 +72,11 @@ def test_notes_name_what_was_not_used_and_what_limits_the_scores():
 
 def test_failed_checks_of_severity_warning_are_one_sentence():
     columns = ["check", "level", "severity", "passed", "failing"]
-    rows = [("several_labels", "subject", "warning", False, 3), ("poor_quality", "recording b", "warning", False, 2),
-            ("silent", "recording", "critical", False, 9), ("clipped", "recording", "warning", True, 0)]  # fmt: skip
-    text = "The checks warn of several labels (3 subjects), poor quality (2 recordings): the Data Docs say which"
+    rows = [("several_labels", "subject", "warning", False, 3), ("short", "recording", "warning", False, 1), ("poor_quality", "recording b", "warning", False, 2),
+                       ("silent", "recording", "critical", False, 9), ("clipped", "recording", "warning", True, 0)]  # fmt: skip
+    text = "The checks warn (several labels: 3 subjects, short: 1 recording, poor quality: 2): the Data Docs say which"
     assert check_warnings(pd.DataFrame(rows, columns=columns)) == [text]
-    assert check_warnings(pd.DataFrame(rows[2:], columns=columns)) == []
+    assert check_warnings(pd.DataFrame(rows[3:], columns=columns)) == []
 
 
 def test_a_class_of_which_nothing_was_recognised_is_named():

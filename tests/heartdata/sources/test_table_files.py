@@ -32,7 +32,8 @@ def test_names_without_suffix_or_folder_or_in_other_cases_are_found_and_noted(de
     listing = listed_paths(deep, name)
     (row,) = listing.recordings
     assert (row.path, row.missing) == (deep / file, None)
-    assert f"1 files were found under another name than the table's: {name} as {file}, ..." in listing.notes
+    how = "in sub-folders" if name == "one.wav" else "under another name than the table's"
+    assert f"1 file was found {how}: {name} as {file}" in listing.notes
 
 
 def test_names_as_they_are_on_the_disk_are_not_noted(deep: Path):
