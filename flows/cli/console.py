@@ -1,15 +1,19 @@
 """What commands show in the terminal: notes, tables, progress bars, and the summary of a run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len, chop_cells
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from tasks.summary import Summary  # loads Prefect
@@ -28,6 +32,7 @@ class Terminal:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.notes: set[str] = set()  # those shown
         self.bars: dict[str, TaskID] = {}
         self.last_line_s = monotonic()
         self.progress = Progress(
@@ -67,6 +72,7 @@ class Terminal:
         self.say(f"  [green]✓[/green] {stage:<16} {duration:>9}  {escape(detail)}")
 
     def remarked(self, text: str) -> None:
+        self.notes.add(text)
         self.say(note(text))
 
 
@@ -83,6 +89,34 @@ def note(text: str) -> str:
     return f"[yellow]note[/yellow] {escape(text)}"
 
 
+class Cell:
+    """A text that is broken between words, and a name longer than a line after / _ - or a dot."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        longest = max(cell_len(piece) for word in self.text.split(" ") for piece in _pieces(word))
+        return Measurement(longest, cell_len(self.text)).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = [""]
+        for number, word in enumerate(self.text.split(" ")):
+            space = " " if number else ""
+            for piece in [word] if cell_len(word) <= options.max_width else _pieces(word):
+                if cell_len(lines[-1] + space + piece) <= options.max_width:
+                    lines[-1] += space + piece
+                else:
+                    parts = chop_cells(piece, options.max_width)
+                    lines = [*lines, *parts] if lines[-1] else parts
+                space = ""
+        yield Text("\n".join(lines))
+
+
+def _pieces(word: str) -> list[str]:
+    return re.split(r"(?<=[/\\_-])|(?<=\.)(?!\d)", word)
+
+
 def rich_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Rows that share their keys as a table; columns of numbers are right-aligned."""
     table = Table(
@@ -92,14 +126,15 @@ def rich_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         is_number = all(isinstance(row[name], int | float) and not isinstance(row[name], bool) for row in rows)
         table.add_column(escape(name), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     for row in rows:
-        table.add_row(*("yes" if v is True else "NO" if v is False else escape(str(v)) for v in row.values()))
+        table.add_row(*("yes" if v is True else "NO" if v is False else Cell(str(v)) for v in row.values()))
     return table
 
 
-def show(summary: "Summary", console: Console, links: Mapping[str, str]) -> None:
-    """Print the tables of a finished run, then ``links``: what to open next, by name."""
+def show(summary: "Summary", console: Console, links: Mapping[str, str], said: Collection[str] = ()) -> None:
+    """Print the tables of a finished run, then ``links``: what to open next, by name; notes in ``said`` not again."""
     for text in summary.notes:
-        console.print(note(text))
+        if text not in said:
+            console.print(note(text))
     console.print(rich_table("Recordings", summary.recordings))
     console.print(rich_table("Splits", summary.subjects))
     console.print(rich_table("Scores on held-out subjects (95 % interval)", summary.score_rows()))

@@ -22,7 +22,7 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
     console = plain_console()
     with console.status("loading"):
         from heartdata.dataset.inventory import take_inventory
-        from heartdata.reports.inspect import HINTS, by_class, examples, measured
+        from heartdata.reports.inspect import HINTS, by_class, examples, few_classes, measured, unreadable
         from heartdata.reports.inspect_plots import write_plots
     out = expanded(out).resolve()
     try:
@@ -36,6 +36,10 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
         rows = by_class(frame, config.validation)
         console.print(rich_table("Recordings", [{k: v for k, v in row.items() if k not in HINTS} for row in rows]))
         console.print(rich_table("Unfit for training", [{k: row[k] for k in ("label", *HINTS)} for row in rows]))
+        if none_readable := unreadable(frame):
+            raise HeartbeatError(none_readable)
+        if one_class := few_classes(frame):
+            console.print(note(one_class))
         chosen = dict(list(examples(frame, per_class, seed).items())[:CLASSES_DRAWN])
         with console.status("drawing"):
             paths = write_plots(frame, chosen, config.spectrogram, out)

@@ -30,12 +30,13 @@ logger = logging.getLogger("heartbeat")
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A flow run that succeeded: what the flow returned, its page in the UI, and whether a Prefect server is running."""
+    """A flow run that succeeded: what the flow returned, its page in the UI, whether a server is running, notes shown."""
 
     result: Any
     url: str
     server_runs: bool
     console: Console
+    notes: frozenset[str]
 
 
 def run_pipeline(config: RunConfig, verbose: bool = False, typed: Sequence[str] = ()) -> None:
@@ -47,7 +48,7 @@ def run_pipeline(config: RunConfig, verbose: bool = False, typed: Sequence[str] 
     summary = run.result
     command = up_command(Store(config.store).uri, typed)
     links = where_to_look(command, summary.model_url, summary.run_id, run.url, run.server_runs)
-    show(summary, run.console, links)
+    show(summary, run.console, links, run.notes)
 
 
 def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool) -> FinishedRun:
@@ -85,7 +86,7 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool) 
                 result = flow(parameter)
         finally:
             progress.begin(None)
-    return FinishedRun(result, urls[0], temporary is None, console)
+    return FinishedRun(result, urls[0], temporary is None, console, frozenset(terminal.notes))
 
 
 @contextlib.contextmanager

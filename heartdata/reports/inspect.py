@@ -47,6 +47,23 @@ def by_class(frame: pd.DataFrame, config: ValidationConfig) -> list[dict[str, An
     return rows if len(rows) == 1 else [*rows, _counts("all", frame, config)]
 
 
+def unreadable(frame: pd.DataFrame) -> str | None:
+    """Why there is nothing to draw: no recording of a table from `measured` can be decoded; None if one can."""
+    if frame["finite"].eq(True).any():
+        return None
+    faults = frame["missing"].fillna(frame["error"]).dropna()
+    example = f"; for example {frame.loc[faults.index[0], 'recording_id']}: {faults.iloc[0]}" if len(faults) else ""
+    return f"none of the {len(frame)} recordings can be read{example}"
+
+
+def few_classes(frame: pd.DataFrame) -> str | None:
+    """That `heartbeat run` would refuse recordings of fewer than two classes; None if there are two."""
+    labels = sorted(set(frame["label"]) - {UNLABELLED})
+    if len(labels) > 1:
+        return None
+    return f"`heartbeat run` would refuse these: it needs at least two labels, and there is {labels[0] if labels else 'none'}"
+
+
 def _counts(label: Any, part: pd.DataFrame, config: ValidationConfig) -> dict[str, Any]:
     duration_s = part["duration_s"].dropna().astype(float)
     silent = (part["peak"] < config.min_peak) | (part["silent_fraction"] > config.max_silent_fraction)

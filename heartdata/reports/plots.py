@@ -147,7 +147,7 @@ def plot_spectrograms(
 
     train = manifest[manifest["part"] == "train"]
     classes = sorted(train["label"].unique())
-    figure = Figure(figsize=(3.4 * each + 0.6, 1.7 * len(classes) + 0.7), dpi=100, layout="constrained")
+    figure = Figure(figsize=(3.4 * each + 0.6, 1.9 * len(classes) + 0.7), dpi=100, layout="constrained")
     grid = figure.subplots(len(classes), each, squeeze=False)
     longest_s = train["frames"].max() * config.hop_s
     shards = Shards(store)
@@ -159,7 +159,7 @@ def plot_spectrograms(
             draw_spectrogram(axes, spectrogram, config)
             duration_s = len(spectrogram) * config.hop_s
             axes.set_xlim(0, min(SHOWN_S, longest_s))
-            cut = f" ({SHOWN_S:g} of {duration_s:.1f} s)" if duration_s > SHOWN_S else ""
+            cut = f"\n({SHOWN_S:g} of {duration_s:.1f} s)" if duration_s > SHOWN_S else ""
             axes.set_title(f"{shortened(row.recording_id, 32)}{cut}", fontsize=9)
             axes.tick_params(labelsize=8)
         for axes in axes_row[len(examples) :]:

@@ -62,7 +62,8 @@ def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
 def load_model(model: str | None, config: RegistryConfig, store: Store) -> tuple[str, Any]:
     """A registered version as ``models:/name/3``, and its MLflow model; ``model``: the same or ``models:/name@alias``.
 
-    None: the challenger of the only registered model, the demo's aside where there is one other. Raises `HeartbeatError` that lists the models.
+    None: the challenger of the only registered model, the demo's aside where there is one other. Raises
+    `HeartbeatError` that lists the models.
     """
     import mlflow
     from mlflow.exceptions import MlflowException

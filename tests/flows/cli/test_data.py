@@ -201,8 +201,22 @@ def test_inspect_measures_and_draws_each_class(heartbeat, tmp_path: Path):
     assert (status, err) == (0, "")
     assert "no[rm]al $x$" in out
     assert "no subject column" in out
+    assert "`heartbeat run` would refuse these: it needs at least two labels, and there is no[rm]al $x$" in out
     assert names_in(plots) == ["class_01_no_rm_al_x.png", "durations.png", "rates.png"]
     assert all(str(plots / name) in out for name in names_in(plots))
+
+
+def test_inspect_draws_nothing_where_no_file_can_be_read(heartbeat, tmp_path: Path):
+    (tmp_path / "t.csv").write_text("path,label\na.wav,x\nb.wav,y\n")
+    plots = tmp_path / "plots"
+    status, err, out = heartbeat("data", "inspect", "--source", "table", "--data", tmp_path / "t.csv", "--out", plots)
+    assert status == 2
+    assert err.startswith(
+        f"heartbeat: none of the 2 recordings can be read; for example a.wav: there is no file {tmp_path}"
+    )
+    assert len(err.strip().splitlines()) == 1
+    assert "Unfit for training" in out
+    assert not list(plots.glob("*.png"))
 
 
 def test_inspect_reports_wrong_input_in_one_sentence(heartbeat, tmp_path: Path):

@@ -78,7 +78,7 @@ def test_spectrograms_share_one_time_scale(figures: list[Figure], store: Store):
     short, long = figures[0].axes
     assert short.get_xlim() == long.get_xlim() == (0, 6)
     assert short.get_title() == "short"
-    assert long.get_title() == f"folder/x…{23 * 'x'} (6 of 240.0 s)"
+    assert long.get_title() == f"folder/x…{23 * 'x'}\n(6 of 240.0 s)"
 
 
 def test_the_confusion_matrix_names_the_decision_rule(figures: list[Figure]):

@@ -14,7 +14,7 @@ from helpers import beats, write_wav
 import heartdata
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.config import RegistryConfig
-from heartdata.errors import ConfigError
+from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.serving.model_config import ModelConfig
 from heartdata.storage.store import Store
 from heartdata.training.network import build_net, read_weights, weights_bytes
@@ -32,6 +32,32 @@ def test_two_registries_in_one_process_are_separate(registry_store: Store, tmp_p
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{registry_store.workpath('mlflow.db')}")  # set by the user
     assert [m.name for m in connect(RegistryConfig(), other).search_registered_models()] == ["here"]
     assert os.environ["MLFLOW_TRACKING_URI"].endswith("store/mlflow.db")
+
+
+def test_of_two_models_the_one_that_is_not_the_demos_predicts(registry_store: Store, monkeypatch):
+    assert mlflow.pyfunc.load_model  # loads the module
+    monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda uri: uri)
+    client = connect(RegistryConfig(), registry_store)
+
+    def register(name: str) -> None:
+        client.create_registered_model(name)
+        client.create_model_version(name, source=str(registry_store.root), model_id=None)
+        client.set_registered_model_alias(name, "challenger", "1")
+
+    with pytest.raises(HeartbeatError, match=r"no model is registered in .*store: run `heartbeat run` first"):
+        load_model(None, RegistryConfig(), registry_store)
+    for name, taken in (("heartbeat-demo", "heartbeat-demo"), ("heartbeat", "heartbeat")):
+        register(name)
+        assert load_model(None, RegistryConfig(), registry_store)[0] == f"models:/{taken}/1"
+    assert (
+        load_model("models:/heartbeat-demo@challenger", RegistryConfig(), registry_store)[0]
+        == "models:/heartbeat-demo/1"
+    )
+    register("other")
+    with pytest.raises(
+        HeartbeatError, match="name a model with --model; there are: models:/heartbeat-demo@challenger, "
+    ):
+        load_model(None, RegistryConfig(), registry_store)
 
 
 @pytest.fixture
