@@ -12,6 +12,7 @@ from heartdata.dataset.split_strategies import PARTS, UNLABELLED
 from heartdata.dataset.splits import SplitConfig
 from heartdata.markdown import code, escape, markdown_table
 from heartdata.scoring.model_names import NETWORK
+from heartdata.studies.page import metric_label
 
 FEW_SUBJECTS = 20
 WARNED_OF = {"recording": ("recording", "recordings"), "subject": ("subject", "subjects")}  # by a check's level
@@ -40,7 +41,9 @@ class Summary(BaseModel):
         """One row per metric: each model's value with its interval."""
         rows: dict[str, dict[str, str]] = {}
         for score in self.scores:
-            row = rows.setdefault(score["metric"], {"metric": score["metric"].replace("_", " ")})
+            name = score["metric"].removesuffix("_by_subject")
+            label = metric_label(name) + (" by subject" if name != score["metric"] else "")
+            row = rows.setdefault(score["metric"], {"metric": label})
             row[score["model"]] = f"{score['value']:.3f} ({score['low']:.3f}-{score['high']:.3f})"
         return list(rows.values())
 

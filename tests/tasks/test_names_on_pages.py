@@ -37,6 +37,13 @@ def test_the_summary_shows_names_as_they_are():
     assert page.tags.count("a") == 1
 
 
+def test_metrics_have_their_usual_names():
+    score = {"model": "resnet34", "value": 0.5, "low": 0.4, "high": 0.6}
+    scores = [{**score, "metric": name} for name in ("macro_f1", "auroc_by_subject", "balanced_accuracy")]
+    rows = SUMMARY.model_copy(update={"scores": scores}).score_rows()
+    assert [row["metric"] for row in rows] == ["macro-F1", "AUROC by subject", "balanced accuracy"]
+
+
 def test_the_notice_of_a_run_that_stopped_shows_names_as_they_are():
     page = words(failure_notice(DataRefused(f"nothing was trained: {LABEL}"), "table", ["quarantine.csv"], True))
     assert page.found == []
