@@ -9,7 +9,7 @@ from heartdata.checks.groups import subject_units
 from heartdata.scoring.metrics import EvaluationConfig
 from heartdata.scoring.model_names import MAJORITY_CLASS, METADATA_ONLY, NETWORK
 from heartdata.storage.schemas import MANIFEST, METRICS, predictions_schema, subjects_schema
-from heartdata.storage.store import Artifact, Store, table_from_rows
+from heartdata.storage.store import Artifact, Store, table_from_frame, table_from_rows
 from tasks.engine.progress import track
 from tasks.engine.stage import LONG_S, stage
 from tasks.results import Evaluation, TrainedModel
@@ -60,7 +60,7 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
 
 
 def _write(rows: pd.DataFrame, schema: pa.Schema, store: Store) -> Artifact:
-    return store.write_table("predictions", pa.Table.from_pandas(rows[schema.names], preserve_index=False), schema)
+    return store.write_table("predictions", table_from_frame(rows, schema), schema)
 
 
 def _plots(

@@ -11,7 +11,7 @@ from heartdata.scoring.calibration import DecisionConfig
 from heartdata.scoring.metrics import EvaluationConfig
 from heartdata.scoring.model_names import MAJORITY_CLASS, METADATA_ONLY, NETWORK, SIMPLE_FEATURES
 from heartdata.storage.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_METRICS, study_schema
-from heartdata.storage.store import Artifact, Store
+from heartdata.storage.store import Artifact, Store, table_from_frame
 from heartdata.studies.protocols import Fold, Study, folds_of, heldout_databases
 from tasks.engine.progress import add_note, track
 from tasks.engine.stage import LONG_S, stage, uncached_task
@@ -86,7 +86,7 @@ def _write_predictions(
 
 
 def _write(stage: str, frame: pd.DataFrame, schema: pa.Schema, store: Store) -> Artifact:
-    table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+    table = table_from_frame(frame, schema)
     return store.write_table(stage, table, schema)
 
 

@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from heartdata.scoring.model_names import NETWORK
+
 if TYPE_CHECKING:
     from tasks.summary import Summary  # loads Prefect
 
@@ -138,7 +140,7 @@ def show(summary: "Summary", console: Console, links: Mapping[str, str], said: C
     console.print(rich_table("Recordings", summary.recordings))
     console.print(rich_table("Splits", summary.subjects))
     console.print(rich_table("Scores on held-out subjects (95 % interval)", summary.score_rows()))
-    console.print(rich_table("Scores by class (resnet34)", summary.per_class))
+    console.print(rich_table(f"Scores by class ({NETWORK})", summary.per_class))
     if summary.planted:
         caught = sum(row["caught"] for row in summary.planted)
         console.print(rich_table(f"Planted faults: {caught} of {len(summary.planted)} caught", summary.planted))

@@ -26,7 +26,7 @@ from heartdata.checks.suite import (
 )
 from heartdata.errors import DataRefused
 from heartdata.storage.schemas import ACCEPTED, CHECKS, QUARANTINE
-from heartdata.storage.store import table_from_rows
+from heartdata.storage.store import table_from_frame, table_from_rows
 
 SILENT = {"silent", "flat", "mostly_silent"}
 DrawDrift = Callable[[pd.DataFrame, float, str, str], bytes]  # as `heartdata.reports.plots.plot_drift`
@@ -78,7 +78,7 @@ def validate(
             reasons.setdefault(index, []).extend(failed)
         passed = table[~table.index.isin(list(reasons))]
         passed = passed.assign(warnings=[", ".join(warnings.get(i, [])) for i in passed.index])
-        accepted = pa.Table.from_pandas(passed[ACCEPTED.names], schema=ACCEPTED, preserve_index=False)
+        accepted = table_from_frame(passed, ACCEPTED)
         frame = accepted.to_pandas()  # with the types of an accepted table that is read again, as ``before`` is
         rows += _check_subjects(suites, frame, config)
         stops = [_check_table(suites, table, reasons, in_use, config)]
@@ -285,4 +285,4 @@ def _quarantine(table: pd.DataFrame, reasons: Reasons) -> pa.Table:
         (_, first), *others = reasons[index]
         sentences.append(first + (f" (also: {', '.join(name for name, _ in others)})" if others else ""))
     refused = table.loc[order].assign(check=[reasons[i][0][0] for i in order], reason=sentences)
-    return pa.Table.from_pandas(refused[QUARANTINE.names], schema=QUARANTINE, preserve_index=False)
+    return table_from_frame(refused, QUARANTINE)

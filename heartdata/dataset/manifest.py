@@ -5,6 +5,7 @@ import pyarrow as pa
 from heartdata.dataset.splits import check_no_leak
 from heartdata.errors import StoreError
 from heartdata.storage.schemas import MANIFEST
+from heartdata.storage.store import table_from_frame
 
 
 def build_manifest(accepted: pa.Table, splits: pa.Table, spectrograms: pa.Table) -> pa.Table:
@@ -21,4 +22,4 @@ def build_manifest(accepted: pa.Table, splits: pa.Table, spectrograms: pa.Table)
     if len(table) != splits.num_rows or table["shard"].isna().any():
         raise StoreError("some recordings of the split have no spectrogram: run again to render them")
     check_no_leak(table)
-    return pa.Table.from_pandas(table[MANIFEST.names], schema=MANIFEST, preserve_index=False)
+    return table_from_frame(table, MANIFEST)

@@ -6,6 +6,7 @@ import pyarrow as pa
 from heartdata.checks.near_duplicates import near_duplicates
 from heartdata.errors import DataRefused
 from heartdata.storage.schemas import TRAINED_ON
+from heartdata.storage.store import table_from_frame
 
 
 def sounds_trained_on(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table | None) -> pa.Table:
@@ -14,11 +15,11 @@ def sounds_trained_on(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Ta
     A sound whose subject has changed since has a row for each subject.
     """
     sounds = _sounds(manifest[manifest["part"] != "test"], facts)
-    table = pa.Table.from_pandas(sounds, schema=TRAINED_ON, preserve_index=False)
+    table = table_from_frame(sounds, TRAINED_ON)
     rows = pa.concat_tables([table, before] if before is not None else [table]).to_pandas()
     unique = rows.drop_duplicates(["sha256", "subject"]).sort_values(["sha256", "subject"])
     redundant = unique["subject"].isna() & unique.duplicated("sha256", keep=False)
-    return pa.Table.from_pandas(unique[~redundant], schema=TRAINED_ON, preserve_index=False)
+    return table_from_frame(unique[~redundant], TRAINED_ON)
 
 
 def refuse_if_trained_on(

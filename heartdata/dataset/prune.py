@@ -10,7 +10,7 @@ import pyarrow as pa
 from heartdata.dataset.spectrogram_shards import FOLDER, index_name
 from heartdata.errors import StoreError
 from heartdata.storage.schemas import MANIFEST
-from heartdata.storage.store import Store, StoredFile, conform, read_parquet
+from heartdata.storage.store import Store, StoredFile
 
 MANIFESTS = "manifest"
 RECENT_S = 24 * 3600  # younger files may belong to a run in progress
@@ -56,7 +56,7 @@ def _prunable(name: str) -> bool:
 
 def _shards_of(manifest: str, store: Store) -> set[str]:
     try:
-        table = conform(read_parquet(store.local(manifest)), MANIFEST, manifest)
+        table = store.read_table(manifest, MANIFEST)
     except (OSError, pa.ArrowException, StoreError) as error:
         raise StoreError(
             f"{store.address(manifest)} cannot be read, so it is unknown which shards it needs ({error}): remove it or run the "

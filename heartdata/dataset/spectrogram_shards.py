@@ -16,7 +16,7 @@ from heartdata.errors import SourceError, StoreError
 from heartdata.settings import sha256_json
 from heartdata.storage.schemas import SPECTROGRAMS
 from heartdata.storage.shards import Shard
-from heartdata.storage.store import Store, conform, read_parquet, sha256_file, table_from_rows
+from heartdata.storage.store import Store, sha256_file, table_from_rows
 
 FOLDER = "spectrograms"
 # numpy parses a header as Python, which two threads at once may not do before Python 3.11.8 (SystemError, gh-106905)
@@ -136,7 +136,7 @@ def index_name(name: str) -> str:
 def _index(name: str, store: Store) -> pa.Table | None:
     """The index beside a shard, or None when it is missing or damaged."""
     try:
-        return conform(read_parquet(store.local(index_name(name))), SPECTROGRAMS, name)
+        return store.read_table(index_name(name), SPECTROGRAMS)
     except (FileNotFoundError, pa.ArrowException, StoreError):
         return None
     except OSError:

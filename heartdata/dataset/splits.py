@@ -14,6 +14,7 @@ from heartdata.dataset.split_strategies import PARTS, UNLABELLED
 from heartdata.errors import DataRefused, LeakError
 from heartdata.settings import Settings
 from heartdata.storage.schemas import SPLITS, SUBJECT_AS_WRITTEN
+from heartdata.storage.store import table_from_frame
 
 Strategy = Literal["subject", "k_fold", "leave_one_source_out", "blocks", "column", "hash"]
 
@@ -117,7 +118,7 @@ def assign_splits(accepted: pa.Table, config: SplitConfig, recordings: pa.Table 
     if unlabelled is not None:
         table = pd.concat([table, unlabelled]).sort_values("recording_id", ignore_index=True)
     check_no_leak(table)
-    return pa.Table.from_pandas(table[SPLITS.names], schema=SPLITS, preserve_index=False)
+    return table_from_frame(table, SPLITS)
 
 
 def in_use(accepted: pa.Table, config: SplitConfig) -> pd.DataFrame:

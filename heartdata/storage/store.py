@@ -282,6 +282,11 @@ def conform(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
         raise StoreError(f"{what}: does not fit its schema: {error}") from error
 
 
+def table_from_frame(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """The columns of ``frame`` that ``schema`` names, as a table."""
+    return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+
+
 def table_from_rows(rows: list[dict[str, object]], schema: pa.Schema) -> pa.Table:
     """Rows (dicts) to a table of ``schema``, an empty list included."""
     return pa.Table.from_pylist(rows, schema=schema)
