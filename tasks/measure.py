@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
-from prefect import flow
 from prefect.utilities.annotations import quote
 
 from heartdata.audio.measurements import MeasureConfig, load_if_intact, load_known_facts, measure_recordings
@@ -12,7 +11,7 @@ from heartdata.config import EngineConfig
 from heartdata.storage.schemas import FACTS, RECORDINGS
 from heartdata.storage.shards import Shard, into_shards
 from heartdata.storage.store import Artifact, Store
-from tasks.engine.fan_out import compute, fan_out, task_runner
+from tasks.engine.fan_out import compute, fan_out
 from tasks.engine.stage import stage, uncached_task
 
 
@@ -45,12 +44,7 @@ def gather_facts(shards: Sequence[Artifact], store: Store) -> Artifact:
 
 
 def measure(recordings: Artifact, config: MeasureConfig, engine: EngineConfig, store: Store) -> Artifact:
-    """The facts of every distinct file of ``recordings`` (schema FACTS)."""
-    return _measure.with_options(task_runner=task_runner(engine))(recordings, config, engine, store)
-
-
-@flow(name="measure", validate_parameters=False, flow_run_name="measure")
-def _measure(recordings: Artifact, config: MeasureConfig, engine: EngineConfig, store: Store) -> Artifact:
+    """The facts of every distinct file of ``recordings`` (schema FACTS), inside a flow."""
     shards = file_shards(recordings, store)
     existing = find_facts(quote(shards), config, store)
     measured = fan_out(measure_shard, shards, existing, "measure", engine, config=config, store=store)

@@ -26,11 +26,13 @@ class PreviouslyAccepted(Result):
 
     The reference is what the champion was trained from, or the first accepted recordings; it stays until there is
     another champion or a change is accepted. ``champion``: digest of the champion's recordings when that was decided.
+    ``verdicts``: of single recordings, which need not be judged again.
     """
 
     last: Artifact | None = None
     reference: Artifact | None = None
     champion: str | None = None
+    verdicts: Artifact | None = Field(default=None, json_schema_extra=NOT_DIGESTED)
 
 
 class AcceptedRecord(Result):
@@ -44,6 +46,7 @@ class AcceptedRecord(Result):
     inputs: str = ""
     compared_with: PreviouslyAccepted = PreviouslyAccepted()
     reference: Artifact | None = None
+    verdicts: Artifact | None = None
 
 
 class ValidationResult(AcceptedRecord):

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import pyarrow as pa
-from prefect import flow
 from prefect.utilities.annotations import quote
 
 from heartdata.audio.spectrograms import SpectrogramConfig
@@ -14,7 +13,7 @@ from heartdata.dataset.spectrogram_shards import RenderedShard, count_missing, i
 from heartdata.storage.schemas import SPECTROGRAMS, SPLITS
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Artifact, Store, content_digest
-from tasks.engine.fan_out import compute, fan_out, task_runner
+from tasks.engine.fan_out import compute, fan_out
 from tasks.engine.stage import stage, uncached_task
 from tasks.measure import file_shards
 from tasks.results import SpectrogramShard
@@ -62,14 +61,7 @@ def gather_spectrograms(
 def spectrograms(
     recordings: Artifact, splits: Sequence[Artifact], config: SpectrogramConfig, engine: EngineConfig, store: Store
 ) -> Artifact:
-    """The spectrogram index (schema SPECTROGRAMS) of every recording in one of ``splits``."""
-    return _spectrograms.with_options(task_runner=task_runner(engine))(recordings, splits, config, engine, store)
-
-
-@flow(name="spectrograms", validate_parameters=False, flow_run_name="spectrograms")
-def _spectrograms(
-    recordings: Artifact, splits: Sequence[Artifact], config: SpectrogramConfig, engine: EngineConfig, store: Store
-) -> Artifact:
+    """The spectrogram index (schema SPECTROGRAMS) of every recording in one of ``splits``, inside a flow."""
     wanted = {sha256 for one in splits for sha256 in store.read_table(one, SPLITS).column("sha256").to_pylist()}
     shards = file_shards(recordings, store, wanted)
     started_s = monotonic()

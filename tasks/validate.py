@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from heartdata.checks.suite import ValidationConfig
@@ -10,7 +11,7 @@ from heartdata.config import RegistryConfig
 from heartdata.errors import DataRefused, StoreError
 from heartdata.settings import sha256_json
 from heartdata.sources import Source
-from heartdata.storage.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS
+from heartdata.storage.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS, VERDICTS
 from heartdata.storage.store import Artifact, Store, atomic_write
 from tasks.engine.progress import add_note, track
 from tasks.engine.stage import files_intact, fingerprint, stage, uncached_task
@@ -46,13 +47,17 @@ def validate(
         last = store.read_table(previous.last, ACCEPTED) if previous.last else None
         pinned = previous.reference if previous.reference != previous.last else None  # one comparison if both are one
         reference = store.read_table(pinned, ACCEPTED) if pinned else None
-        result = run_suite(listed, measured, config, store.workpath(docs), collections, last, reference, plot_drift)
+        known = store.read_table(previous.verdicts, VERDICTS) if previous.verdicts else None
+        result = run_suite(
+            listed, measured, config, store.workpath(docs), collections, last, reference, plot_drift, known
+        )
         advance(1, 1, f"{result.accepted.num_rows} accepted, {result.quarantine.num_rows} quarantined")
         accepted = store.write_table("accepted", result.accepted, ACCEPTED)
         return ValidationResult(
             accepted=accepted,
             quarantine=store.write_table("quarantine", result.quarantine, QUARANTINE),
             checks=store.write_table("checks", result.checks, CHECKS),
+            verdicts=store.write_table("verdicts", result.verdicts, VERDICTS),
             data_docs=docs,
             inputs=inputs,
             compared_with=previous,
@@ -96,20 +101,22 @@ def last_accepted(
             reference=champion if is_new else record.reference or record.accepted,
             champion=champion.digest if champion else known,
         )
+        if record.verdicts and _is_readable(record.verdicts, VERDICTS, store):
+            previous = previous.model_copy(update={"verdicts": record.verdicts})
     readable: dict[str, Artifact | None] = {}
     for field in ("last", "reference"):
         accepted = getattr(previous, field)
-        readable[field] = accepted if accepted is None or _is_readable(accepted, store) else None
+        readable[field] = accepted if accepted is None or _is_readable(accepted, ACCEPTED, store) else None
         if readable[field] != accepted:
             add_note(f"{accepted.name}, recordings accepted earlier, {UNREADABLE}")
     return previous.model_copy(update=readable)
 
 
-def _is_readable(accepted: Artifact, store: Store) -> bool:
-    """Whether a table of accepted recordings is in the store, undamaged, and of the present schema."""
+def _is_readable(table: Artifact, schema: pa.Schema, store: Store) -> bool:
+    """Whether a table is in the store, undamaged, and of the present schema."""
     with suppress(StoreError):
-        if store.intact(accepted):
-            store.read_table(accepted, ACCEPTED)
+        if store.intact(table):
+            store.read_table(table, schema)
             return True
     return False
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy import fft, signal
+from scipy import fft
 
 from heartdata.audio.decode import resample
 from heartdata.settings import Settings
@@ -74,7 +74,9 @@ def _nonzero_filters(config: SpectrogramConfig) -> tuple[np.ndarray, slice]:
 
 @lru_cache(maxsize=8)
 def _window(config: SpectrogramConfig) -> np.ndarray:
-    return signal.get_window("hann", config.window_samples).astype(np.float32)
+    from scipy.signal import get_window  # a second to import, which settings need not wait for
+
+    return get_window("hann", config.window_samples).astype(np.float32)
 
 
 def mel_power(mono: np.ndarray, config: SpectrogramConfig) -> np.ndarray:

@@ -7,7 +7,6 @@ arrhythmia; murmurs are band-passed noise under an envelope between them; see do
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.signal import butter, sosfilt
 
 CLASSES = ("normal", "murmur", "extrasystole", "artifact")
 EXTRA_SOUND = "extra_sound"  # only in recordings for pretraining
@@ -144,6 +143,8 @@ def _scaled(signal: np.ndarray) -> np.ndarray:
 
 
 def _band_pass(signal: np.ndarray, order: int, edges_hz: tuple[float, float]) -> np.ndarray:
+    from scipy.signal import butter, sosfilt
+
     return sosfilt(butter(order, edges_hz, "bandpass", fs=RATE_HZ, output="sos"), signal)
 
 

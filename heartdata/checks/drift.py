@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2
 
 QUANTITIES = ("label", "collection", "site", "rate_hz", "duration_s", "rms", "periodicity", "quality")
 BINS = 10
@@ -53,6 +52,8 @@ def column_drift(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     is distributed as (1/n + 1/m) chi-square with one degree of freedom less than there are bins (Yurdakul 2018,
     Statistical Properties of Population Stability Index, Western Michigan University).
     """
+    from scipy.stats import chi2
+
     rows = []
     for name in (n for n in QUANTITIES if n in before and n in after):
         then, now = (frame[name].dropna() if name == "label" else frame[name] for frame in (before, after))

@@ -52,7 +52,7 @@ def wanted(bounds: Mapping[str, Any]) -> str:
 
 
 class SuiteRunner:
-    """A Great Expectations context in a temporary folder, so that two runs never share one."""
+    """A Great Expectations context of its own, so that two runs never share one."""
 
     def __enter__(self) -> "SuiteRunner":
         os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -60,18 +60,20 @@ class SuiteRunner:
         from great_expectations.data_context.types.base import ProgressBarsConfig
 
         self.folder = Path(tempfile.mkdtemp(prefix="heartbeat-gx-"))
-        self.context: Any = gx.get_context(mode="file", project_root_dir=self.folder)
+        self.context: Any = gx.get_context(mode="ephemeral")
         self.context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        self.source = self.context.data_sources.add_pandas("heartbeat")
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def run(self, name: str, frame: pd.DataFrame, checks: list[Check]) -> list[Result]:
+    def run(self, name: str, frame: pd.DataFrame, checks: list[Check], known: pd.Series | None = None) -> list[Result]:
         """Run the checks over ``frame``, whose column recording_id is unique.
 
-        That column is made the index, as Great Expectations is slow where it looks failing rows up by a column. Strings
-        are passed escaped, as its pages put them into HTML as they are.
+        ``known``: the names of the checks that a row failed when it was judged before, null for rows to judge; the
+        result is that of all rows. recording_id is made the index, as Great Expectations is slow where it looks failing
+        rows up by a column. Strings are passed escaped, as its pages put them into HTML as they are.
         """
         import great_expectations as gx
         import great_expectations.expectations as gxe
@@ -82,33 +84,83 @@ class SuiteRunner:
             )
             for c in checks
         ]
-        asset = self.context.data_sources.add_or_update_pandas(name).add_dataframe_asset(name)
-        definition = gx.ValidationDefinition(
-            name=name,
-            data=asset.add_batch_definition_whole_dataframe("all"),
-            suite=self.context.suites.add_or_update(gx.ExpectationSuite(name, expectations=expectations)),
-        )
-        checkpoint = gx.Checkpoint(
-            name=name,
-            validation_definitions=[self.context.validation_definitions.add_or_update(definition)],
+        columns = list(dict.fromkeys(["recording_id", *(c.bounds["column"] for c in checks)]))
+        shown = frame[columns].apply(_escaped_column)
+        indexed = shown.set_index("recording_id", drop=False).rename_axis(None)
+        batch = self.source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
+        new = indexed if known is None else indexed[known.isna().to_numpy()]
+        validated = batch.get_batch({"dataframe": new}).validate(
+            gx.ExpectationSuite(name, expectations=expectations),
             result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
         )
-        columns = {"recording_id", *(c.bounds["column"] for c in checks)}
-        shown = frame.assign(**{column: _escaped_column(frame[column]) for column in columns})
-        indexed = shown.set_index("recording_id", drop=False).rename_axis(None)
-        outcome = self.context.checkpoints.add_or_update(checkpoint).run(batch_parameters={"dataframe": indexed})
-        (validated,) = outcome.run_results.values()
         by_name = {r.expectation_config.meta["check"]: r for r in validated.results}
+        if known is not None:
+            _add_known(validated, indexed, pd.Series(known.to_numpy(), indexed.index))
+        self._keep(name, validated)
         index_of = dict(zip(shown["recording_id"], frame.index, strict=True))
         return [_result(c, by_name[c.name], index_of) for c in checks]
+
+    def _keep(self, name: str, validated: Any) -> None:
+        """Let a result appear in Data Docs."""
+        from great_expectations.core.run_identifier import RunIdentifier
+        from great_expectations.data_context.types.resource_identifiers import (
+            ExpectationSuiteIdentifier,
+            ValidationResultIdentifier,
+        )
+
+        key = ValidationResultIdentifier(ExpectationSuiteIdentifier(name), RunIdentifier(run_name=name), name)
+        self.context.validation_results_store.set(key, validated)
 
     def publish(
         self, docs: Path, checks: pa.Table, quarantine: pa.Table, counts: str, plots: Mapping[str, bytes]
     ) -> None:
         """Build Data Docs and move them, readable offline, to ``docs``."""
-        self.context.build_data_docs()
-        site = self.folder / "gx" / "uncommitted" / "data_docs" / "local_site"
-        publish(site, docs, checks, quarantine, counts, plots)
+        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(self.folder)}
+        site = {
+            "class_name": "SiteBuilder",
+            "store_backend": backend,
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        }
+        self.context.add_data_docs_site("heartbeat", site)
+        self.context.build_data_docs(["heartbeat"])
+        publish(self.folder, docs, checks, quarantine, counts, plots)
+
+
+def _add_known(validated: Any, rows: pd.DataFrame, known: pd.Series) -> None:
+    """Complete Great Expectations' result over some of ``rows`` by the others, of which the checks failed are ``known``.
+
+    Both are indexed by recording_id. The fields are those that Great Expectations gives in the format COMPLETE.
+    """
+    failed = known.explode().dropna()
+    others = failed.groupby(failed).groups
+    for result in validated.results:
+        outcome, check = result.result, result.expectation_config.meta["check"]
+        failing = [*(outcome.get("unexpected_index_list") or []), *others.get(check, ())]
+        column = rows[result.expectation_config.kwargs["column"]]
+        missing, count = int(column.isna().sum()), len(rows)
+        values = column.loc[failing].tolist()
+        result.success = not failing
+        outcome.update({
+            "element_count": count,
+            "missing_count": missing,
+            "missing_percent": 100 * missing / max(count, 1),
+            "unexpected_count": len(failing),
+            "unexpected_percent": 100 * len(failing) / max(count - missing, 1),
+            "unexpected_percent_total": 100 * len(failing) / max(count, 1),
+            "unexpected_percent_nonmissing": 100 * len(failing) / max(count - missing, 1),
+            "unexpected_list": values,
+            "unexpected_index_list": failing,
+            "partial_unexpected_list": values[:20],
+            "partial_unexpected_index_list": failing[:20],
+            "partial_unexpected_counts": [],
+        })  # fmt: skip
+    count, passed = len(validated.results), sum(r.success for r in validated.results)
+    validated.success = passed == count
+    validated.statistics.update({
+        "successful_expectations": passed,
+        "unsuccessful_expectations": count - passed,
+        "success_percent": 100 * passed / max(count, 1),
+    })  # fmt: skip
 
 
 def _escaped(value: Any) -> Any:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from heartdata.checks.duplicates import mark_duplicates
 from heartdata.checks.expectations import Result, SuiteRunner
 from heartdata.checks.near_duplicates import near_duplicates
 from heartdata.checks.suite import (
+    Check,
     ValidationConfig,
     change_checks,
     duplicate_checks,
@@ -25,7 +26,8 @@ from heartdata.checks.suite import (
     table_checks,
 )
 from heartdata.errors import DataRefused
-from heartdata.storage.schemas import ACCEPTED, CHECKS, QUARANTINE
+from heartdata.settings import sha256_json
+from heartdata.storage.schemas import ACCEPTED, CHECKS, QUARANTINE, VERDICTS
 from heartdata.storage.store import table_from_frame, table_from_rows
 
 SILENT = {"silent", "flat", "mostly_silent"}
@@ -42,6 +44,7 @@ class Validation:
     accepted: pa.Table
     quarantine: pa.Table
     checks: pa.Table
+    verdicts: pa.Table
     refusal: str | None
 
 
@@ -54,6 +57,7 @@ def validate(
     before: pa.Table | None = None,
     reference: pa.Table | None = None,
     draw_drift: DrawDrift | None = None,
+    known: pa.Table | None = None,
 ) -> Validation:
     """Check every recording, the subjects, the table and its change; write Data Docs to the folder ``docs``.
 
@@ -61,6 +65,7 @@ def validate(
     ``collections``: those that will be trained on (None: all), whose labels alone the checks on the table look at.
     ``before``: what was accepted last time (schema ACCEPTED), or None. ``reference``: an earlier such table that stays
     the same for many nights, so that changes too small to notice in one night are noticed once they add up; or None.
+    ``known``: earlier ``verdicts`` (schema VERDICTS), by which only new and changed recordings are judged by themselves.
     Raises `DataRefused` when ``collections`` or ``config.overrides`` names something that no recording is of.
     """
     refuse_unknown_collections(collections, recordings)
@@ -70,7 +75,7 @@ def validate(
     in_use = table["collection"].isin(collections) if collections is not None else pd.Series(True, index=table.index)
     plots: dict[str, bytes] = {}
     with SuiteRunner() as suites:
-        rows, reasons, warnings = _check_recordings(suites, table, config)
+        rows, reasons, warnings, verdicts = _check_recordings(suites, table, config, known)
         table = _mark_duplicates(table, reasons, in_use, pairs, before)
         duplicates = suites.run("copies", table, duplicate_checks())
         rows += [r.row("recording", _template(r)) for r in duplicates]
@@ -89,6 +94,7 @@ def validate(
             accepted=accepted,
             quarantine=_quarantine(table, reasons),
             checks=table_from_rows(rows + [row for level_rows, _ in stops for row in level_rows], CHECKS),
+            verdicts=verdicts,
             refusal=next((refusal for _, refusal in stops if refusal), None),
         )
         counts = f"{len(table)} recordings, {len(passed)} accepted, {len(reasons)} quarantined"
@@ -149,29 +155,52 @@ def failures(table: pd.DataFrame, results: list[Result]) -> tuple[Reasons, Warni
 
 
 def _check_recordings(
-    suites: SuiteRunner, table: pd.DataFrame, config: ValidationConfig
-) -> tuple[Rows, Reasons, Warnings]:
+    suites: SuiteRunner, table: pd.DataFrame, config: ValidationConfig, known: pa.Table | None
+) -> tuple[Rows, Reasons, Warnings, pa.Table]:
     """Each recording by itself, by the bounds of its collection or else of its source."""
-    known = {*table["collection"], *table["source"]}
+    names = {*table["collection"], *table["source"]}
     for name in config.overrides:
-        if name not in known:
+        if name not in names:
             raise DataRefused(
                 f"validation.overrides names {name!r}, which is not a source or collection; existing ones: "
-                + ", ".join(sorted(known - {""}))
+                + ", ".join(sorted(names - {""}))
             )
     override = table["collection"].where(table["collection"].isin(config.overrides), table["source"])
     override = override.where(override.isin(config.overrides), "")
     rows: Rows = []
     reasons: Reasons = {}
     warnings: Warnings = {}
+    verdicts = []
     for number, (name, group) in enumerate(table.groupby(override)):
         checks = recording_checks(config.bounds_of(name), config.classes)
-        results = suites.run(f"recordings {number or ''}".strip(), group, checks)
+        judged = _verdicts(group, checks, known)
+        results = suites.run(f"recordings {number or ''}".strip(), group, checks, judged["failed"])
+        verdicts.append(_with_failed(judged, results))
         group_reasons, group_warnings = failures(group, results)
         reasons |= group_reasons
         warnings |= group_warnings
         rows += [r.row(f"recording {name}".strip(), _template(r)) for r in results]
-    return rows, reasons, warnings
+    return rows, reasons, warnings, table_from_frame(pd.concat(verdicts), VERDICTS)
+
+
+def _verdicts(group: pd.DataFrame, checks: list[Check], known: pa.Table | None) -> pd.DataFrame:
+    """Columns of VERDICTS for the rows of ``group``; ``failed`` is null for those that are not ``known``, all else equal."""
+    columns = sorted({check.bounds["column"] for check in checks})
+    suite = sha256_json([asdict(check) for check in checks])[:20]
+    row = pd.util.hash_pandas_object(group[columns], index=False)
+    judged = group[["recording_id"]].assign(suite=suite, row=row)
+    before = (VERDICTS.empty_table() if known is None else known).to_pandas()
+    merged = judged.merge(before.drop_duplicates(VERDICTS.names[:3]), on=VERDICTS.names[:3], how="left")
+    return merged.set_index(group.index)
+
+
+def _with_failed(judged: pd.DataFrame, results: list[Result]) -> pd.DataFrame:
+    """``judged`` with ``failed`` of all rows."""
+    failed: dict[Any, list[str]] = {index: [] for index in judged.index}
+    for result in results:
+        for index in result.failing:
+            failed[index].append(result.check.name)
+    return judged.assign(failed=pd.Series(failed))
 
 
 def _check_subjects(suites: SuiteRunner, accepted: pd.DataFrame, config: ValidationConfig) -> Rows:

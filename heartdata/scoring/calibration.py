@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from pydantic import Field
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import brier_score_loss
 
 from heartdata.scoring.challenges import MURMURS, OUTCOMES, cost_per_patient, reordered, weighted_accuracy
 from heartdata.scoring.confusion import balanced_accuracy, class_numbers, confusion_counts, macro_f1
@@ -93,6 +91,8 @@ def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
     ``labels`` are column numbers of shape (n,). Above 1 the model was overconfident. Source: Guo et al., On calibration
     of modern neural networks, ICML 2017.
     """
+    from scipy.optimize import minimize_scalar
+
     scores = np.maximum(log_softmax(np.asarray(log_probabilities, float), axis=1), np.log(LEAST_PROBABILITY))
 
     def loss(log_t: float) -> float:
@@ -210,6 +210,8 @@ def brier(probabilities: np.ndarray, labels: ArrayLike, classes: list[str]) -> f
     For two classes it is twice the usual one-column value. Source: Brier, Monthly Weather Review 1950.
     ``probabilities`` has shape (n, classes) with rows of sum 1, ``labels`` are names.
     """
+    from sklearn.metrics import brier_score_loss
+
     columns = list(range(len(classes)))  # numbers, as scikit-learn takes columns to be in sorted order
     return float(brier_score_loss(class_numbers(labels, classes), probabilities, labels=columns, scale_by_half=False))
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from pydantic import Field
-from sklearn.metrics import precision_recall_fscore_support
 
 from heartdata.errors import ScoreError
 from heartdata.scoring import confusion
@@ -112,6 +111,8 @@ def with_interval(values: ArrayLike) -> tuple[float, float, float]:
 
 def per_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     """Precision, recall, F1 and the number of recordings of each class."""
+    from sklearn.metrics import precision_recall_fscore_support
+
     columns = precision_recall_fscore_support(
         predictions["label"], predictions["prediction"], labels=classes, zero_division=0.0
     )

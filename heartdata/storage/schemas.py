@@ -72,6 +72,14 @@ CHECKS = pa.schema([
     ("reason", S),
 ])  # fmt: skip
 
+# One row per recording: the checks of a recording by itself that it failed, so that only new or changed rows are judged.
+VERDICTS = pa.schema([
+    ("recording_id", S),
+    ("suite", S),  # digest of the checks, with their bounds
+    ("row", pa.uint64()),  # hash of the values that they look at
+    ("failed", pa.list_(S)),
+])  # fmt: skip
+
 # Names of the parts of a split in folders and users' columns, to the value of column part.
 PART_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -48,17 +48,18 @@ def task_runner(engine: EngineConfig) -> TaskRunner[Any]:
 def fan_out(
     task: Task, shards: Sequence[Shard], existing: Sequence[Any], stage: str, engine: EngineConfig, **inputs: Any
 ) -> FannedOut:
-    """Submit ``task`` to the flow's task runner for each shard whose ``existing`` result is None.
+    """Run ``task`` on the engine's task runner for each shard whose ``existing`` result is None, inside a flow.
 
-    Prefect's overhead thus grows only with the number of new shards. Raises what the first failed task raised, once all have ended: the
-    next run finds the finished shards.
+    Prefect's overhead thus grows only with the number of new shards. Raises what the first failed task raised, once all
+    have ended: the next run finds the finished shards.
     """
     missing = [shard for shard, result in zip(shards, existing, strict=True) if result is None]
     total, to_do = (sum(len(s.recordings) for s in some) for some in (shards, missing))
-    with track(stage, total, "distinct files") as advance, computing_in(engine, to_do):
+    runner = task_runner(engine) if missing else nullcontext()  # not a flow of its own, whose end waits for a heartbeat
+    with track(stage, total, "distinct files") as advance, computing_in(engine, to_do), runner:
         # quote: else Prefect searches every pair of every shard for futures, several times (Dask does not unwrap it)
         wrap = quote if engine.name != "dask" else lambda shard: shard
-        futures = [task.submit(shard=wrap(shard), **inputs) for shard in missing]
+        futures = [runner.submit(task, {"shard": wrap(shard), **inputs}) for shard in missing]
         sizes = {f.task_run_id: len(s.recordings) for f, s in zip(futures, missing, strict=True)}
         done, fresh = total - to_do, set()
         advance(done, detail=detail(done, total, 0, len(shards)))

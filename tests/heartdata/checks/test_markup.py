@@ -47,7 +47,7 @@ def test_no_page_of_the_data_docs_runs_markup_in_names(site: list[Path]):
     for page in site:
         shown[page.name] += "".join(parsed(page.read_text()).text)
     assert f"1{IMAGE}{SCRIPT}.wav" in shown["index.html"]
-    assert IMAGE in shown["recordings-recordings.html"]
+    assert IMAGE in shown["recordings.html"]
     assert {name for name, text in shown.items() if "&lt;img" in text} == set()  # escaped twice
 
 
