@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from prefect import flow
+from prefect.states import Completed, State
 
 from heartdata.config import RunConfig, SpectrogramConfig
 from heartdata.storage.store import Artifact, Store
@@ -17,6 +18,7 @@ from tasks.manifest import manifest
 from tasks.measure import measure
 from tasks.register import register, usage_note
 from tasks.results import InitialWeights, TrainedModel, ValidationResult
+from tasks.retrain import Waiting, what_waits
 from tasks.spectrograms import spectrograms
 from tasks.split import split
 from tasks.summary import Summary, summarise
@@ -35,11 +37,16 @@ class Ingested:
 
 
 @flow(name="heartbeat")
-def heartbeat(config: RunConfig = RunConfig()) -> Summary:
-    """Validate, split and render the recordings of a source; train, calibrate, evaluate and register a model."""
+def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Waiting]:
+    """Validate, split and render the recordings of a source; train, calibrate, evaluate and register a model.
+
+    Where too little is new by ``config.retrain``, nothing is trained, and the result is a `Waiting`.
+    """
     with run_store(config) as store:
         ingested = ingest(config, store)
         dataset = prepare_dataset(ingested, config, store)
+        if waiting := what_waits(dataset, config, store):
+            return Completed(message=waiting.reason, data=waiting)
         initial = initial_weights(config.training.init, config.registry, store)
         similarity = config.validation.near_duplicate_similarity
         trained_on = provenance(dataset, ingested.facts, initial, similarity, store)

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from heartdata.audio.measurements import MeasureConfig
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.checks.suite import ValidationConfig
+from heartdata.dataset.retraining import RetrainConfig
 from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError
 from heartdata.scoring.calibration import DecisionConfig
@@ -85,6 +86,7 @@ class RunConfig(Settings):
     measure: MeasureConfig = MeasureConfig()
     validation: ValidationConfig = ValidationConfig()
     split: SplitConfig = SplitConfig()
+    retrain: RetrainConfig = RetrainConfig()
     spectrogram: SpectrogramConfig = SpectrogramConfig()
     engine: EngineConfig = EngineConfig()
     training: TrainingConfig = TrainingConfig()

@@ -23,12 +23,13 @@ from heartdata.storage.store import Artifact, Store
 from tasks.engine.copies import copy_files
 from tasks.engine.progress import add_note, track
 from tasks.engine.stage import fingerprint, stage
-from tasks.registry.client import CHALLENGER, KEY_TAG, connect, experiment_of
+from tasks.registry.client import CHALLENGER, KEY_TAG, RECIPE_TAG, connect, experiment_of
 from tasks.registry.killed_runs import process_tag
 from tasks.registry.model_version import check_served, log_model
 from tasks.registry.naming import allowed_names, without_nan
 from tasks.registry.previous import ACCEPTED_TAG, SERIES_TAG
 from tasks.results import Evaluation, RegisteredVersion, TrainedModel
+from tasks.retrain import recipe_digest
 from tasks.train import PROVENANCE_FOLDER, training_history
 from tasks.validate import record_name
 
@@ -73,6 +74,7 @@ def register(
                 KEY_TAG: key,
                 ACCEPTED_TAG: accepted.model_dump_json(),
                 SERIES_TAG: record_name(config.source, config.validation.series),
+                RECIPE_TAG: recipe_digest(config),
             }
             files = {  # predictions lead by recording_id to the URI of the exact audio
                 "tables/recordings.parquet": recordings,

@@ -46,6 +46,9 @@ def run_pipeline(config: RunConfig, verbose: bool = False, typed: Sequence[str] 
     """
     run = run_flow("flows.pipeline:heartbeat", config, config, verbose)
     summary = run.result
+    if not hasattr(summary, "model_url"):  # a Waiting
+        run.console.print(f"{summary.reason}\nFiles       {summary.page}", markup=False)
+        return
     command = up_command(Store(config.store).uri, typed)
     links = where_to_look(command, summary.model_url, summary.run_id, run.url, run.server_runs)
     show(summary, run.console, links, run.notes)

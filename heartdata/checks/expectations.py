@@ -71,7 +71,7 @@ class SuiteRunner:
     def run(self, name: str, frame: pd.DataFrame, checks: list[Check], known: pd.Series | None = None) -> list[Result]:
         """Run the checks over ``frame``, whose column recording_id is unique.
 
-        ``known``: the names of the checks that a row failed when it was judged before, null for rows to judge; the
+        ``known``: the checks that a row failed when it was judged before, comma separated; null for rows to judge. The
         result is that of all rows. recording_id is made the index, as Great Expectations is slow where it looks failing
         rows up by a column. Strings are passed escaped, as its pages put them into HTML as they are.
         """
@@ -93,7 +93,7 @@ class SuiteRunner:
             gx.ExpectationSuite(name, expectations=expectations),
             result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
         )
-        by_name = {r.expectation_config.meta["check"]: r for r in validated.results}
+        by_name = {_check_name(r): r for r in validated.results}
         if known is not None:
             _add_known(validated, indexed, pd.Series(known.to_numpy(), indexed.index))
         self._keep(name, validated)
@@ -126,15 +126,19 @@ class SuiteRunner:
         publish(self.folder, docs, checks, quarantine, counts, plots)
 
 
+def _check_name(result: Any) -> str:
+    return result.expectation_config.meta["check"]
+
+
 def _add_known(validated: Any, rows: pd.DataFrame, known: pd.Series) -> None:
     """Complete Great Expectations' result over some of ``rows`` by the others, of which the checks failed are ``known``.
 
     Both are indexed by recording_id. The fields are those that Great Expectations gives in the format COMPLETE.
     """
-    failed = known.explode().dropna()
+    failed = known.dropna().str.split(", ").explode()
     others = failed.groupby(failed).groups
     for result in validated.results:
-        outcome, check = result.result, result.expectation_config.meta["check"]
+        outcome, check = result.result, _check_name(result)
         failing = [*(outcome.get("unexpected_index_list") or []), *others.get(check, ())]
         column = rows[result.expectation_config.kwargs["column"]]
         missing, count = int(column.isna().sum()), len(rows)

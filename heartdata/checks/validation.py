@@ -200,7 +200,7 @@ def _with_failed(judged: pd.DataFrame, results: list[Result]) -> pd.DataFrame:
     for result in results:
         for index in result.failing:
             failed[index].append(result.check.name)
-    return judged.assign(failed=pd.Series(failed))
+    return judged.assign(failed=pd.Series(failed).map(", ".join))
 
 
 def _check_subjects(suites: SuiteRunner, accepted: pd.DataFrame, config: ValidationConfig) -> Rows:

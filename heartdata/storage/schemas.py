@@ -77,7 +77,7 @@ VERDICTS = pa.schema([
     ("recording_id", S),
     ("suite", S),  # digest of the checks, with their bounds
     ("row", pa.uint64()),  # hash of the values that they look at
-    ("failed", pa.list_(S)),
+    ("failed", S),  # their names, comma separated
 ])  # fmt: skip
 
 # Names of the parts of a split in folders and users' columns, to the value of column part.

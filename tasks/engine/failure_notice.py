@@ -1,4 +1,4 @@
-"""What a run that stops leaves for people: a notice on top of ``latest/summary.md``, one sentence in Prefect's log."""
+"""What a run that trains nothing leaves for people: a notice above ``latest/summary.md``, one sentence in Prefect's log."""
 
 import contextlib
 import logging
@@ -57,15 +57,24 @@ def _files(folder: Path) -> Files:
 
 
 def _write_notice(error: Exception, source: str, latest: Path, before: Files) -> None:
-    """Put a notice above the last summary, in place of an earlier notice."""
     page = latest / "summary.md"
     written = [name for name, state in _files(latest).items() if before.get(name) != state]
     if page.name in written:  # the run wrote its own summary, so all files are its own
         return
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    summary = text.partition(END_OF_NOTICE)[2] if END_OF_NOTICE in text else text
+    put_notice(failure_notice(error, source, written, has_summary=bool(_summary(page))), latest)
+
+
+def put_notice(notice: str, latest: Path) -> None:
+    """Put ``notice`` above the last summary, in place of an earlier one."""
+    page = latest / "summary.md"
     with atomic_write(page) as file:
-        file.write((failure_notice(error, source, written, bool(summary)) + END_OF_NOTICE + summary).encode())
+        file.write((notice + END_OF_NOTICE + _summary(page)).encode())
+
+
+def _summary(page: Path) -> str:
+    """What a page says below its notice, if it has one."""
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    return text.partition(END_OF_NOTICE)[2] if END_OF_NOTICE in text else text
 
 
 def failure_notice(error: Exception, source: str, written: list[str], has_summary: bool) -> str:

@@ -55,7 +55,9 @@ def fan_out(
     """
     missing = [shard for shard, result in zip(shards, existing, strict=True) if result is None]
     total, to_do = (sum(len(s.recordings) for s in some) for some in (shards, missing))
-    runner = task_runner(engine) if missing else nullcontext()  # not a flow of its own, whose end waits for a heartbeat
+    runner: Any = (
+        task_runner(engine) if missing else nullcontext()
+    )  # not a flow of its own, whose end waits for a heartbeat
     with track(stage, total, "distinct files") as advance, computing_in(engine, to_do), runner:
         # quote: else Prefect searches every pair of every shard for futures, several times (Dask does not unwrap it)
         wrap = quote if engine.name != "dask" else lambda shard: shard

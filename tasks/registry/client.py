@@ -13,6 +13,7 @@ URI_VARIABLE = "MLFLOW_TRACKING_URI"
 CHALLENGER = "challenger"  # of the last run's version
 CHAMPION = "champion"
 DEMO = DemoSource.preset["registry"]["model_name"]
+RECIPE_TAG = "heartbeat.recipe"  # of a version: digest of the settings that would make another model
 KEY_TAG = "heartbeat.key"  # of a run and its version: what they were made from, so that they are made once
 
 

@@ -44,8 +44,9 @@ class Nightly:
         return recordings, measure_shard.fn(Shard(0, files), MeasureConfig(), self.store), config, None
 
     def previous(self) -> PreviouslyAccepted:
-        """What the next run's recordings are compared with."""
-        return last_accepted.fn(self.source, *self.inputs(ValidationConfig()), RegistryConfig(), self.store)
+        """What the next run's recordings are compared with, without the verdicts."""
+        previous = last_accepted.fn(self.source, *self.inputs(ValidationConfig()), RegistryConfig(), self.store)
+        return previous.model_copy(update={"verdicts": None})
 
     def run(self, pairs: int, **settings: Any) -> Artifact:
         """Validate a table with so many recordings of each of two classes; returns the accepted ones."""

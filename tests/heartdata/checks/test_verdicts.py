@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from test_change import night
 
 from heartdata.checks.suite import ValidationConfig
@@ -57,12 +56,10 @@ def test_with_known_verdicts_all_results_and_pages_are_the_same(tmp_path: Path):
 
 def test_only_new_and_changed_recordings_are_judged(tmp_path: Path):
     first = run(last_night(), tmp_path / "first")
-    every = pa.array([["silent"]] * 40, first.verdicts.schema.field("failed").type)
+    every = pa.array(["silent"] * 40)
     planted = first.verdicts.set_column(3, "failed", every)
     second = run(tonight(), tmp_path / "second", known=planted, classes=("normal", "murmur", "other"))
-    assert (
-        pc.list_flatten(second.verdicts["failed"]).to_pylist().count("silent") == 1
-    )  # other checks, so all are judged
+    assert second.verdicts["failed"].to_pylist().count("silent") == 1  # other checks, so all are judged
     second = run(tonight(), tmp_path / "third", known=planted)
     silent = second.quarantine.to_pandas()["reason"].str.contains("silent")
     judged = {"r0004", "r0040", "r0041", "r0042", "r0043"}
