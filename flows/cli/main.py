@@ -268,8 +268,10 @@ def absolute(data: str | None) -> str | None:
 
 def main() -> None:
     """Entry point. An error that the user can fix is one sentence on stderr and exit status 2, never a stack trace."""
+    from flows.cli.encoding import replace_unknown_characters
     from heartdata.errors import HeartbeatError
 
+    replace_unknown_characters()
     try:
         app()
     except HeartbeatError as error:

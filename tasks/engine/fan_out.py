@@ -1,5 +1,6 @@
 """Fan a task out over shards inside a flow, on the engine that the settings name, with progress in files."""
 
+import multiprocessing
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from prefect.utilities.annotations import quote
 from heartdata.config import EngineConfig
 from heartdata.errors import ConfigError
 from heartdata.storage.shards import Shard
-from tasks.engine.progress import track
+from tasks.engine.progress import add_note, notes, track
 from tasks.engine.workers import Workers, one_blas_thread
 
 FEW = 500  # recordings that threads finish before worker processes have started
@@ -83,8 +84,23 @@ def detail(done: int, total: int, fresh: int, shards: int) -> str:
 
 
 def computing_in(engine: EngineConfig, recordings: int) -> AbstractContextManager[Workers | None]:
-    """A context in which `compute` works where ``engine`` says; for few recordings no process is started."""
-    return Workers() if engine.name == "processes" and recordings > FEW else nullcontext()
+    """A context in which `compute` works where ``engine`` says; for few recordings no process is started.
+
+    Nor is one where the system lacks the shared memory that processes need, as some containers do.
+    """
+    if engine.name != "processes" or recordings <= FEW:
+        return nullcontext()
+    try:
+        multiprocessing.get_context("forkserver").Lock()
+    except OSError as error:
+        text = (
+            f"worker processes cannot start here (/dev/shm: {error.strerror}), so threads compute, which is slower: let "
+            "the container have a writable /dev/shm, or set engine.name=threads"
+        )
+        if text not in notes():
+            add_note(text)
+        return nullcontext()
+    return Workers()
 
 
 def compute(new: int, function: Callable[..., Any], shard: Shard, *args: Any) -> Any:
