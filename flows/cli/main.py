@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -272,6 +273,7 @@ def main() -> None:
     from heartdata.errors import HeartbeatError
 
     replace_unknown_characters()
+    warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")  # a note says what that means
     try:
         app()
     except HeartbeatError as error:

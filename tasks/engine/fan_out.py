@@ -1,12 +1,10 @@
 """Fan a task out over shards inside a flow, on the engine that the settings name, with progress in files."""
 
-import multiprocessing
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from joblib import cpu_count
 from prefect import Task
 from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -14,6 +12,7 @@ from prefect.utilities.annotations import quote
 
 from heartdata.config import EngineConfig
 from heartdata.errors import ConfigError
+from heartdata.processes import cpu_count, why_no_processes
 from heartdata.storage.shards import Shard
 from tasks.engine.progress import add_note, notes, track
 from tasks.engine.workers import Workers, one_blas_thread
@@ -90,12 +89,10 @@ def computing_in(engine: EngineConfig, recordings: int) -> AbstractContextManage
     """
     if engine.name != "processes" or recordings <= FEW:
         return nullcontext()
-    try:
-        multiprocessing.get_context("forkserver").Lock()
-    except OSError as error:
+    if reason := why_no_processes():
         text = (
-            f"worker processes cannot start here (/dev/shm: {error.strerror}), so threads compute, which is slower: let "
-            "the container have a writable /dev/shm, or set engine.name=threads"
+            f"worker processes cannot start here ({reason}), so threads compute, which is slower: let the container have a "
+            "writable /dev/shm, or set engine.name=threads"
         )
         if text not in notes():
             add_note(text)
