@@ -78,9 +78,9 @@ class Server:
         with log.open("ab") as output:
             self._log_start = output.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "flows.local.servers", *command],
+                [sys.executable, "-m", "flows.local.servers", *command],
                 stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, "PYTHONSAFEPATH": "1", **(environment or {})},  # as python -P, for its children, too
             )  # fmt: skip
 
     def wait_ready(self) -> None:

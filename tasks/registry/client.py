@@ -91,7 +91,7 @@ def _reason(error: Exception) -> str:
         text = "no answer: " + re.sub(r"^\w+\(.*?\): ", "", caused[1])
     if "Can't locate revision" in text or "out-of-date database schema" in text:
         text = f"its database is of another version of MLflow: {text}"
-    return textwrap.shorten(text.partition("\n")[0], 200, placeholder=" ...")
+    return textwrap.shorten(text.partition("\n")[0], 300, placeholder=" ...")
 
 
 @contextmanager

@@ -132,7 +132,6 @@ def test_the_reason_in_a_log_is_its_last_exception(logged: str, reason: str):
 def test_a_server_that_does_not_start_is_reported_with_its_reason(code: str, reason: str, tmp_path: Path, monkeypatch):
     (tmp_path / "signal.py").write_text("fs = 2000", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONSAFEPATH", "1")
     log = tmp_path / "server.log"
     log.write_text("ValueError: of an earlier start\n", encoding="utf-8")
     server = servers.Server("Some server", [sys.executable, "-c", code], "http://127.0.0.1:1", log)
