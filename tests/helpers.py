@@ -101,13 +101,14 @@ def registry(store: Path) -> Any:
 
 
 @contextmanager
-def http_server(response: Callable[[str], bytes | None]) -> Iterator[str]:
-    """A server on loopback that answers GET with ``response(path)``, or 404 where that is None; yields its URL."""
+def http_server(response: Callable[[str], bytes | tuple[int, bytes] | None]) -> Iterator[str]:
+    """A server on loopback that answers GET with ``response(path)``: a content, a status and a content, or None (404)."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             content = response(self.path)
-            self.send_response(404 if content is None else 200)
+            status, content = content if isinstance(content, tuple) else (404 if content is None else 200, content)
+            self.send_response(status)
             self.end_headers()
             self.wfile.write(content or b"")
 

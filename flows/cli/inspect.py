@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from flows.cli.console import bar, note, plain_console, rich_table
 from flows.cli.outputs import expanded
+from flows.local.environment import writable_caches
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
 
@@ -19,6 +20,7 @@ CLASSES_DRAWN = 20
 def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) -> None:
     """Show what each class of a source holds, and draw ``per_class`` recordings of each. Raises `HeartbeatError`."""
     check_source(config.source)
+    writable_caches()
     console = plain_console()
     with console.status("loading"):
         from heartdata.dataset.inventory import take_inventory

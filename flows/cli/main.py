@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -268,8 +269,11 @@ def absolute(data: str | None) -> str | None:
 
 def main() -> None:
     """Entry point. An error that the user can fix is one sentence on stderr and exit status 2, never a stack trace."""
+    from flows.cli.encoding import replace_unknown_characters
     from heartdata.errors import HeartbeatError
 
+    replace_unknown_characters()
+    warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")  # a note says what that means
     try:
         app()
     except HeartbeatError as error:

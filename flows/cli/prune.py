@@ -1,6 +1,7 @@
 """`heartbeat data prune`: list, and on request remove, spectrogram shards that nothing needs."""
 
 from flows.cli.console import plain_console
+from flows.local.network import direct_loopback
 from heartdata.config import RunConfig
 from heartdata.dataset.prune import plan_prune
 from heartdata.errors import HeartbeatError
@@ -15,6 +16,7 @@ def prune_store(config: RunConfig, keep: int, remove: bool) -> None:
     store = Store(config.store)
     if not (is_remote(store.uri) or store.root.is_dir()):
         raise HeartbeatError(f"there is no store {store.uri}: name one with --store")
+    direct_loopback()
     try:
         with console.status("comparing"):
             plan = plan_prune(store, keep, data_set_versions(config.registry, store))

@@ -21,6 +21,7 @@ from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
 from heartdata.storage.store import Store
+from tasks.registry.client import check_registry, is_own
 
 START = "To open these, run:"  # label of the command that starts the servers
 OTHER_PREFECT_PORT, OTHER_MLFLOW_PORT = 4210, 5010  # for when another store's servers have the usual ports
@@ -63,6 +64,8 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool) 
     check_source(config.source)
     store = Store(config.store).open()
     log = prepare_environment(store, verbose)
+    if not is_own(config.registry, store):
+        check_registry(config.registry, store)
     console = plain_console()
     local = "" if store.uri == str(store.root) else f", local files in {store.root}"
     console.print(f"[bold]heartbeat[/bold]: source {config.source.name}, output in {store.uri}{local}")

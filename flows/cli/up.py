@@ -16,6 +16,7 @@ from heartdata.config_file import parse_yaml
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.sources.base import check_source
 from heartdata.storage.store import Store
+from tasks.registry.client import check_registry, tracking_uri
 
 PROJECT = Path(__file__).parents[2]
 
@@ -33,6 +34,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
                 f"port {port} is taken (another `heartbeat up`?): stop it, or choose another port with {option}"
             )
     prepare_environment(store, verbose=True)
+    check_registry(config.registry, store)
     lock = lock_store(store)
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
@@ -41,8 +43,6 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     console = plain_console()
     with lock, contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         logs = store.workpath("logs")
-        from tasks.registry.client import tracking_uri
-
         api_server = prefect_server(prefect_port, logs / "prefect-server.log", ui=True)
         stack.callback(api_server.stop)
         mlflow_ui = mlflow_server(mlflow_port, tracking_uri(config.registry, store), logs / "mlflow-ui.log")

@@ -1,12 +1,27 @@
 """Environment variables and logging for Prefect and MLflow, set before either is imported."""
 
+import atexit
+import getpass
 import logging
 import os
+import shutil
+import tempfile
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
+from flows.local.network import direct_loopback
 from heartdata.storage.store import Store
+
+CACHES = {
+    "NUMBA_CACHE_DIR": "numba",
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCH_HOME": "torch",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "HF_HOME": "huggingface",
+}
 
 
 def prepare_environment(store: Store, verbose: bool = False) -> Path:
@@ -28,11 +43,42 @@ def prepare_environment(store: Store, verbose: bool = False) -> Path:
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "TQDM_DISABLE": "1",
+        "PYTHONSAFEPATH": "1",  # or servers and workers import a signal.py of the current folder as Python's own
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    writable_caches(store.root / "caches")
+    direct_loopback()
     (store.root / "prefect").mkdir(exist_ok=True)
     return _log_to_file(store.root / "logs")
+
+
+def writable_caches(folder: Path | None = None) -> None:
+    """Let libraries keep their caches below ``folder`` where the user's cache folder cannot be written.
+
+    So it is for a user without a home, as in ``docker run --user``. None: a folder that is removed at exit.
+    """
+    usual = user_cache_path()
+    if not usual.is_absolute() or not _can_write(usual):  # "~/.cache" for a user whom the system does not know
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="heartbeat-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ.setdefault("HOME", str(folder))
+        for name, cache in CACHES.items():
+            os.environ.setdefault(name, str(folder / cache))
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"uid-{os.getuid()}"  # what torch and MLflow ask for
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _log_to_file(folder: Path) -> Path:

@@ -4,10 +4,12 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 import urllib.error
@@ -25,6 +27,7 @@ UP_FILE = "up.json"  # in the store: address and id of the server that its `hear
 ID_VARIABLE = "heartbeat_up"  # Prefect variable with the same id
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 10
+EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception|Exit)\b")  # begins the last line of a traceback
 
 
 def is_healthy(url: str) -> bool:
@@ -73,10 +76,11 @@ class Server:
         self.name, self.health, self.log = name, health, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
+            self._log_start = output.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "flows.local.servers", *command],
                 stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, "PYTHONSAFEPATH": "1", **(environment or {})},  # as python -P, for its children, too
             )  # fmt: skip
 
     def wait_ready(self) -> None:
@@ -85,8 +89,16 @@ class Server:
         while not is_healthy(self.health):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise HeartbeatError(f"the {self.name} did not start: see {self.log}")
+                raise HeartbeatError(f"the {self.name} did not start ({self._reason()}): see {self.log}")
             time.sleep(0.2)
+
+    def _reason(self) -> str:
+        """Why it did not start, by what it has logged."""
+        logged = self.log.read_bytes()[self._log_start :].decode(errors="replace")
+        if "Can't locate revision" in logged:
+            program = self.name.split()[0]
+            return f"its database was made by a newer version of {program}: use that version, or another store"
+        return logged_reason(logged) or f"no answer at {self.health}"
 
     def stop(self) -> None:
         """Stop the process and its children, if they still run."""
@@ -98,6 +110,15 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+def logged_reason(logged: str) -> str:
+    """The line of a server's log that says why it ended: its last exception, else its last error, else its last line."""
+    lines = [line for line in logged.splitlines() if line.strip()]
+    exceptions = [line for line in lines if EXCEPTION.match(line)]
+    errors = [line for line in lines if "error" in line.lower()]
+    last = (exceptions or errors or lines or [""])[-1]
+    return textwrap.shorten(last.removeprefix("ERROR:"), 200, placeholder=" ...")
 
 
 def prefect_server(port: int, log: Path, ui: bool) -> Server:
@@ -199,4 +220,4 @@ def _guard(command: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(_guard(sys.argv[1:]))
+    os._exit(_guard(sys.argv[1:]))  # a normal exit would wait for the thread that reads our standard input

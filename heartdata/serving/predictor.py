@@ -49,7 +49,7 @@ class Predictor:
         otherwise than the model's training did.
         """
         try:
-            model = ModelConfig.model_validate_json(Path(config).read_text())
+            model = ModelConfig.model_validate_json(Path(config).read_text(encoding="utf-8"))
         except ValidationError as error:
             raise ConfigError(
                 f"{config} is not a model configuration that this version of heartbeat reads ({error.error_count()} "

@@ -26,6 +26,7 @@ from heartdata.audio.synthesis import (
     with_random_variation,
 )
 from heartdata.errors import StoreError
+from heartdata.processes import why_no_processes
 from heartdata.settings import Settings
 from heartdata.sources.base import SourceListing, SourceRecording
 
@@ -87,7 +88,7 @@ class DemoSource(Settings):
         kinds = (*CLASSES, EXTRA_SOUND) if self.varied else CLASSES
         subjects = [(number, i) for number in range(len(kinds)) for i in range(self.subjects_per_class)]
         make = partial(self._make_subject, unfinished, kinds)
-        if len(subjects) > MANY_SUBJECTS:
+        if len(subjects) > MANY_SUBJECTS and not why_no_processes():
             with ProcessPoolExecutor(cpu_count(), mp_context=get_context("spawn")) as pool:
                 made = list(pool.map(make, subjects, chunksize=50))
         else:

@@ -106,7 +106,12 @@ class Store:
         return Store, (self.uri,)  # another machine has another working folder
 
     def open(self) -> "Store":
-        """Create the folder and check that the store is writable. Raises `StoreError` when it is not."""
+        """Create the folder and check that the store is writable. Raises `StoreError` when it is not, or has a bad path."""
+        if unusable := re.search(r"\?|%[0-9A-Fa-f]{2}", str(self.root)):
+            raise StoreError(
+                f"the path {self.root} has a {unusable[0]!r}, which databases and MLflow read as part of a URI: "
+                "choose a folder without it"
+            )
         what, remedy = "output folder", "choose another with --store or make it writable"
         if self._remote:
             what, remedy = "working folder", "choose another with HEARTBEAT_WORK or make it writable"

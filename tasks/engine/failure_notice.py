@@ -11,6 +11,7 @@ from heartdata.errors import DataRefused, HeartbeatError
 from heartdata.markdown import escape
 from heartdata.storage.store import Store, atomic_write
 from tasks.engine import progress
+from tasks.registry.client import check_registry
 from tasks.registry.killed_runs import end_killed_runs
 
 PREFECT_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
@@ -22,7 +23,7 @@ Files = dict[str, tuple[int, int]]  # by name: inode and modification time
 def run_store(config: RunConfig) -> Iterator[Store]:
     """The store of a run inside a flow; an exception also becomes a notice in ``latest/summary.md``.
 
-    First ends MLflow runs that killed processes left open.
+    First asks the registry, and ends MLflow runs that killed processes left open.
     """
     for name in PREFECT_LOGGERS:
         logging.getLogger(name).addFilter(log_error_once)
@@ -30,8 +31,9 @@ def run_store(config: RunConfig) -> Iterator[Store]:
     store = Store(config.store).open()
     latest = store.workpath("latest")
     before = _files(latest)
-    end_killed_runs(config.registry, store)
     try:
+        check_registry(config.registry, store)
+        end_killed_runs(config.registry, store)
         yield store
     except Exception as error:
         with contextlib.suppress(OSError):  # it must not hide what went wrong

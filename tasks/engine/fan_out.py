@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from joblib import cpu_count
 from prefect import Task
 from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -13,8 +12,9 @@ from prefect.utilities.annotations import quote
 
 from heartdata.config import EngineConfig
 from heartdata.errors import ConfigError
+from heartdata.processes import cpu_count, why_no_processes
 from heartdata.storage.shards import Shard
-from tasks.engine.progress import track
+from tasks.engine.progress import add_note, notes, track
 from tasks.engine.workers import Workers, one_blas_thread
 
 FEW = 500  # recordings that threads finish before worker processes have started
@@ -86,8 +86,21 @@ def detail(done: int, total: int, fresh: int, shards: int) -> str:
 
 
 def computing_in(engine: EngineConfig, recordings: int) -> AbstractContextManager[Workers | None]:
-    """A context in which `compute` works where ``engine`` says; for few recordings no process is started."""
-    return Workers() if engine.name == "processes" and recordings > FEW else nullcontext()
+    """A context in which `compute` works where ``engine`` says; for few recordings no process is started.
+
+    Nor is one where the system lacks the shared memory that processes need, as some containers do.
+    """
+    if engine.name != "processes" or recordings <= FEW:
+        return nullcontext()
+    if reason := why_no_processes():
+        text = (
+            f"worker processes cannot start here ({reason}), so threads compute, which is slower: let the container have a "
+            "writable /dev/shm, or set engine.name=threads"
+        )
+        if text not in notes():
+            add_note(text)
+        return nullcontext()
+    return Workers()
 
 
 def compute(new: int, function: Callable[..., Any], shard: Shard, *args: Any) -> Any:

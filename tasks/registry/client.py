@@ -2,6 +2,9 @@
 
 import os
 import re
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from heartdata.config import RegistryConfig
@@ -10,6 +13,9 @@ from heartdata.sources import DemoSource
 from heartdata.storage.store import Store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
+FOREIGN = ("MLFLOW_RUN_ID", "MLFLOW_ACTIVE_MODEL_ID")  # of a run that started this process, not of ours
+PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # usually seven times 120 s
+DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
 CHALLENGER = "challenger"  # of the last run's version
 CHAMPION = "champion"
 DEMO = DemoSource.preset["registry"]["model_name"]
@@ -30,6 +36,8 @@ def connect(config: RegistryConfig, store: Store) -> Any:
     """
     import mlflow
 
+    for name in FOREIGN:
+        os.environ.pop(name, None)
     users = os.environ.get(URI_VARIABLE)
     mlflow.set_tracking_uri(tracking_uri(config, store))
     if users is None:
@@ -39,10 +47,64 @@ def connect(config: RegistryConfig, store: Store) -> Any:
     return mlflow.MlflowClient()
 
 
+def is_own(config: RegistryConfig, store: Store) -> bool:
+    """Whether the registry is the output folder's own."""
+    return tracking_uri(config, store) == f"sqlite:///{store.workpath('mlflow.db')}"
+
+
 def is_empty(config: RegistryConfig, store: Store) -> bool:
     """Whether the registry is the output folder's own and nothing has been registered yet."""
-    database = store.workpath("mlflow.db")
-    return tracking_uri(config, store) == f"sqlite:///{database}" and not database.is_file()
+    return is_own(config, store) and not store.workpath("mlflow.db").is_file()
+
+
+def check_registry(config: RegistryConfig, store: Store) -> None:
+    """Ask the registry once, without waiting long. Raises `ConfigError`, which names the setting, if it cannot be used."""
+    if is_empty(config, store):
+        return
+    uri = tracking_uri(config, store)
+    try:
+        if uri.startswith(DATABASE_SERVERS):  # MLflow would try for two minutes
+            import sqlalchemy
+
+            sqlalchemy.create_engine(uri).connect().close()
+        with _environment(PROBE):
+            client = connect(config, store)
+            client.search_registered_models(max_results=1)
+            client.search_experiments(max_results=1)
+    except Exception as error:  # database drivers and MLflow's plug-ins have their own
+        setting = "registry.tracking_uri" if config.tracking_uri else URI_VARIABLE
+        remedy = "choose another store" if is_own(config, store) else f"correct {setting} or leave it unset"
+        shown = re.sub("//[^/@]*@", "//", uri)
+        raise ConfigError(f"MLflow cannot be used at {shown} ({_reason(error)}): {remedy}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why the registry could not be asked, in short."""
+    text = str(error).strip()
+    if getattr(error, "error_code", "") in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return (
+            "it requires another login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN"
+        )
+    if "filesystem tracking backend" in text:
+        return "MLflow keeps runs in a database, such as sqlite:////data/mlflow.db, and no longer in a folder"
+    if caused := re.search(r"Caused by \w+\(\W*(.*?)[\"')]*$", text):
+        text = "no answer: " + re.sub(r"^\w+\(.*?\): ", "", caused[1])
+    if "Can't locate revision" in text or "out-of-date database schema" in text:
+        text = f"its database is of another version of MLflow: {text}"
+    return textwrap.shorten(text.partition("\n")[0], 300, placeholder=" ...")
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables for the block's time."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
@@ -51,6 +113,7 @@ def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
         return set()
     from mlflow.exceptions import MlflowException
 
+    check_registry(config, store)
     try:
         versions = connect(config, store).search_model_versions()
     except MlflowException as error:
@@ -69,6 +132,7 @@ def load_model(model: str | None, config: RegistryConfig, store: Store) -> tuple
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    check_registry(config, store)
     try:
         client = connect(config, store)
         models = client.search_registered_models()

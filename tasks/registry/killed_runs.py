@@ -26,7 +26,7 @@ def machine() -> str:
     """A name for this machine and, in a container, for its process ids: hosts may share a name, or its processes."""
     identity = [gethostname()]
     with suppress(OSError):
-        identity.append(Path("/etc/machine-id").read_text())
+        identity.append(Path("/etc/machine-id").read_text(encoding="utf-8"))
     with suppress(OSError):
         identity.append(str(Path("/proc/self/ns/pid").readlink()))
     return f"{gethostname()}-{sha256_json(identity)[:12]}"
@@ -83,7 +83,7 @@ def _is_alive(process: int) -> bool:
 def _start_time(process: int) -> str:
     """When a process started, in clock ticks since boot; empty without /proc."""
     try:
-        text = Path(f"/proc/{process}/stat").read_text()
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux, or no such process
         return ""
     return text.rpartition(")")[2].split()[19]  # field 22 of proc(5); the name before it may have spaces

@@ -65,6 +65,7 @@ BAD_INPUT = [
     (["--set", "training.init=imagnet"], "training.init = 'imagnet': choose imagenet, random, auto"),
     (["--set", "registry.tracking_uri=http://me:secret@host"], "MLFLOW_TRACKING_PASSWORD"),
     (["--store", "{r}/file_in_the_way/out"], "cannot write to the output folder"),
+    (["--store", "{r}/st?x"], "has a '?', which databases and MLflow read as part of a URI"),
     (["--store", "/proc/out"], "cannot write to the output folder"),  # not writable by root either
 ]
 
@@ -100,6 +101,16 @@ def test_a_failed_run_is_reported_in_one_sentence(heartbeat, prefect_server, tmp
     assert status == 2
     assert "2 of 2 recordings have no file, for example absent one.wav" in err
     assert "Traceback" not in err + out
+
+
+def test_the_registry_is_asked_before_the_work(heartbeat, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("flows.cli.run.prepare_environment", lambda store, verbose: tmp_path / "log")
+    monkeypatch.setattr("flows.cli.run.prefect_api", lambda store: pytest.fail("a server was started"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    status, err, _ = heartbeat("run", "--store", tmp_path / "out")
+    assert status == 2
+    assert err.startswith("heartbeat: MLflow cannot be used at http://127.0.0.1:9 (no answer: ")
+    assert len(err.splitlines()) == 1
 
 
 def test_options_win_over_the_file_and_the_file_over_the_environment(tmp_path: Path, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from helpers import http_server
 
 from flows.local import servers
 from flows.local.servers import is_healthy, prefect_api, running_api
+from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 
 TEMPORARY = "a temporary server"
@@ -98,3 +100,41 @@ def test_a_server_that_does_not_speak_http_is_not_used(store: Store):
         assert used(store) == TEMPORARY
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+LOGS = {
+    "Traceback (most recent call last):\n  File x\nalembic.util.exc.CommandError: no such revision\n\nERROR:    Application "
+    "startup failed. Exiting.\nServer stopped!\n": "alembic.util.exc.CommandError: no such revision",
+    "INFO: hello\nERROR:    [Errno 98] address already in use\nServer stopped!\n": "[Errno 98] address already in use",
+    "sqlalchemy.exc.DatabaseError: file is not a database\n(Background on this error at: https://sqlalche.me/e/20/4xp6)":
+    "sqlalchemy.exc.DatabaseError: file is not a database",
+    "Killed\n\n": "Killed",
+    "": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("logged", "reason"), LOGS.items(), ids=[reason[:30] for reason in LOGS.values()])
+def test_the_reason_in_a_log_is_its_last_exception(logged: str, reason: str):
+    assert servers.logged_reason(logged) == reason
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise OSError(28, 'No space left on device')", r"\(OSError: \[Errno 28\] No space left on device\)"),
+        ("import signal, flows; print('unlike signal.py', signal.SIGINT)", r"\(unlike signal.py 2\)"),
+        (
+            "raise LookupError(\"Can't locate revision identified by 'f00'\")",
+            r"made by a newer version of Some: use that",
+        ),
+    ],
+)
+def test_a_server_that_does_not_start_is_reported_with_its_reason(code: str, reason: str, tmp_path: Path, monkeypatch):
+    (tmp_path / "signal.py").write_text("fs = 2000", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "server.log"
+    log.write_text("ValueError: of an earlier start\n", encoding="utf-8")
+    server = servers.Server("Some server", [sys.executable, "-c", code], "http://127.0.0.1:1", log)
+    with pytest.raises(HeartbeatError, match=f"the Some server did not start .*{reason}.*: see .*server.log"):
+        server.wait_ready()
+    assert "Fatal Python error" not in log.read_text(encoding="utf-8")

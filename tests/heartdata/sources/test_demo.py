@@ -1,5 +1,6 @@
 """The demo's recordings: the same for the same seed, and with the beats of a heart."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,16 @@ def test_the_same_seed_makes_the_same_bytes(tmp_path: Path):
     first = hashes(0, "one")
     assert first == hashes(0, "two") != hashes(1, "three")
     assert len(first) == 4 * 3 * 2 + 8
+
+
+def test_many_subjects_are_made_where_no_process_can_start(tmp_path: Path, monkeypatch):
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("multiprocessing.synchronize._multiprocessing.SemLock", read_only)
+    monkeypatch.setattr("heartdata.sources.demo.MANY_SUBJECTS", 1)
+    source = DemoSource(subjects_per_class=3, sites=1, duration_s=(2.0, 3.0), plant_faults=False)
+    assert len(source.listing(tmp_path).recordings) == 3 * 4
 
 
 def test_beats_have_the_heart_rate():

@@ -2,6 +2,7 @@
 
 import errno
 import pickle
+import re
 import shutil
 import sys
 import time
@@ -98,6 +99,14 @@ def test_arrays_are_read_without_pickle(store: Store):
     assert np.array_equal(np.load(store.local("x/a.npy"), allow_pickle=False), np.eye(3))
     with pytest.raises(ValueError, match="[Oo]bject"):
         store.write_array("x/o.npy", np.array([{}]))
+
+
+@pytest.mark.parametrize(("name", "character"), [("st?x", "?"), ("50%20off", "%20"), ("a%2Fb/deeper", "%2F")])
+def test_a_path_that_would_be_read_as_a_uri_is_refused(name: str, character: str, tmp_path: Path):
+    with pytest.raises(StoreError, match=re.escape(f"has a {character!r}")):
+        Store(tmp_path / name).open()
+    assert list(tmp_path.iterdir()) == []
+    assert Store(tmp_path / "50% off #1 ü").open().root.is_dir()
 
 
 def test_store_under_a_file_is_refused(tmp_path: Path):

@@ -1,7 +1,10 @@
-"""Registries of several stores, and registered versions that need other preprocessing than the installed code's."""
+"""Registries of several stores, those that cannot be used, and registered versions that need other preprocessing than the installed code's."""
 
+import contextlib
 import os
+import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +12,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from helpers import beats, write_wav
+from helpers import beats, http_server, write_wav
 
 import heartdata
 from heartdata.audio.spectrograms import SpectrogramConfig
@@ -19,7 +22,7 @@ from heartdata.serving.model_config import ModelConfig
 from heartdata.storage.store import Store
 from heartdata.training.network import build_net, read_weights, weights_bytes
 from heartdata.versions import PREPROCESSING
-from tasks.registry.client import connect, load_model
+from tasks.registry.client import check_registry, connect, experiment_of, load_model
 from tasks.registry.model_version import SERVED_MODEL
 from tasks.train import initial_weights
 
@@ -101,3 +104,78 @@ def test_a_version_for_other_input_is_refused_but_training_may_start_from_it(old
     run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr[-3000:]  # as `mlflow models serve` does, by the code that was logged
     assert set(pd.read_csv(tmp_path / "predictions.csv")["label"]) <= {"a", "b"}
+
+
+@pytest.mark.parametrize("named_by", ["MLFLOW_TRACKING_URI", "registry.tracking_uri"])
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("http://127.0.0.1:9", r"no answer: .*Connection refused"),
+        ("file:{folder}/runs", "MLflow keeps runs in a database"),
+        ("{folder}/runs", "MLflow keeps runs in a database"),
+        ("nothing://host", "unsupported URI"),
+        ("postgresql+absent://host/name", "sqlalchemy.dialects:postgresql.absent"),
+        ("sqlite:////proc/absent/mlflow.db", "."),
+    ],
+)
+def test_a_registry_that_cannot_be_used_is_reported_with_its_setting(
+    uri: str, reason: str, named_by: str, registry_store: Store, tmp_path: Path, monkeypatch
+):
+    uri = uri.format(folder=tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    config = RegistryConfig(tracking_uri=uri) if named_by == "registry.tracking_uri" else RegistryConfig()
+    if named_by == "MLFLOW_TRACKING_URI":
+        monkeypatch.setenv(named_by, uri)
+    with pytest.raises(
+        ConfigError, match=f"MLflow cannot be used at {re.escape(uri)} .*{reason}.*: correct {named_by} or"
+    ) as raised:
+        check_registry(config, registry_store)
+    assert "\n" not in str(raised.value)
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (401, b"", "requires another login: set MLFLOW_TRACKING_USERNAME"),
+        (403, b"", "requires another login"),
+        (404, b"", "error code 404"),
+        (503, b"", "no answer: .*503"),
+        (200, b"<html>", "not in a valid JSON format"),
+    ],
+)
+def test_a_server_that_refuses_is_reported_without_its_password(
+    status: int, body: bytes, reason: str, registry_store: Store, monkeypatch
+):
+    with http_server(lambda path: (status, body)) as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url.replace("//", "//me:secret@"))
+        with pytest.raises(ConfigError, match=f"at {url} .*{reason}") as raised:
+            check_registry(RegistryConfig(), registry_store)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_database_of_another_mlflow_is_reported(registry_store: Store, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    database = registry_store.workpath("newer/mlflow.db")
+    config = RegistryConfig(tracking_uri=f"sqlite:///{database}")
+    connect(config, registry_store).search_experiments()
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("update alembic_version set version_num = 'f00'")
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+    with pytest.raises(ConfigError, match="of another version of MLflow"):
+        check_registry(config, registry_store)
+
+
+def test_the_run_that_started_this_process_is_not_written_to(registry_store: Store, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_ACTIVE_MODEL_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.setenv(name, "0123456789abcdef0123456789abcdef")
+    config = RegistryConfig()
+    experiment = experiment_of(connect(config, registry_store), config, registry_store)
+    with mlflow.start_run(experiment_id=experiment) as run:
+        mlflow.log_metric("x", 1.0)
+        mlflow.log_dict({}, "x.json")
+    assert run.info.run_id != "0123456789abcdef0123456789abcdef"
+    assert run.info.experiment_id == experiment
