@@ -30,8 +30,8 @@ def test_columns_of_usual_names_and_others(folder: Path):
     (note,) = listing.notes
     assert note.startswith(f"1 of 3 audio files below {folder} are left out, as they are in no row of the table: ")
     assert note.endswith(" audio/three.wav")
-    (row,) = listed(folder, "path,label,label,,\naudio/one.wav,a,b,c,d\n").recordings
-    assert (row.label, row.extra) == ("a", {"label.3": "b", "column.4": "c", "column.5": "d"})
+    (row,) = listed(folder, "path,label,age,age,,\naudio/one.wav,a,1,2,c,d\n").recordings
+    assert (row.label, row.extra) == ("a", {"age": "1", "age.4": "2", "column.5": "c", "column.6": "d"})
 
 
 @pytest.mark.parametrize(
