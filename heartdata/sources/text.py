@@ -8,7 +8,9 @@ from collections.abc import Collection
 FILLERS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+FORMS_OF_WIDTH = re.compile("[\uff00-\uffef]")
 JOINERS = "\u200c\u200d"
+WITHOUT_JOINERS = str.maketrans("", "", JOINERS)
 CELL_LENGTH = 80  # of a cell in a message
 PATH_LENGTH = 200  # of a cell that is a path
 
@@ -18,10 +20,9 @@ def visible(text: str) -> str:
 
     Zero-width joiners stay inside words of scripts that are spelled with them, such as Persian and Hindi.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    kept = (c for i, c in enumerate(text) if not _shows_nothing(c) or _joins(text, i))
-    return unicodedata.normalize("NFC", "".join(kept))
+    if not text.isprintable() or FILLERS.search(text):
+        text = "".join(c for i, c in enumerate(text) if not _shows_nothing(c) or _joins(text, i))
+    return unicodedata.normalize("NFC", text)
 
 
 def clean_cell(cell: str) -> str:
@@ -30,21 +31,24 @@ def clean_cell(cell: str) -> str:
     Not NFKC, which would also rewrite a label's ½, ² or ﬁ.
     """
     text = visible(cell)
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", "".join(map(_ordinary_width, text)))
+    if FORMS_OF_WIDTH.search(text):
+        text = unicodedata.normalize(
+            "NFC", FORMS_OF_WIDTH.sub(lambda form: unicodedata.normalize("NFKC", form[0]), text)
+        )
     return " ".join(text.split())
 
 
 def is_unclean(cell: str) -> bool:
     """Whether `clean_cell` changes more of ``cell`` than blanks and accents."""
-    is_plain = cell.isascii() and cell.isprintable()
+    is_plain = cell.isprintable() and not FILLERS.search(cell) and not FORMS_OF_WIDTH.search(cell)
     return not is_plain and clean_cell(cell) != " ".join(unicodedata.normalize("NFC", cell).split())
 
 
 def same_text(value: str) -> str:
     """What the spellings of one value have in common: letter case, a number's ``.0``, forms of a character, joiners."""
-    text = unicodedata.normalize("NFKC", "".join(c for c in value if c not in JOINERS)).casefold()
-    text = re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit[0])), text)
+    text = unicodedata.normalize("NFKC", value.translate(WITHOUT_JOINERS)).casefold()
+    if not text.isascii():
+        text = re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit[0])), text)
     return re.sub(r"^([-+]?\d+)\.0+$", r"\1", text)  # a spreadsheet's 1.0
 
 
@@ -77,8 +81,3 @@ def _joins(text: str, place: int) -> bool:
         return False
     is_virama = unicodedata.combining(before) == 9
     return is_virama or unicodedata.bidirectional(before) == unicodedata.bidirectional(after) == "AL"
-
-
-def _ordinary_width(character: str) -> str:
-    is_form = unicodedata.decomposition(character).startswith(("<wide>", "<narrow>"))
-    return unicodedata.normalize("NFKC", character) if is_form else character

@@ -129,9 +129,15 @@ def _named(columns: list[str]) -> str:
     return enumerated(list(map(shortened, columns)))
 
 
-def other_label_columns(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
-    """A note when further columns have usual names of a label."""
-    usual = [name for name in table.columns if normal_name(name) in USUAL_NAMES["label"]]
-    others = ", ".join(quoted(name) for name in usual if name not in columns.values())
-    note = "The label was taken from the column {}; if {} holds it, say so with --set source.columns.label=COLUMN"
-    return [note.format(quoted(columns["label"]), others)] if others and "label" in columns else []
+def other_columns(columns: dict[str, str], table: pd.DataFrame, configured: Columns) -> list[str]:
+    """Notes on further columns with usual names of the label or subject, where ``configured`` names none."""
+    notes = []
+    for role in ("label", "subject"):
+        usual = [name for name in table.columns if normal_name(name) in USUAL_NAMES[role]]
+        others = ", ".join(quoted(name) for name in usual if name not in columns.values())
+        if role in columns and others and getattr(configured, role) is None:
+            notes.append(
+                f"The {role} was taken from the column {quoted(columns[role])}; if {others} holds it, say so with --set "
+                f"source.columns.{role}=COLUMN"
+            )
+    return notes

@@ -17,7 +17,7 @@ _TIME = r"(time|timestamp|s|sec|secs|second|seconds|ms|msec|sample|samples|frame
 _OF = r"(segment|seg|event|cycle|beat|interval|window|chunk|clip|crop|time|t|sample|frame|audio)?"
 START = re.compile(rf"{_OF}(start|begin|beginning|onset|from){_TIME}|startoffset|tmin|t0")
 END = re.compile(rf"{_OF}(end|stop|offset|finish|to|duration|length){_TIME}|endoffset|tmax|t1")
-TIME = re.compile(r"-?(\d+:){0,2}\d+([.,]\d+)?([eE][-+]?\d+)?")  # 12.5 or 00:12.5
+TIME = re.compile(r"-?(\d+:){0,2}\d+([.,]\d+)?([eE][-+]?\d+)? ?(s|sec|ms)?")  # 12.5, 00:12.5 or 12.5 s
 
 
 def misreadings(path: Path, columns: dict[str, str], table: pd.DataFrame, configured: Columns) -> list[str]:

@@ -16,7 +16,7 @@ from heartdata.errors import SourceError
 from heartdata.sources.base import FolderSource, SourceListing, SourceRecording, audio_files
 from heartdata.sources.labels import LabelNames
 from heartdata.sources.table.cells import cleaned_cells, common_spellings, refuse_labels, relabelled, respelled
-from heartdata.sources.table.columns import Columns, Entry, find_columns, other_label_columns
+from heartdata.sources.table.columns import Columns, Entry, find_columns, other_columns
 from heartdata.sources.table.file_lookup import FileLookup
 from heartdata.sources.table.folder import (
     FOLDERS_HINT,
@@ -162,7 +162,7 @@ class TableSource(FolderSource):
             raise SourceError(f"{path} has no rows: add one row per recording")
         columns = find_columns(path, table, self.columns, needed)
         notes += misreadings(path, columns, table, self.columns)
-        notes += [] if self.columns.label else other_label_columns(columns, table)
+        notes += other_columns(columns, table, self.columns)
         by_name: list[dict[str, str]] = [{}] * len(table)
         if self.pattern:
             by_name, unmatched = read_names(self.pattern, list(table[columns["path"]]))

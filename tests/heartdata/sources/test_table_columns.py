@@ -76,6 +76,14 @@ def test_several_columns_that_may_be_the_label(folder: Path):
     assert not any("taken from" in note for note in listed(folder, text, columns={"label": "label"}).notes)
 
 
+def test_several_columns_that_may_be_the_subject_are_noted(folder: Path):
+    text = "path,label,MRN,case_id\naudio/one.wav,a,7,1\n"
+    assert "The subject was taken from the column 'MRN'; if 'case_id' holds it, say so with" in "".join(
+        listed(folder, text).notes
+    )
+    assert not any("taken from" in note for note in listed(folder, text, columns={"subject": "MRN"}).notes)
+
+
 def test_a_role_that_no_column_has(folder: Path):
     text = "path,label,subject,site\n1.wav,a,P1,AV\n2.wav,b,P1,AV\n"
     (one, _) = listed(folder, text, columns={"subject": "", "site": ""}).recordings
