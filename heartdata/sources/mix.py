@@ -15,7 +15,7 @@ from heartdata.sources.base import SourceListing, SourceRecording
 from heartdata.sources.cinc2016 import Cinc2016Source
 from heartdata.sources.circor2022 import Circor2022Source
 from heartdata.sources.demo import DemoSource
-from heartdata.sources.labels import LABEL_IN_SOURCE, LabelNames, with_text_keys
+from heartdata.sources.labels import LABEL_IN_SOURCE, LabelNames, numbers_as_text
 from heartdata.sources.pascal import PascalSource
 from heartdata.sources.table import TableSource
 
@@ -31,7 +31,7 @@ class MixSource(Settings):
 
     name: Literal["mix"] = "mix"
     sources: tuple[Part, ...] = Field(min_length=1, description="the parts, each with the settings of its own source")
-    labels: Annotated[dict[str, LabelNames], BeforeValidator(with_text_keys)] = Field(
+    labels: Annotated[dict[str, LabelNames], BeforeValidator(numbers_as_text)] = Field(
         default={},
         description="for each part, its labels and the common ones, such as {pascal: {murmur: abnormal}}; null: unlabelled",
     )

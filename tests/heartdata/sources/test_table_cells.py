@@ -94,8 +94,8 @@ def test_labels_can_be_renamed(folder: Path):
     text = "path,label\n1,0.0\n2,1\n3,1\u200b\n4,3;4\n5,2\n6,\n"
     labels = {"source.labels": parse_yaml('{0: normal, "1": abnormal, 3;4: abnormal, 2: null}')}
     listed(folder, text.replace("3;4", "1"))
-    source = build_config("table", str(folder / "table.csv"), changes={"source.labels": {1: "a"}}).source
-    assert [row.label for row in source.listing(folder).recordings] == ["0.0", "a", "a", "a", "2", None]
+    source = build_config("table", str(folder / "table.csv"), changes={"source.labels": {1: 2}}).source
+    assert [row.label for row in source.listing(folder).recordings] == ["0.0", "2", "2", "2", "2", None]
     (folder / "table.csv").write_text(text)
     source = build_config("table", str(folder / "table.csv"), changes=labels).source
     rows = source.listing(folder).recordings
