@@ -39,7 +39,7 @@ NAME_LABEL = (
 PATTERN_LABEL = "the group label of source.pattern"
 AMBIGUOUS = "none"  # of the default missing values, the one that may also be a class
 MANY_AMBIGUOUS = 0.05  # the share of recordings with that label above which the user is asked
-LONG_PATH = 1000  # characters; longer ones are other text
+LONG_PATH = 255  # characters; longer ones are mostly other text
 EXAMPLES = 3  # files named in a note
 
 
