@@ -27,6 +27,7 @@ from heartdata.checks.suite import (
 )
 from heartdata.errors import DataRefused
 from heartdata.settings import sha256_json
+from heartdata.sources.text import shortened
 from heartdata.storage.schemas import ACCEPTED, CHECKS, QUARANTINE, VERDICTS
 from heartdata.storage.store import table_from_frame, table_from_rows
 
@@ -236,7 +237,7 @@ def _check_table(
         "or_accept": f"; or train on the others with {_quarantine_setting(len(reasons), len(table))}"
         if usable.any()
         else "",
-        "first_unjoined": ", ".join(table.loc[unjoined.index, "recording_id"].head(3)),
+        "first_unjoined": ", ".join(map(shortened, table.loc[unjoined.index, "recording_id"].head(3))),
         "first_missing": next(iter(unjoined), None),
         "quarantined": len(reasons),
         "usable": int(usable.sum()),

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from heartdata.errors import DataRefused
+from heartdata.sources.text import clean_cell, enumerated, quoted
 from heartdata.storage.schemas import PART_NAMES
 
 PARTS = ("train", "valid", "test")
@@ -95,14 +96,14 @@ def by_column(rows: pd.DataFrame, column: str) -> pd.Series:
     """The parts in the user's own column, read from the JSON in the column ``extra``."""
     extras = [json.loads(text) if isinstance(text, str) else {} for text in rows["extra"]]
     if not any(column in extra for extra in extras):
-        others = ", ".join(sorted({str(name) for extra in extras for name in extra})) or "none"
+        others = enumerated(sorted({str(name) for extra in extras for name in extra})) or "none"
         raise DataRefused(f"no recording has a column {column!r}: set split.column to an existing column: {others}")
-    words = pd.Series([str(extra.get(column, "")).strip() for extra in extras], index=rows.index, dtype=object)
+    words = pd.Series([clean_cell(str(extra.get(column, ""))) for extra in extras], index=rows.index, dtype=object)
     parts = words.map(lambda word: PART_NAMES.get(word.casefold())).astype(object)
     unknown = rows.index[parts.isna()]
     if len(unknown):
         raise DataRefused(
-            f"the column {column!r} has {words[unknown[0]]!r} for the recording {rows.at[unknown[0], 'recording_id']!r} "
+            f"the column {column!r} has {quoted(words[unknown[0]])} for the recording {rows.at[unknown[0], 'recording_id']!r} "
             f"({len(unknown)} such in all): write one of {', '.join(PART_NAMES)}"
         )
     _refuse_leak(rows, parts, "group", f"by the column {column!r}: give all its recordings the same part")
@@ -139,7 +140,7 @@ def _refuse_leak(rows: pd.DataFrame, parts: pd.Series, column: str, when: str) -
         first = rows[column] == leaking[0]
         ids = ", ".join(rows.loc[first, "recording_id"].head(3))
         raise DataRefused(
-            f"{leaking[0]!r} ({ids}, ...: one subject, or near-duplicates) would be in "
+            f"{quoted(leaking[0])} ({ids}, ...: one subject, or near-duplicates) would be in "
             f"{' and in '.join(sorted(parts[first].dropna().unique()))} {when}; "
             f"{len(leaking)} such in all, and scores would be too high"
         )

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
+from heartdata.sources.text import clean_cell
 
 DECODABLE_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".opus", ".caf", ".w64")
 UNDECODABLE_SUFFIXES = (".m4a", ".aac", ".wma", ".amr", ".3gp")  # listed too: quarantine says what to do about each
@@ -147,13 +148,13 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def read_cells(table: Path, separators: str, errors: str = "strict") -> list[list[str]]:
-    """The stripped cells of every line of a CSV, separated by the one of ``separators`` that its first line has most of.
+    """The cleaned cells of every line of a CSV, separated by the one of ``separators`` that its first line has most of.
 
     Raises `SourceError` when it is not CSV, or not UTF-8 unless ``errors`` says otherwise (as in `str.encode`).
     """
     try:
         text = table.read_text(encoding="utf-8-sig", errors=errors)
         separator = max(separators, key=text.lstrip().partition("\n")[0].count)  # a spreadsheet may have changed it
-        return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=separator)]
+        return [[clean_cell(cell) for cell in row] for row in csv.reader(io.StringIO(text), delimiter=separator)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{table} cannot be read as a table ({error}): download it again") from error

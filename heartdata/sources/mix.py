@@ -15,20 +15,13 @@ from heartdata.sources.base import SourceListing, SourceRecording
 from heartdata.sources.cinc2016 import Cinc2016Source
 from heartdata.sources.circor2022 import Circor2022Source
 from heartdata.sources.demo import DemoSource
+from heartdata.sources.labels import LABEL_IN_SOURCE, LabelNames, numbers_as_text
 from heartdata.sources.pascal import PascalSource
 from heartdata.sources.table import TableSource
 
 Part = Annotated[
     Cinc2016Source | Circor2022Source | DemoSource | PascalSource | TableSource, Field(discriminator="name")
 ]
-Mapping = dict[str, str | None]
-
-
-def _with_text_keys(labels: Any) -> Any:
-    """YAML reads ``0: {1: abnormal}`` as numbers: keys become text."""
-    if not isinstance(labels, dict):
-        return labels
-    return {str(key): _with_text_keys(value) for key, value in labels.items()}
 
 
 class MixSource(Settings):
@@ -38,7 +31,7 @@ class MixSource(Settings):
 
     name: Literal["mix"] = "mix"
     sources: tuple[Part, ...] = Field(min_length=1, description="the parts, each with the settings of its own source")
-    labels: Annotated[dict[str, Mapping], BeforeValidator(_with_text_keys)] = Field(
+    labels: Annotated[dict[str, LabelNames], BeforeValidator(numbers_as_text)] = Field(
         default={},
         description="for each part, its labels and the common ones, such as {pascal: {murmur: abnormal}}; null: unlabelled",
     )
@@ -101,7 +94,7 @@ def _refuse_different(rows: list[SourceRecording], mapped: Collection[str]) -> N
             )
 
 
-def _renamed(key: str, listing: SourceListing, mapping: Mapping | None) -> Iterator[SourceRecording]:
+def _renamed(key: str, listing: SourceListing, mapping: LabelNames | None) -> Iterator[SourceRecording]:
     """The recordings of one part as they are in the mix; raises `SourceError` for a label that is not mapped."""
     unmapped = {row.label for row in listing.recordings if row.label is not None} - (mapping or {}).keys()
     if mapping is not None and unmapped:
@@ -116,6 +109,6 @@ def _renamed(key: str, listing: SourceListing, mapping: Mapping | None) -> Itera
             recording_id=f"{key}/{row.recording_id}",
             label=mapped,
             collection=f"{key}/{row.collection}" if row.collection else key,
-            extra=row.extra if mapped == row.label else {**row.extra, "label_in_source": row.label},
+            extra=row.extra if mapped == row.label else {**row.extra, LABEL_IN_SOURCE: row.label},
             source=key,
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from heartdata.errors import SourceError
 from heartdata.sources.base import read_cells
+from heartdata.sources.text import quoted
 
 REFERENCE = "REFERENCE.csv"
 QUALITY = ("REFERENCE-SQI.csv", "REFERENCE_withSQI.csv")
@@ -68,7 +69,9 @@ def _rows(table: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
     rows = [(line, cells) for line, cells in enumerate(read_cells(table, ",;"), 1) if any(cells)]
     for line, (name, *values) in rows[1:] if rows and _is_header(rows[0][1]) else rows:
         if not re.fullmatch(r"[\w.-]{1,100}", name):
-            raise SourceError(f"{table}: line {line}: {name!r} is not a recording's name: download the table again")
+            raise SourceError(
+                f"{table}: line {line}: {quoted(name)} is not a recording's name: download the table again"
+            )
         columns = ("challenge_label",) if _is_reference(table) else ("challenge_label", "sqi")[-len(values) :]
         if len(values) != len(columns):
             raise SourceError(
@@ -77,7 +80,7 @@ def _rows(table: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
         for column, value in zip(columns, values, strict=True):
             if value not in (LABELS if column == "challenge_label" else ("1", "0", "")):
                 raise SourceError(
-                    f"{table}: line {line}: {value!r} is none of the values that the challenge uses: correct it"
+                    f"{table}: line {line}: {quoted(value)} is none of the values that the challenge uses: correct it"
                 )
         yield line, re.sub(r"\.wav$", "", name, flags=re.IGNORECASE), dict(zip(columns, values, strict=True))
 

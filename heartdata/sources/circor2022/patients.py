@@ -9,6 +9,7 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from heartdata.errors import SourceError
 from heartdata.sources.base import read_cells
+from heartdata.sources.text import quoted
 
 TABLE = "training_data.csv"
 ID, OTHER_ID, LOCATIONS = "Patient ID", "Additional ID", "Recording locations:"
@@ -83,7 +84,7 @@ def _rows_by_id(table: Path) -> dict[str, dict[str, str]]:
         name = _whole(row.get(ID, ""))
         fault = "is in two rows" if name in rows else "is not a number"
         if name in rows or not re.fullmatch(r"\d{1,20}", name):
-            raise SourceError(f"{table}: the {ID} {name!r} {fault}: correct it, or download the table again")
+            raise SourceError(f"{table}: the {ID} {quoted(name)} {fault}: correct it, or download the table again")
         rows[name] = row
     return rows
 

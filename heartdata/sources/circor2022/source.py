@@ -17,6 +17,7 @@ from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource, locate
 from heartdata.sources.base import SourceListing, SourceRecording, wav_files
 from heartdata.sources.circor2022.patients import TABLE, Patient, names_of_texts, read_patients, read_table
+from heartdata.sources.text import quoted
 
 WHAT = "folder (or zip) with training_data/ in it"
 FOLDER = "training_data"
@@ -106,7 +107,7 @@ class Circor2022Source(ArchiveSource):
                 return label
         file = root / TABLE if column in patient.from_table else root / FOLDER / f"{patient.name}.txt"
         raise SourceError(
-            f"{file}: patient {patient.name} has the {self.target} {value!r}, which is none of "
+            f"{file}: patient {patient.name} has the {self.target} {quoted(value)}, which is none of "
             f"{', '.join(LABELS[self.target])}: correct it"
         )
 

@@ -1,7 +1,6 @@
 """Which column of a table has which role: path, label, subject, site or collection."""
 
 import re
-import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,6 +12,7 @@ from pydantic import Field
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
 from heartdata.sources.circor2022 import patients as circor2022
+from heartdata.sources.text import clean_cell, enumerated, quoted, shortened
 
 # Usual names of the columns, as `normal_name` writes them.
 USUAL_NAMES = {
@@ -73,7 +73,13 @@ class Columns(Settings):
 
 def normal_name(name: str) -> str:
     """A column's name for comparison: ``Patient ID``, ``patient_id`` and ``PatientID`` are all ``patientid``."""
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", name).lower())
+    return re.sub(r"[\W_]+", "", clean_cell(name).lower())
+
+
+def distinct(header: list[str]) -> list[str]:
+    """Cleaned column names with the number, from 1, of those that have no name or the name of an earlier one."""
+    names = [clean_cell(name) for name in header]
+    return [name if name and name not in names[:i] else f"{name or 'column'}.{i + 1}" for i, name in enumerate(names)]
 
 
 def find_columns(path: Path, table: pd.DataFrame, configured: Columns, needed: Collection[str]) -> dict[str, str]:
@@ -86,14 +92,14 @@ def find_columns(path: Path, table: pd.DataFrame, configured: Columns, needed: C
     columns = configured.resolve(present)
     for role, wanted in configured:
         if wanted and role not in columns:
-            raise SourceError(f"{path} has no column {wanted!r} for the {role}: choose among {', '.join(present)}")
+            raise SourceError(f"{path} has no column {quoted(wanted)} for the {role}: choose among {_named(present)}")
     if absent := [role for role in USUAL_NAMES if role in needed and role not in columns]:
         raise SourceError(_absence(path, table, absent, "subject" in columns))
     chosen = [role for role in columns if role in ("path", "label") or getattr(configured, role)]
     for one, other in combinations(chosen, 2):
         if columns[one] == columns[other]:
             raise SourceError(
-                f"the column {columns[one]!r} of {path} is both the {one} and the {other}, but can have one role: set "
+                f"the column {quoted(columns[one])} of {path} is both the {one} and the {other}, but can have one role: set "
                 f"source.columns.{one} or source.columns.{other} to another, or to nothing where no column has the role"
             )
     return columns
@@ -105,22 +111,33 @@ def _absence(path: Path, table: pd.DataFrame, absent: list[str], has_subject: bo
     binary = [name for name in table.columns if {cell.strip().casefold() for cell in table[name]} - {""} in pairs]
     if absent == ["label"] and len(binary) > 1:
         return (
-            f"{path} has no label column but several of zeros and ones: {', '.join(binary)}. Name one as the target with "
+            f"{path} has no label column but several of zeros and ones: {_named(binary)}. Name one as the target with "
             "--set source.columns.label=COLUMN: its 0 and 1 are then the labels"
         )
+    names = _named(list(table.columns))
     unnamed = sum(bool(re.fullmatch(r"column\.\d+", name)) for name in table.columns)
     title = " (the first row that is not empty must be the header)" if 2 * unnamed >= len(table.columns) else ""
     changes = [f"--set source.columns.{role}=COLUMN" for role in (*absent, *([] if has_subject else ["subject"]))]
     return (
         f"{path} has no {' and no '.join(f'{role} column' for role in absent)} of a usual name; it has: "
-        f"{', '.join(table.columns)}{title}. Name them with {' '.join(changes)}"
+        f"{names}{title}. Name them with {' '.join(changes)}"
         + ("" if has_subject else " (of the subject, if there is one)")
     )
 
 
-def other_label_columns(columns: dict[str, str], table: pd.DataFrame) -> list[str]:
-    """A note when further columns have usual names of a label."""
-    usual = [name for name in table.columns if normal_name(name) in USUAL_NAMES["label"]]
-    others = ", ".join(repr(name) for name in usual if name not in columns.values())
-    note = "The label was taken from the column {!r}; if {} holds it, say so with --set source.columns.label=COLUMN"
-    return [note.format(columns["label"], others)] if others and "label" in columns else []
+def _named(columns: list[str]) -> str:
+    return enumerated(list(map(shortened, columns)))
+
+
+def other_columns(columns: dict[str, str], table: pd.DataFrame, configured: Columns) -> list[str]:
+    """Notes on further columns with usual names of the label or subject, where ``configured`` names none."""
+    notes = []
+    for role in ("label", "subject"):
+        usual = [name for name in table.columns if normal_name(name) in USUAL_NAMES[role]]
+        others = ", ".join(quoted(name) for name in usual if name not in columns.values())
+        if role in columns and others and getattr(configured, role) is None:
+            notes.append(
+                f"The {role} was taken from the column {quoted(columns[role])}; if {others} holds it, say so with --set "
+                f"source.columns.{role}=COLUMN"
+            )
+    return notes

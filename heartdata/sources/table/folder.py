@@ -10,10 +10,10 @@ from heartdata.sources import pascal
 from heartdata.sources.base import audio_files
 from heartdata.sources.cinc2016.databases import DATABASES
 from heartdata.sources.circor2022.source import FOLDER
-from heartdata.sources.table.cells import clean_cell
 from heartdata.sources.table.columns import ROLES, Columns, Entry
 from heartdata.sources.table.file_lookup import FileLookup
 from heartdata.sources.table.readers import SUFFIXES, read_table
+from heartdata.sources.text import clean_cell, quoted, shortened
 from heartdata.storage.schemas import PART_NAMES
 
 PUBLIC = {
@@ -63,12 +63,12 @@ def read_names(pattern: str, names: list[str]) -> tuple[list[dict[str, str]], li
     unmatched = [name for name, match in zip(names, matches, strict=True) if match is None]
     if unmatched and len(unmatched) == len(names):
         raise SourceError(
-            f"source.pattern={pattern} matches none of {len(names)} paths, such as {_without_suffix(names[0])!r}: "
+            f"source.pattern={pattern} matches none of {len(names)} paths, such as {quoted(_without_suffix(names[0]))}: "
             "it must match the whole path below the folder, without the suffix"
         )
     texts = [{k: v for k, v in match.groupdict().items() if v is not None} if match else {} for match in matches]
     note = "{} of {} paths do not match source.pattern, so nothing was taken from them: {}, ..."
-    return texts, [note.format(len(unmatched), len(names), unmatched[0])] if unmatched else []
+    return texts, [note.format(len(unmatched), len(names), shortened(unmatched[0]))] if unmatched else []
 
 
 def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]]:
@@ -150,7 +150,7 @@ def _refuse_ignored_table(root: Path, names: list[str]) -> None:
     lookup = FileLookup(root, [root / name for name in names])
     for path in _tables(root):
         try:
-            table = read_table(path, Columns(), None, {"path", "label"})
+            table, _ = read_table(path, Columns(), None, {"path", "label"})
         except SourceError:
             continue
         columns = Columns().resolve(list(table.columns))
@@ -161,7 +161,7 @@ def _refuse_ignored_table(root: Path, names: list[str]) -> None:
             if 2 * count > len(names):
                 raise SourceError(
                     f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its {len(names)} "
-                    f"recordings, with labels in the column {columns['label']!r}: use --data {path}; or, if the folders are "
+                    f"recordings, with labels in the column {quoted(columns['label'])}: use --data {path}; or, if the folders are "
                     f"the classes, {BY_FOLDER}"
                 )
 

@@ -4,17 +4,18 @@ import codecs
 import csv
 import io
 import re
-import zipfile
-from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from pandas.api.types import is_float_dtype
 
 from heartdata.errors import SourceError
-from heartdata.sources.table.columns import Columns
+from heartdata.sources.table.columns import Columns, distinct
+from heartdata.sources.table.workbook import read_workbook
+from heartdata.sources.text import PATH_LENGTH, quoted, shortened
 
 UTF_8 = "utf-8"
 PARQUET = (".parquet", ".pq")
@@ -22,19 +23,17 @@ EXCEL = (".xlsx", ".xlsm")
 OTHER_BOOKS = (".xls", ".xlsb", ".ods")  # not read: a damaged one may hang the reader or crash the process
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar")
 SUFFIXES = (".csv", ".tsv", *EXCEL, *PARQUET)
-ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # is in a workbook that has a password
 
-MAX_UNPACKED_MB = 500  # of a workbook
 MAX_ROWS = 20_000_000  # of Parquet
+ROUNDED = 1e16  # whole floats from here on are not exact
 
-Range = tuple[tuple[int, int], tuple[int, int]]  # of merged cells: row and column, from 0, of the first and the last
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}  # in the order in which they are tried
 
 
 def read_table(
     path: Path, columns: Columns, sheet: str | None, needed: Collection[str], encoding: str = UTF_8
-) -> pd.DataFrame:
-    """All columns of a CSV, Excel or Parquet file as text, absent values as empty strings, without empty rows.
+) -> tuple[pd.DataFrame, list[str]]:
+    """All columns of a CSV, Excel or Parquet file as text, absent values as empty strings, without empty rows; and notes.
 
     A CSV is separated by the first of comma, semicolon, tab and bar that yields the ``columns`` of the ``needed`` roles, or
     by what a first line such as ``sep=;`` says; its text is in ``encoding``, or in UTF-16 with a byte-order mark. Of a
@@ -52,8 +51,8 @@ def read_table(
         raise SourceError(f"{path} is not a workbook, so it has no sheets: leave out source.sheet={sheet}")
     try:
         if suffix in EXCEL:
-            return _excel(path, columns, sheet, needed)
-        return _parquet(path) if suffix in PARQUET else _csv(path, columns, needed, encoding)
+            return read_workbook(path, columns, sheet, needed)
+        return _parquet(path) if suffix in PARQUET else _csv(path, columns, needed, encoding), []
     except SourceError:
         raise
     except UnicodeError as error:
@@ -63,7 +62,7 @@ def read_table(
             "byte-order mark is utf-16-le or utf-16-be)"
         ) from error
     except Exception as error:  # each parser has its own exceptions; all mean the same to the user
-        reason = str(error).partition("\n")[0]
+        reason = shortened(str(error).partition("\n")[0], PATH_LENGTH)
         raise SourceError(f"{path} cannot be read as a table ({reason}): repair the file, or save it again") from error
 
 
@@ -76,11 +75,13 @@ def _parquet(path: Path) -> pd.DataFrame:
         raise SourceError(f"{path} has {count} rows, more than {MAX_ROWS}: a table needs one row per recording")
     frame = pd.read_parquet(path)
     frame = frame.reset_index([name for name in frame.index.names if name is not None and name not in frame.columns])
-    frame.columns = [str(name) for name in frame.columns]
-    frame = frame.apply(_without_lists).convert_dtypes()
+    frame.columns = distinct(list(map(str, frame.columns)))
+    frame = frame.apply(lambda cells: _whole(_without_lists(cells)))
     for name, cells in frame.select_dtypes("object").items():
         if any(isinstance(cell, bytes) for cell in cells):
-            raise SourceError(f"{path} holds bytes in the column {name!r}: write it as text, or leave the column out")
+            raise SourceError(
+                f"{path} holds bytes in the column {quoted(name)}: write it as text, or leave the column out"
+            )
     frame = frame.astype("string").fillna("")
     return frame[(frame != "").any(axis="columns")]
 
@@ -91,51 +92,10 @@ def _without_lists(cells: pd.Series) -> pd.Series:
     return cells.map(lambda values: values[0], na_action="ignore") if len(lists) and lists.all() else cells
 
 
-def _excel(path: Path, columns: Columns, sheet: str | None, needed: Collection[str]) -> pd.DataFrame:
-    """One sheet of a workbook; its first row that is not empty is the header."""
-    book = io.BytesIO(path.read_bytes())
-    if ENCRYPTED in book.getvalue():
-        raise SourceError(f"{path} is protected by a password: save it without one")
-    if not zipfile.is_zipfile(book):
-        raise SourceError(f"{path} is damaged or another kind of file: save it as an Excel workbook (.xlsx)")
-    size_mb = sum(member.file_size for member in zipfile.ZipFile(book).infolist()) / 1e6
-    if size_mb > MAX_UNPACKED_MB:
-        raise SourceError(
-            f"{path} unpacks to {size_mb:.0f} MB, more than {MAX_UNPACKED_MB}: save the sheet of the recordings as CSV"
-        )
-    with pd.ExcelFile(book, engine="calamine") as opened:
-        cells = pd.read_excel(opened, sheet_name=None, header=None, dtype=object, na_filter=False)
-        merged = {name: opened.book.get_sheet_by_name(name).merged_cell_ranges or () for name in cells}
-    sheets = {name: _sheet(frame, merged[name]) for name, frame in cells.items()}
-    names = ", ".join(map(repr, sheets))
-    if sheet is not None and sheet not in sheets:
-        raise SourceError(f"{path} has no sheet {sheet!r}: choose among {names}")
-    complete = [name for name, frame in sheets.items() if columns.resolve(list(frame.columns)).keys() >= set(needed)]
-    first = next(iter(sheets))
-    matching = [sheet] if sheet is not None else [first] if len(sheets) == 1 or first in complete else complete
-    if len(matching) != 1:
-        raise SourceError(
-            f"{path} has {len(complete) or 'no'} sheets with columns for {' and '.join(sorted(needed))} of a usual name; "
-            f"its sheets are {names}: choose one with --set source.sheet=NAME"
-        )
-    return sheets[matching[0]]
-
-
-def _sheet(cells: pd.DataFrame, merged: Sequence[Range]) -> pd.DataFrame:
-    rows = [[_excel_text(cell) for cell in row] for row in cells.to_numpy().tolist()]
-    for (first, column), (last, _) in merged:  # not over columns: a title above several is no header
-        for row in rows[first + 1 : last + 1]:
-            if column < len(row) and any(cell.strip() for cell in row):
-                row[column] = rows[first][column]
-    header, *rows = [row for row in rows if any(cell.strip() for cell in row)] or [[]]
-    return pd.DataFrame(rows, columns=_distinct(header), dtype=str)
-
-
-def _excel_text(cell: object) -> str:
-    """A cell as text: dates in ISO form, without the time at midnight; whole numbers without a fraction."""
-    if isinstance(cell, datetime):
-        return cell.isoformat(sep=" ").removesuffix(" 00:00:00")
-    return str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell)
+def _whole(cells: pd.Series) -> pd.Series:
+    """Floats as whole numbers where all are, except those too large to be exact, which keep their exponent."""
+    is_rounded = is_float_dtype(cells.dtype) and cells.abs().max() >= ROUNDED
+    return cells if is_rounded else cells.convert_dtypes()
 
 
 def _csv(path: Path, columns: Columns, needed: Collection[str], encoding: str) -> pd.DataFrame:
@@ -160,7 +120,7 @@ def _csv(path: Path, columns: Columns, needed: Collection[str], encoding: str) -
                 f"cell that holds {SEPARATORS.get(separator, repr(separator))}, or remove the surplus cell"
             )
         rows.append(cells + [""] * (len(header) - len(cells)))
-    return pd.DataFrame(rows, columns=_distinct(header), dtype=str)
+    return pd.DataFrame(rows, columns=distinct(header), dtype=str)
 
 
 def _separator(text: str, columns: Columns, needed: Collection[str]) -> str:
@@ -174,11 +134,3 @@ def _filled_lines(text: str, separator: str, strict: bool = False) -> Iterator[t
     """Each row with a cell that is not empty, and the number, from 1, of the line that it ends on."""
     rows = csv.reader(io.StringIO(text), delimiter=separator, strict=strict)
     return ((rows.line_num, cells) for cells in rows if any(cell.strip() for cell in cells))
-
-
-def _distinct(header: list[str]) -> list[str]:
-    """Column names with the number, from 1, of those that have no name or the name of an earlier one."""
-    return [
-        name if name.strip() and name not in header[:i] else f"{name.strip() or 'column'}.{i + 1}"
-        for i, name in enumerate(header)
-    ]

@@ -3,7 +3,6 @@
 import codecs
 import json
 import posixpath
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +14,9 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from heartdata.errors import SourceError
 from heartdata.sources.base import FolderSource, SourceListing, SourceRecording, audio_files
-from heartdata.sources.table.cells import clean_cell, common_spellings, refuse_labels, respelled
-from heartdata.sources.table.columns import Columns, Entry, find_columns, other_label_columns
+from heartdata.sources.labels import LabelNames
+from heartdata.sources.table.cells import cleaned_cells, common_spellings, refuse_labels, relabelled, respelled
+from heartdata.sources.table.columns import Columns, Entry, find_columns, other_columns
 from heartdata.sources.table.file_lookup import FileLookup
 from heartdata.sources.table.folder import (
     FOLDERS_HINT,
@@ -26,8 +26,10 @@ from heartdata.sources.table.folder import (
     read_folder,
     read_names,
 )
+from heartdata.sources.table.misreadings import misreadings
 from heartdata.sources.table.readers import SUFFIXES, UTF_8, read_table
 from heartdata.sources.table.subjects import ALONE, empty_subjects, leading_zeros, without_subjects
+from heartdata.sources.text import PATH_LENGTH, clean_cell, is_unclean, quoted, shortened, visible
 from heartdata.storage.remote import is_remote
 from heartdata.storage.schemas import SUBJECT_AS_WRITTEN
 
@@ -37,6 +39,7 @@ NAME_LABEL = (
 PATTERN_LABEL = "the group label of source.pattern"
 AMBIGUOUS = "none"  # of the default missing values, the one that may also be a class
 MANY_AMBIGUOUS = 0.05  # the share of recordings with that label above which the user is asked
+LONG_PATH = 255  # characters; longer ones are mostly other text
 EXAMPLES = 3  # files named in a note
 
 
@@ -64,6 +67,11 @@ class TableSource(FolderSource):
         default=None, description="a regular expression for paths whose groups are roles, such as (?P<label>[^/]+)/.*"
     )
     columns: Columns = Columns()
+    labels: LabelNames = Field(
+        default={},
+        exclude_if=lambda labels: not labels,  # as is the encoding
+        description="other names of labels, such as {0: normal, 1: murmur}; null: unlabelled",
+    )
     missing_values: tuple[str, ...] = Field(
         default=("nan", "none", "null", "na", "n/a", "#n/a", "<na>", "?", "-", "unlabelled", "unlabeled"),
         description="texts of a label, subject or site that count as empty, in any letter case",
@@ -95,7 +103,12 @@ class TableSource(FolderSource):
         subjects = common_spellings(self._values("subject", entries))
         rows = [self._recording(lookup, labels, subjects, entry) for entry in entries]
         notes = [*respelled("Labels", labels), *respelled("Subjects", subjects), *notes]
-        notes += [*leading_zeros(set(subjects.values())), *self._absent(entries), *_renamed(root, entries, rows)]
+        notes += [
+            *leading_zeros(set(subjects.values())),
+            *self._absent(entries),
+            *cleaned_cells(root, entries, rows),
+            *_renamed(root, entries, rows),
+        ]
         listed = {row.path.resolve() for row in rows if isinstance(row.path, Path)} if files else set()
         if unlisted := [str(path.relative_to(root)) for path in files if path.resolve() not in listed]:
             more = f" and {len(unlisted) - EXAMPLES} more" if len(unlisted) > EXAMPLES else ""
@@ -116,7 +129,7 @@ class TableSource(FolderSource):
         """The folder that paths are relative to, an entry for each recording, and notes."""
         data = self._data()
         root, entries, notes = self._read_folder(data) if data.is_dir() else self._read_table(data)
-        count = sum(entry.roles.get("label", "").strip().casefold() == AMBIGUOUS for entry in entries)
+        count = sum(clean_cell(entry.roles.get("label", "")).casefold() == AMBIGUOUS for entry in entries)
         is_default = self.missing_values == type(self).model_fields["missing_values"].default
         if is_default and count > MANY_AMBIGUOUS * len(entries):
             others = [value for value in self.missing_values if value != AMBIGUOUS]
@@ -134,6 +147,7 @@ class TableSource(FolderSource):
                 "source.columns, which are for tables"
             )
         entries, notes = read_folder(root, self.pattern)
+        entries = relabelled(entries, self.labels)
         place = PATTERN_LABEL if self.pattern else f"the names of the sub-folders of {root}"
         refuse_labels(place, self._values("label", entries), "correct it, or give a table")
         if "subject" not in pattern_groups(self.pattern):
@@ -143,17 +157,19 @@ class TableSource(FolderSource):
 
     def _read_table(self, path: Path) -> tuple[Path, list[Entry], list[str]]:
         needed = {"path", "label"} - pattern_groups(self.pattern)
-        table = read_table(path, self.columns, self.sheet, needed, self.encoding)
+        table, notes = read_table(path, self.columns, self.sheet, needed, self.encoding)
         if table.empty:
             raise SourceError(f"{path} has no rows: add one row per recording")
         columns = find_columns(path, table, self.columns, needed)
-        notes = [] if self.columns.label else other_label_columns(columns, table)
+        notes += misreadings(path, columns, table, self.columns)
+        notes += other_columns(columns, table, self.columns)
         by_name: list[dict[str, str]] = [{}] * len(table)
         if self.pattern:
             by_name, unmatched = read_names(self.pattern, list(table[columns["path"]]))
             notes += unmatched
         entries = [_entry(columns, *row) for row in zip(table.to_dict("records"), by_name, strict=True)]
-        place = f"the column {columns['label']!r} of {path}" if "label" in columns else PATTERN_LABEL
+        entries = relabelled(entries, self.labels)
+        place = f"the column {quoted(columns['label'])} of {path}" if "label" in columns else PATTERN_LABEL
         refuse_labels(place, self._values("label", entries), NAME_LABEL)
         if "subject" in columns:
             cells = list(table[columns["subject"]])
@@ -175,12 +191,14 @@ class TableSource(FolderSource):
         """A note on each text in place of a label that counts as none."""
         cells = Counter(entry.roles.get("label", "").strip() for entry in entries)
         absent = sorted((cell, count) for cell, count in cells.items() if cell and self._value(cell) is None)
-        return [f"{count} labels {cell!r} were taken as absent (source.missing_values)" for cell, count in absent]
+        return [f"{count} labels {quoted(cell)} were taken as absent (source.missing_values)" for cell, count in absent]
 
     def _recording(
         self, lookup: FileLookup, labels: dict[str, str], subjects: dict[str, str], entry: Entry
     ) -> SourceRecording:
         path, missing = lookup.find(entry.name)
+        if path is None and is_unclean(entry.name):
+            path, missing = lookup.find(clean_cell(entry.name))
         label = self._value(entry.roles.get("label"))
         subject = self._value(entry.roles.get("subject"))
         is_respelled = subject is not None and subjects[subject] != subject
@@ -191,7 +209,7 @@ class TableSource(FolderSource):
             subject=subjects[subject] if subject else None,
             site=self._value(entry.roles.get("site")),
             collection=clean_cell(entry.roles.get("collection", "")),
-            missing=missing,
+            missing=missing and shortened(missing, 2 * PATH_LENGTH),
             extra={**entry.extra, SUBJECT_AS_WRITTEN: subject} if is_respelled else dict(entry.extra),
         )
 
@@ -212,7 +230,10 @@ def _entry(columns: dict[str, str], row: dict[str, str], by_name: dict[str, str]
 def _recording_id(name: str) -> str:
     if not name:
         return "(no path)"
-    return name if is_remote(name) else posixpath.normpath(unicodedata.normalize("NFC", name.replace("\\", "/")))
+    if is_remote(name):
+        return name
+    path = posixpath.normpath(visible(name).replace("\\", "/"))
+    return path if len(path) <= LONG_PATH else shortened(path, PATH_LENGTH)
 
 
 def _renamed(root: Path, entries: list[Entry], rows: list[SourceRecording]) -> list[str]:

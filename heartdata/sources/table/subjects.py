@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from heartdata.errors import SourceError
+from heartdata.sources.text import enumerated, quoted
 
 ALONE = "every recording counts as a subject of its own, so if somebody was recorded twice, scores are too high"
 MANY_EMPTY = 0.2  # from this share of empty cells on, a column may have had merged cells
@@ -27,12 +28,12 @@ def without_subjects(path: Path, columns: dict[str, str], table: pd.DataFrame, i
     by_name, by_values = possible_subjects(columns, table)
     if by_name and not is_denied:
         raise SourceError(
-            f"{path} has no subject column of a usual name, but {' and '.join(map(repr, by_name))} may identify who was "
+            f"{path} has no subject column of a usual name, but {' and '.join(map(quoted, by_name))} may identify who was "
             "recorded: recordings of one person might be in both training and test. Name it with "
             f"--set 'source.columns.subject={by_name[0]}'; if no column identifies people, use "
             "--set source.columns.subject= (and nothing after the sign)"
         )
-    repeated = f" (values recur in {', '.join(map(repr, by_values))})" if by_values else ""
+    repeated = f" (values recur in {enumerated(list(map(quoted, by_values)))})" if by_values else ""
     return f"The table has no subject column: {ALONE}. Name it with --set source.columns.subject=COLUMN{repeated}"
 
 
@@ -60,7 +61,9 @@ def empty_subjects(path: Path, column: str, cells: Sequence[str], subjects: Sequ
     known = [subject.casefold() for subject in subjects if subject is not None]
     if len(known) == len(subjects):
         return []
-    fault = f"{len(subjects) - len(known)} of {len(subjects)} rows of {path} have no subject in the column {column!r}"
+    fault = (
+        f"{len(subjects) - len(known)} of {len(subjects)} rows of {path} have no subject in the column {quoted(column)}"
+    )
     is_unique = len(set(known)) == len(known) > 1
     empty = sum(not cell.strip() for cell in cells)
     if is_unique and subjects[0] is not None and empty >= MANY_EMPTY * len(cells):
@@ -78,5 +81,7 @@ def leading_zeros(subjects: Collection[str]) -> list[str]:
     similar = defaultdict(list)
     for subject in sorted(subjects):
         similar[re.sub(r"(?<!\d)0+(?=\d)", "", subject.casefold())].append(subject)
-    groups = ", ".join(" and ".join(map(repr, group)) for group in similar.values() if len(group) > 1)
-    return [f"Subjects that differ only in leading zeros count as different ones: {groups}"] if groups else []
+    groups = [" and ".join(map(quoted, group)) for group in similar.values() if len(group) > 1]
+    return (
+        [f"Subjects that differ only in leading zeros count as different ones: {enumerated(groups)}"] if groups else []
+    )

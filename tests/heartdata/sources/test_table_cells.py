@@ -61,7 +61,10 @@ def test_subjects_that_differ_only_in_case_are_one_and_leading_zeros_are_noted(f
     listing = listed(folder, "path,label,subject\n1,a,P7\n2,a,p7\n3,b,p7\n4,b,007\n5,b,7\n6,b,70\n7,b,P07\n")
     assert [r.subject for r in listing.recordings] == ["p7", "p7", "p7", "007", "7", "70", "P07"]
     assert [r.extra for r in listing.recordings[:2]] == [{"subject_in_table": "P7"}, {}]
-    assert listing.notes[0] == "Subjects that differ only in letter case, or in .0, were taken as one: 'P7' as 'p7'"
+    assert (
+        listing.notes[0]
+        == "Subjects that differ only in letter case, in .0 or in forms of a character, were taken as one: 'P7' as 'p7'"
+    )
     zeros = "Subjects that differ only in leading zeros count as different ones: '007' and '7', 'P07' and 'p7'"
     assert zeros in listing.notes
     assert not any("zeros" in note for note in listed(folder, "path,label,subject\n1,a,0\n2,b,10\n3,b,1\n").notes)
@@ -72,7 +75,7 @@ def test_blanks_and_decimals_of_a_spreadsheet_make_no_new_values(folder: Path):
     listing = listed(folder, "path,subject,label\n" + "\n".join(rows) + "\n")
     assert [row.subject for row in listing.recordings] == ["P 1", "P 1", "2", "2", "2"]
     assert [row.label for row in listing.recordings] == ["0", "0", "1", "1", "1"]
-    assert "or in .0, were taken as one: '0.0' as '0', '1.0' as '1'" in listing.notes[0]
+    assert "in .0 or in forms of a character, were taken as one: '0.0' as '0', '1.0' as '1'" in listing.notes[0]
 
 
 def test_composed_and_decomposed_accents_are_one(tmp_path: Path):
@@ -87,6 +90,34 @@ def test_composed_and_decomposed_accents_are_one(tmp_path: Path):
     assert not any("under another name" in note for note in listing.notes)
 
 
+def test_labels_can_be_renamed(folder: Path):
+    text = "path,label\n1,0.0\n2,1\n3,1\u200b\n4,3;4\n5,2\n6,\n"
+    labels = {"source.labels": parse_yaml('{0: normal, "1": abnormal, 3;4: abnormal, 2: null}')}
+    listed(folder, text.replace("3;4", "1"))
+    source = build_config("table", str(folder / "table.csv"), changes={"source.labels": {1: 2}}).source
+    assert [row.label for row in source.listing(folder).recordings] == ["0.0", "2", "2", "2", "2", None]
+    (folder / "table.csv").write_text(text)
+    source = build_config("table", str(folder / "table.csv"), changes=labels).source
+    rows = source.listing(folder).recordings
+    assert [row.label for row in rows] == ["normal", "abnormal", "abnormal", "abnormal", None, None]
+    assert [row.extra.get("label_in_source") for row in rows] == ["0.0", "1", "1", "3;4", "2", None]
+    assert TableSource(data="t").digest() == TableSource(data="t", labels={}).digest()
+    assert "labels" not in TableSource(data="t").model_dump()  # so digests without it stay valid
+
+
+def test_labels_that_no_recording_has_cannot_be_renamed(folder: Path):
+    for labels in ({"none": "normal"}, {"Normal": "N", "none": None}):
+        with pytest.raises(SourceError, match="^source.labels names 'none', .*: choose among 'murmur', 'normal'$"):
+            listed(folder, "path,label\n1,normal\n2,murmur\n3,\n", labels=labels)
+
+
+def test_labels_of_folders_can_be_renamed(folder: Path):
+    touch(folder / "0", "a.wav")
+    touch(folder / "1", "b.wav")
+    rows = TableSource(data=folder, labels={"0": "normal", "1": "murmur", "audio": "murmur"}).listing(folder).recordings
+    assert [row.label for row in rows] == ["normal", "murmur", "murmur", "murmur", "murmur"]
+
+
 def labelled(labels: list[str]) -> str:
     return "path;label\n" + "".join(f'{i};"{label}"\n' for i, label in enumerate(labels))
 
@@ -99,6 +130,7 @@ def labelled(labels: list[str]) -> str:
      (["as & mr", "AS", "MR"], "such as 'as & mr'"), (["AS and MR", "MR", "AS", "AS"], "1 of 4 .* such as 'AS and MR'"),
      (["AS, MR and MS", "MR", "AS", "MS"], "1 of 4 .* such as 'AS, MR and MS'"),
      (["['AS', 'MR']", "['AS']", "[]"], "3 of 3 "), (["{AS,MR}", "AS"], "1 of 2 "), (["('AS',)", "AS"], "1 of 2 "),
+     (["a" * 201, "b"], "1 labels in .* have more than 200 characters, such as 'a{40}…a{39}', so these are not classes"),
      ([f"p{i}" for i in range(60)], "60 recordings have 60 different labels in the column 'label' of .*, such as 'p0', "),
      ([f"{i}.5" for i in range(60)] * 5, "300 recordings have 60 different labels")],
 )  # fmt: skip

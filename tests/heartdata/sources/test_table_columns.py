@@ -30,8 +30,8 @@ def test_columns_of_usual_names_and_others(folder: Path):
     (note,) = listing.notes
     assert note.startswith(f"1 of 3 audio files below {folder} are left out, as they are in no row of the table: ")
     assert note.endswith(" audio/three.wav")
-    (row,) = listed(folder, "path,label,label,,\naudio/one.wav,a,b,c,d\n").recordings
-    assert (row.label, row.extra) == ("a", {"label.3": "b", "column.4": "c", "column.5": "d"})
+    (row,) = listed(folder, "path,label,age,age,,\naudio/one.wav,a,1,2,c,d\n").recordings
+    assert (row.label, row.extra) == ("a", {"age": "1", "age.4": "2", "column.5": "c", "column.6": "d"})
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,14 @@ def test_several_columns_that_may_be_the_label(folder: Path):
     assert (listing.recordings[0].label, listing.recordings[0].extra) == ("b", {"diagnosis": "a"})
     assert listing.notes[0].startswith("The label was taken from the column 'Label'; if 'diagnosis' holds it, say so")
     assert not any("taken from" in note for note in listed(folder, text, columns={"label": "label"}).notes)
+
+
+def test_several_columns_that_may_be_the_subject_are_noted(folder: Path):
+    text = "path,label,MRN,case_id\naudio/one.wav,a,7,1\n"
+    assert "The subject was taken from the column 'MRN'; if 'case_id' holds it, say so with" in "".join(
+        listed(folder, text).notes
+    )
+    assert not any("taken from" in note for note in listed(folder, text, columns={"subject": "MRN"}).notes)
 
 
 def test_a_role_that_no_column_has(folder: Path):

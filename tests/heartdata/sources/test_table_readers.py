@@ -12,7 +12,7 @@ from helpers import write_xlsx
 from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import SourceError
 from heartdata.sources import TableSource
-from heartdata.sources.table import readers
+from heartdata.sources.table import readers, workbook
 
 GOOD = [["File", "Diagnosis", "Patient ID"], ["audio/one.wav", "N", 7]]
 
@@ -117,6 +117,56 @@ def test_the_sheet_of_a_workbook(folder: Path):
         listed(folder, "path,label\naudio/one.wav,a\n", sheet="a")
 
 
+def test_sheets_that_could_be_read_too_are_noted(folder: Path):
+    for sheets, others in (
+        ({"a": GOOD, "b": GOOD, "c": [["read me"]], "d": GOOD}, "'b', 'd'"),
+        ({"a": GOOD, "b": []}, ""),
+    ):
+        listing = TableSource(data=write_xlsx(folder / "t.xlsx", **sheets)).listing(folder)
+        notes = [note for note in listing.notes if note.startswith("Of the sheets")]
+        assert bool(notes) == bool(others)
+        assert all(
+            note.startswith(f"Of the sheets of t.xlsx only 'a' was read, while {others} could") for note in notes
+        )
+    book = write_xlsx(folder / "t.xlsx", a=GOOD, b=GOOD)
+    assert not any(note.startswith("Of the sheets") for note in TableSource(data=book, sheet="b").listing(folder).notes)
+
+
+def with_formulas(path: Path, cell: str) -> Path:
+    """A workbook, made by `write_xlsx`, whose cells FORMULA are ``cell`` instead."""
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name).decode() for name in book.namelist()}
+    with zipfile.ZipFile(path, "w") as book:
+        for name, text in parts.items():
+            book.writestr(name, text.replace('<c t="str"><v>FORMULA</v></c>', cell))
+    return path
+
+
+@pytest.mark.parametrize("value", ["", "<v/>", "<v></v>"])
+@pytest.mark.parametrize(("column", "role"), [(0, "path"), (2, "label"), (3, "subject")])
+def test_formulas_without_a_value_are_refused(folder: Path, value: str, column: int, role: str):
+    row = ["audio/one.wav", 3, "a", "P1"]
+    rows = [["path", "grade", "label", "subject"], row, [*row[:column], "FORMULA", *row[column + 1 :]]]
+    write_xlsx(folder / "t.xlsx", notes=[["FORMULA"]], a=rows)
+    book = with_formulas(folder / "t.xlsx", f'<c><f>IF(B2&gt;0,"a","b")</f>{value}</c>')
+    with pytest.raises(
+        SourceError, match=f"1 cells of the column '{role}' .* formulas without a value: open .* save it"
+    ):
+        TableSource(data=book).check()
+
+
+def test_formulas_with_a_value_or_without_a_role_are_read(folder: Path):
+    rows = [["path", "label", "age", "subject"], ["audio/one.wav", "FORMULA", "", ""]]
+    book = with_formulas(write_xlsx(folder / "t.xlsx", a=rows), '<c t="str"><f>A1</f><v>murmur</v></c>')
+    assert TableSource(data=book).listing(folder).recordings[0].label == "murmur"
+    rows = [["path", "label", "age"], ["audio/one.wav", "a", "FORMULA"], ["audio/three.wav", "", "4"]]
+    book = with_formulas(write_xlsx(folder / "t.xlsx", a=rows), "<c><f>A1</f></c>")
+    assert TableSource(data=book).listing(folder).recordings[0].extra == {}
+    rows = [["path", "label"], ["audio/one.wav", "FORMULA"]]
+    book = with_formulas(write_xlsx(folder / "t.xlsx", a=rows), '<c t="str"><f>""</f><v></v></c>')
+    assert TableSource(data=book).listing(folder).recordings[0].label is None
+
+
 def test_workbooks_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch):
     with zipfile.ZipFile(folder / "broken.xlsx", "w") as archive:
         archive.writestr("xl/workbook.xml", "<workbook>")
@@ -124,7 +174,7 @@ def test_workbooks_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyP
     (folder / "old.xls").write_bytes(b"")
     (folder / "locked.xlsx").write_bytes(bytes.fromhex("d0cf11e0a1b11ae1") + "EncryptedPackage".encode("utf-16-le"))
     write_xlsx(folder / "large.xlsx", first=[*GOOD, ["x" * 1_000_000, "N", 7]])
-    monkeypatch.setattr(readers, "MAX_UNPACKED_MB", 1)
+    monkeypatch.setattr(workbook, "MAX_UNPACKED_MB", 1)
     for name, message in (
         ("broken.xlsx", r"cannot be read as a table \(.+\): repair"),
         ("text.xlsx", "is damaged or another kind of file: save it as an Excel"),
