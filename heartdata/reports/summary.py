@@ -11,8 +11,9 @@ from heartdata.checks.groups import subject_units
 from heartdata.dataset.split_strategies import PARTS, UNLABELLED
 from heartdata.dataset.splits import SplitConfig
 from heartdata.markdown import code, escape, markdown_table
+from heartdata.scoring.metrics import DIFFERENCE
 from heartdata.scoring.model_names import NETWORK
-from heartdata.studies.page import metric_label
+from heartdata.studies.page import metric_label, with_bounds
 
 FEW_SUBJECTS = 20
 WARNED_OF = {"recording": ("recording", "recordings"), "subject": ("subject", "subjects")}  # by a check's level
@@ -44,7 +45,7 @@ class Summary(BaseModel):
             name = score["metric"].removesuffix("_by_subject")
             label = metric_label(name) + (" by subject" if name != score["metric"] else "")
             row = rows.setdefault(score["metric"], {"metric": label})
-            row[score["model"]] = f"{score['value']:.3f} ({score['low']:.3f}-{score['high']:.3f})"
+            row[score["model"]] = with_bounds(score["value"], score["low"], score["high"])
         return list(rows.values())
 
 
@@ -164,7 +165,7 @@ def baseline_note(metrics: pd.DataFrame) -> list[str]:
     verdict = "worse than" if best["difference_high"] < 0 else "not clearly better than"
     return [
         f"The model is {verdict} {best.name}: macro-F1 {network['value']:.3f} against {best['value']:.3f}, "
-        f"a difference of {best['difference']:+.3f} ({best['difference_low']:+.3f} to {best['difference_high']:+.3f})"
+        f"a difference of {with_bounds(*best[[*DIFFERENCE]], sign='+')}"
     ]
 
 
