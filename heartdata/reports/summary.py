@@ -88,20 +88,22 @@ def recordings_by_class(
 
 
 def subjects_by_part(manifest: pd.DataFrame) -> list[dict[str, Any]]:
-    """Subjects, recordings, and recordings of each class in each part."""
-    rows, classes = [], sorted(manifest["label"].dropna().unique())
-    for part in (*PARTS, UNLABELLED):
-        of_part = manifest[manifest["part"] == part]
-        if part == UNLABELLED and of_part.empty:
-            continue
-        row = {"part": part, "subjects": of_part["group"].nunique(), "recordings": len(of_part)}
-        counts = of_part["label"].value_counts()
-        rows.append({**row, **{_distinct(name, row): int(counts.get(name, 0)) for name in classes}})
-    return rows
+    """The recordings of each class, all recordings and all subjects, in each part."""
+    by_part = {part: manifest[manifest["part"] == part] for part in (*PARTS, UNLABELLED)}
+    shown = {part: rows for part, rows in by_part.items() if part != UNLABELLED or len(rows)}
+    return [
+        *(
+            {"label": _distinct(name, ("all", "subjects"))}
+            | {part: int((rows["label"] == name).sum()) for part, rows in shown.items()}
+            for name in sorted(manifest["label"].dropna().unique())
+        ),
+        {"label": "all"} | {part: len(rows) for part, rows in shown.items()},
+        {"label": "subjects"} | {part: rows["group"].nunique() for part, rows in shown.items()},
+    ]
 
 
 def _distinct(label: str, taken: Collection[str]) -> str:
-    """A label, marked as one if it is also the name of a column or row in ``taken``."""
+    """A label, marked as one if it is also the name of a row in ``taken``."""
     return f"{label} (label)" if label in taken else label
 
 
