@@ -1,6 +1,6 @@
 """How often 95 % intervals over subjects contain the true value, by simulation; see docs/studies.md.
 
-    python benchmarks/intervals.py
+    python -m benchmarks.intervals
 
 Subjects have one class and 1 to 4 recordings; the scores of one subject's recordings correlate with .5. The true value
 is that of 100,000 subjects. Each test part is drawn anew; those that lack a class are drawn again.

@@ -157,6 +157,12 @@ def rich_table(title: str, rows: Sequence[Mapping[str, Any]]) -> RichTable:
     return RichTable(title, rows)
 
 
+def quarantine_table(rows: Sequence[Mapping[str, Any]]) -> RichTable:
+    """The first of the recordings that were refused."""
+    shown = f" (first {QUARANTINED_SHOWN})" if len(rows) > QUARANTINED_SHOWN else ""
+    return rich_table(f"Quarantined: {len(rows)}{shown}", rows[:QUARANTINED_SHOWN])
+
+
 def show(summary: "Summary", console: Console, links: Mapping[str, str], said: Collection[str] = ()) -> None:
     """Print the tables of a finished run, then ``links``: what to open next, by name; notes in ``said`` not again."""
     for text in summary.notes:
@@ -170,9 +176,7 @@ def show(summary: "Summary", console: Console, links: Mapping[str, str], said: C
         caught = sum(row["caught"] for row in summary.planted)
         console.print(rich_table(f"Planted faults: {caught} of {len(summary.planted)} caught", summary.planted))
     elif summary.quarantine:
-        shown = f" (first {QUARANTINED_SHOWN})" if len(summary.quarantine) > QUARANTINED_SHOWN else ""
-        title = f"Quarantined: {len(summary.quarantine)}{shown}"
-        console.print(rich_table(title, summary.quarantine[:QUARANTINED_SHOWN]))
+        console.print(quarantine_table(summary.quarantine))
     lines = {
         "Seconds": " · ".join(f"{stage} {value:.1f}" for stage, value in summary.seconds.items()),
         "Data set": summary.dataset_version[:12],

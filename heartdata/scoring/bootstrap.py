@@ -52,9 +52,7 @@ def _degrees_of_freedom(sizes: np.ndarray) -> float:
     return float((1 / sizes).sum() ** 2 / (1 / sizes**2 / (sizes - 1)).sum())
 
 
-def with_interval(
-    values: ArrayLike, degrees_of_freedom: float, is_share: bool = True
-) -> tuple[float, float, float]:
+def with_interval(values: ArrayLike, degrees_of_freedom: float, is_share: bool = True) -> tuple[float, float, float]:
     """The first of ``values``, and its 95 % interval by the standard deviation of the others, one a resample.
 
     A t-interval, computed for a share (a metric in 0-1) on the logit scale, where the distribution of one near 1 is less

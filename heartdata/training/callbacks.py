@@ -14,8 +14,8 @@ from fastai.callback.core import Callback
 from fastai.learner import CancelFitException
 from fastai.torch_core import set_seed
 
-from heartdata.scoring.confusion import confusion_counts, macro_f1
 from heartdata.scoring.bootstrap import subject_draws
+from heartdata.scoring.confusion import confusion_counts, macro_f1
 from heartdata.training.checkpoint import Progress, save_checkpoint
 from heartdata.training.contrast import simulate_other_device
 from heartdata.training.network import weights_snapshot

@@ -24,7 +24,12 @@ def test_names_in_tables_are_broken_only_at_their_separators():
 
 
 def test_a_wide_table_shows_every_column_in_several_below_one_another():
-    classes = ["aortic_stenosis_severe", "MitralValveProlapse", "innocent flow murmur", *(f"class_{i}" for i in range(9))]
+    classes = [
+        "aortic_stenosis_severe",
+        "MitralValveProlapse",
+        "innocent flow murmur",
+        *(f"class_{i}" for i in range(9)),
+    ]
     output = io.StringIO()
     rows = [{"part": part} | {name: 1234 for name in classes} for part in ("training", "unlabelled")]
     Console(file=output, width=60).print(rich_table("T", rows))
