@@ -16,6 +16,7 @@ from heartdata.scoring.model_names import NETWORK
 from heartdata.studies.page import metric_label, with_bounds
 
 FEW_SUBJECTS = 20
+FEW_OF_CLASS = 5
 WARNED_OF = {"recording": ("recording", "recordings"), "subject": ("subject", "subjects")}  # by a check's level
 
 
@@ -146,6 +147,8 @@ def data_set_notes(accepted: pd.DataFrame, manifest: pd.DataFrame, split: SplitC
     tested = test["group"].nunique()
     if tested < FEW_SUBJECTS:
         notes.append(f"Only {tested} subjects are held out for testing: intervals are wide and may still be too narrow")
+    elif (of_class := test.groupby("label")["group"].nunique()).min() < FEW_OF_CLASS:
+        notes.append(f"Only {of_class.min()} held-out subjects are {of_class.idxmin()}: intervals may be too narrow")
     labels = test.groupby(subject_units(test))["label"].nunique()
     if several := int((labels > 1).sum()):
         notes.append(f"Scores by subject leave out {several} held-out subjects whose recordings have several labels")

@@ -74,6 +74,15 @@ def test_notes_name_what_was_not_used_and_what_limits_the_scores():
     assert [text for text, note in zip(expected, notes, strict=True) if note.startswith(text)] == expected
 
 
+def test_a_class_with_few_held_out_subjects_is_named():
+    labels = ["normal"] * 21 + ["murmur"] * 4
+    rows = pd.DataFrame({"recording_id": range(25), "label": labels, "group": range(25), "part": "test"})
+    rows = rows.assign(collection="c", source="t", sha256="0", subject=[str(i) for i in range(25)])
+    (note,) = data_set_notes(rows, rows, SplitConfig())
+    assert note == "Only 4 held-out subjects are murmur: intervals may be too narrow"
+    assert data_set_notes(rows, rows[rows["label"] == "normal"], SplitConfig())[1:] == []
+
+
 def test_failed_checks_of_severity_warning_are_one_sentence():
     columns = ["check", "level", "severity", "passed", "failing"]
     rows = [("several_labels", "subject", "warning", False, 3), ("short", "recording", "warning", False, 1), ("poor_quality", "recording b", "warning", False, 2),
