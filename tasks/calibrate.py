@@ -42,12 +42,16 @@ def calibrate(
 
 
 def notes_on(fitted: Calibration, labels: pd.Series, classes: Sequence[str], config: DecisionConfig) -> list[str]:
-    """Warnings: uninformative probabilities, a risk above the one asked for, a class with hardly a validation
+    """Warnings: a temperature at its bound, a risk above the one asked for, a class with hardly a validation
     recording among ``labels``.
     """
     notes = []
     if fitted.temperature > 0.99 * TEMPERATURES[1]:
-        notes.append("On the validation part the network's probabilities are no more informative than equal ones")
+        notes.append(
+            f"The temperature is at its upper bound, {TEMPERATURES[1]:g}: on the validation part the network is as often "
+            "wrong where it is confident as elsewhere, so the probabilities are scaled to almost equal ones; they still "
+            "rank recordings (see the AUROC), but say nothing about how sure a prediction is"
+        )
     if fitted.risk > config.max_risk:
         of_these = "Of the validation predictions"
         if fitted.coverage <= 0.995:

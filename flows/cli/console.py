@@ -1,8 +1,8 @@
 """What commands show in the terminal: notes, tables, progress bars, and the summary of a run."""
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,11 @@ from rich import box
 from rich.cells import cell_len, chop_cells
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from heartdata.reports.labels import broken, pieces
 from heartdata.scoring.model_names import NETWORK
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 10.0  # where the output is no terminal
 QUARANTINED_SHOWN = 10
+LONG_WORD = 20  # longer names may be broken in tables
 
 
 def plain_console() -> Console:
@@ -92,44 +93,74 @@ def note(text: str) -> str:
 
 
 class Cell:
-    """A text that is broken between words, and a name longer than a line after / _ - or a dot."""
+    """A text that is broken between words, and a long name where `heartdata.reports.labels` breaks it."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        longest = max(cell_len(piece) for word in self.text.split(" ") for piece in _pieces(word))
-        return Measurement(longest, cell_len(self.text)).with_maximum(options.max_width)
+    def __init__(self, value: object) -> None:
+        self.text = "yes" if value is True else "NO" if value is False else str(value)
+        words = self.text.split(" ")
+        parts = [part for word in words for part in (pieces(word) if cell_len(word) > LONG_WORD else [word])]
+        self.narrowest, self.widest = max(map(cell_len, parts)), cell_len(self.text)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = [""]
-        for number, word in enumerate(self.text.split(" ")):
-            space = " " if number else ""
-            for piece in [word] if cell_len(word) <= options.max_width else _pieces(word):
-                if cell_len(lines[-1] + space + piece) <= options.max_width:
-                    lines[-1] += space + piece
-                else:
-                    parts = chop_cells(piece, options.max_width)
-                    lines = [*lines, *parts] if lines[-1] else parts
-                space = ""
-        yield Text("\n".join(lines))
+        lines = broken(self.text, options.max_width, cell_len)
+        yield Text("\n".join(part for line in lines for part in chop_cells(line, options.max_width) or [""]))
 
 
-def _pieces(word: str) -> list[str]:
-    return re.split(r"(?<=[/\\_-])|(?<=\.)(?!\d)", word)
+@dataclass(frozen=True)
+class RichTable:
+    """A table of rows that share their keys; where it is wider than the terminal, several tables below one another.
+
+    Each has the first column.
+    """
+
+    title: str
+    rows: Sequence[Mapping[str, Any]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = {name: [Cell(name), *(Cell(row[name]) for row in self.rows)] for name in (self.rows or [{}])[0]}
+        narrowest = {name: max(cell.narrowest for cell in cells) for name, cells in columns.items()}
+        first, *others = columns or [""]
+        blocks = [[first]]
+        for name in others:
+            wider = [*blocks[-1], name]
+            if len(wider) > 2 and sum(narrowest[n] for n in wider) > options.max_width - 2 * len(wider):
+                blocks.append([first])
+            blocks[-1].append(name)
+        for number, block in enumerate(blocks):
+            title = "" if number else self.title
+            yield self._table(title, {name: columns[name] for name in block if name in columns}, options.max_width)
+
+    def _table(self, title: str, columns: Mapping[str, Sequence[Cell]], width: int) -> Table:
+        """Columns of numbers are right-aligned; all are as wide as their content, or else the widest are narrowed."""
+        table = Table(
+            title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )  # fmt: skip
+        for name, cells in columns.items():
+            values = [row[name] for row in self.rows]
+            is_number = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+            table.add_column(cells[0], justify="right" if is_number else "left")
+        sizes = [(max(c.narrowest for c in cells), max(c.widest for c in cells)) for cells in columns.values()]
+        for level in range(width, 0, -1):
+            widths = [min(most, max(least, level)) for least, most in sizes]
+            if sum(widths) <= width - 2 * len(sizes):
+                for column, size in zip(table.columns, widths, strict=True):
+                    column.width = size
+                break
+        for cells in zip(*(cells[1:] for cells in columns.values()), strict=True):
+            table.add_row(*cells)
+        return table
 
 
-def rich_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Rows that share their keys as a table; columns of numbers are right-aligned."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    for name in rows[0] if rows else ():
-        is_number = all(isinstance(row[name], int | float) and not isinstance(row[name], bool) for row in rows)
-        table.add_column(escape(name), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
-    for row in rows:
-        table.add_row(*("yes" if v is True else "NO" if v is False else Cell(str(v)) for v in row.values()))
-    return table
+def rich_table(title: str, rows: Sequence[Mapping[str, Any]]) -> RichTable:
+    """``rows`` for `Console.print`."""
+    return RichTable(title, rows)
+
+
+def quarantine_table(rows: Sequence[Mapping[str, Any]]) -> RichTable:
+    """The first of the recordings that were refused."""
+    shown = f" (first {QUARANTINED_SHOWN})" if len(rows) > QUARANTINED_SHOWN else ""
+    return rich_table(f"Quarantined: {len(rows)}{shown}", rows[:QUARANTINED_SHOWN])
 
 
 def show(summary: "Summary", console: Console, links: Mapping[str, str], said: Collection[str] = ()) -> None:
@@ -145,9 +176,7 @@ def show(summary: "Summary", console: Console, links: Mapping[str, str], said: C
         caught = sum(row["caught"] for row in summary.planted)
         console.print(rich_table(f"Planted faults: {caught} of {len(summary.planted)} caught", summary.planted))
     elif summary.quarantine:
-        shown = f" (first {QUARANTINED_SHOWN})" if len(summary.quarantine) > QUARANTINED_SHOWN else ""
-        title = f"Quarantined: {len(summary.quarantine)}{shown}"
-        console.print(rich_table(title, summary.quarantine[:QUARANTINED_SHOWN]))
+        console.print(quarantine_table(summary.quarantine))
     lines = {
         "Seconds": " · ".join(f"{stage} {value:.1f}" for stage, value in summary.seconds.items()),
         "Data set": summary.dataset_version[:12],

@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from flows.cli.console import bar, note, plain_console, rich_table
+from flows.cli.console import bar, note, plain_console, quarantine_table, rich_table
 from flows.cli.outputs import expanded
 from flows.local.environment import writable_caches
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
+from heartdata.storage.store import atomic_write
 
 if TYPE_CHECKING:
     from heartdata.config import RunConfig
 
 CLASSES_DRAWN = 20
+QUARANTINE = "quarantine.csv"
 
 
 def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) -> None:
@@ -23,29 +25,46 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
     writable_caches()
     console = plain_console()
     with console.status("loading"):
+        from heartdata.checks.validation import validate
         from heartdata.dataset.inventory import take_inventory
-        from heartdata.reports.inspect import HINTS, by_class, examples, few_classes, measured, unreadable
+        from heartdata.reports.inspect import (
+            by_class,
+            examples,
+            measured,
+            quarantined_by_class,
+            unreadable,
+            with_facts,
+        )
         from heartdata.reports.inspect_plots import write_plots
     out = expanded(out).resolve()
+    docs = out / "data-docs"
     try:
         out.mkdir(parents=True, exist_ok=True)
         with bar(console, "reading") as advance:
             recordings, notes = take_inventory(config.source, out / "made", advance)
         with bar(console, "measuring") as advance:
-            frame = measured(recordings.to_pandas(), config.measure, advance)
+            facts = measured(recordings, config.measure, advance)
         for text in notes:
             console.print(note(text))
-        rows = by_class(frame, config.validation)
-        console.print(rich_table("Recordings", [{k: v for k, v in row.items() if k not in HINTS} for row in rows]))
-        console.print(rich_table("Unfit for training", [{k: row[k] for k in ("label", *HINTS)} for row in rows]))
+        frame = with_facts(recordings, facts)
+        console.print(rich_table("Recordings", by_class(frame)))
+        with console.status("checking"):
+            validation = validate(recordings, facts, config.validation, docs, config.split.collections)
+        refused = validation.quarantine.to_pandas()
+        if len(refused):
+            console.print(rich_table("Quarantined", quarantined_by_class(frame, refused)))
+            console.print(quarantine_table(refused[["recording_id", "check", "reason"]].to_dict("records")))
+        table = refused.merge(frame[["recording_id", "uri"]].rename(columns={"uri": "path"}), on="recording_id")
+        with atomic_write(out / QUARANTINE) as file:
+            table.to_csv(file, index=False, columns=["recording_id", "path", "label", "check", "reason"])
         if none_readable := unreadable(frame):
             raise HeartbeatError(none_readable)
-        if one_class := few_classes(frame):
-            console.print(note(one_class))
+        if validation.refusal:
+            console.print(note(f"`heartbeat run` would refuse these: {validation.refusal}"))
         chosen = dict(list(examples(frame, per_class, seed).items())[:CLASSES_DRAWN])
         with console.status("drawing"):
-            paths = write_plots(frame, chosen, config.spectrogram, out)
+            plots = write_plots(frame, chosen, config.spectrogram, out)
     except OSError as error:
         raise HeartbeatError(f"reading or writing failed ({error}): fix that and run again") from error
-    for path in paths:
+    for path in (*plots, out / QUARANTINE, docs / "index.html"):
         console.print(escape(str(path)))

@@ -1,4 +1,4 @@
-"""The counts behind `heartbeat inspect`: what each class holds, and how many recordings a run would refuse."""
+"""The counts behind `heartbeat data inspect`: what each class holds, and which recordings a run would refuse."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -6,26 +6,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from heartdata.audio.measurements import MeasureConfig, measure_file
-from heartdata.checks.suite import ValidationConfig
 from heartdata.errors import HeartbeatError
 from heartdata.storage.schemas import FACTS
+from heartdata.storage.store import table_from_rows
 
 UNLABELLED = "(unlabelled)"
-HINTS = ("no_file", "undecodable", "silent", "clipped")  # columns that count recordings that a run would refuse
 
 
 def measured(
-    recordings: pd.DataFrame,
+    recordings: pa.Table,
     config: MeasureConfig,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> pd.DataFrame:
-    """``recordings`` (schema RECORDINGS) joined with the facts of each file (schema FACTS), measured in threads.
+) -> pa.Table:
+    """The facts (schema FACTS) of each file of ``recordings`` (schema RECORDINGS), measured in threads.
 
-    The label of unlabelled ones is `UNLABELLED`. Raises `HeartbeatError` when a file cannot be read.
+    Raises `HeartbeatError` when a file cannot be read.
     """
-    files = recordings.dropna(subset=["sha256"]).drop_duplicates("sha256")
+    files = recordings.to_pandas().dropna(subset=["sha256"]).drop_duplicates("sha256")
     rows: list[dict[str, object]] = []
     with ThreadPoolExecutor() as pool:
         try:
@@ -37,18 +37,34 @@ def measured(
             raise HeartbeatError(f"{error.filename} cannot be read ({error.strerror}): run again") from error
         finally:
             pool.shutdown(cancel_futures=True)
-    measures = pd.DataFrame(rows, columns=FACTS.names)
-    return recordings.assign(label=recordings["label"].fillna(UNLABELLED)).merge(measures, on="sha256", how="left")
+    return table_from_rows(rows, FACTS)
 
 
-def by_class(frame: pd.DataFrame, config: ValidationConfig) -> list[dict[str, Any]]:
-    """One row per class of a table from `measured`, and one of all; ``config`` says what counts as silent or clipped."""
-    rows = [_counts(label, part, config) for label, part in frame.groupby("label", sort=True)]
-    return rows if len(rows) == 1 else [*rows, _counts("all", frame, config)]
+def with_facts(recordings: pa.Table, facts: pa.Table) -> pd.DataFrame:
+    """``recordings`` with their facts; the label of unlabelled ones is `UNLABELLED`."""
+    frame = recordings.to_pandas()
+    return frame.assign(label=frame["label"].fillna(UNLABELLED)).merge(facts.to_pandas(), on="sha256", how="left")
+
+
+def by_class(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row per class of a table from `with_facts`, and one of all."""
+    rows = [_counts(label, part) for label, part in frame.groupby("label", sort=True)]
+    return rows if len(rows) == 1 else [*rows, _counts("all", frame)]
+
+
+def quarantined_by_class(frame: pd.DataFrame, quarantine: pd.DataFrame) -> list[dict[str, Any]]:
+    """How many recordings of each class are in ``quarantine`` (schema QUARANTINE), and by which check; one row of all."""
+    check = frame["recording_id"].map(quarantine.set_index("recording_id")["check"])
+    counts = pd.crosstab(frame["label"], check).reindex(sorted(frame["label"].unique()), fill_value=0)
+    counts.insert(0, "recordings", frame["label"].value_counts())
+    counts.insert(1, "quarantined", counts.iloc[:, 1:].sum(axis=1))
+    counts = counts.astype(int)
+    rows = [{"label": label, **row} for label, row in counts.to_dict("index").items()]
+    return rows if len(rows) == 1 else [*rows, {"label": "all", **counts.sum().to_dict()}]
 
 
 def unreadable(frame: pd.DataFrame) -> str | None:
-    """Why there is nothing to draw: no recording of a table from `measured` can be decoded; None if one can."""
+    """Why there is nothing to draw: no recording of a table from `with_facts` can be decoded; None if one can."""
     if frame["finite"].eq(True).any():
         return None
     faults = frame["missing"].fillna(frame["error"]).dropna()
@@ -56,17 +72,8 @@ def unreadable(frame: pd.DataFrame) -> str | None:
     return f"none of the {len(frame)} recordings can be read{example}"
 
 
-def few_classes(frame: pd.DataFrame) -> str | None:
-    """That `heartbeat run` would refuse recordings of fewer than two classes; None if there are two."""
-    labels = sorted(set(frame["label"]) - {UNLABELLED})
-    if len(labels) > 1:
-        return None
-    return f"`heartbeat run` would refuse these: it needs at least two labels, and there is {labels[0] if labels else 'none'}"
-
-
-def _counts(label: Any, part: pd.DataFrame, config: ValidationConfig) -> dict[str, Any]:
+def _counts(label: Any, part: pd.DataFrame) -> dict[str, Any]:
     duration_s = part["duration_s"].dropna().astype(float)
-    silent = (part["peak"] < config.min_peak) | (part["silent_fraction"] > config.max_silent_fraction)
     return {
         "label": label,
         "recordings": len(part),
@@ -75,10 +82,6 @@ def _counts(label: Any, part: pd.DataFrame, config: ValidationConfig) -> dict[st
         "median_s": round(float(duration_s.median()), 1) if len(duration_s) else "",
         "rates_hz": _values(part["rate_hz"]),
         "channels": _values(part["channels"]),
-        "no_file": int(part["missing"].notna().sum()),
-        "undecodable": int(part["error"].notna().sum()),
-        "silent": int(silent.sum()),
-        "clipped": int((part["clipped_fraction"] > config.max_clipped_fraction).sum()),
     }
 
 

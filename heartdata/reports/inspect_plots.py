@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from heartdata.audio.decode import decode, read_bytes, resample
 from heartdata.audio.spectrograms import SpectrogramConfig, mel_power_db
-from heartdata.reports.plots import as_png, bar_limits, draw_spectrogram, plain_text, shortened
+from heartdata.reports.labels import in_legend, shortened, wrapped
+from heartdata.reports.plots import as_png, bar_limits, draw_spectrogram, plain_text
 from heartdata.storage.store import atomic_write
 
 POINTS = 400  # of a waveform as drawn: with more points than pixels, it fades
@@ -55,7 +56,7 @@ def class_sheet(label: str, rows: pd.DataFrame, config: SpectrogramConfig) -> Fi
             axes.tick_params(labelsize=7)
     grid[0, 0].set_ylabel("full scale = 1", fontsize=8)
     grid[1, 0].set_ylabel("Hz (mel)", fontsize=8)
-    figure.suptitle(shortened(label), fontsize=10)
+    figure.suptitle(wrapped(label, 36), fontsize=10)
     return figure
 
 
@@ -106,8 +107,7 @@ def _histogram(
     known = frame.dropna(subset=[column])
     largest = list(known["label"].value_counts().index[:MOST_CLASSES])
     shown = known["label"].where(known["label"].isin(largest), "(others)")
-    # a legend leaves out names that begin with an underscore
-    groups = [(f" {shortened(label)}", part[column]) for label, part in known.groupby(shown, sort=False)]
+    groups = [(in_legend(label), part[column]) for label, part in known.groupby(shown, sort=False)]
     return figure, axes, groups
 
 

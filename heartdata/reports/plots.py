@@ -1,6 +1,7 @@
 """Plots of a run as PNG bytes: training curves, confusion matrix, ROC, example spectrograms, drift."""
 
 import io
+import textwrap
 from typing import Literal
 
 import numpy as np
@@ -13,11 +14,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from heartdata.audio.spectrograms import SpectrogramConfig
+from heartdata.reports.labels import in_legend, shortened, wrapped
 from heartdata.storage.store import Store
 
 OCTAVES_HZ = (50, 100, 200, 400, 800, 1600, 3200)
 MOST_PROBABLE, AT_POINT = "the most probable class", "the class at the operating point"  # how predictions are made
 SHOWN_S = 6  # of an example
+COLOUR_RANGE = (1, 99.5)  # percentiles: a click or a silent band would leave the rest one colour
+NOTE_LETTERS = 16  # an inch
 DRIFT_BARS = 12  # of the commonest values; the rest are left out
 FEWEST_ROWS = 4  # an axis has room for so many bars at least
 GREY, BLUE, RED = "#9aa5b1", "#1f77b4", "#c0392b"
@@ -27,6 +31,7 @@ plain_text = rc_context({"text.parse_math": False})  # a dollar in a name is a d
 def as_png(figure: Figure, note: str = "") -> bytes:
     """``figure`` as PNG, without the software's version in it, and ``note`` below; no pyplot, which is not thread-safe."""
     if note:
+        note = textwrap.fill(note, round(NOTE_LETTERS * figure.get_figwidth()))
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#52606d")
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
@@ -80,6 +85,7 @@ def plot_confusion(
 
     counts = confusion_matrix(predictions["label"], predictions["prediction"], labels=classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [wrapped(name) for name in classes]
     side = 2.6 + 0.75 * len(classes)
     figure = Figure(figsize=(side + 0.8, side), dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -87,8 +93,8 @@ def plot_confusion(
     for (row, column), count in np.ndenumerate(counts):
         color = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=color)
-    axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xticks(range(len(classes)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=9)
+    axes.set_yticks(range(len(classes)), names, fontsize=9)
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(f"Test {unit}, predicted:\n{rule}", fontsize=11)
     figure.colorbar(plot, ax=axes, shrink=0.8, label="share of the true class")
@@ -100,7 +106,7 @@ def plot_roc(predictions: pd.DataFrame, classes: list[str], note: str = "") -> b
     """One curve per class against the rest."""
     from sklearn.metrics import roc_auc_score, roc_curve
 
-    figure = Figure(figsize=(5, 4.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(7.2, 4.6), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
     for name in classes:
@@ -108,10 +114,10 @@ def plot_roc(predictions: pd.DataFrame, classes: list[str], note: str = "") -> b
         if 0 < positive.sum() < len(positive):
             scores = predictions[f"p_{name}"].to_numpy(float)
             false_rate, true_rate, _ = roc_curve(positive, scores)
-            axes.plot(false_rate, true_rate, label=f"{name} ({roc_auc_score(positive, scores):.2f})")
+            axes.plot(false_rate, true_rate, label=f"{in_legend(name)} ({roc_auc_score(positive, scores):.2f})")
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title="ROC on test recordings (AUROC)")
     add_grid(axes)
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside right upper")
     return as_png(figure, note)
 
 
@@ -120,7 +126,9 @@ def draw_spectrogram(axes: Axes, power_db: np.ndarray, config: SpectrogramConfig
     import librosa
 
     extent = (0, len(power_db) * config.hop_s, 0, config.mel_bands)
-    axes.imshow(power_db.T.astype(np.float32), origin="lower", aspect="auto", cmap="magma", extent=extent)
+    decibels = power_db.T.astype(np.float32)
+    low, high = np.percentile(decibels, COLOUR_RANGE)
+    axes.imshow(decibels, origin="lower", aspect="auto", cmap="magma", extent=extent, vmin=low, vmax=high)
     centres_hz = librosa.mel_frequencies(config.mel_bands + 2, fmin=config.low_hz, fmax=config.high_hz)[1:-1]
     shown_hz = [hz for hz in OCTAVES_HZ if centres_hz[0] <= hz <= centres_hz[-1]]
     axes.set_yticks(np.interp(shown_hz, centres_hz, np.arange(config.mel_bands) + 0.5), [str(hz) for hz in shown_hz])
@@ -130,12 +138,6 @@ def bar_limits(bars: int, fewest: int) -> tuple[float, float]:
     """Limits of an axis with bars at 0, 1, ...: as wide as for ``fewest``, so that a single bar does not fill the plot."""
     middle, half = (bars - 1) / 2, max(bars, fewest) / 2
     return middle - half, middle + half
-
-
-def shortened(name: object, length: int = 40) -> str:
-    """A long name with its middle left out; paths of recordings differ at the end."""
-    text = str(name)
-    return text if len(text) <= length else f"{text[:8]}…{text[9 - length :]}"
 
 
 @plain_text
@@ -164,7 +166,7 @@ def plot_spectrograms(
             axes.tick_params(labelsize=8)
         for axes in axes_row[len(examples) :]:
             axes.set_axis_off()
-        axes_row[0].set_ylabel(f"{name}\nHz (mel)", fontsize=9)
+        axes_row[0].set_ylabel(f"{wrapped(name)}\nHz (mel)", fontsize=9)
     for axes in grid[-1]:
         axes.set_xlabel("s", fontsize=9)
     return as_png(figure, note)
@@ -187,7 +189,7 @@ def plot_drift(changes: pd.DataFrame, drifted: float, note: str = "", earlier: s
         at, moved = np.arange(len(shares)), row.drift > drifted
         axes.barh(at - 0.2, shares["before"], 0.4, color=GREY)
         axes.barh(at + 0.2, shares["after"], 0.4, color=RED if moved else BLUE)
-        axes.set_yticks(at, [str(name)[:24] or "(empty)" for name in shares.index], fontsize=8)
+        axes.set_yticks(at, [wrapped(name, 24) or "(empty)" for name in shares.index], fontsize=8)
         axes.set_ylim(*reversed(bar_limits(len(shares), FEWEST_ROWS)))
         axes.set_title(f"{row.quantity}: {'changed, ' if moved else ''}PSI {row.psi:.3f}", fontsize=10)
         axes.set_xlabel("share of recordings", fontsize=8)

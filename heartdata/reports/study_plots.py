@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from heartdata.reports.plots import BLUE, GREY, MOST_PROBABLE, RED, add_grid, as_png, plain_text, shortened
+from heartdata.reports.labels import shortened
+from heartdata.reports.plots import BLUE, GREY, MOST_PROBABLE, RED, add_grid, as_png, plain_text
 from heartdata.studies.page import metric_label, with_bounds
 
 

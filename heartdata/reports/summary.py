@@ -11,10 +11,12 @@ from heartdata.checks.groups import subject_units
 from heartdata.dataset.split_strategies import PARTS, UNLABELLED
 from heartdata.dataset.splits import SplitConfig
 from heartdata.markdown import code, escape, markdown_table
+from heartdata.scoring.metrics import DIFFERENCE
 from heartdata.scoring.model_names import NETWORK
-from heartdata.studies.page import metric_label
+from heartdata.studies.page import metric_label, with_bounds
 
 FEW_SUBJECTS = 20
+FEW_OF_CLASS = 5
 WARNED_OF = {"recording": ("recording", "recordings"), "subject": ("subject", "subjects")}  # by a check's level
 
 
@@ -44,7 +46,7 @@ class Summary(BaseModel):
             name = score["metric"].removesuffix("_by_subject")
             label = metric_label(name) + (" by subject" if name != score["metric"] else "")
             row = rows.setdefault(score["metric"], {"metric": label})
-            row[score["model"]] = f"{score['value']:.3f} ({score['low']:.3f}-{score['high']:.3f})"
+            row[score["model"]] = with_bounds(score["value"], score["low"], score["high"])
         return list(rows.values())
 
 
@@ -87,20 +89,22 @@ def recordings_by_class(
 
 
 def subjects_by_part(manifest: pd.DataFrame) -> list[dict[str, Any]]:
-    """Subjects, recordings, and recordings of each class in each part."""
-    rows, classes = [], sorted(manifest["label"].dropna().unique())
-    for part in (*PARTS, UNLABELLED):
-        of_part = manifest[manifest["part"] == part]
-        if part == UNLABELLED and of_part.empty:
-            continue
-        row = {"part": part, "subjects": of_part["group"].nunique(), "recordings": len(of_part)}
-        counts = of_part["label"].value_counts()
-        rows.append({**row, **{_distinct(name, row): int(counts.get(name, 0)) for name in classes}})
-    return rows
+    """The recordings of each class, all recordings and all subjects, in each part."""
+    by_part = {part: manifest[manifest["part"] == part] for part in (*PARTS, UNLABELLED)}
+    shown = {part: rows for part, rows in by_part.items() if part != UNLABELLED or len(rows)}
+    return [
+        *(
+            {"label": _distinct(name, ("all", "subjects"))}
+            | {part: int((rows["label"] == name).sum()) for part, rows in shown.items()}
+            for name in sorted(manifest["label"].dropna().unique())
+        ),
+        {"label": "all"} | {part: len(rows) for part, rows in shown.items()},
+        {"label": "subjects"} | {part: rows["group"].nunique() for part, rows in shown.items()},
+    ]
 
 
 def _distinct(label: str, taken: Collection[str]) -> str:
-    """A label, marked as one if it is also the name of a column or row in ``taken``."""
+    """A label, marked as one if it is also the name of a row in ``taken``."""
     return f"{label} (label)" if label in taken else label
 
 
@@ -143,6 +147,8 @@ def data_set_notes(accepted: pd.DataFrame, manifest: pd.DataFrame, split: SplitC
     tested = test["group"].nunique()
     if tested < FEW_SUBJECTS:
         notes.append(f"Only {tested} subjects are held out for testing: intervals are wide and may still be too narrow")
+    elif (of_class := test.groupby("label")["group"].nunique()).min() < FEW_OF_CLASS:
+        notes.append(f"Only {of_class.min()} held-out subjects are {of_class.idxmin()}: intervals may be too narrow")
     labels = test.groupby(subject_units(test))["label"].nunique()
     if several := int((labels > 1).sum()):
         notes.append(f"Scores by subject leave out {several} held-out subjects whose recordings have several labels")
@@ -164,7 +170,7 @@ def baseline_note(metrics: pd.DataFrame) -> list[str]:
     verdict = "worse than" if best["difference_high"] < 0 else "not clearly better than"
     return [
         f"The model is {verdict} {best.name}: macro-F1 {network['value']:.3f} against {best['value']:.3f}, "
-        f"a difference of {best['difference']:+.3f} ({best['difference_low']:+.3f} to {best['difference_high']:+.3f})"
+        f"a difference of {with_bounds(*best[[*DIFFERENCE]], sign='+')}"
     ]
 
 

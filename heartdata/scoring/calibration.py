@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 from scipy.special import log_softmax, softmax
 
+from heartdata.scoring.bootstrap import subject_draws
 from heartdata.scoring.challenges import MURMURS, OUTCOMES, cost_per_patient, reordered, weighted_accuracy
 from heartdata.scoring.confusion import balanced_accuracy, class_numbers, confusion_counts, macro_f1
 from heartdata.settings import Settings
@@ -122,18 +123,14 @@ def fit_operating_point(
     whichever is scored.
 
     The best weights for a few hundred recordings are partly luck, so they are fitted to each of ``resamples`` bootstrap
-    resamples of whole ``groups`` (of single recordings where None) by a coordinate search on the grid CLASS_WEIGHTS, and
-    averaged as logarithms; a resample without one of the classes is left out. As an out-of-bag check each group is
+    resamples of whole ``groups`` (of single recordings where None; see `subject_draws`) by a coordinate search on the
+    grid CLASS_WEIGHTS, and averaged as logarithms. As an out-of-bag check each group is
     predicted with the average over the resamples without it: unless that scores better than plain argmax, all weights
     are 1. Deterministic. Raises `ScoreError` for a label that is not a class.
     """
     truth = class_numbers(labels, classes)
-    group, names = pd.factorize(np.arange(len(truth)) if groups is None else np.asarray(groups))
     scores = np.log(_positive(probabilities))
-    equal = np.full(len(names), 1 / len(names))
-    drawn = np.random.default_rng(0).multinomial(len(names), equal, size=resamples)[:, group].astype(float)
-    occurs = np.eye(len(classes))[truth]
-    drawn = drawn[((drawn @ occurs > 0) == (occurs.sum(axis=0) > 0)).all(axis=1)]
+    drawn = subject_draws(np.arange(len(truth)) if groups is None else groups, truth, resamples, seed=0).weights[1:]
     if not len(drawn):
         return np.ones(len(classes))
 

@@ -40,21 +40,25 @@ def recall_per_class(confusion: np.ndarray) -> np.ndarray:
 
 
 def macro_f1(confusion: np.ndarray) -> np.ndarray:
-    """F1 averaged over the classes that occur, shape (rows,); a class that is never predicted has F1 = 0."""
+    """F1 averaged as by `mean_over_classes`, shape (rows,); a class that is never predicted has F1 = 0."""
     support = confusion.sum(axis=2)
     f1 = ratio(2 * np.diagonal(confusion, axis1=1, axis2=2), support + confusion.sum(axis=1))
     return mean_over_classes(np.where(support > 0, f1, np.nan))
 
 
 def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
-    """Recall averaged over the classes that occur, shape (rows,)."""
+    """Recall averaged as by `mean_over_classes`, shape (rows,)."""
     return mean_over_classes(recall_per_class(confusion))
 
 
 def mean_over_classes(values: np.ndarray) -> np.ndarray:
-    """Row means over the classes that have a value; nan, without a warning, where none has, as in an empty resample."""
-    exists = np.isfinite(values)
-    return ratio(np.where(exists, values, 0).sum(axis=1), exists.sum(axis=1))
+    """Row means over the classes that have a value in some row, shape (rows,).
+
+    nan in a row that lacks one of them, such as a resample without the rarest class: a mean over the others would be
+    another score.
+    """
+    occurs = np.isfinite(values).any(axis=0)
+    return values[:, occurs].mean(axis=1) if occurs.any() else np.full(len(values), np.nan)
 
 
 def ratio(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndarray:

@@ -5,16 +5,15 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from pydantic import Field
 
 from heartdata.errors import ScoreError
 from heartdata.scoring import confusion
+from heartdata.scoring.bootstrap import subject_draws, with_interval
 from heartdata.scoring.calibration import brier, confidence_of, decide, expected_calibration_error
 from heartdata.settings import Settings
 
 METRICS = ("macro_f1", "balanced_accuracy", "accuracy", "auroc")
-INTERVAL = (2.5, 97.5)
 DIFFERENCE = ("difference", "difference_low", "difference_high")  # of two models on the same resamples
 
 Rule = Literal["mean", "max"]
@@ -35,9 +34,9 @@ def compute_metrics(
 ) -> pd.DataFrame:
     """The METRICS of one set of predictions under several weightings, one row per weighting.
 
-    ``probabilities`` has shape (n, classes), ``weights`` (weightings, n). Means are over the classes that occur; a
-    class that is never predicted counts with F1 = 0. AUROC is one class against the rest, averaged over the classes
-    for which it exists. Equal to scikit-learn's metrics with sample_weight (tested), for all weightings at once.
+    ``probabilities`` has shape (n, classes), ``weights`` (weightings, n). Means are over the classes that occur in
+    some weighting, and nan for a weighting that lacks one of them; a class that is never predicted counts with F1 = 0.
+    AUROC is one class against the rest, averaged over the classes for which it exists. Equal to scikit-learn's metrics with sample_weight (tested), for all weightings at once.
     """
     truth, predicted = confusion.class_numbers(labels, classes), confusion.class_numbers(predictions, classes)
     counts = confusion.confusion_counts(truth, predicted, len(classes), weights)
@@ -68,45 +67,28 @@ def metrics_with_intervals(
     """Rows of schema METRICS: each metric of each model with its 95 % interval by bootstrap over the column ``group``.
 
     ``predictions`` are tables of the same recordings in the same order, with columns label, prediction, group and
-    p_<class>; the others are compared with the first model. A resample draws as many groups as there are, with
-    replacement, and weights each recording by how often its group was drawn. All models are scored on the same
-    resamples, so that the difference to the first one has an interval of its own.
+    p_<class>; the others are compared with the first model. All models are scored on the same resamples (of
+    `subject_draws`), so that the difference to the first one has an interval of its own.
     """
     names = [f"p_{c}" for c in classes]
-    weights = subject_draws(next(iter(predictions.values()))["group"], resamples, seed)
+    recordings = next(iter(predictions.values()))
+    draws = subject_draws(recordings["group"], recordings["label"], resamples, seed)
     values = {
         name: compute_metrics(
             rows["label"].to_numpy(object), rows["prediction"].to_numpy(object), rows[names].to_numpy(float), classes,
-            weights,
+            draws.weights,
         )
         for name, rows in predictions.items()
     }  # fmt: skip
+    dof = draws.degrees_of_freedom
     first = next(iter(values.values()))
     return [
         {"model": name, "metric": metric}
-        | dict(zip(("value", "low", "high"), with_interval(of_model[metric]), strict=True))
-        | dict(zip(DIFFERENCE, with_interval(first[metric] - of_model[metric]), strict=True))
+        | dict(zip(("value", "low", "high"), with_interval(of_model[metric], dof), strict=True))
+        | dict(zip(DIFFERENCE, with_interval(first[metric] - of_model[metric], dof, is_share=False), strict=True))
         for name, of_model in values.items()
         for metric in METRICS
     ]
-
-
-def subject_draws(groups: ArrayLike, resamples: int, seed: int) -> np.ndarray:
-    """Weights of shape (1 + resamples, n): every recording once, then bootstrap resamples of whole ``groups`` (n,)."""
-    group, names = pd.factorize(np.asarray(groups), sort=True)
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    return np.vstack([np.ones(len(group)), drawn[:, group]]).astype(float)
-
-
-def with_interval(values: ArrayLike) -> tuple[float, float, float]:
-    """The first of ``values``, and the 95 % interval of the others, one a resample, ignoring nan.
-
-    A bound is one of the values, so that it may be infinite.
-    """
-    numbers = np.asarray(values, float)
-    drawn = numbers[1:][~np.isnan(numbers[1:])]
-    low, high = np.percentile(drawn, INTERVAL, method="inverted_cdf") if len(drawn) else (np.nan, np.nan)
-    return float(numbers[0]), float(low), float(high)
 
 
 def per_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:

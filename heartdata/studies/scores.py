@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from heartdata.scoring import challenges
+from heartdata.scoring.bootstrap import subject_draws, with_interval
 from heartdata.scoring.calibration import (
     DecisionConfig,
     apply_temperature,
@@ -17,9 +18,7 @@ from heartdata.scoring.metrics import (
     DIFFERENCE,
     Rule,
     compute_metrics,
-    subject_draws,
     subject_predictions,
-    with_interval,
 )
 from heartdata.scoring.model_names import NETWORK
 from heartdata.studies.protocols import Scoring, Study
@@ -88,13 +87,12 @@ def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resample
 
     A value is the mean over seeds, each scored on its folds together; where databases are held out, each is scored by
     itself and the mean taken, and so is every AUROC, as networks of different folds do not share a scale. A resample
-    draws subjects, the same for all seeds and models, so that the difference of two models has an interval of its
-    own; a bound of an interval is a resample's value, which may be infinite.
+    draws subjects (`subject_draws`), the same for all seeds and models, so that the difference of two models has an
+    interval of its own.
     """
     metrics = []
     for arm, of_arm in rows.groupby("arm", sort=False):
-        names = np.sort(of_arm["group"].unique())
-        weight_of = pd.DataFrame(subject_draws(names, resamples, seed).T, index=names)
+        weight_of, dof = _subject_weights(of_arm, study, resamples, seed)
         each = {
             model: [_metrics_of(part, study, classes, weight_of) for _, part in of_model.groupby("seed")]
             for model, of_model in of_arm.groupby("model", sort=False)
@@ -105,8 +103,22 @@ def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resample
                 for metric in table:
                     sd = np.std([one[metric][0] for one in each[model]], ddof=1) if len(each[model]) > 1 else None
                     less = means[NETWORK][metric] - table[metric] if NETWORK in means else table[metric] * np.nan
-                    metrics.append((arm, model, metric, sd, *with_interval(table[metric]), *with_interval(less)))
+                    is_share = metric.partition(" ")[0] not in challenges.NO_SHARES
+                    value = with_interval(table[metric], dof, is_share)
+                    metrics.append((arm, model, metric, sd, *value, *with_interval(less, dof, is_share=False)))
     return pd.DataFrame(metrics, columns=["arm", "model", "metric", "sd", "value", "low", "high", *DIFFERENCE])
+
+
+def _subject_weights(rows: pd.DataFrame, study: Study, resamples: int, seed: int) -> tuple[pd.DataFrame, float]:
+    """Weights of each group, shape (groups, 1 + resamples), and their degrees of freedom.
+
+    Strata are classes; where each database is scored by itself, the classes of each.
+    """
+    known = rows.drop_duplicates(["fold", "group", "label"])
+    strata = known["label"] if study.protocol == "k_fold" else known["fold"] + "/" + known["label"]
+    draws = subject_draws(known["group"], strata, resamples, seed)
+    weight_of = pd.DataFrame(draws.weights.T, index=known["group"])
+    return weight_of[~weight_of.index.duplicated()], draws.degrees_of_freedom
 
 
 def _metrics_of(rows: pd.DataFrame, study: Study, classes: list[str], weight_of: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +127,8 @@ def _metrics_of(rows: pd.DataFrame, study: Study, classes: list[str], weight_of:
     if study.protocol == "k_fold":
         together = _metrics(rows, study.scoring, classes, weight_of)
         if "auroc" in together:
-            together["auroc"] = pd.concat([table["auroc"] for table in each.values()], axis=1).mean(axis=1)
+            areas = pd.concat([table["auroc"] for table in each.values()], axis=1).dropna(axis=1, how="all")
+            together["auroc"] = areas.mean(axis=1, skipna=False)
         return together
     mean = sum(each.values()) / len(each)
     single = [t[[study.metric, "auroc"]].add_suffix(f" {name}") for name, t in each.items() if "auroc" in t]

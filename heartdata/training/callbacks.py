@@ -14,8 +14,8 @@ from fastai.callback.core import Callback
 from fastai.learner import CancelFitException
 from fastai.torch_core import set_seed
 
+from heartdata.scoring.bootstrap import subject_draws
 from heartdata.scoring.confusion import confusion_counts, macro_f1
-from heartdata.scoring.metrics import subject_draws
 from heartdata.training.checkpoint import Progress, save_checkpoint
 from heartdata.training.contrast import simulate_other_device
 from heartdata.training.network import weights_snapshot
@@ -183,9 +183,9 @@ def macro_f1_with_se(
     ``labels`` and ``subjects`` have shape (n,), ``probabilities`` (n, classes). Recordings of one subject are correlated,
     so they are drawn together.
     """
-    weights = subject_draws(subjects, resamples, seed=0)
+    weights = subject_draws(subjects, labels, resamples, seed=0).weights
     values = macro_f1(confusion_counts(labels, probabilities.argmax(1), probabilities.shape[1], weights))
-    return float(values[0]), float(values[1:].std())
+    return float(values[0]), float(values[1:].std()) if len(values) > 1 else 0.0
 
 
 def mean_by_recording(probabilities: np.ndarray, recordings: np.ndarray) -> np.ndarray:

@@ -35,10 +35,10 @@ STAGES = {
         decodes=True,
     ),
     "validate": Code(
-        "9",
+        "10",
         ("tasks.validate", "heartdata.audio.fingerprint", "heartdata.checks.data_docs", "heartdata.checks.drift",
          "heartdata.checks.duplicates", "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.near_duplicates",
-         "heartdata.checks.suite", "heartdata.checks.validation", "heartdata.reports.plots",
+         "heartdata.checks.suite", "heartdata.checks.validation", "heartdata.reports.labels", "heartdata.reports.plots",
          "heartdata.storage.schemas"),
     ),
     "subjects apart": Code("1", ("tasks.study", "heartdata.storage.schemas")),
@@ -63,19 +63,19 @@ STAGES = {
          "heartdata.dataset.provenance", "heartdata.storage.schemas"),
     ),
     "train": Code(
-        "-".join(["6", *versions.PREPROCESSING.values()]),  # which the model's config names
+        "-".join(["7", *versions.PREPROCESSING.values()]),  # which the model's config names
         ("tasks.train", "heartdata.dataset.split_strategies", "heartdata.dataset.spectrogram_shards",
-         "heartdata.scoring.confusion", "heartdata.scoring.metrics", "heartdata.storage.schemas",
+         "heartdata.scoring.bootstrap", "heartdata.scoring.confusion", "heartdata.storage.schemas",
          "heartdata.training.callbacks", "heartdata.training.checkpoint", "heartdata.training.contrast",
          "heartdata.training.train", *NETWORK_MODULES),
     ),
     "ensemble": Code("1", ("tasks.ensemble", "heartdata.training.network")),
-    "calibrate": Code("2", ("tasks.calibrate", *PREDICTING)),
+    "calibrate": Code("3", ("tasks.calibrate", "heartdata.scoring.bootstrap", *PREDICTING)),
     "evaluate": Code(
-        "5",
-        ("tasks.evaluate", "heartdata.audio.spectrograms", "heartdata.checks.groups", "heartdata.reports.plots",
-         "heartdata.scoring.baselines", "heartdata.scoring.metrics", "heartdata.scoring.model_names",
-         "heartdata.storage.schemas", *PREDICTING),
+        "6",
+        ("tasks.evaluate", "heartdata.audio.spectrograms", "heartdata.checks.groups", "heartdata.reports.labels",
+         "heartdata.reports.plots", "heartdata.scoring.baselines", "heartdata.scoring.bootstrap",
+         "heartdata.scoring.metrics", "heartdata.scoring.model_names", "heartdata.storage.schemas", *PREDICTING),
     ),
     "register": Code(
         "5",

@@ -79,7 +79,8 @@ def test_summary_counts_add_up(first, root: Path):
     assert by_label["all"]["found"] == 4 * 3 + 8
     assert all(row["found"] == row["accepted"] + row["quarantined"] for row in first.recordings)
     manifest = pd.read_parquet(root / "latest" / "manifest.parquet")
-    assert sum(row["recordings"] for row in first.subjects) == len(manifest) == by_label["all"]["in use"]
+    *_, of_all, _ = first.subjects
+    assert sum(of_all[part] for part in ("train", "valid", "test")) == len(manifest) == by_label["all"]["in use"]
     assert manifest.groupby("group")["part"].nunique().max() == 1
     assert list(manifest.columns) == MANIFEST.names
 
@@ -120,7 +121,7 @@ def test_the_registry_holds_everything_about_the_run(first, root: Path):
     assert len(run.inputs.dataset_inputs) == 3
     assert run.data.metrics["test_f1.murmur"] == pytest.approx(float(first.per_class[2]["f1"]), abs=1e-3)
     assert [row["label"] for row in first.per_class] == ["artifact", "extrasystole", "murmur", "normal"]
-    assert sum(row["recordings"] for row in first.per_class) == first.subjects[-1]["recordings"]
+    assert sum(row["recordings"] for row in first.per_class) == first.subjects[-2]["test"]
 
 
 def test_the_registered_model_predicts_from_audio_bytes(first, root: Path, monkeypatch, tmp_path: Path):

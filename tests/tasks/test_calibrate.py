@@ -22,7 +22,7 @@ ENOUGH = pd.Series(["a"] * 9 + ["b"] * 5)
             {"risk": 0.4, "coverage": 1.0},
             ["Of the validation predictions, 40 % are wrong (limit: decision.max_risk = 20 %)"],
         ),
-        ({"temperature": 20.0}, ["On the validation part the network's probabilities are no more informative"]),
+        ({"temperature": 20.0}, ["The temperature is at its upper bound, 20: on the validation part"]),
     ],
 )
 def test_a_model_that_is_not_to_be_relied_on_says_so(changes: dict, notes: list[str]):

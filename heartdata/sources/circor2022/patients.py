@@ -50,6 +50,13 @@ def names_of_texts(folder: Path) -> list[str]:
     return sorted(name.removesuffix(".txt") for name in files if re.fullmatch(r"\d{1,20}\.txt", name))
 
 
+def any_patient_has(fact: str, table: Path, folder: Path) -> bool:
+    """Whether some patient has the fact in ``table`` or in a ``.txt`` in ``folder``; `SourceError` as in `read_table`."""
+    rows = read_table(table) if table.exists() else []
+    texts = (_read_text(folder / f"{name}.txt")[0] for name in names_of_texts(folder))
+    return any(fact in row for row in rows) or any(fact in tags for tags in texts)
+
+
 def read_patients(table: Path, folder: Path) -> tuple[dict[str, Patient], list[str]]:
     """Id to patient, for all who have a row in ``table`` or a ``<patient>.txt`` in ``folder``, and notes.
 

@@ -16,7 +16,13 @@ from pydantic import Field
 from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource, locate
 from heartdata.sources.base import SourceListing, SourceRecording, wav_files
-from heartdata.sources.circor2022.patients import TABLE, Patient, names_of_texts, read_patients, read_table
+from heartdata.sources.circor2022.patients import (
+    TABLE,
+    Patient,
+    any_patient_has,
+    names_of_texts,
+    read_patients,
+)
 from heartdata.sources.text import quoted
 
 WHAT = "folder (or zip) with training_data/ in it"
@@ -41,7 +47,7 @@ class Circor2022Source(ArchiveSource):
     )
 
     def check(self) -> None:
-        """Raise `SourceError` when the folder, a column of the table, or both the table and the .txt are absent."""
+        """Raise `SourceError` when the folder, a column of the table, all labels, or the table and the .txt are absent."""
         with self.browsed(WHAT) as folder:
             self._root(folder)
 
@@ -87,12 +93,16 @@ class Circor2022Source(ArchiveSource):
         if not (root / FOLDER).exists():
             above = f", that is {root.parent}" if root.name == FOLDER else ""
             raise SourceError(f"{root / FOLDER} does not exist: --data must be the {WHAT}{above}")
-        if (root / TABLE).exists():
-            read_table(root / TABLE)
-        elif not names_of_texts(root / FOLDER):
+        if not (root / TABLE).exists() and not names_of_texts(root / FOLDER):
             raise SourceError(
                 f"neither {root / TABLE} nor any patient's <number>.txt in {root / FOLDER} exists, so the labels are unknown: "
                 "complete the download"
+            )
+        if not any_patient_has(column := self.target.capitalize(), root / TABLE, root / FOLDER):
+            (other,) = LABELS.keys() - {self.target}
+            raise SourceError(
+                f"no patient has an entry in the column {column} of {root / TABLE} or a line #{column}: in a .txt, so all "
+                f"recordings would be unlabelled: download version 1.0.3 of the data set, or set source.target={other}"
             )
         return root
 

@@ -23,6 +23,24 @@ def test_names_in_tables_are_broken_only_at_their_separators():
     assert all(left == "" or left[-1] in "/_-." or left.endswith("wav") for left, _ in cells)
 
 
+def test_a_wide_table_shows_every_column_in_several_below_one_another():
+    classes = [
+        "aortic_stenosis_severe",
+        "MitralValveProlapse",
+        "innocent flow murmur",
+        *(f"class_{i}" for i in range(9)),
+    ]
+    output = io.StringIO()
+    rows = [{"part": part} | {name: 1234 for name in classes} for part in ("training", "unlabelled")]
+    Console(file=output, width=60).print(rich_table("T", rows))
+    lines = [line.rstrip() for line in output.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 60
+    words = " ".join(lines).split()
+    assert all(name in words for name in classes[3:])
+    assert words.count("1234") == 2 * len(classes)
+    assert words.count("part") == words.count("training") == words.count("unlabelled") > 1
+
+
 def test_the_terminal_remembers_the_notes_it_showed_and_aligns_stages():
     output = io.StringIO()
     with Terminal(Console(file=output, width=100)) as terminal:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from helpers import beats, http_server, write_wav
 
@@ -192,7 +193,7 @@ def test_a_missing_kaggle_client_or_token_is_explained(kaggle: Path, heartbeat, 
 
 def test_inspect_measures_and_draws_each_class(heartbeat, tmp_path: Path):
     for number in range(3):
-        write_wav(tmp_path / f"$a_{number}$ é.wav", beats(seed=number))
+        write_wav(tmp_path / f"$a_{number}$ é.wav", beats(50 + 25 * number, seed=number))
     rows = "".join(f"$a_{number}$ é.wav,no[rm]al $x$\n" for number in range(3))
     (tmp_path / "t.csv").write_text(f"path,label\n{rows}", encoding="utf-8")
     plots = tmp_path / "plots"
@@ -201,9 +202,31 @@ def test_inspect_measures_and_draws_each_class(heartbeat, tmp_path: Path):
     assert (status, err) == (0, "")
     assert "no[rm]al $x$" in out
     assert "no subject column" in out
-    assert "`heartbeat run` would refuse these: it needs at least two labels, and there is no[rm]al $x$" in out
-    assert names_in(plots) == ["class_01_no_rm_al_x.png", "durations.png", "rates.png"]
-    assert all(str(plots / name) in out for name in names_in(plots))
+    assert "`heartbeat run` would refuse these: only 3 labelled recordings are left to train on" in out
+    files = sorted(path.name for path in plots.iterdir() if path.is_file())
+    assert files == ["class_01_no_rm_al_x.png", "durations.png", "quarantine.csv", "rates.png"]
+    assert all(str(plots / name) in out for name in (*files, "data-docs/index.html"))
+
+
+def test_inspect_refuses_what_a_run_refuses(heartbeat, tmp_path: Path):
+    write_wav(tmp_path / "loud/long.wav", beats(duration_s=9))
+    write_wav(tmp_path / "loud/copy.wav", beats(duration_s=9))
+    write_wav(tmp_path / "quiet/short.wav", beats(duration_s=3, seed=1))
+    rows = "".join(f"{name},{name.split('/')[0]},1\n" for name in ("loud/long.wav", "loud/copy.wav", "quiet/short.wav"))
+    (tmp_path / "t.csv").write_text(f"path,label,subject\n{rows}")
+    plots = tmp_path / "plots"
+    arguments = ("data", "inspect", "--source", "table", "--data", tmp_path / "t.csv", "--out", plots)
+    status, err, out = heartbeat(*arguments, "--set", "validation.overrides={table: {min_duration_s: 5}}")
+    assert (status, err) == (0, "")
+    refused = pd.read_csv(plots / "quarantine.csv")
+    assert refused[["recording_id", "check", "label"]].to_numpy().tolist() == [
+        ["loud/long.wav", "duplicate", "loud"],
+        ["quiet/short.wav", "too_short", "quiet"],
+    ]
+    assert refused["path"].tolist() == [str(tmp_path / "loud/long.wav"), str(tmp_path / "quiet/short.wav")]
+    assert "only 3.00 s long" in refused["reason"][1]
+    assert "quiet/short.wav  too_short" in out
+    assert "Quarantined: 2" in out
 
 
 def test_inspect_draws_nothing_where_no_file_can_be_read(heartbeat, tmp_path: Path):
@@ -215,7 +238,7 @@ def test_inspect_draws_nothing_where_no_file_can_be_read(heartbeat, tmp_path: Pa
         f"heartbeat: none of the 2 recordings can be read; for example a.wav: there is no file {tmp_path}"
     )
     assert len(err.strip().splitlines()) == 1
-    assert "Unfit for training" in out
+    assert "Quarantined: 2" in out
     assert not list(plots.glob("*.png"))
 
 

@@ -9,10 +9,9 @@ from helpers import beats, tone, write_wav
 
 from heartdata.audio.measurements import MeasureConfig
 from heartdata.audio.spectrograms import SpectrogramConfig
-from heartdata.checks.suite import ValidationConfig
 from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import HeartbeatError
-from heartdata.reports.inspect import by_class, examples, measured
+from heartdata.reports.inspect import by_class, examples, measured, quarantined_by_class, with_facts
 from heartdata.reports.inspect_plots import class_sheet, rates, write_plots
 from heartdata.sources import TableSource
 
@@ -38,27 +37,35 @@ def frame(tmp_path_factory):
     )
     table, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path / "work")
     progress = []
-    facts = measured(table.to_pandas(), MeasureConfig(), lambda *counts: progress.append(counts))
+    facts = measured(table, MeasureConfig(), lambda *counts: progress.append(counts))
     assert progress[-1] == (7, 7)
-    return facts
+    return with_facts(table, facts)
 
 
 def test_counts_of_each_class(frame):
-    rows = {row.pop("label"): row for row in by_class(frame, ValidationConfig())}
+    rows = {row.pop("label"): row for row in by_class(frame)}
     assert list(rows) == ["(unlabelled)", ODD, "normal", "all"]
     assert rows["normal"] == {
         "recordings": 2, "subjects": 1, "minutes": 0.2, "median_s": 6.0, "rates_hz": "4000", "channels": "1",
-        "no_file": 0, "undecodable": 0, "silent": 0, "clipped": 0,
     }  # fmt: skip
     assert rows[ODD]["channels"] == "1, 2"
     assert rows[ODD]["rates_hz"] == "4000, 8000"
-    hints = ("no_file", "undecodable", "silent", "clipped")
-    assert [rows["(unlabelled)"][hint] for hint in hints] == [1, 1, 1, 1]
-    assert [rows["all"][hint] for hint in ("recordings", "subjects", *hints)] == [8, 4, 1, 1, 1, 1]
+    assert [rows["all"][column] for column in ("recordings", "subjects")] == [8, 4]
+
+
+def test_refused_recordings_are_counted_by_class_and_check(frame):
+    refused = frame[frame["recording_id"].isin(["silent.wav", "noise.wav", "quick.wav"])]
+    quarantine = refused.assign(check=["undecodable", "too_short", "silent"])[["recording_id", "check"]]
+    assert quarantined_by_class(frame, quarantine) == [
+        {"label": "(unlabelled)", "recordings": 4, "quarantined": 2, "silent": 1, "too_short": 0, "undecodable": 1},
+        {"label": ODD, "recordings": 2, "quarantined": 1, "silent": 0, "too_short": 1, "undecodable": 0},
+        {"label": "normal", "recordings": 2, "quarantined": 0, "silent": 0, "too_short": 0, "undecodable": 0},
+        {"label": "all", "recordings": 8, "quarantined": 3, "silent": 1, "too_short": 1, "undecodable": 1},
+    ]
 
 
 def test_recordings_that_cannot_be_decoded_are_counted_and_never_examples(frame):
-    (row,) = by_class(frame[frame["duration_s"].isna()], ValidationConfig())
+    (row,) = by_class(frame[frame["duration_s"].isna()])
     assert (row["recordings"], row["minutes"], row["median_s"], row["rates_hz"]) == (2, 0.0, "", "")
     assert examples(frame[frame["duration_s"].isna()], 3, 0) == {}
 
@@ -112,4 +119,4 @@ def test_a_file_that_has_been_deleted_is_named(tmp_path: Path):
     table, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path)
     (tmp_path / "a.wav").unlink()
     with pytest.raises(HeartbeatError, match=r"a\.wav cannot be read"):
-        measured(table.to_pandas(), MeasureConfig())
+        measured(table, MeasureConfig())

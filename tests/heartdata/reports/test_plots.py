@@ -66,6 +66,47 @@ def test_the_loss_axis_has_distinct_ticks_at_any_scale(figures: list[Figure], fa
     assert len(set(axes.yaxis.get_major_formatter().format_ticks(shown))) == len(shown)
 
 
+def test_long_names_are_broken_between_words_and_the_legend_is_beside_the_curves(figures: list[Figure]):
+    classes = ["_tricuspid_regurgitation_severe", "MitralValveProlapseLate", "innocent flow murmur of childhood"]
+    names = dict(zip(CLASSES, classes, strict=True))
+    rows = (
+        predictions()
+        .replace({"label": names, "prediction": names})
+        .rename(columns=lambda c: f"p_{names[c[2:]]}" if c[2:] in names else c)
+    )
+    plots.plot_confusion(rows, classes)
+    plots.plot_roc(rows, classes)
+    ticks = [tick.get_text() for tick in figures[0].axes[0].get_yticklabels()]
+    assert ticks == [
+        "_tricuspid_\nregurgitation_severe",
+        "MitralValveProlapse\nLate",
+        "innocent flow murmur\nof childhood",
+    ]
+    (legend,) = figures[1].legends
+    assert [text.get_text().rpartition(" (")[0] for text in legend.get_texts()] == [
+        " _tricuspid_\nregurgitation_severe", "MitralValveProlapseLate", "innocent flow murmur of\nchildhood",
+    ]  # fmt: skip
+    assert figures[1].axes[0].get_legend() is None
+
+
+def test_the_colours_of_a_spectrogram_leave_outliers_out():
+    power_db = np.random.default_rng(0).uniform(-70, -50, (400, 10))
+    power_db[100] = 0  # a click
+    axes = Figure().subplots()
+    plots.draw_spectrogram(axes, power_db, SpectrogramConfig(mel_bands=10))
+    low, high = axes.images[0].get_clim()
+    assert -71 < low < -69
+    assert -51 < high < -49
+
+
+def test_notes_are_as_wide_as_the_figure():
+    figure = Figure(figsize=(3, 2), layout="constrained")
+    plots.as_png(figure, "note " * 40)
+    lines = figure.get_supxlabel().split("\n")
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 3 * plots.NOTE_LETTERS
+
+
 def test_spectrograms_share_one_time_scale(figures: list[Figure], store: Store):
     config = SpectrogramConfig()
     frames = [round(seconds / config.hop_s) for seconds in (3, 240)]

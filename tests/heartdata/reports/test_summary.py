@@ -40,9 +40,13 @@ def test_recordings_are_counted_by_class():
 
 def test_subjects_are_counted_by_part():
     rows = subjects_by_part(MANIFEST.replace({"label": {"train": "subjects"}}))
-    assert rows[0] == {"part": "train", "subjects": 2, "recordings": 2, "murmur": 1, "subjects (label)": 1}
-    assert [row["part"] for row in rows] == ["train", "valid", "test", "unlabelled"]
-    assert rows[2]["subjects"] == 1
+    assert rows == [
+        {"label": "murmur", "train": 1, "valid": 0, "test": 1, "unlabelled": 0},
+        {"label": "subjects (label)", "train": 1, "valid": 0, "test": 1, "unlabelled": 0},
+        {"label": "all", "train": 2, "valid": 0, "test": 2, "unlabelled": 1},
+        {"label": "subjects", "train": 2, "valid": 0, "test": 1, "unlabelled": 1},
+    ]
+    assert "unlabelled" not in subjects_by_part(MANIFEST[:4])[0]
 
 
 def test_planted_faults_are_caught_only_for_their_own_reason():
@@ -68,6 +72,15 @@ def test_notes_name_what_was_not_used_and_what_limits_the_scores():
                 "Only 1 subjects are held out", "Scores by subject leave out 1 held-out subjects",
                 "1 recordings name no subject"]  # fmt: skip
     assert [text for text, note in zip(expected, notes, strict=True) if note.startswith(text)] == expected
+
+
+def test_a_class_with_few_held_out_subjects_is_named():
+    labels = ["normal"] * 21 + ["murmur"] * 4
+    rows = pd.DataFrame({"recording_id": range(25), "label": labels, "group": range(25), "part": "test"})
+    rows = rows.assign(collection="c", source="t", sha256="0", subject=[str(i) for i in range(25)])
+    (note,) = data_set_notes(rows, rows, SplitConfig())
+    assert note == "Only 4 held-out subjects are murmur: intervals may be too narrow"
+    assert data_set_notes(rows, rows[rows["label"] == "normal"], SplitConfig())[1:] == []
 
 
 def test_failed_checks_of_severity_warning_are_one_sentence():

@@ -67,6 +67,24 @@ def test_the_difference_of_two_models_is_on_the_same_resamples():
     assert [of["again"][name] for name in metrics.DIFFERENCE] == [0, 0, 0]
 
 
+def test_the_balanced_accuracy_of_one_prediction_is_certain_however_rare_the_other_class():
+    labels = ["a"] * 40 + ["b"] * 2
+    rows = pd.DataFrame({"label": labels, "prediction": "a", "group": range(42), "p_a": 0.9, "p_b": 0.1})
+    scores = {row["metric"]: row for row in metrics.metrics_with_intervals({"m": rows}, ["a", "b"], 500, 0)}
+    for metric in ("balanced_accuracy", "auroc"):
+        assert [scores[metric][name] for name in ("value", "low", "high")] == [0.5, 0.5, 0.5]
+
+
+def test_a_weighting_without_a_class_has_no_mean_over_classes():
+    labels = np.array(list("aab"), object)
+    weights = np.array([[1.0, 1, 1], [1, 1, 0]])
+    table = metrics.compute_metrics(labels, labels, np.eye(3)[[0, 0, 1]], ["a", "b", "c"], weights)
+    assert table.loc[0].tolist() == [1, 1, 1, 1]  # of c there is no recording at all
+    assert table.loc[1].isna().to_dict() == {
+        "macro_f1": True, "balanced_accuracy": True, "accuracy": False, "auroc": True
+    }  # fmt: skip
+
+
 def manifest(**columns: object) -> pd.DataFrame:
     """The label follows the site in both parts; durations are unrelated."""
     rng, n = np.random.default_rng(0), 200

@@ -91,6 +91,20 @@ def test_the_outcome_is_that_of_the_text_where_the_table_lacks_it(circor: Path, 
     assert [rows[name].label for name in ("13918_AV", "50048_AV", "70000_PV")] == ["Abnormal", "Normal", None]
 
 
+@pytest.mark.parametrize("header", ["Patient ID,Murmur", "Patient ID,Murmur,Outcome"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_the_outcome_is_not_a_target_where_no_patient_has_one(tmp_path: Path, header: str, zipped: bool):
+    root = tmp_path / "circor"
+    write(root / "training_data.csv", f"{header}\n2530,Absent\n")
+    write(root / "training_data/2530_AV.wav")
+    data = packed(root, tmp_path / "c.zip", "circor/") if zipped else root
+    with pytest.raises(SourceError, match=r"column Outcome of .*training_data\.csv .*source\.target=murmur$"):
+        Circor2022Source(data=data, target="outcome").check()
+    Circor2022Source(data=data).check()
+    write(root / "training_data/2530.txt", "2530 1 4000\n#Outcome: Normal\n")
+    Circor2022Source(data=root, target="outcome").check()
+
+
 def test_other_suffixes_and_files_of_one_name(circor: Path, tmp_path: Path):
     (circor / "training_data/50048_AV.wav").rename(circor / "training_data/50048_AV.WAV")
     assert listed(circor, tmp_path)[0]["50048_AV"].path == circor / "training_data/50048_AV.WAV"
