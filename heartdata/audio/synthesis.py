@@ -7,12 +7,18 @@ arrhythmia; murmurs are band-passed noise under an envelope between them; see do
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.signal import butter, sosfilt
 
 CLASSES = ("normal", "murmur", "extrasystole", "artifact")
 EXTRA_SOUND = "extra_sound"  # only in recordings for pretraining
 RATE_HZ = 4000
 MURMUR_BANDS_HZ = {"ejection": (60.0, 142.0), "pathological": (52.0, 299.0), "regurgitation": (52.0, 400.0)}
+MURMUR_SHAPES = {  # the envelope over the murmur's course, from 0 to 1
+    "diamond": lambda u: np.sin(np.pi * u),
+    "plateau": lambda u: np.minimum(1, 8 * u * (1 - u)),
+    "crescendo": lambda u: u,
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Heart:
             s2_hz=rng.uniform(50, 120),
             s2_gain=rng.uniform(0.5, 1.0),
             murmur_band_hz=bands[rng.integers(len(bands))],
-            murmur_shape=str(rng.choice(["diamond", "plateau", "crescendo"])),
+            murmur_shape=str(rng.choice(list(MURMUR_SHAPES))),
             murmur_gain=rng.uniform(0.3, 0.5),
         )
 
@@ -149,10 +155,11 @@ def _band_pass(signal: np.ndarray, order: int, edges_hz: tuple[float, float]) ->
 
 def _pink_noise(n: int, rng: np.random.Generator) -> np.ndarray:
     """1/f noise, shape (n,), unit variance."""
-    spectrum = np.fft.rfft(rng.standard_normal(n))
+    size = next_fast_len(n, real=True)  # a transform of a length with a large prime factor takes ten times as long
+    spectrum = rfft(rng.standard_normal(n), size)
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
     spectrum[0] = 0
-    noise = np.fft.irfft(spectrum, n)
+    noise = irfft(spectrum, size)[:n]
     return noise / noise.std()
 
 
@@ -192,9 +199,9 @@ def _murmur(heart: Heart, time_s: np.ndarray, s1: np.ndarray, s2: np.ndarray, rn
     envelope = np.zeros_like(time_s)
     starts_s, ends_s = (s2[:-1] + 0.03, s1[1:] - 0.03) if heart.diastolic else (s1 + 0.03, s2 - 0.01)
     for start_s, end_s in zip(starts_s, ends_s, strict=True):
-        u = np.clip((time_s - start_s) / max(end_s - start_s, 1e-3), 0, 1)
-        shape = {"diamond": np.sin(np.pi * u), "plateau": np.minimum(1, 8 * u * (1 - u)), "crescendo": u * (u < 1)}
-        envelope = np.maximum(envelope, shape[heart.murmur_shape])
+        during = slice(*np.searchsorted(time_s, (start_s, max(end_s, start_s + 1e-3))))
+        u = (time_s[during] - start_s) / max(end_s - start_s, 1e-3)
+        envelope[during] = np.maximum(envelope[during], MURMUR_SHAPES[heart.murmur_shape](u))
     return noise * envelope
 
 
