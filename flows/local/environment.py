@@ -8,6 +8,10 @@ from pathlib import Path
 
 from heartdata.storage.store import Store
 
+# torch's idle threads wait in a loop, by libgomp's default for milliseconds, which they take from other processes: see
+# benchmarks/threads.py
+SPIN_COUNT = "10000"
+
 
 def prepare_environment(store: Store, verbose: bool = False) -> Path:
     """Keep Prefect's files in the local folder of ``store``, and Prefect and MLflow quiet and offline; returns the log file.
@@ -29,6 +33,8 @@ def prepare_environment(store: Store, verbose: bool = False) -> Path:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "TQDM_DISABLE": "1",
     }
+    if "OMP_WAIT_POLICY" not in os.environ:
+        defaults["GOMP_SPINCOUNT"] = SPIN_COUNT
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     (store.root / "prefect").mkdir(exist_ok=True)

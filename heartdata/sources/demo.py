@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -99,7 +99,7 @@ class DemoSource(Settings):
         make = partial(self._make_subject, unfinished, kinds)
         made = []
         with ExitStack() as stack:
-            parts = map(make, subjects)
+            parts: Iterator[Any] = map(make, subjects)
             if len(subjects) > MANY_SUBJECTS:
                 pool = ProcessPoolExecutor(cpu_count(), mp_context=get_context("spawn"))
                 parts = stack.enter_context(pool).map(make, subjects, chunksize=10)

@@ -21,7 +21,7 @@ class Code:
     decodes: bool = False
 
 
-NETWORK_MODULES = ("heartdata.training.network", "heartdata.dataset.windows")
+NETWORK_MODULES = ("heartdata.training.network", "heartdata.training.features", "heartdata.dataset.windows")
 PREDICTING = (
     *NETWORK_MODULES, "heartdata.serving.predictor", "heartdata.scoring.calibration", "heartdata.scoring.challenges",
     "heartdata.scoring.confusion",
@@ -63,16 +63,16 @@ STAGES = {
          "heartdata.dataset.provenance", "heartdata.storage.schemas"),
     ),
     "train": Code(
-        "-".join(["6", *versions.PREPROCESSING.values()]),  # which the model's config names
+        "-".join(["7", *versions.PREPROCESSING.values()]),  # which the model's config names
         ("tasks.train", "heartdata.dataset.split_strategies", "heartdata.dataset.spectrogram_shards",
          "heartdata.scoring.confusion", "heartdata.scoring.metrics", "heartdata.storage.schemas",
          "heartdata.training.callbacks", "heartdata.training.checkpoint", "heartdata.training.contrast",
          "heartdata.training.train", *NETWORK_MODULES),
     ),
     "ensemble": Code("1", ("tasks.ensemble", "heartdata.training.network")),
-    "calibrate": Code("2", ("tasks.calibrate", *PREDICTING)),
+    "calibrate": Code("3", ("tasks.calibrate", *PREDICTING)),
     "evaluate": Code(
-        "5",
+        "6",
         ("tasks.evaluate", "heartdata.audio.spectrograms", "heartdata.checks.groups", "heartdata.reports.plots",
          "heartdata.scoring.baselines", "heartdata.scoring.metrics", "heartdata.scoring.model_names",
          "heartdata.storage.schemas", *PREDICTING),
@@ -83,7 +83,7 @@ STAGES = {
          "tasks.registry.naming"),
     ),
     "score fold": Code(
-        "3",
+        "4",
         ("tasks.study", "heartdata.scoring.baselines", "heartdata.scoring.features", "heartdata.scoring.metrics",
          "heartdata.scoring.model_names", "heartdata.storage.schemas", *PREDICTING),
     ),
