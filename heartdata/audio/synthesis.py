@@ -5,6 +5,7 @@ arrhythmia; murmurs are band-passed noise under an envelope between them; see do
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
@@ -150,7 +151,12 @@ def _scaled(signal: np.ndarray) -> np.ndarray:
 
 
 def _band_pass(signal: np.ndarray, order: int, edges_hz: tuple[float, float]) -> np.ndarray:
-    return sosfilt(butter(order, edges_hz, "bandpass", fs=RATE_HZ, output="sos"), signal)
+    return sosfilt(_butterworth(order, edges_hz), signal)
+
+
+@lru_cache(maxsize=512)  # to design a filter takes longer than to apply it
+def _butterworth(order: int, edges_hz: tuple[float, float]) -> np.ndarray:
+    return butter(order, edges_hz, "bandpass", fs=RATE_HZ, output="sos")
 
 
 def _pink_noise(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -224,7 +230,7 @@ def _friction(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     signal = np.zeros_like(time_s)
     for _ in range(rng.integers(4, 10)):
         at, width_s = rng.uniform(0, time_s[-1]), rng.uniform(0.05, 0.8)
-        low_hz = rng.uniform(60, 300)
+        low_hz = round(rng.uniform(60, 300))
         burst = _band_pass(rng.standard_normal(len(time_s)), 2, (low_hz, 3 * low_hz))
         signal += rng.uniform(0.3, 1) * burst / burst.std() * np.exp(-(((time_s - at) / width_s) ** 2))
     for _ in range(rng.integers(1, 6)):
