@@ -1,7 +1,8 @@
 """The Learner's speed against a bare torch loop and against fastai's usual way from a folder of PNG files.
 
 `python benchmarks/training.py` trains the same resnet34 on synthetic recordings for the same number of batches of the
-same shape three ways in turn, repeated, and prints images a second (medians) and ratios. No network, no GPU needed.
+same shape three ways in turn, repeated, and prints images a second (medians) and ratios. Then the last layer alone and
+predictions, with the features of the frozen backbone and without. No network, no GPU needed.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -21,14 +23,16 @@ from torch import nn
 
 from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
 from heartdata.audio.synthesis import CLASSES, RATE_HZ, Heart, synthesize
-from heartdata.dataset.windows import Windows
+from heartdata.dataset.windows import Windows, scoring_views
 from heartdata.storage.store import Store
+from heartdata.training import features
 from heartdata.training.callbacks import has_native_bfloat16, peak_memory_mb
 from heartdata.training.network import build_net, computing_device
-from heartdata.training.recipe import TrainingConfig
-from heartdata.training.train import build_dataloaders, build_learner
+from heartdata.training.recipe import NetworkConfig, TrainingConfig
+from heartdata.training.train import build_dataloaders, build_learner, train
 
 SPECTROGRAM, CONFIG = SpectrogramConfig(), TrainingConfig(init="random")
+LAST_LAYER = NetworkConfig(frozen_epochs=8, epochs=0)
 
 
 class StopAfter(Callback):
@@ -129,6 +133,35 @@ def plot_all(rows: pd.DataFrame, store: Store, folder: Path) -> None:
         figure.savefig(path)
 
 
+def last_layer_s(rows: pd.DataFrame, store: Store, kept: bool, trainings: int = 3) -> float:
+    """Seconds of several trainings of the last layer on one backbone, as in a study; ``kept``: with its features."""
+    parts = np.where(np.arange(len(rows)) % 5, "train", "valid")
+    manifest = rows.assign(part=parts, group=rows.index.astype(str), recording_id=rows.index.astype(str))
+    torch.manual_seed(0)
+    initial = build_net(2).state_dict()
+    features._kept.clear()
+    began = time.perf_counter()
+    with patch("heartdata.training.train.backbone_is_fixed", return_value=kept):
+        for seed in range(trainings):
+            train(manifest, initial, LAST_LAYER.model_copy(update={"seed": seed}), store)
+    return time.perf_counter() - began
+
+
+def predict_s(rows: pd.DataFrame, store: Store, channels_last: bool) -> float:
+    """Seconds to compute the outputs of every window of all recordings, in the memory format of the predictor or not."""
+    array = np.load(store.local("s.npy"), mmap_mode="r")
+    net = build_net(2).eval()
+    net = net.to(memory_format=torch.channels_last) if channels_last else net
+    views = (
+        scoring_views(array[row.start : row.start + row.frames], CONFIG.width, CONFIG.view)
+        for row in rows.itertuples(index=False)
+    )
+    began = time.perf_counter()
+    for _ in features.outputs_of(net, views):
+        pass
+    return time.perf_counter() - began
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recordings", type=int, default=256)
@@ -149,6 +182,13 @@ def main() -> None:
         for way in ways.values():  # the first batches of a process are slow
             way(2)
         turns = [{name: way(args.batches) for name, way in ways.items()} for _ in range(args.repeats)]
+        others = {
+            "last layer, 3 trainings of 8 epochs": lambda: last_layer_s(rows, store, kept=False),
+            "last layer, features kept": lambda: last_layer_s(rows, store, kept=True),
+            "prediction": lambda: predict_s(rows, store, channels_last=False),
+            "prediction, channels_last": lambda: predict_s(rows, store, channels_last=True),
+        }
+        other_turns = [{name: way() for name, way in others.items()} for _ in range(args.repeats)]
     median_s = {name: statistics.median(turn[name] for turn in turns) for name in ways}
     ours_s = median_s["heartbeat's Learner"]
     title = (
@@ -159,7 +199,11 @@ def main() -> None:
         table.add_row(name, f"{args.batches * CONFIG.batch / seconds:.1f}", f"{seconds / ours_s:.2f}")
     console = Console(width=100)
     console.print(table)
-    console.print(f"peak memory of all three ways {peak_memory_mb():.0f} MB")
+    table = Table("work", "s", title=f"{len(rows)} recordings of 6 s", title_justify="left")
+    for name in others:
+        table.add_row(name, f"{statistics.median(turn[name] for turn in other_turns):.2f}")
+    console.print(table)
+    console.print(f"peak memory of all {peak_memory_mb():.0f} MB")
 
 
 if __name__ == "__main__":

@@ -29,13 +29,14 @@ def calibrate(
     from heartdata.scoring.calibration import fit_calibration
     from heartdata.serving.predictor import Predictor, predict_probabilities
 
-    with track("calibrate") as advance:
-        table = store.read_frame(manifest, MANIFEST)
-        rows = table[table["part"] == "valid"].reset_index(drop=True)
+    table = store.read_frame(manifest, MANIFEST)
+    rows = table[table["part"] == "valid"].reset_index(drop=True)
+    with track("calibrate", len(rows), "recordings") as advance:
         predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
-        fitted = fit_calibration(predict_probabilities(predictor, rows, store), rows, list(model.classes), config)
+        probabilities = predict_probabilities(predictor, rows, store, advance)
+        fitted = fit_calibration(probabilities, rows, list(model.classes), config)
         unsure = f"unsure below {fitted.unsure_below:.2f}" if fitted.unsure_below else "no decision is unsure"
-        advance(1, 1, f"temperature {fitted.temperature:.2f}, {unsure}")
+        advance(len(rows), len(rows), f"temperature {fitted.temperature:.2f}, {unsure}")
         calibrated = predictor.config.model_copy(update={"calibration": fitted, "measure": measure, "accepts": accepts})
         notes = [*model.note.splitlines(), *notes_on(fitted, rows["label"], model.classes, config)]
         return model.model_copy(update={"config": write_model_config(calibrated, store), "note": "\n".join(notes)})

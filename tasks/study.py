@@ -46,20 +46,21 @@ def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: 
     from heartdata.scoring import baselines
     from heartdata.serving.predictor import Predictor, predict_probabilities
 
-    with track("score fold") as advance:
-        table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
+    table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
+    valid, test = (table[table["part"] == part].reset_index(drop=True) for part in ("valid", "test"))
+    total = len(test) + len(valid)
+    with track("score fold", total, "recordings") as advance:
         predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
         hop_s = predictor.config.spectrogram.hop_s
-        valid, test = (table[table["part"] == part].reset_index(drop=True) for part in ("valid", "test"))
         probabilities = {
-            NETWORK: predict_probabilities(predictor, test, store),
+            NETWORK: predict_probabilities(predictor, test, store, advance),
             SIMPLE_FEATURES: baselines.classical_baseline(table, classes, hop_s, store, fold.seed),
             METADATA_ONLY: baselines.metadata_baseline(table, classes, fold.seed),
             MAJORITY_CLASS: baselines.majority_baseline(table, classes),
         }
-        validation = {NETWORK: predict_probabilities(predictor, valid, store)}
+        validation = {NETWORK: predict_probabilities(predictor, valid, store, lambda done: advance(len(test) + done))}
         extras = _extras(store.read_frame(recordings, RECORDINGS))
-        advance(1, 1, f"{len(test)} recordings, {', '.join(probabilities)}")
+        advance(total, total, f"{len(test)} recordings, {', '.join(probabilities)}")
         return FoldResult(
             fold=fold,
             manifest=manifest,

@@ -22,6 +22,9 @@ CACHES = {
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
     "HF_HOME": "huggingface",
 }
+# torch's idle threads wait in a loop, by libgomp's default for milliseconds, which they take from other processes: see
+# benchmarks/threads.py
+SPIN_COUNT = "10000"
 
 
 def prepare_environment(store: Store, verbose: bool = False) -> Path:
@@ -45,6 +48,8 @@ def prepare_environment(store: Store, verbose: bool = False) -> Path:
         "TQDM_DISABLE": "1",
         "PYTHONSAFEPATH": "1",  # or servers and workers import a signal.py of the current folder as Python's own
     }
+    if "OMP_WAIT_POLICY" not in os.environ:
+        defaults["GOMP_SPINCOUNT"] = SPIN_COUNT
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     writable_caches(store.root / "caches")

@@ -5,13 +5,20 @@ arrhythmia; murmurs are band-passed noise under an envelope between them; see do
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
 
 CLASSES = ("normal", "murmur", "extrasystole", "artifact")
 EXTRA_SOUND = "extra_sound"  # only in recordings for pretraining
 RATE_HZ = 4000
 MURMUR_BANDS_HZ = {"ejection": (60.0, 142.0), "pathological": (52.0, 299.0), "regurgitation": (52.0, 400.0)}
+MURMUR_SHAPES = {  # the envelope over the murmur's course, from 0 to 1
+    "diamond": lambda u: np.sin(np.pi * u),
+    "plateau": lambda u: np.minimum(1, 8 * u * (1 - u)),
+    "crescendo": lambda u: u,
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Heart:
             s2_hz=rng.uniform(50, 120),
             s2_gain=rng.uniform(0.5, 1.0),
             murmur_band_hz=bands[rng.integers(len(bands))],
-            murmur_shape=str(rng.choice(["diamond", "plateau", "crescendo"])),
+            murmur_shape=str(rng.choice(list(MURMUR_SHAPES))),
             murmur_gain=rng.uniform(0.3, 0.5),
         )
 
@@ -143,17 +150,25 @@ def _scaled(signal: np.ndarray) -> np.ndarray:
 
 
 def _band_pass(signal: np.ndarray, order: int, edges_hz: tuple[float, float]) -> np.ndarray:
-    from scipy.signal import butter, sosfilt
+    from scipy.signal import sosfilt
 
-    return sosfilt(butter(order, edges_hz, "bandpass", fs=RATE_HZ, output="sos"), signal)
+    return sosfilt(_butterworth(order, edges_hz), signal)
+
+
+@lru_cache(maxsize=512)  # to design a filter takes longer than to apply it
+def _butterworth(order: int, edges_hz: tuple[float, float]) -> np.ndarray:
+    from scipy.signal import butter
+
+    return butter(order, edges_hz, "bandpass", fs=RATE_HZ, output="sos")
 
 
 def _pink_noise(n: int, rng: np.random.Generator) -> np.ndarray:
     """1/f noise, shape (n,), unit variance."""
-    spectrum = np.fft.rfft(rng.standard_normal(n))
+    size = next_fast_len(n, real=True)  # a transform of a length with a large prime factor takes ten times as long
+    spectrum = rfft(rng.standard_normal(n), size)
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
     spectrum[0] = 0
-    noise = np.fft.irfft(spectrum, n)
+    noise = irfft(spectrum, size)[:n]
     return noise / noise.std()
 
 
@@ -193,9 +208,9 @@ def _murmur(heart: Heart, time_s: np.ndarray, s1: np.ndarray, s2: np.ndarray, rn
     envelope = np.zeros_like(time_s)
     starts_s, ends_s = (s2[:-1] + 0.03, s1[1:] - 0.03) if heart.diastolic else (s1 + 0.03, s2 - 0.01)
     for start_s, end_s in zip(starts_s, ends_s, strict=True):
-        u = np.clip((time_s - start_s) / max(end_s - start_s, 1e-3), 0, 1)
-        shape = {"diamond": np.sin(np.pi * u), "plateau": np.minimum(1, 8 * u * (1 - u)), "crescendo": u * (u < 1)}
-        envelope = np.maximum(envelope, shape[heart.murmur_shape])
+        during = slice(*np.searchsorted(time_s, (start_s, max(end_s, start_s + 1e-3))))
+        u = (time_s[during] - start_s) / max(end_s - start_s, 1e-3)
+        envelope[during] = np.maximum(envelope[during], MURMUR_SHAPES[heart.murmur_shape](u))
     return noise * envelope
 
 
@@ -218,7 +233,7 @@ def _friction(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     signal = np.zeros_like(time_s)
     for _ in range(rng.integers(4, 10)):
         at, width_s = rng.uniform(0, time_s[-1]), rng.uniform(0.05, 0.8)
-        low_hz = rng.uniform(60, 300)
+        low_hz = round(rng.uniform(60, 300))
         burst = _band_pass(rng.standard_normal(len(time_s)), 2, (low_hz, 3 * low_hz))
         signal += rng.uniform(0.3, 1) * burst / burst.std() * np.exp(-(((time_s - at) / width_s) ** 2))
     for _ in range(rng.integers(1, 6)):

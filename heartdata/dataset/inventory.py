@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from heartdata.errors import SourceError
-from heartdata.sources.base import Source, SourceRecording
+from heartdata.sources.base import MakesRecordings, Source, SourceRecording
 from heartdata.storage.hash_cache import HashCache, file_state, sha256_of
 from heartdata.storage.schemas import RECORDINGS
 from heartdata.storage.store import table_from_rows
@@ -28,6 +28,8 @@ def take_inventory(
     Files are hashed in threads, except those that are unchanged since they were ``seen``. Raises `SourceError` when
     there are no recordings or ids repeat, OSError for a read error that a retry may cure.
     """
+    if isinstance(source, MakesRecordings):
+        source.make(workdir, progress)
     listing = source.listing(workdir)
     recordings = sorted(listing.recordings, key=lambda recording: recording.recording_id)
     if not recordings:

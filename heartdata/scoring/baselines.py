@@ -62,12 +62,20 @@ def classical_baseline(
     return _in_order(forest.predict_proba(_features(test, hop_s, store)), forest.classes_, classes)
 
 
+_computed: dict[tuple[str, int, float], np.ndarray] = {}  # the folds of a study share their recordings
+
+
 def _features(rows: pd.DataFrame, hop_s: float, store: Store) -> np.ndarray:
     """`spectrogram_features` of each recording of manifest ``rows``: shape (recordings, features)."""
     shards = Shards(store)
     shards.open(rows)
-    places = rows[["shard", "start", "frames"]].itertuples(index=False, name=None)
-    return np.stack([spectrogram_features(shards.spectrogram(*place), hop_s) for place in places])
+    features = []
+    for row in rows.itertuples(index=False):
+        key = row.shard_sha256, row.start, hop_s
+        if key not in _computed:
+            _computed[key] = spectrogram_features(shards.spectrogram(row.shard, row.start, row.frames), hop_s)
+        features.append(_computed[key])
+    return np.stack(features)
 
 
 def _in_order(probabilities: np.ndarray, fitted: np.ndarray, classes: list[str]) -> np.ndarray:

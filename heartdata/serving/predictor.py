@@ -1,6 +1,7 @@
 """From raw audio bytes to a label and class probabilities: what is served, and what evaluation measures."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +15,14 @@ from heartdata.audio.decode import decode
 from heartdata.audio.measurements import measure_samples
 from heartdata.audio.spectrograms import log_mel
 from heartdata.checks.suite import quarantine_reason
-from heartdata.dataset.windows import Shards, as_images, scoring_views
+from heartdata.dataset.windows import Shards, scoring_views
 from heartdata.errors import BadAudio, ConfigError
 from heartdata.scoring.calibration import apply_temperature, decide
 from heartdata.serving.model_config import ModelConfig
 from heartdata.storage.store import Store
+from heartdata.training.features import kept_features, outputs_of
 from heartdata.training.network import computing_device, load_net
 from heartdata.versions import PREPROCESSING
-
-BATCH_WINDOWS = 64  # in one forward pass; of several recordings if they are short
 
 
 @dataclass(frozen=True)
@@ -65,34 +65,16 @@ class Predictor:
                 f"{config} is of a model trained with other preprocessing than is installed ({'; '.join(differences)}): "
                 "train a new version, or serve it by `mlflow models serve`, which uses the code that was logged with it"
             )
-        return cls(load_net(Path(weights), model.classes, model.members).to(computing_device()), model)
+        net = load_net(Path(weights), model.classes, model.members)
+        return cls(net.to(computing_device()).to(memory_format=torch.channels_last), model)
 
     def probabilities(self, spectrograms: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The network's probabilities for each spectrogram (columns, mel_bands), in order: shape (classes,), float64.
 
-        The mean over the overlapping windows. ``spectrograms`` are consumed lazily, so that no more than about
-        BATCH_WINDOWS windows, or those of one recording, are in memory at a time.
+        The mean over the overlapping windows. ``spectrograms`` are consumed lazily, see `outputs_of`.
         """
-        batch: list[list[np.ndarray]] = []
-        for spectrogram in spectrograms:
-            batch.append(scoring_views(spectrogram, self.config.width, self.config.view))
-            if sum(map(len, batch)) >= BATCH_WINDOWS:
-                yield from self._means(batch)
-                batch = []
-        if batch:
-            yield from self._means(batch)
-
-    def _means(self, recordings: Sequence[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
-        """The mean probabilities over each recording's windows, each of shape (width, mel_bands)."""
-        windows, outputs = [window for each in recordings for window in each], []
-        device = next(self.net.parameters()).device
-        # TensorFloat-32 would make a recording's probabilities depend on its batch, in the third decimal
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            for i in range(0, len(windows), BATCH_WINDOWS):
-                images = as_images(np.stack(windows[i : i + BATCH_WINDOWS])).to(device)
-                outputs.append(self.net(images).softmax(1).cpu())
-        for of_one in torch.cat(outputs).split([len(each) for each in recordings]):
-            yield of_one.mean(0).numpy().astype(float)
+        views = (scoring_views(spectrogram, self.config.width, self.config.view) for spectrogram in spectrograms)
+        return map(_mean_probabilities, outputs_of(self.net, views))
 
     def predict(self, contents: Iterable[bytes]) -> list[Prediction | BadAudio]:
         """One prediction for the bytes of each audio file, in order.
@@ -136,10 +118,27 @@ def predict_probabilities(
     predictor: Predictor, rows: pd.DataFrame, store: Store, on_done: Callable[[int], None] = lambda done: None
 ) -> np.ndarray:
     """The network's probabilities for each recording of manifest ``rows``: shape (recordings, classes)."""
-    shards, probabilities = Shards(store), []
-    shards.open(rows)
-    spectrograms = (shards.spectrogram(row.shard, row.start, row.frames) for row in rows.itertuples(index=False))
-    for done, of_one in enumerate(predictor.probabilities(spectrograms), 1):
+    probabilities = []
+    for done, of_one in enumerate(_probabilities(predictor, rows, store), 1):
         probabilities.append(of_one)
         on_done(done)
     return np.array(probabilities)
+
+
+def _probabilities(predictor: Predictor, rows: pd.DataFrame, store: Store) -> Iterable[np.ndarray]:
+    """Those of each recording, from the features of its training where only the last layer was trained."""
+    config = predictor.config
+    if features := kept_features(predictor.net, config.width, config.view):
+        head = copy.deepcopy(predictor.net.get_submodule("fc")).cpu()
+        with torch.inference_mode():
+            return [_mean_probabilities(head(of_one)) for of_one in features.of(rows, store)]
+    shards = Shards(store)
+    shards.open(rows)
+    return predictor.probabilities(
+        shards.spectrogram(row.shard, row.start, row.frames) for row in rows.itertuples(index=False)
+    )
+
+
+def _mean_probabilities(logits: torch.Tensor) -> np.ndarray:
+    """Over the windows of a recording: ``logits`` has shape (windows, classes)."""
+    return logits.softmax(1).mean(0).numpy().astype(float)

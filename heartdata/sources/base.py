@@ -4,10 +4,10 @@ import csv
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -64,6 +64,15 @@ class Source(Protocol):
 
     def listing(self, workdir: Path) -> SourceListing:
         """List the recordings; raises `SourceError`. ``workdir``: where the source may keep files of its own."""
+        ...
+
+
+@runtime_checkable
+class MakesRecordings(Protocol):
+    """A source that makes recordings of its own before it can list them, which may take minutes."""
+
+    def make(self, workdir: Path, progress: Callable[[int, int], None]) -> Any:
+        """Make what does not exist below ``workdir``; ``progress`` gets how many are done, and of how many."""
         ...
 
 

@@ -3,7 +3,9 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -62,9 +64,7 @@ class DemoSource(Settings):
 
     def listing(self, workdir: Path) -> SourceListing:
         """Make the recordings below ``workdir`` unless they exist, and list them."""
-        folder = workdir / f"demo-{versions.DEMO}-{self.digest()[:12]}"
-        if not folder.is_dir():
-            self._make(folder)
+        folder = self.make(workdir)
         table = pd.read_csv(folder / "recordings.csv", keep_default_na=False)
         rows = [
             SourceRecording(
@@ -82,17 +82,31 @@ class DemoSource(Settings):
             rows, ["The sounds are synthetic: scores on them prove that the pipeline works, nothing more."]
         )
 
-    def _make(self, folder: Path) -> None:
+    def make(self, workdir: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
+        """The folder below ``workdir`` with the recordings, which are made unless they exist.
+
+        ``progress`` gets how many subjects are done, and of how many.
+        """
+        folder = workdir / f"demo-{versions.DEMO}-{self.digest()[:12]}"
+        if not folder.is_dir():
+            self._write(folder, progress)
+        return folder
+
+    def _write(self, folder: Path, progress: Callable[[int, int], None]) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".demo-"))
         kinds = (*CLASSES, EXTRA_SOUND) if self.varied else CLASSES
         subjects = [(number, i) for number in range(len(kinds)) for i in range(self.subjects_per_class)]
         make = partial(self._make_subject, unfinished, kinds)
-        if len(subjects) > MANY_SUBJECTS and not why_no_processes():
-            with ProcessPoolExecutor(cpu_count(), mp_context=get_context("spawn")) as pool:
-                made = list(pool.map(make, subjects, chunksize=50))
-        else:
-            made = [make(subject) for subject in subjects]
+        made = []
+        with ExitStack() as stack:
+            parts: Iterator[Any] = map(make, subjects)
+            if len(subjects) > MANY_SUBJECTS and not why_no_processes():
+                pool = ProcessPoolExecutor(cpu_count(), mp_context=get_context("spawn"))
+                parts = stack.enter_context(pool).map(make, subjects, chunksize=10)
+            for part in parts:
+                made.append(part)
+                progress(len(made), len(subjects))
         rows = [row for part, _ in made for row in part]
         beats = {path: times for _, part in made for path, times in part.items()}
         if self.plant_faults:

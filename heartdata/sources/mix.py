@@ -1,7 +1,7 @@
 """Several sources as one training set, with common labels."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
-from heartdata.sources.base import SourceListing, SourceRecording
+from heartdata.sources.base import MakesRecordings, SourceListing, SourceRecording
 from heartdata.sources.cinc2016 import Cinc2016Source
 from heartdata.sources.circor2022 import Circor2022Source
 from heartdata.sources.demo import DemoSource
@@ -57,6 +57,12 @@ class MixSource(Settings):
         """Raise `SourceError` for faults of any part that are known at once."""
         for part in self.sources:
             part.check()
+
+    def make(self, workdir: Path, progress: Callable[[int, int], None]) -> None:
+        """Make the recordings of the parts that make their own."""
+        for part in self.sources:
+            if isinstance(part, MakesRecordings):
+                part.make(workdir, progress)
 
     def listing(self, workdir: Path) -> SourceListing:
         """The parts' recordings; ids and collections begin with the part's key. Raises `SourceError`."""

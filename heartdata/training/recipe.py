@@ -37,7 +37,10 @@ class NetworkConfig(Settings):
         description="what is sampled equally often: classes, collections within each class, or recordings (none)",
     )
     mask_fraction: float = Field(
-        default=0.15, ge=0, le=0.5, description="SpecAugment: longest masked share of a window's time and of its bands"
+        default=0.15,
+        ge=0,
+        le=0.5,
+        description="SpecAugment: longest masked share of a window's time and of its bands; no effect with epochs = 0",
     )
     mixup: float = Field(default=0.0, ge=0, le=10, description="alpha of mixup's beta distribution; 0: off")
     contrast: float = Field(

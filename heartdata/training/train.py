@@ -19,7 +19,7 @@ from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import OptimWrapper
-from fastai.torch_core import set_seed
+from fastai.torch_core import set_seed, trainable_params
 from torch import nn
 
 from heartdata.dataset.split_strategies import UNLABELLED
@@ -30,8 +30,11 @@ from heartdata.storage.store import Store, table_from_rows
 from heartdata.training.callbacks import Augment, EarlyStopping, HalfPrecision, SeedEpochs, has_native_bfloat16
 from heartdata.training.checkpoint import OptimiserState, Progress, load_checkpoint
 from heartdata.training.contrast import Contrast, with_projection
+from heartdata.training.features import FeatureWindows, frozen_features
 from heartdata.training.network import build_net, computing_device, load_pretrained
 from heartdata.training.recipe import NetworkConfig
+
+VALID_FEATURES = 4096  # windows in a batch of features: 8 MB
 
 
 @dataclass(frozen=True)
@@ -71,19 +74,30 @@ def train(
         load_pretrained(net, initial, config.init)
     if config.contrast:
         with_projection(net)
-    progress, optimiser_state = load_checkpoint(checkpoint, net) if checkpoint else (Progress(), {})
-    data = build_dataloaders(train_rows, valid_rows, classes, config, store)
+    head_only = initial is not None and backbone_is_fixed(config)
+    trained = net.get_submodule("fc") if head_only else net
+    progress, optimiser_state = load_checkpoint(checkpoint, trained) if checkpoint else (Progress(), {})
+    if head_only:
+        data = build_feature_dataloaders(net, train_rows, valid_rows, classes, config, store)
+    else:
+        data = build_dataloaders(train_rows, valid_rows, classes, config, store)
     labels = valid_rows["label"].map({label: number for number, label in enumerate(classes)})
     stopping = EarlyStopping(
         data.valid.dataset.recordings, labels, valid_rows["group"], config.patience, on_epoch, checkpoint, progress
     )
-    _fit(net, data, config, initial is not None, stopping, optimiser_state)
+    _fit(trained, data, config, initial is not None, stopping, optimiser_state)
     gc.collect()  # frees optimiser and gradients: a Learner and its callbacks refer to each other
-    net.load_state_dict(progress.best)
+    trained.load_state_dict(progress.best)
     if config.contrast:
         del net.projection
-    history, precision = table_from_rows(progress.rows, HISTORY), forward_precision(config, data.device)
+    precision = "float32" if head_only else forward_precision(config, data.device)
+    history = table_from_rows(progress.rows, HISTORY)
     return Trained(net.cpu().eval(), classes, history, progress.kept_epoch or 0, precision)
+
+
+def backbone_is_fixed(config: NetworkConfig) -> bool:
+    """Whether the last layer alone is trained, on inputs that do not change from epoch to epoch."""
+    return config.epochs == 0 and not config.mixup and not config.contrast
 
 
 def _fit(
@@ -112,17 +126,23 @@ def _fit(
 
 
 def build_learner(net: nn.Module, data: DataLoaders, config: NetworkConfig) -> Learner:
-    """fastai's Learner with the callbacks of the whole training; those of one fit are passed to it."""
-    callbacks: list[Any] = [Augment(config.mask_fraction, device=config.contrast > 0)]
-    callbacks += [Contrast(config.contrast)] if config.contrast else []
-    callbacks += [MixUp(config.mixup)] if config.mixup else []
-    callbacks += [HalfPrecision()] if forward_precision(config, data.device) == "bfloat16" else []
+    """fastai's Learner with the callbacks of the whole training; those of one fit are passed to it.
+
+    ``net``: the network, or its last layer, which is then trained on `Features`.
+    """
+    head_only = isinstance(net, nn.Linear)
+    callbacks: list[Any] = []
+    if not head_only:
+        callbacks += [Augment(config.mask_fraction, device=config.contrast > 0)]
+        callbacks += [Contrast(config.contrast)] if config.contrast else []
+        callbacks += [MixUp(config.mixup)] if config.mixup else []
+        callbacks += [HalfPrecision()] if forward_precision(config, data.device) == "bfloat16" else []
     return Learner(
         data,
         net,
         loss_func=CrossEntropyLossFlat(label_smoothing=config.label_smoothing),
         opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)),
-        splitter=backbone_and_head,
+        splitter=trainable_params if head_only else backbone_and_head,
         wd=config.weight_decay,
         train_bn=False,
         cbs=callbacks,
@@ -163,6 +183,28 @@ def build_dataloaders(
     )  # fmt: skip
 
 
+def build_feature_dataloaders(
+    net: nn.Module, train_rows: pd.DataFrame, valid_rows: pd.DataFrame, classes: tuple[str, ...], config: NetworkConfig,
+    store: Store,
+) -> DataLoaders:  # fmt: skip
+    """`build_dataloaders` for the last layer of ``net`` alone: windows at the places of scoring, as `Features`."""
+    device = computing_device()
+    features = frozen_features(net.to(device), config.width, config.view)
+
+    def windows(rows: pd.DataFrame, random: bool) -> FeatureWindows:
+        return FeatureWindows(features.of(rows, store), [classes.index(label) for label in rows["label"]], random)
+
+    return DataLoaders(
+        Batches(
+            windows(train_rows, random=True), bs=min(config.batch, len(train_rows)),
+            wgts=sampling_weights(train_rows, config.balance), shuffle=True, drop_last=True, num_workers=0,
+            once=config.balance == "none",
+        ),
+        Batches(windows(valid_rows, random=False), bs=VALID_FEATURES, shuffle=False, num_workers=0),
+        device=device,
+    )  # fmt: skip
+
+
 def sampling_weights(rows: pd.DataFrame, balance: str) -> np.ndarray:
     """Relative frequency at which each recording is drawn: shape (n,).
 
@@ -180,7 +222,7 @@ def sampling_weights(rows: pd.DataFrame, balance: str) -> np.ndarray:
 
 
 class Batches(WeightedDL):
-    """Takes a whole batch from `Windows` at once, instead of collating items.
+    """Takes a whole batch from `Windows` or `FeatureWindows` at once, instead of collating items.
 
     ``once``: every item once an epoch, instead of drawing by weight. ``views``: windows of each item in a batch, all
     first ones before all second ones.
@@ -189,7 +231,7 @@ class Batches(WeightedDL):
     n_inp = 1  # fastai would infer it from a batch
     seed: int | None = None  # of the next epoch's random windows; set by SeedEpochs
 
-    def __init__(self, dataset: Windows, once: bool = False, views: int = 1, **rest: Any) -> None:
+    def __init__(self, dataset: Windows | FeatureWindows, once: bool = False, views: int = 1, **rest: Any) -> None:
         super().__init__(dataset, **rest)
         self.once, self.views = once, views
 

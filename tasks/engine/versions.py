@@ -21,7 +21,7 @@ class Code:
     decodes: bool = False
 
 
-NETWORK_MODULES = ("heartdata.training.network", "heartdata.dataset.windows")
+NETWORK_MODULES = ("heartdata.training.network", "heartdata.training.features", "heartdata.dataset.windows")
 PREDICTING = (
     *NETWORK_MODULES, "heartdata.serving.predictor", "heartdata.scoring.calibration", "heartdata.scoring.challenges",
     "heartdata.scoring.confusion",
@@ -83,7 +83,7 @@ STAGES = {
          "tasks.registry.naming"),
     ),
     "score fold": Code(
-        "3",
+        "4",
         ("tasks.study", "heartdata.scoring.baselines", "heartdata.scoring.features", "heartdata.scoring.metrics",
          "heartdata.scoring.model_names", "heartdata.storage.schemas", *PREDICTING),
     ),

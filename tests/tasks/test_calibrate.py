@@ -1,10 +1,23 @@
 """What a model says of its own calibration."""
 
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import numpy as np
 import pandas as pd
 import pytest
 
+from heartdata.audio.measurements import MeasureConfig
+from heartdata.audio.spectrograms import SpectrogramConfig
+from heartdata.checks.suite import RecordingBounds
 from heartdata.scoring.calibration import Calibration, DecisionConfig
-from tasks.calibrate import notes_on
+from heartdata.serving import predictor
+from heartdata.serving.model_config import ModelConfig
+from heartdata.storage.schemas import MANIFEST
+from heartdata.storage.store import Store, table_from_rows
+from tasks.calibrate import calibrate, notes_on
+from tasks.engine import progress
+from tasks.results import TrainedModel
 
 GOOD = Calibration(temperature=1.2, class_weights=(1.0, 1.0), coverage=0.6, risk=0.1)
 ENOUGH = pd.Series(["a"] * 9 + ["b"] * 5)
@@ -46,3 +59,41 @@ def test_a_class_with_few_validation_recordings_is_named(
     (note,) = notes_on(GOOD, pd.Series(["a"] * 9 + ["b"] * recordings), ("a", "b"), config)
     assert note.startswith(starts)
     assert note.endswith(ends)
+
+
+def test_progress_counts_the_validation_recordings(store: Store, monkeypatch: pytest.MonkeyPatch):
+    rows = [
+        {"recording_id": str(i), "group": str(i), "label": "ab"[i % 2], "part": ("valid", "test")[i > 7]}
+        for i in range(12)
+    ]
+    manifest = store.write_table("manifests", table_from_rows(rows, MANIFEST), MANIFEST)
+    config = ModelConfig(
+        classes=("a", "b"),
+        width=64,
+        spectrogram=SpectrogramConfig(),
+        preprocessing={},
+        dataset_version="0",
+        init="random",
+    )
+
+    def predict(_predictor: object, valid: pd.DataFrame, _store: Store, on_done) -> np.ndarray:
+        for done in range(1, len(valid) + 1):
+            on_done(done)
+        return np.tile([[0.8, 0.2], [0.3, 0.7]], (len(valid) // 2, 1))
+
+    monkeypatch.setattr(predictor.Predictor, "load", lambda *_: SimpleNamespace(config=config))
+    monkeypatch.setattr(predictor, "predict_probabilities", predict)
+    weights = store.write_bytes("models", ".safetensors", b"")
+    model = TrainedModel(
+        weights=weights, config=weights, history=weights, kept_epoch=0, classes=("a", "b"), init="random",
+        precision="float32", note="",
+    )  # fmt: skip
+    display = Mock()
+    progress.begin(display)
+    try:
+        calibrate.fn(manifest, model, DecisionConfig(), MeasureConfig(), RecordingBounds(), store)
+    finally:
+        progress.begin(None)
+    display.started.assert_called_once_with("calibrate", 8, "recordings")
+    shown = [call.args[1:3] for call in display.advanced.call_args_list]
+    assert shown == [*((done, 8) for done in range(1, 9)), (8, 8)]

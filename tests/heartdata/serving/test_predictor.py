@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import beats, write_wav
@@ -14,7 +15,9 @@ from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.errors import BadAudio, ConfigError
 from heartdata.serving import predictor as predictors
 from heartdata.serving.model_config import ModelConfig
-from heartdata.serving.predictor import BATCH_WINDOWS, Predictor
+from heartdata.serving.predictor import Predictor, predict_probabilities
+from heartdata.storage.store import Store
+from heartdata.training.features import BATCH_WINDOWS, frozen_features
 from heartdata.training.network import build_net, weights_bytes
 from heartdata.versions import PREPROCESSING
 
@@ -54,6 +57,19 @@ def test_probabilities_do_not_depend_on_the_rest_of_the_batch(weights: Path, tmp
     assert np.allclose(together, alone, rtol=0, atol=1e-5)
     assert np.allclose(backwards, alone, rtol=0, atol=1e-5)
     assert np.ptp(np.array(alone)[:, 0]) > 1e-2  # a mix-up would be noticed
+
+
+def test_features_of_training_give_the_same_probabilities(weights: Path, tmp_path: Path, store: Store):
+    predictor, spectrograms = loaded(weights, tmp_path), noise(6)
+    frames = np.array([len(spectrogram) for spectrogram in spectrograms])
+    rows = pd.DataFrame({"shard": "s.npy", "start": frames.cumsum() - frames, "frames": frames})
+    rows["shard_sha256"] = store.write_array("s.npy", np.concatenate(spectrograms))
+    forward = predict_probabilities(predictor, rows, store)
+    frozen_features(predictor.net, 64, "windows")
+    done: list[int] = []
+    kept = predict_probabilities(predictor, rows, store, done.append)
+    assert np.allclose(kept, forward, rtol=0, atol=1e-6)
+    assert done == [1, 2, 3, 4, 5, 6]
 
 
 def test_spectrograms_are_consumed_lazily(weights: Path, tmp_path: Path):

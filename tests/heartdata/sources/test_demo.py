@@ -8,7 +8,7 @@ import pytest
 
 from heartdata.audio.synthesis import Heart, beat_times, synthesize
 from heartdata.dataset.inventory import take_inventory
-from heartdata.sources import DemoSource
+from heartdata.sources import DemoSource, MixSource
 
 
 def test_the_same_seed_makes_the_same_bytes(tmp_path: Path):
@@ -50,3 +50,16 @@ def test_extrasystole_is_early_and_followed_by_a_pause():
     early = np.flatnonzero(intervals[:-1] < 0.8)
     assert len(early) > 3
     assert (intervals[early + 1] > 1.2).all()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_progress_is_shown_while_recordings_are_made(tmp_path: Path, mixed: bool):
+    demo = DemoSource(subjects_per_class=3, sites=1, duration_s=(1.5, 1.6), plant_faults=False)
+    calls: list[tuple[int, int]] = []
+    source = MixSource(sources=(demo,)) if mixed else demo
+    take_inventory(source, tmp_path, lambda done, total: calls.append((done, total)))
+    made, hashed = calls[:12], calls[12:]
+    assert made == [(done, 12) for done in range(1, 13)]
+    calls.clear()
+    take_inventory(source, tmp_path, lambda done, total: calls.append((done, total)))
+    assert calls == hashed  # nothing is made again

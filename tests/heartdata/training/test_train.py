@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from heartdata.errors import HeartbeatError
+from heartdata.training import features
 from heartdata.training import train as training
 from heartdata.training.callbacks import Augment, random_mask
 from heartdata.training.network import build_net, weights_bytes
@@ -59,6 +60,22 @@ def test_initial_weights_are_frozen_first(data, initial):
     assert any(not torch.equal(frozen[name], tuned.net.state_dict()[name]) for name in backbone)
 
 
+def test_a_frozen_backbone_computes_each_window_once(data, initial, monkeypatch):
+    manifest, store = data
+    passes = []
+    forward = features._forward
+    monkeypatch.setattr(features, "_forward", lambda net, windows: passes.append(1) or forward(net, windows))
+    config = CONFIG.model_copy(update={"epochs": 0, "frozen_epochs": 5, "width": 48})
+    one = training.train(manifest, initial, config, store)
+    assert (one.history.num_rows, one.precision) == (5, "float32")
+    assert len(passes) == 2  # of the training and of the validation part
+    same, other = (
+        training.train(manifest, initial, config.model_copy(update={"seed": seed}), store) for seed in (0, 1)
+    )
+    assert len(passes) == 2
+    assert weights_bytes(same.net) == weights_bytes(one.net) != weights_bytes(other.net)
+
+
 def test_the_last_epoch_within_one_standard_error_is_kept_and_training_stops_early(data, monkeypatch):
     scores = iter([0.5, 0.9, 0.85, 0.1, 0.7, 0.9])
     monkeypatch.setattr("heartdata.training.callbacks.macro_f1_with_se", lambda *args: (next(scores), 0.1))
@@ -93,7 +110,13 @@ class Killed(Exception):
 
 @pytest.mark.parametrize(
     ("pretrained", "stop_after", "change"),
-    [(False, 2, {"mixup": 0.4}), (True, 1, {"mixup": 0.4}), (True, 3, {"mixup": 0.4}), (False, 1, CONTRAST)],
+    [
+        (False, 2, {"mixup": 0.4}),
+        (True, 1, {"mixup": 0.4}),
+        (True, 3, {"mixup": 0.4}),
+        (False, 1, CONTRAST),
+        (True, 2, {"epochs": 0, "frozen_epochs": 4}),
+    ],
 )
 def test_a_resumed_training_ends_with_the_weights_of_an_undisturbed_one(
     data, tmp_path: Path, initial, pretrained: bool, stop_after: int, change: dict
