@@ -30,12 +30,13 @@ PREDICTING = (
 STAGES = {
     "measure shard": Code(
         versions.MEASURE,
-        ("tasks.measure", "heartdata.audio.decode", "heartdata.audio.fingerprint", "heartdata.audio.measurements",
-         "heartdata.audio.quality", "heartdata.storage.schemas", "heartdata.storage.shards"),
+        ("tasks.measure", "heartdata.audio.channels", "heartdata.audio.decode", "heartdata.audio.ffmpeg",
+         "heartdata.audio.fingerprint", "heartdata.audio.measurements", "heartdata.audio.mp3", "heartdata.audio.quality",
+         "heartdata.audio.wav_header", "heartdata.storage.schemas", "heartdata.storage.shards"),
         decodes=True,
     ),
     "validate": Code(
-        "9",
+        "10",
         ("tasks.validate", "heartdata.audio.fingerprint", "heartdata.checks.data_docs", "heartdata.checks.drift",
          "heartdata.checks.duplicates", "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.near_duplicates",
          "heartdata.checks.suite", "heartdata.checks.validation", "heartdata.reports.plots",
@@ -49,7 +50,8 @@ STAGES = {
     ),
     "spectrogram shard": Code(
         versions.SPECTROGRAMS,
-        ("tasks.spectrograms", "heartdata.audio.decode", "heartdata.audio.spectrograms",
+        ("tasks.spectrograms", "heartdata.audio.channels", "heartdata.audio.decode", "heartdata.audio.ffmpeg",
+         "heartdata.audio.mp3", "heartdata.audio.quality", "heartdata.audio.spectrograms", "heartdata.audio.wav_header",
          "heartdata.dataset.spectrogram_shards", "heartdata.storage.schemas", "heartdata.storage.shards"),
         decodes=True,
     ),

@@ -126,7 +126,7 @@ def test_data_docs_need_no_network(folder: Path, checked: Validation):
 
 def copies(**columns: list) -> pd.DataFrame:
     """Recordings a, b, c of one sound."""
-    facts = {"samples_sha256": ["s"] * 3, "rms": [1.0] * 3, "dc_offset": [0.0] * 3}
+    facts = {"samples_sha256": ["s"] * 3, "rms": [1.0] * 3, "dc_offset": [0.0] * 3, "peak": 1.0, "format": "WAV"}
     table = pd.DataFrame(
         {"recording_id": ["a", "b", "c"], "sha256": ["1", "2", "3"], "label": ["x", "x", None]}
     ).assign(source="s", subject=None)
