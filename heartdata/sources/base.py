@@ -26,7 +26,18 @@ AUDIO_SUFFIXES = (
 COMPANIONS = (
     ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx", ".xls", ".parquet", ".hea", ".dat", ".md", ".pdf", ".html", ".zip",
 )  # fmt: skip
-COMPANION_NAMES = ("license", "readme", "records", "reference", "sha1sums", "sha256sums", "md5sums", "annotators", "anns", "wfdbcal")
+COMPANION_NAMES = (
+    "license",
+    "readme",
+    "records",
+    "reference",
+    "sha1sums",
+    "sha256sums",
+    "md5sums",
+    "annotators",
+    "anns",
+    "wfdbcal",
+)
 PLACEHOLDERS = {
     **dict.fromkeys((".icloud", ".gdoc", ".gsheet", ".gdrive", ".cloud"), " (kept in a cloud drive: download them)"),
     **dict.fromkeys(

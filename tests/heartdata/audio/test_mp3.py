@@ -21,7 +21,9 @@ def id3(size: int) -> bytes:
 
 def encoded(channels: int = 1) -> tuple[bytes, int]:
     """An MP3 file that begins loud and ends quiet, so of falling bit rate, and the length of its first frame."""
-    sound = np.random.default_rng(0).normal(0, 0.3, (8 * RATE_HZ, channels)) * np.linspace(1, 0, 8 * RATE_HZ)[:, None] ** 8
+    sound = (
+        np.random.default_rng(0).normal(0, 0.3, (8 * RATE_HZ, channels)) * np.linspace(1, 0, 8 * RATE_HZ)[:, None] ** 8
+    )
     file = io.BytesIO()
     soundfile.write(file, sound, RATE_HZ, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="VARIABLE")
     content = file.getvalue()
