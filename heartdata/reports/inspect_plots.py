@@ -46,7 +46,7 @@ def class_sheet(label: str, rows: pd.DataFrame, config: SpectrogramConfig) -> Fi
     grid = figure.subplots(2, len(rows), squeeze=False, sharex="col", height_ratios=(1, 2))
     for (above, below), row in zip(grid.T, rows.itertuples(index=False), strict=True):
         audio = decode(read_bytes(row.uri, row.sha256))
-        mono = audio.samples[:, row.channel - 1] if row.channel else audio.mono
+        mono = audio.samples[:, int(row.channel) - 1] if row.channel else audio.mono
         _waveform(above, mono, audio.rate_hz)
         above.set_title(shortened(row.recording_id), fontsize=8)
         power_db = mel_power_db(resample(mono, audio.rate_hz, config.rate_hz), config)
