@@ -80,7 +80,7 @@ STAGES = {
          "heartdata.storage.schemas", *PREDICTING),
     ),
     "register": Code(
-        "5",
+        "6",
         ("mlflow.served_model", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
          "tasks.registry.naming"),
     ),
