@@ -86,6 +86,13 @@ def missing(content: bytes) -> str:
 class _LimitedFile(FFmpegAudioFile):
     """A file whose ffmpeg is killed after MAX_SECONDS: audioread itself waits for its first line without a limit."""
 
+    def __init__(self, path: str) -> None:
+        try:
+            super().__init__(path)
+        except DecodeError:
+            self.close()  # else its threads live as long as the exception
+            raise
+
     def _get_info(self) -> None:
         self.timer = Timer(MAX_SECONDS, self.proc.kill)
         self.timer.daemon = True

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,28 @@ def test_what_ffmpeg_cannot_read_is_refused(tmp_path: Path, monkeypatch, output:
     fake_ffmpeg(tmp_path / "bin", f"exec {output}" if "sleep" in output else output, code)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(ffmpeg, "MAX_SECONDS", 1 if "sleep" in output else 60)
-    with pytest.raises(BadAudio, match=message):
+    before = threading.active_count()
+    with pytest.raises(BadAudio, match=message) as refused:
         decode(M4A)
+    assert refused.value
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()  # it was cancelled
+    assert threading.active_count() == before
+
+
+def test_a_file_that_ffmpeg_does_not_know_leaves_no_thread_behind(tmp_path: Path, monkeypatch):
+    fake_ffmpeg(tmp_path / "bin")
+    (tmp_path / "bin" / "ffmpeg").write_text("#!/bin/sh\necho 'Invalid data found when processing input' >&2\nexit 1\n")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    before = threading.active_count()
+    with pytest.raises(BadAudio, match="ffmpeg: invalid data") as refused:
+        decode(M4A)
+    assert refused.value
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+    assert threading.active_count() == before
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
