@@ -79,7 +79,9 @@ def ingest(config: RunConfig, store: Store) -> Ingested:
 def prepare_dataset(ingested: Ingested, config: RunConfig, store: Store) -> Artifact:
     """Split and render the accepted recordings, inside a flow; returns the manifest."""
     splits = split(ingested.accepted, config.split, store, ingested.recordings)
-    rendered = spectrograms(ingested.recordings, [splits], config.spectrogram, config.engine, store)
+    rendered = spectrograms(
+        ingested.recordings, [splits], config.spectrogram, config.engine, store, config.measure.channel
+    )
     return manifest(ingested.accepted, splits, rendered, store)
 
 

@@ -32,7 +32,7 @@ def study(config: StudyConfig) -> StudyResult:
         splits = [
             split(accepted[fold.arm], fold.split, store, ingested.recordings) for fold in label_each(folds, names)
         ]
-        rendered = spectrograms(ingested.recordings, splits, run.spectrogram, run.engine, store)
+        rendered = spectrograms(ingested.recordings, splits, run.spectrogram, run.engine, store, run.measure.channel)
         by_fold = zip(folds, splits, strict=True)
         datasets = [manifest(accepted[fold.arm], rows, rendered, store) for fold, rows in label_each(by_fold, names)]
         by_fold = zip(folds, datasets, strict=True)

@@ -6,16 +6,20 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 from prefect.utilities.annotations import quote
 
-from heartdata.audio.measurements import MeasureConfig, load_if_intact, load_known_facts, measure_recordings
+from heartdata.audio.measurements import MeasureConfig, are_final, load_if_intact, load_known_facts, measure_recordings
 from heartdata.config import EngineConfig
 from heartdata.storage.schemas import FACTS, RECORDINGS
 from heartdata.storage.shards import Shard, into_shards
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.fan_out import compute, fan_out
-from tasks.engine.stage import stage, uncached_task
+from tasks.engine.stage import files_intact, stage, uncached_task
 
 
-@stage("measure shard", timeout_s=None)
+def _is_final(facts: Artifact, store: Store) -> bool:
+    return files_intact(facts, store) and are_final(store.read_table(facts, FACTS))
+
+
+@stage("measure shard", timeout_s=None, valid=_is_final)
 def measure_shard(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
     """The facts (schema FACTS) of one shard's files; a file that cannot be decoded becomes a row with its error."""
     new = len(shard.recordings) - len(load_known_facts(shard, config, store))

@@ -7,6 +7,7 @@ from time import monotonic
 import pyarrow as pa
 from prefect.utilities.annotations import quote
 
+from heartdata.audio.channels import DEFAULT, Channel
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.config import EngineConfig
 from heartdata.dataset.spectrogram_shards import RenderedShard, count_missing, index_name, load_if_intact, render_shard
@@ -20,9 +21,11 @@ from tasks.results import SpectrogramShard
 
 
 @stage("spectrogram shard", timeout_s=None)
-def spectrogram_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> SpectrogramShard:
+def spectrogram_shard(
+    shard: Shard, config: SpectrogramConfig, store: Store, channel: Channel = DEFAULT
+) -> SpectrogramShard:
     """Render one shard (schema SPECTROGRAMS, and a ``.npy`` file)."""
-    return _result(compute(count_missing(shard, config, store), render_shard, shard, config, store))
+    return _result(compute(count_missing(shard, config, store, channel), render_shard, shard, config, store, channel))
 
 
 def _result(shard: RenderedShard) -> SpectrogramShard:
@@ -37,11 +40,11 @@ def _result(shard: RenderedShard) -> SpectrogramShard:
 
 @uncached_task("find spectrograms")
 def find_spectrograms(
-    shards: Sequence[Shard], config: SpectrogramConfig, store: Store
+    shards: Sequence[Shard], config: SpectrogramConfig, store: Store, channel: Channel = DEFAULT
 ) -> list[SpectrogramShard | None]:
     """The shards that the store has already, by their checksums; None for those to render."""
     with ThreadPoolExecutor() as pool:
-        existing = pool.map(lambda shard: load_if_intact(shard, config, store), shards)
+        existing = pool.map(lambda shard: load_if_intact(shard, config, store, channel), shards)
         return [None if shard is None else _result(shard) for shard in existing]
 
 
@@ -59,12 +62,15 @@ def gather_spectrograms(
 
 
 def spectrograms(
-    recordings: Artifact, splits: Sequence[Artifact], config: SpectrogramConfig, engine: EngineConfig, store: Store
-) -> Artifact:
+    recordings: Artifact, splits: Sequence[Artifact], config: SpectrogramConfig, engine: EngineConfig, store: Store,
+    channel: Channel = DEFAULT,
+) -> Artifact:  # fmt: skip
     """The spectrogram index (schema SPECTROGRAMS) of every recording in one of ``splits``, inside a flow."""
     wanted = {sha256 for one in splits for sha256 in store.read_table(one, SPLITS).column("sha256").to_pylist()}
     shards = file_shards(recordings, store, wanted)
     started_s = monotonic()
-    existing = find_spectrograms(quote(shards), config, store)
-    rendered = fan_out(spectrogram_shard, shards, existing, "spectrograms", engine, config=config, store=store)
+    existing = find_spectrograms(quote(shards), config, store, channel)
+    rendered = fan_out(
+        spectrogram_shard, shards, existing, "spectrograms", engine, config=config, store=store, channel=channel
+    )
     return gather_spectrograms(quote(rendered.results), quote(rendered.fresh), monotonic() - started_s, store)

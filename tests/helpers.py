@@ -58,6 +58,17 @@ def write_wav(path: Path, samples: np.ndarray, rate_hz: int = 4000, subtype: str
     return path
 
 
+def fake_ffmpeg(folder: Path, output: str = "head -c 48000 /dev/zero", code: int = 0) -> None:
+    """A program ``ffmpeg`` in ``folder`` that prints what the real one prints of a file, and the PCM of ``output``."""
+    folder.mkdir(exist_ok=True)
+    script = folder / "ffmpeg"
+    script.write_text(
+        "#!/bin/sh\nPATH=/usr/bin:/bin\necho '  Duration: 00:00:03.00, start: 0.000000' >&2\n"
+        f"echo '  Stream #0:0: Audio: aac, 8000 Hz, mono, fltp' >&2\n{output}\nexit {code}\n"
+    )
+    script.chmod(0o755)
+
+
 def write_xlsx(path: Path, merged: tuple[str, ...] = (), **sheets: list[list]) -> Path:
     """A workbook of text, numbers and dates (ISO cells); ``merged``: cell ranges in every sheet, such as A2:A4."""
     space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'

@@ -12,7 +12,7 @@ from flows.local.environment import prepare_environment
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.scoring.calibration import Calibration
-from heartdata.sources.base import AUDIO_SUFFIXES, audio_files
+from heartdata.sources.base import find_files
 from heartdata.storage.store import Store
 from tasks.registry.client import is_empty, load_model
 
@@ -24,7 +24,11 @@ def predict_files(paths: Sequence[Path], model_uri: str | None, out: Path | None
 
     ``model_uri``: as in `tasks.registry.client.load_model`. Raises `HeartbeatError`, also when every file is refused.
     """
-    files = [file for path in paths for file in _files_of(path)]
+    files, notes = [], []
+    for path in paths:
+        more, left_out = _files_of(path)
+        files += more
+        notes += left_out
     store = Store(config.store)
     if is_empty(config.registry, store):
         raise HeartbeatError(
@@ -48,6 +52,8 @@ def predict_files(paths: Sequence[Path], model_uri: str | None, out: Path | None
         console.print(text)
     if refused := int(frame["error"].notna().sum()):
         console.print(f"{refused} of {len(files)} files have no prediction")
+    for note in notes:
+        console.print(note)
     if out is not None:
         frame.to_csv(out, index=False)
         console.print(f"Written     {out}")
@@ -93,15 +99,17 @@ def _most_probable(row: dict[str, Any]) -> str:
     return max(probabilities, key=lambda name: (probabilities[name], name == row["label"]))
 
 
-def _files_of(path: Path) -> list[Path]:
+def _files_of(path: Path) -> tuple[list[Path], list[str]]:
+    """The audio files that ``path`` means, and a note on the other files of a folder."""
     if not path.exists():
         raise HeartbeatError(f"{path} does not exist")
     if not path.is_dir():
-        return [path]
-    files = audio_files(path)
-    if not files:
-        raise HeartbeatError(f"{path} holds no audio file ({', '.join(AUDIO_SUFFIXES)})")
-    return files
+        return [path], []
+    files = find_files(path)
+    left_out = files.left_out(companions=True)
+    if not files.audio:
+        raise HeartbeatError(". ".join([f"{path} holds no audio file", *left_out]))
+    return files.audio, left_out
 
 
 def _batches(files: Sequence[Path]) -> Iterator[list[tuple[Path, bytes]]]:

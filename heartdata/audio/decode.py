@@ -3,13 +3,16 @@
 import hashlib
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
+from heartdata.audio import ffmpeg
+from heartdata.audio.mp3 import quiet_libmpg123, with_length
+from heartdata.audio.wav_header import repaired
 from heartdata.errors import BadAudio, SourceError
 from heartdata.storage import remote
 
@@ -22,6 +25,7 @@ MAX_SAMPLES = 60_000_000  # frames x channels: 240 MB of float32
 MAX_DURATION_S = 2 * 3600
 RATES_HZ = (100, 1_000_000)
 MAX_LEVEL = 1e10  # full scale is 1: 32-bit integers written as floats pass, damage does not
+AGAIN = "export or download the recording again"
 UNKNOWN_BYTES = 0x7FFFFF00  # declared, or more, by programs that write to a pipe and cannot know
 _SHORT_DATA_CHUNK = re.compile(r"^data\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
@@ -34,6 +38,7 @@ class Audio:
     rate_hz: int
     format: str
     declared_frames: int
+    header_fault: str | None = None  # what is wrong with the header of a file that was read all the same
 
     @property
     def mono(self) -> np.ndarray:
@@ -60,7 +65,7 @@ def read_bytes(uri: str, sha256: str | None = None) -> bytes:
     is_remote = remote.is_remote(uri)
     size = remote.info(uri)["size"] if is_remote else Path(uri).stat().st_size
     if size > MAX_BYTES:
-        raise BadAudio(f"{size / 1e9:.1f} GB are more than a recording can be")
+        raise BadAudio(f"{size / 1e9:.1f} GB are more than a recording can be: cut it into pieces")
     content = remote.read(uri) if is_remote else Path(uri).read_bytes()
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise SourceError(f"{uri} changed during the run: run again")
@@ -68,30 +73,57 @@ def read_bytes(uri: str, sha256: str | None = None) -> bytes:
 
 
 def decode(content: bytes) -> Audio:
-    """Decode any format that libsndfile reads (wav of any width, flac, ogg, mp3).
+    """Decode any format that libsndfile reads (wav of any width, flac, ogg, mp3), or ffmpeg where it is installed.
 
-    Raises `BadAudio` saying what is wrong with the content.
+    Raises `BadAudio` saying what is wrong with the content, and what to do.
     """
     if not content:
-        raise BadAudio("the file is empty (0 bytes)")
+        raise BadAudio("the file is empty (0 bytes): copy or download it again")
     try:
-        with soundfile.SoundFile(_LenientBytesIO(content)) as file:
-            if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
-                raise BadAudio(f"its header gives a rate of {file.samplerate} Hz, which no recording has")
-            if file.frames * file.channels > MAX_SAMPLES or file.frames > MAX_DURATION_S * file.samplerate:
-                raise BadAudio(f"{file.frames / file.samplerate:.0f} s of sound is more than a recording can be")
-            declared = _declared_frames(file)
-            samples = file.read(dtype="float32", always_2d=True)
-            if not len(samples):
-                raise BadAudio("the file holds no samples")
-            _check_level(samples)
-            form = f"{file.format}/{file.subtype}"
-            return Audio(samples, file.samplerate, form, max(declared, len(samples)))
+        if ffmpeg.format_of(content):
+            samples, rate_hz = ffmpeg.decode(content, MAX_SAMPLES)
+            _check_rate(rate_hz)
+            return _audio(samples, rate_hz, f"FFMPEG/{ffmpeg.format_of(content)}", len(samples))
+        if (whole := repaired(content)) is not None:
+            return replace(
+                _decode(whole), header_fault="its header was never finished, or has a chunk of a wrong length"
+            )
+        return _decode(with_length(content))
     except (BadAudio, MemoryError):  # too little memory says nothing about the file
         raise
     except Exception as error:  # whatever a decoder raises on damaged bytes, it must not stop the run
+        if download := _failed_download(content):
+            raise BadAudio(f"cannot be decoded as audio ({download})") from error
         detail = str(error).split(": ", 1)[-1].strip().rstrip(".") or type(error).__name__
-        raise BadAudio(f"cannot be decoded as audio ({_failed_download(content) or detail})") from error
+        raise BadAudio(f"cannot be decoded as audio ({detail}): {AGAIN}") from error
+
+
+def _decode(content: bytes) -> Audio:
+    """Decode by libsndfile. Raises `BadAudio`, and whatever libsndfile raises."""
+    with quiet_libmpg123(), soundfile.SoundFile(_LenientBytesIO(content)) as file:
+        _check_rate(file.samplerate)
+        if file.frames * file.channels > MAX_SAMPLES or file.frames > MAX_DURATION_S * file.samplerate:
+            raise BadAudio(
+                f"{file.frames / file.samplerate:.0f} s of sound is more than is read ({MAX_DURATION_S / 3600:.0f} hours and "
+                f"{MAX_SAMPLES / 1e6:.0f} million samples, while it has {file.channels} channels at {file.samplerate} Hz): "
+                "resample it to 4000 Hz, or cut it into pieces"
+            )
+        declared = _declared_frames(file)
+        samples = file.read(file.frames, dtype="float32", always_2d=True)  # some formats need the number
+        return _audio(samples, file.samplerate, f"{file.format}/{file.subtype}", max(declared, len(samples)))
+
+
+def _audio(samples: np.ndarray, rate_hz: int, form: str, declared_frames: int) -> Audio:
+    """Decoded samples with at least one and of a credible level, or `BadAudio`."""
+    if not len(samples):
+        raise BadAudio(f"the file holds no samples: {AGAIN}")
+    _check_level(samples)
+    return Audio(samples, rate_hz, form, declared_frames)
+
+
+def _check_rate(rate_hz: int) -> None:
+    if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+        raise BadAudio(f"its header gives a rate of {rate_hz} Hz, which no recording has: {AGAIN}")
 
 
 def _failed_download(content: bytes) -> str:
@@ -99,7 +131,11 @@ def _failed_download(content: bytes) -> str:
     begin = content[:200].lstrip().lower()
     if begin.startswith(b"version https://git-lfs"):
         return "it is a pointer of git-lfs: `git lfs pull` fetches the recording"
-    return "it is a web page" if begin.startswith((b"<!doctype", b"<html", b"<?xml")) else ""
+    return (
+        "it is a web page: download the recording itself"
+        if begin.startswith((b"<!doctype", b"<html", b"<?xml"))
+        else ""
+    )
 
 
 def _check_level(samples: np.ndarray) -> None:
@@ -108,14 +144,17 @@ def _check_level(samples: np.ndarray) -> None:
         return
     finite = np.abs(samples[np.isfinite(samples)])
     if finite.size and finite.max() > MAX_LEVEL:
-        raise BadAudio(f"holds samples up to {finite.max():.0e}, where full scale is 1")
+        raise BadAudio(f"holds samples up to {finite.max():.0e}, where full scale is 1: {AGAIN}")
 
 
 def _declared_frames(file: soundfile.SoundFile) -> int:
     """Frames that the header declares: more than the file has when a wav file is truncated.
 
-    libsndfile says so in its log, for wav only; a truncated flac or ogg fails to decode, an mp3 is merely short.
+    libsndfile says so in its log, for wav only; a truncated flac or ogg fails to decode. ``frames`` of an mp3 is the
+    number that its own header declares, or that `with_length` counted.
     """
+    if file.subtype.startswith("MPEG") and (file.format, file.subtype) != ("MP3", "MPEG_LAYER_III"):
+        return 0  # an estimate
     if match := _SHORT_DATA_CHUNK.search(file.extra_info):
         declared, actual = int(match[1]), int(match[2])
         if actual and declared < UNKNOWN_BYTES:

@@ -7,6 +7,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from heartdata import versions
+from heartdata.audio import ffmpeg
+from heartdata.audio.channels import DEFAULT, Channel, choose
 from heartdata.audio.decode import LIBRARIES, Audio, decode, read_bytes, resample
 from heartdata.audio.fingerprint import RATE_HZ, fingerprint
 from heartdata.audio.quality import frame_rms, periodicity, quality
@@ -26,15 +28,19 @@ class MeasureConfig(Settings):
     silence_rms: float = Field(
         default=1e-4, ge=0, lt=1, description="a 50 ms frame with a lower RMS (full scale 1) counts as silent"
     )
+    channel: Channel = Field(
+        default=DEFAULT,
+        description="what is used of several channels: first, a number from 1, mix (the mean); or the mean if they are "
+        "alike, else the one most like a heart (most_heart_like)",
+    )
 
 
 def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, object]:
     """One row of schema FACTS. Bad audio becomes a row with its ``error``; OSError is raised (worth a retry)."""
     try:
-        audio = decode(read_bytes(uri, sha256))
+        return {"sha256": sha256, **measure_samples(decode(read_bytes(uri, sha256)), config)}
     except BadAudio as error:
         return {"sha256": sha256, "error": str(error)}
-    return {"sha256": sha256, **measure_samples(audio, config)}
 
 
 def measure_recordings(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:
@@ -51,10 +57,10 @@ def facts_folder(config: MeasureConfig) -> str:
 
 
 def load_if_intact(shard: Shard, config: MeasureConfig, store: Store) -> Artifact | None:
-    """The shard's facts if the store has them undamaged, else None."""
+    """The shard's facts if the store has them undamaged and final, else None."""
     name = shard.file(facts_folder(config), ".parquet")
     table = _load_facts(name, store)
-    if table.column("sha256").to_pylist() != [sha256 for sha256, _ in shard.recordings]:
+    if table.column("sha256").to_pylist() != [sha256 for sha256, _ in shard.recordings] or not are_final(table):
         return None
     return Artifact(name=name, digest=content_digest(table), rows=table.num_rows)
 
@@ -64,11 +70,21 @@ def load_known_facts(shard: Shard, config: MeasureConfig, store: Store) -> dict[
     missing = {sha256 for sha256, _ in shard.recordings}
     known: dict[str, dict[str, object]] = {}
     for name in shard.earlier_files(facts_folder(config), ".parquet", store):
-        known |= {row["sha256"]: row for row in _load_facts(name, store).to_pylist() if row["sha256"] in missing}
+        rows = (row for row in _load_facts(name, store).to_pylist() if row["sha256"] in missing)
+        known |= {row["sha256"]: row for row in rows if not _awaits_ffmpeg(row["error"])}
         missing -= known.keys()
         if not missing:
             break
     return known
+
+
+def are_final(facts: pa.Table) -> bool:
+    """Whether no recording of a table of schema FACTS can be decoded only since ffmpeg was installed."""
+    return not any(map(_awaits_ffmpeg, facts.column("error").unique().to_pylist()))
+
+
+def _awaits_ffmpeg(error: str | None) -> bool:
+    return error is not None and ffmpeg.NOT_INSTALLED in error and ffmpeg.is_installed()
 
 
 def _load_facts(name: str, store: Store) -> pa.Table:
@@ -80,7 +96,18 @@ def _load_facts(name: str, store: Store) -> pa.Table:
 
 
 def measure_samples(audio: Audio, config: MeasureConfig) -> dict[str, object]:
-    """The facts of decoded audio (columns of schema FACTS without the file's sha256)."""
+    """The facts of decoded audio (columns of schema FACTS without the file's sha256). Raises `BadAudio`."""
+    try:
+        return _measure(audio, config)
+    except (BadAudio, MemoryError):
+        raise
+    except Exception as error:  # one recording must not stop the run
+        raise BadAudio(
+            f"cannot be measured ({type(error).__name__}: {error}): export it again, or remove it"
+        ) from error
+
+
+def _measure(audio: Audio, config: MeasureConfig) -> dict[str, object]:
     samples = audio.samples
     frames, channels = samples.shape
     finite = bool(np.isfinite(samples).all())
@@ -94,15 +121,19 @@ def measure_samples(audio: Audio, config: MeasureConfig) -> dict[str, object]:
         "duration_s": frames / audio.rate_hz,
         "missing_fraction": 1 - frames / audio.declared_frames,
         "finite": finite,
+        "header_fault": audio.header_fault,
         "samples_sha256": hashlib.sha256(identity).hexdigest(),
     }
     if not finite:
         return row
-    mono = audio.mono.astype(np.float64)
-    level = np.abs(samples)
+    chosen = choose(audio, config.channel)
+    mono = chosen.mono.astype(np.float64)
+    level = np.abs(chosen.mono if chosen.channel else samples)
     peak = float(level.max())
-    sound = resample(audio.mono, audio.rate_hz, RATE_HZ)
+    sound = resample(chosen.mono, audio.rate_hz, RATE_HZ)
     return row | {
+        "channel": chosen.channel,
+        "channel_agreement": chosen.agreement,
         "peak": peak,
         "rms": float(np.sqrt(np.mean(mono**2))),
         "dc_offset": float(mono.mean()),

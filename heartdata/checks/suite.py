@@ -11,7 +11,11 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from heartdata.audio.channels import MIN_AGREEMENT
 from heartdata.settings import Settings
+
+FULL_SCALE_32 = 2**31
+MOST_COUNTS = 2**20  # a converter's; the peak of a recording that uses the range of 32 bits is higher
 
 
 class RecordingBounds(Settings):
@@ -131,7 +135,7 @@ def recording_checks(c: RecordingBounds, classes: Sequence[str] | None = None) -
     """Checks on single recordings: the file, the sound, and, with ``classes``, that the label is one of them."""
     checks = [
         Check("file_missing", "critical", *_null("missing"), "{missing}: correct the path or add the file"),
-        Check("undecodable", "critical", *_null("error"), "{error}: export or download the recording again"),
+        Check("undecodable", "critical", *_null("error"), "{error}"),
         Check("truncated", "critical", *_between("missing_fraction", high=c.max_missing_fraction),
               "the file ends early: {missing_fraction:.0%} of the audio that its header declares is missing; copy it again"),
         Check("not_finite", "critical", *_in_set("finite", [True]),
@@ -143,11 +147,11 @@ def recording_checks(c: RecordingBounds, classes: Sequence[str] | None = None) -
         Check("too_long", "critical", *_between("duration_s", high=c.max_duration_s),
               "{duration_s:.0f} s long: is it one recording? Cut it, or raise validation.max_duration_s"),
         Check("silent", "critical", *_between("peak", low=c.min_peak),
-              "silent (peak {peak:.1g} of full scale): check the microphone"),
+              "silent (peak {peak:.1g} of full scale): {silence_remedy}"),
         Check("flat", "critical", *_between("deviation", low=c.min_deviation),
               "silent except for a constant offset (deviation {deviation:.1g} of full scale): check the microphone"),
         Check("mostly_silent", "critical", *_between("silent_fraction", high=c.max_silent_fraction),
-              "{silent_fraction:.0%} of it is silence, all channels averaged: cut that part, keep one channel, or record again"),
+              "{silent_fraction:.0%} of it is silence: cut that part, choose another channel (measure.channel), or record again"),
         Check("clipped", "critical", *_between("clipped_fraction", high=c.max_clipped_fraction),
               "{clipped_fraction:.0%} of the samples are clipped: the waveform is distorted; record again at a lower level"),
         Check("short", "warning", *_between("duration_s", low=c.short_duration_s), "{duration_s:.1f} s long"),
@@ -155,6 +159,10 @@ def recording_checks(c: RecordingBounds, classes: Sequence[str] | None = None) -
               "{clipped_fraction:.1%} of the samples are clipped"),
         Check("dc_offset", "warning", *_between("dc_offset", -c.max_dc_offset, c.max_dc_offset),
               "DC offset of {dc_offset:.2f} of full scale"),
+        Check("header_fault", "warning", *_null("header_fault"), "{header_fault}: all that follows it was read as sound"),
+        Check("channels_differ", "warning", *_between("channel_agreement", low=MIN_AGREEMENT),
+              "its {channels:.0f} channels have little in common (correlation {channel_agreement:.2f}), and channel {channel:.0f} "
+              "(0: their mean) was used: choose with measure.channel"),
         Check("no_rhythm", "warning", *_between("periodicity", low=c.min_periodicity),
               "nothing in it repeats at a heart rate (periodicity {periodicity:.2f})"),
         Check("poor_quality", "warning", *_between("quality", low=c.min_quality),
@@ -171,11 +179,20 @@ def sample_deviation(rms: Any, dc_offset: Any) -> Any:
     return np.maximum(rms**2 - dc_offset**2, 0.0) ** 0.5
 
 
+def silence_remedy(form: Any, peak: Any) -> str:
+    """What to do about a recording that is too quiet."""
+    if not str(form).endswith("PCM_32") or not 0 < peak < MOST_COUNTS / FULL_SCALE_32:
+        return "check the microphone"
+    counts = f"{peak * FULL_SCALE_32:.0f}"
+    return f"its samples are whole numbers up to {counts} in a 32-bit file, as of an A/D converter: scale them to full range"
+
+
 def quarantine_reason(facts: Mapping[str, Any], bounds: RecordingBounds) -> str | None:
     """Why a single recording with these facts (a row of schema FACTS) would be quarantined; None if it would not."""
     known = dict(facts)
     if "rms" in facts:
         known["deviation"] = sample_deviation(facts["rms"], facts["dc_offset"])
+        known["silence_remedy"] = silence_remedy(facts["format"], facts["peak"])
     for check in recording_checks(bounds):
         if check.severity == "critical" and not _holds(check, known.get(check.bounds["column"])):
             return check.reason.format_map(known)

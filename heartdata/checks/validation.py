@@ -22,6 +22,7 @@ from heartdata.checks.suite import (
     recording_checks,
     reference_checks,
     sample_deviation,
+    silence_remedy,
     subject_checks,
     table_checks,
 )
@@ -118,6 +119,7 @@ def join_facts(recordings: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     """One row per recording with its facts, and ``deviation``: the standard deviation of its samples."""
     table = recordings.merge(facts, on="sha256", how="left", validate="many_to_one")
     table["deviation"] = sample_deviation(table["rms"], table["dc_offset"])
+    table["silence_remedy"] = list(map(silence_remedy, table["format"], table["peak"]))
     return table
 
 

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from heartdata import versions
+from heartdata.audio.channels import DEFAULT, Channel, choose
 from heartdata.audio.decode import LIBRARIES, decode, read_bytes
 from heartdata.audio.spectrograms import DTYPE, SpectrogramConfig, log_mel
-from heartdata.errors import SourceError, StoreError
+from heartdata.errors import BadAudio, SourceError, StoreError
 from heartdata.settings import sha256_json
 from heartdata.storage.schemas import SPECTROGRAMS
 from heartdata.storage.shards import Shard
@@ -34,31 +35,33 @@ class RenderedShard:
     audio_s: float
 
 
-def shards_folder(config: SpectrogramConfig) -> str:
+def shards_folder(config: SpectrogramConfig, channel: Channel = DEFAULT) -> str:
     """The folder of the shards of one configuration, for the installed versions of the code and of the decoders."""
-    return f"{FOLDER}/v{versions.SPECTROGRAMS}-{sha256_json([config.digest(), LIBRARIES])[:12]}"
+    settings = [config.digest(), LIBRARIES, channel]
+    return f"{FOLDER}/v{versions.SPECTROGRAMS}-{sha256_json(settings)[:12]}"
 
 
-def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard:
+def render_shard(shard: Shard, config: SpectrogramConfig, store: Store, channel: Channel = DEFAULT) -> RenderedShard:
     """Render ``shard`` unless it is intact in the store already; spectrograms in earlier shards are copied.
 
     The array is all spectrograms concatenated, shape (columns, mel_bands), sorted by sha256, so that the same recordings
     always make the same bytes. It is streamed behind a header written last (numpy's open_memmap needs the length first);
-    its index appears after it. Raises OSError when reading fails (worth a retry), `SourceError` when a recording was
-    removed or replaced, `BadAudio`.
+    its index appears after it. ``channel``: as `MeasureConfig.channel`. Raises OSError when reading fails (worth a
+    retry), `SourceError` when a recording was removed or replaced, or cannot be rendered.
     """
-    name = shard.file(shards_folder(config), ".npy")
-    intact = load_if_intact(shard, config, store)
+    folder = shards_folder(config, channel)
+    name = shard.file(folder, ".npy")
+    intact = load_if_intact(shard, config, store, channel)
     if intact is not None:
         return intact
-    earlier = _earlier(shard, config, store)
+    earlier = _earlier(shard, config, store, folder)
     rows, rendered, audio_s, start = [], 0, 0.0, 0
     with store.writing(name) as file:
         file.seek(HEADER_BYTES)
         for sha256, uri in sorted(shard.recordings):
             spectrogram = earlier.get(sha256)
             if spectrogram is None:
-                spectrogram, duration_s = _render(sha256, uri, config)
+                spectrogram, duration_s = _render(sha256, uri, config, channel)
                 rendered, audio_s = rendered + 1, audio_s + duration_s
             file.write(np.ascontiguousarray(spectrogram).data)
             rows.append({"sha256": sha256, "shard": name, "start": start, "frames": len(spectrogram)})
@@ -70,17 +73,19 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store) -> Rende
     return RenderedShard(name, index, rendered, audio_s)
 
 
-def load_if_intact(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard | None:
+def load_if_intact(
+    shard: Shard, config: SpectrogramConfig, store: Store, channel: Channel = DEFAULT
+) -> RenderedShard | None:
     """The shard if it is complete and undamaged in the store, else None. Raises OSError when the store cannot be read."""
-    name = shard.file(shards_folder(config), ".npy")
+    name = shard.file(shards_folder(config, channel), ".npy")
     index = _intact_index(name, config, store)
     return None if index is None else RenderedShard(name, index, 0, 0.0)
 
 
-def count_missing(shard: Shard, config: SpectrogramConfig, store: Store) -> int:
+def count_missing(shard: Shard, config: SpectrogramConfig, store: Store, channel: Channel = DEFAULT) -> int:
     """About how many of the shard's recordings must be rendered: those in no index of an earlier shard."""
     missing = {sha256 for sha256, _ in shard.recordings}
-    for name in shard.earlier_files(shards_folder(config), ".npy", store):
+    for name in shard.earlier_files(shards_folder(config, channel), ".npy", store):
         index = _index(name, store)
         missing -= set(index.column("sha256").to_pylist()) if index is not None else set()
         if not missing:
@@ -108,13 +113,15 @@ def _mapped(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _render(sha256: str, uri: str, config: SpectrogramConfig) -> tuple[np.ndarray, float]:
+def _render(sha256: str, uri: str, config: SpectrogramConfig, channel: Channel) -> tuple[np.ndarray, float]:
     """One recording's spectrogram and its duration in seconds."""
     try:
         audio = decode(read_bytes(uri, sha256))
+        return log_mel(choose(audio, channel).mono, audio.rate_hz, config), len(audio.samples) / audio.rate_hz
     except FileNotFoundError as error:
         raise SourceError(f"{uri} was removed during the run: run again") from error
-    return log_mel(audio.mono, audio.rate_hz, config), len(audio.samples) / audio.rate_hz
+    except BadAudio as error:
+        raise SourceError(f"{uri}: {error}") from error
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, int]) -> str:
@@ -158,11 +165,11 @@ def _intact_index(name: str, config: SpectrogramConfig, store: Store) -> pa.Tabl
     return index if len(array) == ends.max() else None
 
 
-def _earlier(shard: Shard, config: SpectrogramConfig, store: Store) -> dict[str, np.ndarray]:
+def _earlier(shard: Shard, config: SpectrogramConfig, store: Store, folder: str) -> dict[str, np.ndarray]:
     """The shard's spectrograms that earlier, undamaged shards contain, by sha256: views of memory maps."""
     missing = {sha256 for sha256, _ in shard.recordings}
     spectrograms: dict[str, np.ndarray] = {}
-    for name in shard.earlier_files(shards_folder(config), ".npy", store):
+    for name in shard.earlier_files(folder, ".npy", store):
         index = _index(name, store)
         rows = [row for row in index.to_pylist() if row["sha256"] in missing] if index is not None else []
         if rows and _intact_index(name, config, store) is not None:

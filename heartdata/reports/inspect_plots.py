@@ -47,9 +47,10 @@ def class_sheet(label: str, rows: pd.DataFrame, config: SpectrogramConfig) -> Fi
     grid = figure.subplots(2, len(rows), squeeze=False, sharex="col", height_ratios=(1, 2))
     for (above, below), row in zip(grid.T, rows.itertuples(index=False), strict=True):
         audio = decode(read_bytes(row.uri, row.sha256))
-        _waveform(above, audio.mono, audio.rate_hz)
+        mono = audio.samples[:, int(row.channel) - 1] if row.channel else audio.mono
+        _waveform(above, mono, audio.rate_hz)
         above.set_title(shortened(row.recording_id), fontsize=8)
-        power_db = mel_power_db(resample(audio.mono, audio.rate_hz, config.rate_hz), config)
+        power_db = mel_power_db(resample(mono, audio.rate_hz, config.rate_hz), config)
         draw_spectrogram(below, power_db, config)
         below.set_xlabel("s", fontsize=8)
         for axes in (above, below):

@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from heartdata.audio.channels import choose
 from heartdata.audio.decode import decode
 from heartdata.audio.measurements import measure_samples
 from heartdata.audio.spectrograms import log_mel
@@ -101,7 +102,10 @@ class Predictor:
         audio = decode(content)
         if reason := quarantine_reason(measure_samples(audio, self.config.measure), self.config.accepts):
             raise BadAudio(reason)
-        return log_mel(audio.mono, audio.rate_hz, self.config.spectrogram)
+        try:
+            return log_mel(choose(audio, self.config.measure.channel).mono, audio.rate_hz, self.config.spectrogram)
+        except Exception as error:  # one recording must not stop the others
+            raise BadAudio(f"cannot be rendered ({type(error).__name__}: {error}): export it again") from error
 
     def _decide(self, probabilities: np.ndarray) -> list[Prediction]:
         """Calibrate the network's ``probabilities`` (n, classes) and choose labels."""

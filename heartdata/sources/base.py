@@ -4,7 +4,8 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -15,9 +16,36 @@ from heartdata.errors import SourceError
 from heartdata.settings import Settings
 from heartdata.sources.text import clean_cell
 
-DECODABLE_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".opus", ".caf", ".w64")
-UNDECODABLE_SUFFIXES = (".m4a", ".aac", ".wma", ".amr", ".3gp")  # listed too: quarantine says what to do about each
-AUDIO_SUFFIXES = DECODABLE_SUFFIXES + UNDECODABLE_SUFFIXES
+AUDIO_SUFFIXES = (
+    # read by libsndfile
+    ".wav", ".wave", ".bwf", ".rf64", ".flac", ".ogg", ".oga", ".mp3", ".mp2", ".aif", ".aiff", ".aifc", ".au", ".snd",
+    ".opus", ".caf", ".w64", ".voc", ".sph", ".nist",
+    # read where ffmpeg is installed, else quarantined
+    ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".qt", ".aac", ".adts", ".amr", ".awb", ".3gp", ".3gpp", ".3g2", ".wma", ".wmv",
+    ".asf", ".webm", ".weba", ".mka", ".mkv", ".avi", ".flv", ".mpg", ".mpeg", ".spx", ".ogv", ".ogx", ".wv", ".ape", ".ac3",
+)  # fmt: skip
+COMPANIONS = (
+    ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx", ".xls", ".parquet", ".hea", ".dat", ".md", ".pdf", ".html", ".zip",
+)  # fmt: skip
+COMPANION_NAMES = (
+    "license",
+    "readme",
+    "records",
+    "reference",
+    "sha1sums",
+    "sha256sums",
+    "md5sums",
+    "annotators",
+    "anns",
+    "wfdbcal",
+)
+PLACEHOLDERS = {
+    **dict.fromkeys((".icloud", ".gdoc", ".gsheet", ".gdrive", ".cloud"), " (kept in a cloud drive: download them)"),
+    **dict.fromkeys(
+        (".crdownload", ".part", ".partial", ".download", ".filepart"), " (unfinished: download them again)"
+    ),
+}
+OF_A_MAC = (".ds_store", "._", ".localized", ".apdisk")  # how names of files begin that macOS leaves behind
 NON_UTF8 = re.compile("[\ud800-\udfff]")  # how Python represents bytes of a name that are not UTF-8
 SYSTEM_FOLDERS = ("lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX")  # of disks, not of data sets
 
@@ -104,17 +132,59 @@ def _unreadable(error: OSError) -> SourceError:
     )
 
 
+@dataclass(frozen=True)
+class Files:
+    """The files below ``root``: ``audio`` ones, and ``others``, each sorted."""
+
+    root: Path
+    audio: list[Path]
+    others: list[Path]
+
+    def left_out(self, companions: bool, read: Collection[Path] = ()) -> list[str]:
+        """A note that counts the other files by suffix, or none; ``companions``: also those usual beside recordings.
+
+        Not counted are files in ``read``, and those that macOS and other hidden folders hold.
+        """
+        counts = Counter(
+            _kind(path) for path in self.others if path not in read and _is_odd(path, self.root, companions)
+        )
+        if not counts:
+            return []
+        kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))
+        listed = (f"{counts[kind]} {kind}{PLACEHOLDERS.get(kind, '')}" for kind in kinds)
+        return [f"Left out below {self.root}, as no audio files by their names: {', '.join(listed)}"]
+
+
+def _kind(path: Path) -> str:
+    suffix = path.suffix.lower()
+    is_hidden = path.name[0] == "." and suffix not in PLACEHOLDERS
+    return "hidden" if is_hidden else suffix or "without suffix"
+
+
+def _is_odd(path: Path, root: Path, companions: bool) -> bool:
+    name, suffix = path.name.lower(), path.suffix.lower()
+    if name.startswith(OF_A_MAC) or any(part[0] == "." for part in path.relative_to(root).parts[:-1]):
+        return False
+    return companions or not (suffix in COMPANIONS or (not suffix and path.stem.lower().startswith(COMPANION_NAMES)))
+
+
 def audio_files(folder: Path) -> list[Path]:
-    """Every audio file below ``folder``, sorted, without hidden files (such as macOS's ``._`` ones).
+    """The audio files of `find_files`."""
+    return find_files(folder).audio
+
+
+def find_files(folder: Path) -> Files:
+    """Every file below ``folder``; hidden ones (such as macOS's ``._`` ones) are no audio files.
 
     Symbolic links are followed, but each folder is entered once, by its own name where it is below ``folder`` itself.
-    Raises `SourceError` for a folder that may not be read and for a name that is not UTF-8.
+    Raises `SourceError` for a folder that may not be read and for an audio file's name that is not UTF-8.
     """
 
     def refuse(error: OSError) -> None:
         raise _unreadable(error) from error
 
     files: list[Path] = []
+    others: list[Path] = []
     visited: set[Path] = set()
     starts = [folder]
     while starts:
@@ -127,16 +197,16 @@ def audio_files(folder: Path) -> list[Path]:
                     continue
                 visited.add(real)
                 links += [path for name in folders if (path := Path(here, name)).is_symlink()]
-                files += [
-                    Path(here, name) for name in names if name.lower().endswith(AUDIO_SUFFIXES) and name[0] != "."
-                ]
+                for name in names:
+                    is_audio = name.lower().endswith(AUDIO_SUFFIXES) and name[0] != "."
+                    (files if is_audio else others).append(Path(here, name))
         starts = sorted(links)
     if not_utf8 := sorted(path for path in files if NON_UTF8.search(str(path))):
         raise SourceError(
             f"the names of {len(not_utf8)} of {len(files)} audio files are not UTF-8, the first being "
             f"{os.fsencode(not_utf8[0])!r}: rename them, or all with convmv -r -f latin1 -t utf8 --notest {folder}"
         )
-    return sorted(files)
+    return Files(folder, sorted(files), sorted(others))
 
 
 def wav_files(folder: Path) -> dict[str, Path]:
@@ -148,6 +218,13 @@ def wav_files(folder: Path) -> dict[str, Path]:
                 f"{files[path.stem]} and {path} have the same name, so the tables may mean either: remove one of them"
             )
     return files
+
+
+def other_than_wav(folder: Path) -> list[str]:
+    """A note on the files below ``folder`` that `wav_files` leaves out and that are unusual beside recordings, or none."""
+    files = find_files(folder)
+    others = [*files.others, *(path for path in files.audio if path.suffix.lower() != ".wav")]
+    return Files(folder, [], others).left_out(companions=False)
 
 
 def subfolders(folder: Path) -> list[Path]:

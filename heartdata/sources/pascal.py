@@ -13,7 +13,7 @@ from pydantic import Field
 
 from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource, locate
-from heartdata.sources.base import SourceListing, SourceRecording, audio_files
+from heartdata.sources.base import SourceListing, SourceRecording, audio_files, find_files
 
 WHAT = "folder (or zip) with set_a.csv and set_b.csv"
 
@@ -68,6 +68,8 @@ class PascalSource(ArchiveSource):
                 notes.append(
                     f"{len(unlisted)} files in {name}/ are in no row of {name}.csv; kept as unlabelled: {unlisted[0]}, ..."
                 )
+            for folder in [root / name] if (root / name).exists() else _present(root, name):
+                notes += find_files(folder).left_out(companions=False)
         return SourceListing(rows, notes)
 
     def _root(self, folder: Path) -> Path:

@@ -39,6 +39,9 @@ FACTS = pa.schema([
     ("sha256", S),
     ("error", S),  # why it cannot be decoded; the columns below are then null
     ("format", S), ("rate_hz", N), ("channels", N), ("frames", N), ("duration_s", F),
+    ("header_fault", S),  # of a file that was read all the same; null when there is none
+    ("channel", N),  # the one that was measured, from 1; 0: the mean of all
+    ("channel_agreement", F),  # least correlation of two channels, see heartdata.audio.channels; null when there is one
     ("missing_fraction", F),  # of the frames that the header declares
     ("peak", F), ("rms", F), ("dc_offset", F),  # full scale = 1
     ("clipped_fraction", F), ("silent_fraction", F), ("finite", B),

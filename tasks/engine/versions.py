@@ -30,8 +30,9 @@ PREDICTING = (
 STAGES = {
     "measure shard": Code(
         versions.MEASURE,
-        ("tasks.measure", "heartdata.audio.decode", "heartdata.audio.fingerprint", "heartdata.audio.measurements",
-         "heartdata.audio.quality", "heartdata.storage.schemas", "heartdata.storage.shards"),
+        ("tasks.measure", "heartdata.audio.channels", "heartdata.audio.decode", "heartdata.audio.ffmpeg",
+         "heartdata.audio.fingerprint", "heartdata.audio.measurements", "heartdata.audio.mp3", "heartdata.audio.quality",
+         "heartdata.audio.wav_header", "heartdata.storage.schemas", "heartdata.storage.shards"),
         decodes=True,
     ),
     "validate": Code(
@@ -49,7 +50,8 @@ STAGES = {
     ),
     "spectrogram shard": Code(
         versions.SPECTROGRAMS,
-        ("tasks.spectrograms", "heartdata.audio.decode", "heartdata.audio.spectrograms",
+        ("tasks.spectrograms", "heartdata.audio.channels", "heartdata.audio.decode", "heartdata.audio.ffmpeg",
+         "heartdata.audio.mp3", "heartdata.audio.quality", "heartdata.audio.spectrograms", "heartdata.audio.wav_header",
          "heartdata.dataset.spectrogram_shards", "heartdata.storage.schemas", "heartdata.storage.shards"),
         decodes=True,
     ),
@@ -78,7 +80,7 @@ STAGES = {
          "heartdata.scoring.metrics", "heartdata.scoring.model_names", "heartdata.storage.schemas", *PREDICTING),
     ),
     "register": Code(
-        "5",
+        "6",
         ("mlflow.served_model", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
          "tasks.registry.naming"),
     ),

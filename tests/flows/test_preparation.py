@@ -20,6 +20,7 @@ import heartdata.dataset.spectrogram_shards
 import tasks.engine.fan_out
 import tasks.spectrograms
 from flows.pipeline import prepare
+from heartdata.audio.channels import Channel
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.config import EngineConfig
 from heartdata.dataset.spectrogram_shards import RenderedShard, render_shard
@@ -88,7 +89,7 @@ def test_two_runs_at_once_over_one_store(zygote: Zygote, undisturbed, tmp_path: 
     assert not list((tmp_path / "out").rglob(".*.tmp"))
 
 
-def dies_once(shard: Shard, config: SpectrogramConfig, store: Store) -> RenderedShard:
+def dies_once(shard: Shard, config: SpectrogramConfig, store: Store, channel: Channel) -> RenderedShard:
     """`render_shard`, except that the first worker is killed in the middle of its shard."""
     mark = store.workpath("killed")
     if not mark.exists():
@@ -96,7 +97,7 @@ def dies_once(shard: Shard, config: SpectrogramConfig, store: Store) -> Rendered
         os.kill(os.getpid(), signal.SIGKILL)
     with store.workpath("rendered").open("a") as file:
         file.write(f"{shard.number}\n")
-    return render_shard(shard, config, store)
+    return render_shard(shard, config, store, channel)
 
 
 def test_a_killed_worker_costs_only_its_shard(prefect_server, undisturbed, tmp_path: Path, monkeypatch):

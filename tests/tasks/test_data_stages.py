@@ -7,7 +7,7 @@ from helpers import DisplayLog, beats, write_wav
 
 from heartdata.audio.measurements import MeasureConfig
 from heartdata.audio.spectrograms import SpectrogramConfig
-from heartdata.errors import BadAudio
+from heartdata.errors import SourceError
 from heartdata.sources import DemoSource, TableSource
 from heartdata.storage.schemas import ACCEPTED, FACTS, RECORDINGS, SPECTROGRAMS, SPLITS
 from heartdata.storage.shards import Shard
@@ -60,7 +60,7 @@ def test_a_missing_file_is_an_os_error_which_is_retried(store: Store, tmp_path: 
 
 def test_bad_audio_is_not_an_os_error(store: Store, tmp_path: Path):
     (tmp_path / "bad.wav").write_bytes(b"")
-    with pytest.raises(BadAudio, match="empty"):
+    with pytest.raises(SourceError, match="bad.wav: the file is empty"):
         spectrogram_shard.fn(shard_of(tmp_path / "bad.wav"), SpectrogramConfig(), store)
 
 

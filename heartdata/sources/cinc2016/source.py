@@ -11,7 +11,7 @@ from pydantic import Field
 
 from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource
-from heartdata.sources.base import SourceListing, SourceRecording, wav_files
+from heartdata.sources.base import SourceListing, SourceRecording, other_than_wav, wav_files
 from heartdata.sources.cinc2016.databases import find_databases, home_databases, official_name, unread_folders
 from heartdata.sources.cinc2016.labels import LABELS, REFERENCE, has_labels, header_comment, read_labels
 from heartdata.sources.cinc2016.subjects import annotation_folders, read_subjects
@@ -38,12 +38,14 @@ class Cinc2016Source(ArchiveSource):
         """Every row of each REFERENCE.csv, also without a file, and the recordings that are in no row."""
         rows: list[SourceRecording] = []
         notes: list[str] = []
+        left_out: list[str] = []
         root = self.unpacked(WHAT, workdir)
         chosen = self._chosen(root)
         for database, folder in chosen.items():
             recordings, more = _read_database(database, folder, annotation_folders(folder, root))
             rows += recordings
             notes += more
+            left_out += other_than_wav(folder)
         if self.databases is None and (unread := unread_folders(root, list(chosen.values()))):
             notes.append(
                 f"The recordings in {', '.join(map(str, unread))} are not read: a database is a folder with a {REFERENCE} of "
@@ -54,7 +56,7 @@ class Cinc2016Source(ArchiveSource):
                 f"The subjects of {unknown} of {len(rows)} recordings are not known, so each counts as a subject of "
                 "its own: if somebody was recorded twice, scores are too high"
             )
-        return SourceListing(rows, notes)
+        return SourceListing(rows, [*notes, *left_out])
 
     def _chosen(self, folder: Path) -> dict[str, Path]:
         """Name to folder of the chosen databases; raises `SourceError`."""

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from heartdata.errors import SourceError
 from heartdata.sources.archives import ArchiveSource, locate
-from heartdata.sources.base import SourceListing, SourceRecording, wav_files
+from heartdata.sources.base import SourceListing, SourceRecording, other_than_wav, wav_files
 from heartdata.sources.circor2022.patients import (
     TABLE,
     Patient,
@@ -84,7 +84,7 @@ class Circor2022Source(ArchiveSource):
                     extra=_extra(patient) | (segmented or {}),
                 )
             )
-        notes += _notes(unknown, other_sites, unsegmented)
+        notes += _notes(unknown, other_sites, unsegmented) + other_than_wav(root / FOLDER)
         return SourceListing(rows, notes)
 
     def _root(self, folder: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from heartdata.errors import SourceError
 from heartdata.sources import pascal
-from heartdata.sources.base import audio_files
+from heartdata.sources.base import find_files
 from heartdata.sources.cinc2016.databases import DATABASES
 from heartdata.sources.circor2022.source import FOLDER
 from heartdata.sources.table.columns import ROLES, Columns, Entry
@@ -73,13 +73,15 @@ def read_names(pattern: str, names: list[str]) -> tuple[list[dict[str, str]], li
 
 def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]]:
     """Every recording below ``root`` with the roles that are in its path, and notes; raises `SourceError` for no labels."""
-    paths = (path.relative_to(root) for path in audio_files(root))
+    files = find_files(root)
+    left_out = files.left_out(companions=True, read=_tables(root))
+    paths = (path.relative_to(root) for path in files.audio)
     names = [path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)]
     if not names:
-        raise SourceError(f"{root} is a folder without recordings: {_ways(root)}")
+        raise SourceError(f"{root} is a folder without recordings: {'. '.join([_ways(root), *left_out])}")
     if pattern is not None:
         texts, notes = read_names(pattern, names)
-        return [Entry.of(name, text) for name, text in zip(names, texts, strict=True)], notes
+        return [Entry.of(name, text) for name, text in zip(names, texts, strict=True)], [*notes, *left_out]
     outer = {name: name.partition("/")[0] for name in names if "/" in name}
     _refuse_other_layouts(root, names, set(outer.values()))
     labels = {name: label for name, label in outer.items() if "unlabel" not in label.casefold()}
@@ -94,6 +96,7 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
         notes.append(
             f"{len(unlabelled)} recordings are in no sub-folder of a class, and are unlabelled: {unlabelled[0]}, ..."
         )
+    notes += left_out
     return [Entry.of(name, {"label": labels[name]} if name in labels else {}) for name in names], notes
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from heartdata.errors import SourceError
-from heartdata.sources.base import FolderSource, SourceListing, SourceRecording, audio_files
+from heartdata.sources.base import FolderSource, SourceListing, SourceRecording, find_files
 from heartdata.sources.labels import LabelNames
 from heartdata.sources.table.cells import cleaned_cells, common_spellings, refuse_labels, relabelled, respelled
 from heartdata.sources.table.columns import Columns, Entry, find_columns, other_columns
@@ -97,7 +97,8 @@ class TableSource(FolderSource):
     def listing(self, workdir: Path) -> SourceListing:
         """One recording for each row, or file of the folder. A row whose file does not exist is listed as missing."""
         root, entries, notes = self._read()
-        files = [] if self._data().is_dir() else audio_files(root)
+        found = None if self._data().is_dir() else find_files(root)
+        files = found.audio if found else []
         lookup = FileLookup(root, files)
         labels = common_spellings(self._values("label", entries))
         subjects = common_spellings(self._values("subject", entries))
@@ -116,6 +117,9 @@ class TableSource(FolderSource):
                 f"{len(unlisted)} of {len(files)} audio files below {root} are left out, as they are in no row of the table: "
                 f"{', '.join(unlisted[:EXAMPLES])}{more}"
             )
+        if found:
+            used = {row.path for row in rows if isinstance(row.path, Path)}
+            notes += found.left_out(companions=False, read=used)
         return SourceListing(_with_unique_ids(rows), notes)
 
     def check(self) -> None:

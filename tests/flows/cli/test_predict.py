@@ -58,6 +58,18 @@ def test_a_study_whose_output_cannot_be_written_does_not_start(tmp_path: Path):
     assert not (tmp_path / "s").exists()
 
 
+def test_files_of_a_folder_that_are_no_audio_are_counted(tmp_path: Path):
+    for name in ("a.wav", "b.webm", "c.docx", "d.txt", "._a.wav"):
+        (tmp_path / name).touch()
+    files, notes = predict._files_of(tmp_path)
+    assert [file.name for file in files] == ["a.wav", "b.webm"]
+    assert notes[0].endswith("1 .docx, 1 .txt")
+    (tmp_path / "a.wav").unlink()
+    (tmp_path / "b.webm").unlink()
+    with pytest.raises(HeartbeatError, match="holds no audio file.*1 .docx"):
+        predict._files_of(tmp_path)
+
+
 def test_it_is_an_error_if_every_file_is_refused(classify, capsys):
     with pytest.raises(HeartbeatError, match="none of the 2 files has a prediction; the first: too short"):
         classify([REFUSED, REFUSED])

@@ -1,5 +1,6 @@
 """Decoding: every format and width, and one sentence for every fault of a file."""
 
+import io
 import struct
 from pathlib import Path
 
@@ -21,9 +22,9 @@ def wav(tmp_path: Path) -> bytes:
     return write_wav(tmp_path / "tone.wav", tone(100)).read_bytes()
 
 
-def with_remarks(content: bytes, remarks: bytes) -> bytes:
+def with_remarks(content: bytes, remarks: bytes, padded: bool = True) -> bytes:
     """A wav file with a LIST chunk between format and data, as recording programs write it."""
-    chunk = b"LIST" + struct.pack("<I", len(remarks)) + remarks + b"\0" * (len(remarks) % 2)
+    chunk = b"LIST" + struct.pack("<I", len(remarks)) + remarks + b"\0" * (padded and len(remarks) % 2)
     (size,) = struct.unpack_from("<I", content, 4)
     return content[:4] + struct.pack("<I", size + len(chunk)) + content[8:36] + chunk + content[36:]
 
@@ -83,6 +84,44 @@ def test_a_streamed_wav_of_unknown_length_is_not_truncated(wav: bytes, unknown: 
     assert streamed.declared_frames == len(streamed.samples) == 12000
 
 
+@pytest.mark.parametrize(
+    ("form", "subtype"),
+    [("WAV", "GSM610"), ("AIFF", "GSM610"), ("WAV", "G721_32"), ("AU", "G723_24"), ("AU", "G723_40"),
+     ("WAV", "NMS_ADPCM_16"), ("WAV", "NMS_ADPCM_32"), ("XI", "DPCM_16")],
+)  # fmt: skip
+def test_encodings_that_cannot_be_sought_in_are_read(form: str, subtype: str):
+    file = io.BytesIO()
+    soundfile.write(file, tone(100, rate_hz=8000), 8000, format=form, subtype=subtype)
+    audio = decode(file.getvalue())
+    assert len(audio.samples) == audio.declared_frames == pytest.approx(24_000, abs=400)
+    assert np.corrcoef(audio.mono[:24_000], tone(100, rate_hz=8000))[0, 1] > 0.98
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda wav: with_header(wav, 40, 0),
+     lambda wav: with_header(with_header(wav, 40, 0), 4, 0),
+     lambda wav: with_header(with_header(wav, 40, 36), 4, 36),
+     lambda wav: with_header(with_remarks(wav, b"INFOISFT\4\0\0\0abcd"), 64, 0),
+     lambda wav: with_remarks(wav, b"INFOISFT\7\0\0\0abcdefg", padded=False),
+     lambda wav: with_remarks(with_header(wav, 40, 0), b"INFOISFT\7\0\0\0abcdefg", padded=False)],
+)  # fmt: skip
+def test_a_header_that_was_never_finished_is_read_past_and_named(wav: bytes, change):
+    audio = decode(change(wav))
+    assert np.array_equal(audio.samples, decode(wav).samples)
+    assert audio.declared_frames == 12_000
+    assert "header" in str(audio.header_fault)
+    assert decode(wav).header_fault is None
+
+
+@pytest.mark.parametrize(
+    "after", [b"LIST" + struct.pack("<I", 90) + bytes(90), b"id3 " + struct.pack("<I", 60) + bytes(60)]
+)
+def test_chunks_after_no_data_are_no_sound(wav: bytes, after: bytes):
+    with pytest.raises(BadAudio, match="no samples"):
+        decode(with_header(wav[:44], 40, 0) + after)
+
+
 def without_channels(wav: bytes) -> bytes:
     """Consistent with itself: no channels, so no bytes a frame and none a second."""
     return with_header(with_header(with_header(wav, 22, 0, "<H"), 32, 0, "<H"), 28, 0)
@@ -128,7 +167,7 @@ def test_more_than_a_recording_can_be_is_refused(wav: bytes, tmp_path: Path, mon
     with pytest.raises(BadAudio, match="7300 s of sound is more than"):
         decode(hours.read_bytes())
     monkeypatch.setattr(module, "MAX_SAMPLES", 11_999)
-    with pytest.raises(BadAudio, match="3 s of sound is more than"):
+    with pytest.raises(BadAudio, match="3 s of sound is more than.*1 channels at 4000 Hz"):
         decode(wav)
     with (tmp_path / "huge.wav").open("wb") as file:
         file.truncate(2 << 30)  # sparse

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REAL, beats, needs_pascal, tone, write_wav
+from helpers import REAL, beats, fake_ffmpeg, needs_pascal, tone, write_wav
 
 from heartdata.audio import measurements
 from heartdata.audio.measurements import MeasureConfig, load_if_intact, measure_file, measure_recordings
+from heartdata.storage.schemas import FACTS
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Store, sha256_file
 
@@ -75,6 +76,33 @@ def test_only_new_recordings_are_measured(store: Store, tmp_path: Path, monkeypa
     measure_recordings(Shard(5, recordings), MeasureConfig(silence_rms=0.01), store)
     measure_recordings(Shard(5, recordings), MeasureConfig(), store)
     assert len(measured) == 8
+
+
+@pytest.mark.parametrize("name", ["choose", "resample", "periodicity", "quality", "fingerprint"])
+def test_whatever_measuring_raises_is_a_row(tmp_path: Path, monkeypatch, name: str):
+    def fail(*args: object) -> None:
+        raise ArithmeticError("x")
+
+    monkeypatch.setattr(measurements, name, fail)
+    row = facts_of(write_wav(tmp_path / "a.wav", beats()))
+    assert row["error"] == "cannot be measured (ArithmeticError: x): export it again, or remove it"
+
+
+def test_what_waited_for_ffmpeg_is_measured_again_once_it_is_installed(store: Store, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(2000))
+    paths = [tmp_path / "a.m4a", write_wav(tmp_path / "b.wav", beats())]
+    shard = Shard(5, tuple(sorted((sha256_file(path), str(path)) for path in paths)))
+    measure_recordings(shard, MeasureConfig(), store)
+    assert load_if_intact(shard, MeasureConfig(), store) is not None
+    fake_ffmpeg(tmp_path / "bin")
+    assert load_if_intact(shard, MeasureConfig(), store) is None
+    assert len(measurements.load_known_facts(shard, MeasureConfig(), store)) == 1
+    measure_recordings(shard, MeasureConfig(), store)
+    assert load_if_intact(shard, MeasureConfig(), store) is not None
+    facts = store.read_frame(load_if_intact(shard, MeasureConfig(), store), FACTS)
+    assert facts["error"].isna().all()
+    assert facts["format"].str.startswith("FFMPEG").sum() == 1
 
 
 def test_intact_facts_are_loaded_and_damaged_ones_are_not(store: Store, tmp_path: Path):

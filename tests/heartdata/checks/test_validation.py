@@ -1,5 +1,6 @@
 """Validation of sound files: each fault has its own reason; copies, label conflicts and near-duplicates are refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ def checked(folder: Path) -> Validation:
     write_wav(folder / "rate_too_low.wav", tone(50, rate_hz=500), rate_hz=500)
     write_wav(folder / "mostly_silent.wav", np.concatenate([beats(duration_s=1.0), np.zeros(60000, np.float32)]))
     write_wav(folder / "short.wav", beats(duration_s=2.0, seed=50))
+    ecg = 0.9 * np.maximum(0, np.sin(2 * np.pi * 1.2 * np.arange(16000) / 4000)) ** 20
+    write_wav(folder / "two_sounds.wav", np.stack([0.1 * beats(80, 4.0, seed=80), ecg], axis=1))
+    unfinished = bytearray(write_wav(folder / "unfinished.wav", beats(85, 4.0, seed=81)).read_bytes())
+    unfinished[40:44] = bytes(4)  # the length of the data
+    (folder / "unfinished.wav").write_bytes(unfinished)
     (folder / "undecodable.wav").write_text("text")
     rows += [{"path": p.name, "label": "a"} for p in sorted(folder.glob("*.wav")) if not p.name.startswith("good")]
     rows.append({"path": "file_missing.wav", "label": "b"})
@@ -79,6 +85,24 @@ def test_a_single_file_is_refused_for_the_same_reason_as_in_a_table(folder: Path
         assert reason == (reasons[path.name].partition(" (also:")[0] if path.name in reasons else None), path.name
 
 
+def test_a_recording_with_a_fault_that_was_mended_is_accepted_with_a_warning(checked: Validation):
+    warnings = checked.accepted.to_pandas().set_index("recording_id")["warnings"]
+    assert "channels_differ" in warnings["two_sounds.wav"]
+    assert "header_fault" in warnings["unfinished.wav"]
+
+
+@pytest.mark.parametrize(
+    ("subtype", "scale", "remedy"),
+    [("PCM_32", 4000 / 2**31, "whole numbers up to 4000 in a 32-bit file.*scale them"),
+     ("PCM_16", 0.0004, "check the microphone"), ("FLOAT", 4000 / 2**31, "check the microphone")],
+)  # fmt: skip
+def test_counts_of_a_converter_are_not_called_silence(tmp_path: Path, subtype: str, scale: float, remedy: str):
+    sound = beats()
+    path = write_wav(tmp_path / "a.wav", scale * sound / np.abs(sound).max(), subtype=subtype)
+    reason = quarantine_reason(measure_file(str(path), None, MeasureConfig()), ValidationConfig())
+    assert re.match(f"silent .*: (its samples are )?{remedy}", str(reason))
+
+
 def test_an_expectation_that_a_single_file_cannot_be_tested_by_is_an_error():
     with pytest.raises(ValueError, match="no rule for ExpectColumnValuesToMatchRegex"):
         _holds(Check("wav", "critical", "ExpectColumnValuesToMatchRegex", {"column": "format"}, ""), "WAV")
@@ -96,7 +120,7 @@ def test_the_loosest_bounds_accept_what_any_source_or_collection_accepts():
 def test_every_recording_is_either_accepted_or_quarantined(checked: Validation):
     accepted, quarantined = checked.accepted["recording_id"].to_pylist(), checked.quarantine["recording_id"].to_pylist()
     assert not set(accepted) & set(quarantined)
-    assert len(accepted) + len(quarantined) == 12 + 9 + 1 + 4
+    assert len(accepted) + len(quarantined) == 12 + 9 + 3 + 4
     assert {f"good{i}.wav" for i in range(12)} <= set(accepted)
 
 
@@ -126,7 +150,7 @@ def test_data_docs_need_no_network(folder: Path, checked: Validation):
 
 def copies(**columns: list) -> pd.DataFrame:
     """Recordings a, b, c of one sound."""
-    facts = {"samples_sha256": ["s"] * 3, "rms": [1.0] * 3, "dc_offset": [0.0] * 3}
+    facts = {"samples_sha256": ["s"] * 3, "rms": [1.0] * 3, "dc_offset": [0.0] * 3, "peak": 1.0, "format": "WAV"}
     table = pd.DataFrame(
         {"recording_id": ["a", "b", "c"], "sha256": ["1", "2", "3"], "label": ["x", "x", None]}
     ).assign(source="s", subject=None)

@@ -49,6 +49,23 @@ def test_each_recording_is_where_the_index_says(store: Store, tmp_path: Path):
     assert sum(row["frames"] for row in rows.values()) == len(array)
 
 
+def test_the_channel_that_is_set_is_rendered_and_kept_apart(store: Store, tmp_path: Path):
+    channels = np.stack([beats(60), beats(90, seed=1)], axis=1)
+    path = write_wav(tmp_path / "a.wav", channels, subtype="FLOAT")
+    shard = shard_of([(sha256_file(path), str(path))])
+    arrays = {}
+    for channel, mono in (("mix", channels.mean(axis=1)), (1, channels[:, 0]), (2, channels[:, 1])):
+        arrays[channel] = np.load(array_of(render_shard(shard, CONFIG, store, channel), store))
+        assert np.array_equal(arrays[channel], log_mel(mono, 4000, CONFIG))
+    assert count_missing(shard, CONFIG, store, "first") == 1
+
+
+def test_a_recording_that_cannot_be_rendered_is_named(store: Store, tmp_path: Path):
+    (tmp_path / "a.wav").write_text("text")
+    with pytest.raises(SourceError, match="a.wav: cannot be decoded"):
+        render_shard(shard_of([(sha256_file(tmp_path / "a.wav"), str(tmp_path / "a.wav"))]), CONFIG, store)
+
+
 def test_only_new_recordings_are_rendered_and_the_bytes_are_the_same(store: Store, tmp_path: Path):
     recordings = files(tmp_path, range(6))
     first, second = shard_of(recordings[:4]), shard_of(recordings[1:])

@@ -83,6 +83,27 @@ def test_formats_that_cannot_be_decoded_are_listed_for_the_quarantine(tmp_path: 
     assert [row.recording_id for row in rows] == ["a/one.wav", "b/two.m4a"]
 
 
+def test_files_that_are_no_audio_are_counted_in_one_note(tmp_path: Path):
+    names = ("a/1.wav", "a/2.WAVE", "b/3.webm", "b/4.Mp4", "b/5.amr", "b/notes.txt", "b/x.docx", "b/y.docx", "b/noname",
+             "b/.6.wav.icloud", "b/7.wav.crdownload", "b/.8.wav", "b/._1.wav", "a/.DS_Store", ".git/config")  # fmt: skip
+    listing = TableSource(data=touch(tmp_path, *names)).listing(tmp_path)
+    assert [row.recording_id for row in listing.recordings] == ["a/1.wav", "a/2.WAVE", "b/3.webm", "b/4.Mp4", "b/5.amr"]
+    (note,) = [note for note in listing.notes if note.startswith("Left out")]
+    assert note == (
+        f"Left out below {tmp_path}, as no audio files by their names: 2 .docx, 1 .crdownload (unfinished: download them "
+        "again), 1 .icloud (kept in a cloud drive: download them), 1 .txt, 1 hidden, 1 without suffix"
+    )
+
+
+def test_beside_a_table_only_unusual_files_are_counted(tmp_path: Path):
+    names = ("1.wav", "2.bin", "3.bin", "README.md", "LICENSE", "more.csv", "4.hea", "SHA256SUMS.txt")
+    (touch(tmp_path, *names) / "t.csv").write_text("path,label\n1.wav,a\n2.bin,b\n")
+    notes = TableSource(data=tmp_path / "t.csv").listing(tmp_path).notes
+    assert [note for note in notes if note.startswith("Left out")] == [
+        f"Left out below {tmp_path}, as no audio files by their names: 1 .bin"
+    ]
+
+
 def test_linked_folders_are_entered_once(folder: Path, tmp_path_factory: pytest.TempPathFactory):
     outside = touch(tmp_path_factory.mktemp("outside"), "deep/x.wav", ".hidden.wav")
     touch(folder, "audio/z/four.wav")
