@@ -35,7 +35,7 @@ STAGES = {
         decodes=True,
     ),
     "validate": Code(
-        "9",
+        "10",
         ("tasks.validate", "heartdata.audio.fingerprint", "heartdata.checks.data_docs", "heartdata.checks.drift",
          "heartdata.checks.duplicates", "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.near_duplicates",
          "heartdata.checks.suite", "heartdata.checks.validation", "heartdata.reports.plots",
