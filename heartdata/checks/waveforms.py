@@ -22,10 +22,10 @@ LEAST = 0.9  # correlation of copies, in one of the bands
 DISTINCT = 0.5  # of what correlation leaves unexplained at other beats, a copy leaves at most so much
 BLOCK_S = 5.0  # compared at a time, so that clocks that differ a little do not matter
 SHORTEST_S = 0.4
-NEAR_S = 0.2  # from the offset, where the best lag is looked for
+FARTHEST_S = 3.0  # from the offset, where lags are compared: it may be some beats off
 SAME_S = 0.0005
 FINER = 4  # steps of a lag in a sample: high frequencies correlate less between samples
-ELSEWHERE_S = (0.25, 3.0)  # from the best lag: other beats
+ELSEWHERE_S = 0.25  # from the best lag, and farther: other beats
 KEPT_SOUNDS = 32  # in memory, of pairs in a row
 SoundOf = Callable[[str], np.ndarray | None]  # mono samples at RATE_HZ by sha256; None where it cannot be read
 
@@ -84,11 +84,11 @@ def _blocks(a: np.ndarray, b: np.ndarray, offset: int) -> Iterator[Agreement]:
     bands = [[_band(sound, *hz) for sound in (x, y)] for hz in (HEART_HZ, HIGH_HZ)]
     edges = np.linspace(0, end - start, 1 + max(1, int((end - start) / (BLOCK_S * RATE_HZ))), dtype=int)
     for i, j in zip(edges[:-1], edges[1:], strict=True):
-        farthest = min(int(ELSEWHERE_S[1] * RATE_HZ), (j - i) // 2)
+        farthest = min(int(FARTHEST_S * RATE_HZ), (j - i) // 2)
         heart, high = (np.abs(_correlations(x[i:j], y[i:j], farthest)) for x, y in bands)
         lags_s = np.linspace(-farthest, farthest, len(heart)) / RATE_HZ
-        best_s = lags_s[np.where(np.abs(lags_s) <= NEAR_S, np.maximum(heart, high), 0).argmax()]
-        same, elsewhere = np.abs(lags_s - best_s) <= SAME_S, np.abs(lags_s - best_s) >= ELSEWHERE_S[0]
+        from_best_s = np.abs(lags_s - lags_s[np.maximum(heart, high).argmax()])
+        same, elsewhere = from_best_s <= SAME_S, from_best_s >= ELSEWHERE_S
         if elsewhere.any():
             yield Agreement(*(float(r[where].max()) for r in (heart, high) for where in (same, elsewhere)))
 
