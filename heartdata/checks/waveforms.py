@@ -18,11 +18,13 @@ from heartdata.audio.fingerprint import HOP, RATE_HZ
 
 HEART_HZ = (25, 150)  # noise changes it least
 HIGH_HZ = (150, 500)  # remains where a filter changed what is below
-LEAST = 0.9  # correlation of copies, in one of the bands
+LEAST = 0.9  # correlation of copies, in one of the bands,
+ENOUGH_S = 2.0  # over so long; over half of it .95, and so on: single beats of one heart agree by more
 DISTINCT = 0.5  # of what correlation leaves unexplained at other beats, a copy leaves at most so much
 BLOCK_S = 5.0  # compared at a time, so that clocks that differ a little do not matter
 SHORTEST_S = 0.4
-FARTHEST_S = 3.0  # from the offset, where lags are compared: it may be some beats off
+NEAR_S = 0.2  # from the offset, where the best lag is looked for
+FARTHEST_S = 3.0  # from the offset, where other lags are compared
 SAME_S = 0.0005
 FINER = 4  # steps of a lag in a sample: high frequencies correlate less between samples
 ELSEWHERE_S = 0.25  # from the best lag, and farther: other beats
@@ -37,6 +39,7 @@ class Agreement(NamedTuple):
     heart_elsewhere: float
     high: float
     high_elsewhere: float
+    duration_s: float
 
 
 def confirm(pairs: pd.DataFrame, sound_of: SoundOf) -> pd.DataFrame:
@@ -60,14 +63,15 @@ def confirm(pairs: pd.DataFrame, sound_of: SoundOf) -> pd.DataFrame:
 
 def is_copy(agreement: Agreement) -> bool:
     """Whether waveforms that agree so are of one recording."""
-    heart, heart_elsewhere, high, high_elsewhere = agreement
+    heart, heart_elsewhere, high, high_elsewhere, duration_s = agreement
+    least = 1 - (1 - LEAST) * min(1, duration_s / ENOUGH_S)
     bands = ((heart, heart_elsewhere), (high, high_elsewhere))
-    return any(same >= LEAST and 1 - same <= DISTINCT * (1 - elsewhere) for same, elsewhere in bands)
+    return any(same >= least and 1 - same <= DISTINCT * (1 - elsewhere) for same, elsewhere in bands)
 
 
 def waveform_agreement(a: np.ndarray, b: np.ndarray, offset: int) -> Agreement:
     """Agreement of mono samples at RATE_HZ, b's first at about a's sample ``offset``, in the block of them that agrees best."""
-    best = Agreement(0, 0, 0, 0)
+    best = Agreement(0, 0, 0, 0, 0)
     for agreement in _blocks(a, b, offset):
         if is_copy(agreement):
             return agreement
@@ -87,10 +91,12 @@ def _blocks(a: np.ndarray, b: np.ndarray, offset: int) -> Iterator[Agreement]:
         farthest = min(int(FARTHEST_S * RATE_HZ), (j - i) // 2)
         heart, high = (np.abs(_correlations(x[i:j], y[i:j], farthest)) for x, y in bands)
         lags_s = np.linspace(-farthest, farthest, len(heart)) / RATE_HZ
-        from_best_s = np.abs(lags_s - lags_s[np.maximum(heart, high).argmax()])
+        near = np.where(np.abs(lags_s) <= NEAR_S, np.maximum(heart, high), 0)
+        from_best_s = np.abs(lags_s - lags_s[near.argmax()])
         same, elsewhere = from_best_s <= SAME_S, from_best_s >= ELSEWHERE_S
         if elsewhere.any():
-            yield Agreement(*(float(r[where].max()) for r in (heart, high) for where in (same, elsewhere)))
+            high_same, high_elsewhere = high[same].max(), high[elsewhere].max()
+            yield Agreement(heart[same].max(), heart[elsewhere].max(), high_same, high_elsewhere, (j - i) / RATE_HZ)
 
 
 def _band(sound: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from heartdata.audio.decode import resample
 from heartdata.audio.fingerprint import HOP, RATE_HZ
 from heartdata.audio.synthesis import RATE_HZ as SYNTH_HZ
 from heartdata.audio.synthesis import Heart, synthesize
-from heartdata.checks.waveforms import confirm, is_copy, waveform_agreement
+from heartdata.checks.waveforms import Agreement, confirm, is_copy, waveform_agreement
 
 RNG = np.random.default_rng(7)
 HEART = dataclasses.replace(Heart.draw("murmur", np.random.default_rng(1)), rate_bpm=72)
@@ -68,6 +68,11 @@ def test_other_recordings_of_one_heart_and_of_a_repeating_sound_are_not_confirme
     repeating = waveform_agreement(noisy(BEATS, 20), noisy(BEATS, 20), 0)
     assert repeating.heart > 0.98
     assert not is_copy(repeating)
+
+
+@pytest.mark.parametrize(("duration_s", "heart", "copy"), [(1.0, 0.93, False), (1.0, 0.96, True), (3.0, 0.91, True)])
+def test_short_overlaps_must_agree_more(duration_s: float, heart: float, copy: bool):
+    assert is_copy(Agreement(heart, 0.3, 0.4, 0.3, duration_s)) == copy
 
 
 @pytest.mark.parametrize("other", [np.zeros(9000), np.ones(9000), SOUND[:100], SOUND[:0]])
