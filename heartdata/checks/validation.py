@@ -150,7 +150,7 @@ def _keep_near(table: pd.DataFrame) -> str:
     clips = (
         " (with clips cut from longer recordings, also split.strategy=blocks)" if table["subject"].isna().all() else ""
     )
-    return f"set validation.near_duplicates=group, which keeps all and never splits them{clips}"
+    return f"set validation.near_duplicates=group, which keeps all, those of one sound in one part of the split{clips}"
 
 
 def by_subject(accepted: pd.DataFrame) -> pd.DataFrame:
