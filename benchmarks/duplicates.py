@@ -1,14 +1,17 @@
-"""Near-duplicates: recall and precision on altered real recordings, pairs among untouched ones, recall and time by size.
+"""Near-duplicates: recall and precision on altered real recordings and on others of one subject, pairs among untouched
+ones, recall and time by size.
 
 python -m benchmarks.duplicates --data ../shared/data
 """
 
 import argparse
 import io
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +21,10 @@ from scipy.cluster.hierarchy import DisjointSet
 from scipy.signal import butter, sosfiltfilt
 
 from heartdata.audio.decode import decode, resample
-from heartdata.audio.fingerprint import RATE_HZ, fingerprint
+from heartdata.audio.fingerprint import HOP, RATE_HZ, fingerprint
 from heartdata.checks.near_duplicates import near_duplicates
 from heartdata.checks.suite import ValidationConfig
+from heartdata.checks.waveforms import confirm
 
 SAMPLE = 300
 FRAMES = 1000  # of a synthetic fingerprint: 20 s
@@ -115,8 +119,11 @@ def prints_of(sounds: dict[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame({"sha256": list(sounds), "fingerprint": [fingerprint(s) for s in sounds.values()]})
 
 
-def waveform_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Highest correlation of two waveforms (25-150 Hz) at any lag that leaves 40 % of the shorter in common."""
+def best_alignment(a: np.ndarray, b: np.ndarray, common: float = 0.4) -> tuple[float, int]:
+    """Highest correlation of two waveforms (25-150 Hz) at any lag that leaves ``common`` of the shorter in common.
+
+    Also the sample of ``a`` where the first of ``b`` is then.
+    """
     sos = butter(3, (25, 150), "bandpass", fs=RATE_HZ, output="sos")
     a, b = (sosfiltfilt(sos, s.astype(np.float64)) for s in (a, b))
     size = 1 << (len(a) + len(b)).bit_length()
@@ -126,8 +133,17 @@ def waveform_correlation(a: np.ndarray, b: np.ndarray) -> float:
 
     ones_a, ones_b = np.ones(len(a)), np.ones(len(b))
     power = np.maximum(cross(a * a, ones_b), 0) * np.maximum(cross(ones_a, b * b), 0)
-    enough = cross(ones_a, ones_b) >= 0.4 * min(len(a), len(b))
-    return float(np.abs(cross(a, b)[enough] / np.sqrt(power[enough] + 1e-12)).max())
+    enough = cross(ones_a, ones_b) >= common * min(len(a), len(b))
+    correlation = np.where(enough, np.abs(cross(a, b) / np.sqrt(power + 1e-12)), 0)
+    lag = int(correlation.argmax())
+    return float(correlation[lag]), lag if lag < len(a) else lag - size
+
+
+def confirmed(pairs: pd.DataFrame, sounds: dict[str, np.ndarray]) -> pd.DataFrame:
+    """``pairs``, aligned by their waveforms, with the columns of `heartdata.checks.waveforms.confirm`."""
+    ids = pairs[["sha256_a", "sha256_b"]].itertuples(index=False)
+    offsets = [round(best_alignment(sounds[a], sounds[b])[1] / HOP) for a, b in ids]
+    return confirm(pairs.assign(offset_frames=offsets), sounds.get)
 
 
 def report_untouched(sounds: dict[str, np.ndarray], prints: pd.DataFrame) -> dict[str, str]:
@@ -135,22 +151,25 @@ def report_untouched(sounds: dict[str, np.ndarray], prints: pd.DataFrame) -> dic
     pairs = find(prints)
     clusters = DisjointSet([*pairs["sha256_a"], *pairs["sha256_b"]])
     say(f"{len(pairs)} pairs among {len(sounds)} untouched recordings:")
-    table_head("pair", "envelopes", "codes", "waveforms 25-150 Hz")
-    for a, b, similarity, agreement in pairs.itertuples(index=False):
-        say(f"| {a} = {b} | {similarity:.3f} | {agreement:.3f} | {waveform_correlation(sounds[a], sounds[b]):.3f} |")
+    table_head("pair", "envelopes", "codes", "waveforms 25-150 Hz", "confirmed")
+    for pair in confirmed(pairs, sounds).itertuples():
+        a, b = pair.sha256_a, pair.sha256_b
+        correlation = best_alignment(sounds[a], sounds[b])[0]
+        known = "yes" if pair.confirmed else "no"
+        say(f"| {a} = {b} | {pair.similarity:.3f} | {pair.agreement:.3f} | {correlation:.3f} | {known} |")
         clusters.merge(a, b)
     sizes = pd.Series([len(cluster) for cluster in clusters.subsets()], dtype=int)
     say(f"\nClusters by size: {sizes.value_counts().sort_index().to_dict()}")
     return {name: min(cluster) for cluster in clusters.subsets() for name in cluster}
 
 
-def alter(change: Change, files: dict[str, Sound], names: list[str]) -> pd.DataFrame:
-    """Fingerprints of changed copies of recordings."""
+def alter(change: Change, files: dict[str, Sound], names: list[str]) -> dict[str, np.ndarray]:
+    """Changed copies of recordings, at RATE_HZ."""
     copies = {}
     for number, name in enumerate(names):
         y, rate = change(*files[name], np.random.default_rng(number))
         copies[f"{name} altered"] = resample(np.asarray(y, np.float32), rate, RATE_HZ)
-    return prints_of(copies)
+    return copies
 
 
 def original_names(pairs: pd.DataFrame) -> Iterable[tuple[str, str]]:
@@ -163,15 +182,58 @@ def found_copies(pairs: pd.DataFrame) -> int:
     return sum(a == b for a, b in original_names(pairs))
 
 
-def report_altered(files: dict[str, Sound], prints: pd.DataFrame, names: list[str], root: dict[str, str]) -> None:
-    table_head("change", "copies", "found", "recall", "other pairs", "precision")
+def report_altered(
+    files: dict[str, Sound], sounds: dict[str, np.ndarray], prints: pd.DataFrame, names: list[str], root: dict[str, str]
+) -> int:
+    """Returns how many altered copies were found and confirmed."""
+    table_head("change", "copies", "found", "recall", "other pairs", "precision", "confirmed", "other pairs confirmed")
+    every = 0
     for kind, change in CHANGES.items():
         copies = alter(change, files, names)
-        pairs = find(pd.concat([prints, copies]))
-        pairs = pairs[pairs["sha256_a"].isin(copies["sha256"]) | pairs["sha256_b"].isin(copies["sha256"])]
-        found = found_copies(pairs)
-        wrong = sum(root.get(a, a) != root.get(b, b) for a, b in original_names(pairs))
-        say(f"| {kind} | {SAMPLE} | {found} | {found / SAMPLE:.3f} | {wrong} | {found / max(found + wrong, 1):.3f} |")
+        pairs = find(pd.concat([prints, prints_of(copies)]))
+        pairs = pairs[pairs["sha256_a"].isin(copies) | pairs["sha256_b"].isin(copies)]
+        sure = confirmed(pairs, sounds | copies)
+        sure = sure[sure["confirmed"]]
+        (found, wrong), (kept, still_wrong) = (
+            (found_copies(p), sum(root.get(a, a) != root.get(b, b) for a, b in original_names(p)))
+            for p in (pairs, sure)
+        )
+        every += kept
+        precision = found / max(found + wrong, 1)
+        say(
+            f"| {kind} | {SAMPLE} | {found} | {found / SAMPLE:.3f} | {wrong} | {precision:.3f} | {kept} | {still_wrong} |"
+        )
+    return every
+
+
+def report_negatives(data: Path, sounds: dict[str, np.ndarray], copies: int) -> None:
+    """Different recordings of one subject and device, and the halves of one recording, aligned where they agree most."""
+    circor = {}
+    for path in sorted(data.glob("circor2022/training_data/*.wav")):
+        audio = decode(path.read_bytes())
+        circor[path.stem] = resample(audio.mono, audio.rate_hz, RATE_HZ)
+    pascal = {name: sound for name, sound in sounds.items() if name.startswith("set_b/")}
+    halves = {}
+    for name, sound in (sounds | circor).items():
+        if len(sound) >= 16 * RATE_HZ:
+            half = len(sound) // 2
+            halves |= {f"{name} 1": sound[:half], f"{name} 2": sound[half:]}
+    table_head("different recordings", "pairs", "found", "confirmed", "highest waveforms")
+    every = 0
+    for kind, known, subject in (
+        ("of one subject of PASCAL B", pascal, r"_(\d+)_\d{10,}"),
+        ("of one patient of CirCor", circor, r"(\d+)_"),
+        ("halves of one recording", halves, "(.*) [12]"),
+    ):
+        known = {name: sound for name, sound in known.items() if len(sound) >= RATE_HZ and sound.std() > 1e-4}
+        subjects = pd.Series({name: re.search(subject, name)[1] for name in known})
+        both = [pair for _, names in subjects.groupby(subjects) for pair in combinations(sorted(names.index), 2)]
+        found = set(find(prints_of(known))[["sha256_a", "sha256_b"]].itertuples(index=False, name=None))
+        sure = confirmed(pd.DataFrame(both, columns=["sha256_a", "sha256_b"]), known)
+        wrong = int(sure["confirmed"].sum())
+        every += wrong
+        say(f"| {kind} | {len(both)} | {len(found & set(both))} | {wrong} | {sure['waveform'].max():.3f} |")
+    say(f"\nPrecision of confirmation, with the altered copies: {copies / max(copies + every, 1):.4f}")
 
 
 def synthetic(prints: pd.DataFrame, number: int) -> np.ndarray:
@@ -200,7 +262,7 @@ def numbered(prints: np.ndarray) -> pd.DataFrame:
 def report_recall_by_size(files: dict[str, Sound], prints: pd.DataFrame, names: list[str]) -> None:
     """Altered real recordings among more and more synthetic fingerprints."""
     kinds = ("noise 20 dB below", "noise 10 dB below", "cut, noise 20 dB, loudness, mp3")
-    copies = [alter(CHANGES[kind], files, names) for kind in kinds]
+    copies = [prints_of(alter(CHANGES[kind], files, names)) for kind in kinds]
     table_head("recordings", "seconds", "untouched pairs", *kinds)
     for number in (0, 1_500, 3_000, 10_000):
         others = pd.concat([prints, numbered(synthetic(prints, number))], ignore_index=True)
@@ -239,7 +301,8 @@ def main() -> None:
     say(f"Fingerprints of {len(sounds)} recordings, and their pairs: {time.perf_counter() - start:.1f} s")
     usable = [name for name, s in sounds.items() if len(s) >= RATE_HZ and s.std() > 1e-4]
     names = [str(name) for name in np.random.default_rng(0).choice(usable, SAMPLE, replace=False)]
-    report_altered(files, prints, names, report_untouched(sounds, prints))
+    copies = report_altered(files, sounds, prints, names, report_untouched(sounds, prints))
+    report_negatives(data, sounds, copies)
     report_recall_by_size(files, prints, names)
     report_time_by_size(prints)
 

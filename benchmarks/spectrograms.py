@@ -232,7 +232,7 @@ def nightly(count: int, scratch: Path) -> list[Row]:
     noise_recordings(scratch / "data", range(count))
     config = build_config("table", str(scratch / "data"), changes={
         "store": str(scratch / "out"), "validation.max_quarantined_fraction": 1.0, "engine.workers": JOBS,
-        "validation.near_duplicates": False,
+        "validation.near_duplicates": "off",
     })  # fmt: skip
     seconds: dict[str, float] = {}
     with prefect_test_harness(server_startup_timeout=120):

@@ -56,6 +56,7 @@ class ValidationResult(AcceptedRecord):
     checks: Artifact
     data_docs: str
     refusal: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class SpectrogramShard(Result):

@@ -63,6 +63,7 @@ def validate(
             compared_with=previous,
             reference=accepted if config.accept_change else previous.reference or accepted,
             refusal=result.refusal,
+            notes=result.notes,
         )
 
 
@@ -133,6 +134,8 @@ def accept(
     uris = store.read_frame(recordings, RECORDINGS)[["recording_id", "uri"]]
     with atomic_write(store.workpath("latest/quarantine.csv")) as file:
         refused.merge(uris, on="recording_id").to_csv(file, index=False)
+    for note in result.notes:
+        add_note(note)
     if result.refusal:
         raise DataRefused(
             f"nothing was trained: {result.refusal}. Each refused recording is in "

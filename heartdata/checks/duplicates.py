@@ -1,6 +1,7 @@
-"""Recordings of the same sound: which of several copies is kept, and which are refused because their labels conflict."""
+"""Recordings of the same sound: which of several copies are kept, and which are refused, also for conflicting labels."""
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Hashable
 from typing import Any
 
@@ -10,6 +11,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from heartdata.checks.groups import connected_groups, subject_units
 
 MARKS = ("other_labels", "same_sound", "duplicate_of", "near_duplicate_of")
+LONGER = 1.1  # how much longer a copy must be to take the place of one that was kept last time
 Similarities = dict[str, dict[str, float]]  # sha256 of a file to those of its near-duplicates, and how similar they are
 
 
@@ -19,77 +21,78 @@ def mark_duplicates(
     in_use: pd.Series,
     pairs: pd.DataFrame | None = None,
     kept_before: Collection[str] = (),
+    refuse_near: bool = True,
 ) -> pd.DataFrame:
     """``table`` (of `heartdata.checks.validation.join_facts`) with the columns MARKS and ``near_group``.
 
-    Recordings are of the same sound when their samples are equal or when a chain of ``pairs`` (of
-    `heartdata.checks.near_duplicates.near_duplicates`) connects them.
+    Recordings are copies when their samples are equal, near-duplicates when they are one of ``pairs`` (of
+    `heartdata.checks.near_duplicates.near_duplicates`). Only direct and ``confirmed`` pairs
+    (`heartdata.checks.waveforms.confirm`) conflict or are refused; chains of any pairs are kept together in the split.
 
     - ``other_labels``, ``same_sound``: where labels conflict, the sound's other labels, and which recording has one.
-    - ``duplicate_of``, ``near_duplicate_of``: the copy that is kept instead. Preferred are, in this order: those that
-      ``passed`` their own checks, may be trained on (``in_use``), are labelled, were kept last time (``kept_before``,
-      ids), come first by id.
+    - ``duplicate_of``, ``near_duplicate_of``: the kept recording that it is a copy of, or (with ``refuse_near``) a
+      near-duplicate of. Kept are, in this order, those that ``passed`` their own checks, may be trained on
+      (``in_use``), are labelled, are longest, come first by id. Durations of those kept last time
+      (``kept_before``, ids) count LONGER-fold, so that only a much longer copy takes the place of one, and in the same
+      part of the split, since ``near_group`` names both.
     - ``near_group``: JSON list of the subjects that have a sound in common (one person under two names, or one name for
       two people), so that the split keeps them together.
 
     Both masks have the index of ``table``.
     """
     table = table.assign(**dict.fromkeys(MARKS))
-    new = ~table["recording_id"].isin(kept_before)
-    ranked = table.assign(failed=~passed, unused=~in_use, unlabelled=table["label"].isna(), new=new)
-    ranked = ranked.sort_values(["failed", "unused", "unlabelled", "new", "recording_id"])
+    length = table["duration_s"].fillna(0) * table["recording_id"].isin(kept_before).map({True: LONGER, False: 1.0})
+    ranked = table.assign(failed=~passed, unused=~in_use, unlabelled=table["label"].isna(), shortness=-length)
+    ranked = ranked.sort_values(["failed", "unused", "unlabelled", "shortness", "recording_id"])
     ranked = ranked[ranked["samples_sha256"].notna()]
-    near = _similarities(pairs)
-    sounds = _sounds(ranked, near)
+    sounds = _sounds(ranked, pairs)
     copied = sounds.duplicated(keep=False)
     table["near_group"] = subject_units(table).map(_near_groups(subject_units(ranked[copied]), sounds[copied]))
+    near = _similarities(pairs)
     for _, copies in ranked[copied].groupby(sounds[copied]):
-        for index, marks in _marks(copies, near).items():
+        for index, marks in _marks(list(copies.itertuples()), near, refuse_near).items():
             for name, value in marks.items():
                 table.at[index, name] = value
     return table
 
 
-def _marks(copies: pd.DataFrame, near: Similarities) -> dict[Hashable, dict[str, str]]:
-    """MARKS by row label for the recordings of one sound, of which the first is kept."""
-    labels = sorted(copies["label"].dropna().unique())
-    of_file = {sha256: list(rows.itertuples()) for sha256, rows in copies.groupby("sha256")}
-    kept, *_ = rows = list(copies.itertuples())
+def _marks(rows: list[Any], near: Similarities, refuse_near: bool) -> dict[Hashable, dict[str, str]]:
+    """MARKS by row label for recordings that a chain connects, the preferred first."""
+    equal: dict[str, dict[str, str]] = defaultdict(dict)  # samples to labels, and the first recording with each
+    of_file: dict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        of_file[row.sha256].append(row)
+        if isinstance(row.label, str):
+            first = equal[row.samples_sha256].get(row.label, row.recording_id)
+            equal[row.samples_sha256][row.label] = min(first, row.recording_id)
+    kept: dict[str, str] = {}  # recordings by their samples
     marks: dict[Hashable, dict[str, str]] = {}
-    for row in rows if len(labels) > 1 else rows[1:]:
-        similar = [(o, s) for sha256, s in near.get(row.sha256, {}).items() for o in of_file.get(sha256, ())]
+    for row in rows:
+        similar = [(o, s) for sha256, s in near.get(row.sha256, {}).items() for o in of_file[sha256]]
         similar.sort(key=lambda pair: (-pair[1], pair[0].recording_id))
-        if len(labels) > 1:
-            others = [label for label in labels if label != row.label]
-            equal = (copies["samples_sha256"] == row.samples_sha256) & copies["label"].isin(others)
-            where = (
-                f"the same sound ({copies.loc[equal, 'recording_id'].min()})"
-                if equal.any()
-                else _conflict(row, similar)
-            )
-            marks[row.Index] = {"other_labels": ", ".join(others), "same_sound": where}
-        elif row.samples_sha256 == kept.samples_sha256:
-            marks[row.Index] = {"duplicate_of": kept.recording_id}
-        else:
-            marks[row.Index] = {"near_duplicate_of": _kept(kept.recording_id, similar)}
+        alike = ((o.recording_id, s) for o, s in similar if kept.get(o.samples_sha256) == o.recording_id)
+        if conflict := _conflict(row, equal[row.samples_sha256], similar):
+            marks[row.Index] = conflict
+        elif row.samples_sha256 in kept:
+            marks[row.Index] = {"duplicate_of": kept[row.samples_sha256]}
+        elif refuse_near and (other := next(alike, None)):
+            marks[row.Index] = {"near_duplicate_of": f"{other[0]} (similarity {other[1]:.3f})"}
+        elif not row.failed:
+            kept[row.samples_sha256] = row.recording_id
     return marks
 
 
-def _conflict(row: Any, similar: list[tuple[Any, float]]) -> str:
-    """The most similar recording with another label, or else that by which ``row`` is connected with one."""
-    if not similar:
-        return "nearly the same sound"
-    conflicting = [pair for pair in similar if isinstance(pair[0].label, str) and pair[0].label != row.label]
-    other, similarity = (conflicting or similar)[0]
-    return f"nearly the same sound ({'' if conflicting else 'via '}{other.recording_id}, similarity {similarity:.3f})"
-
-
-def _kept(kept_id: str, similar: list[tuple[Any, float]]) -> str:
-    """The kept recording's id and its similarity, or the recording by which it is connected."""
-    for other, similarity in similar:
-        if other.recording_id == kept_id:
-            return f"{kept_id} (similarity {similarity:.3f})"
-    return f"{kept_id} (via {similar[0][0].recording_id}, similarity {similar[0][1]:.3f})" if similar else kept_id
+def _conflict(row: Any, equal: dict[str, str], similar: list[tuple[Any, float]]) -> dict[str, str] | None:
+    """The marks of a row of which a copy (of the labels ``equal``) or a near-duplicate has another label; else None."""
+    if len(equal) > 1:
+        others = {label: recording_id for label, recording_id in equal.items() if label != row.label}
+        return {"other_labels": ", ".join(sorted(others)), "same_sound": f"the same sound ({min(others.values())})"}
+    labelled = isinstance(row.label, str)
+    unlike = [(o, s) for o, s in similar if labelled and isinstance(o.label, str) and o.label != row.label]
+    if not unlike:
+        return None
+    where = f"nearly the same sound ({unlike[0][0].recording_id}, similarity {unlike[0][1]:.3f})"
+    return {"other_labels": ", ".join(sorted({o.label for o, _ in unlike})), "same_sound": where}
 
 
 def _near_groups(units: pd.Series, sounds: pd.Series) -> dict[str, str]:
@@ -102,19 +105,20 @@ def _near_groups(units: pd.Series, sounds: pd.Series) -> dict[str, str]:
 
 
 def _similarities(pairs: pd.DataFrame | None) -> Similarities:
-    near: Similarities = {}
+    near: Similarities = defaultdict(dict)
     if pairs is not None:
-        for a, b, similarity in pairs[["sha256_a", "sha256_b", "similarity"]].itertuples(index=False):
-            near.setdefault(a, {})[b] = similarity
-            near.setdefault(b, {})[a] = similarity
+        confirmed = pairs.loc[pairs["confirmed"], ["sha256_a", "sha256_b", "similarity"]]
+        for a, b, similarity in confirmed.itertuples(index=False):
+            near[a][b] = near[b][a] = similarity
     return near
 
 
-def _sounds(rows: pd.DataFrame, near: Similarities) -> pd.Series:
+def _sounds(rows: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.Series:
     """An id for each row, the same for recordings of one sound: connected components of copies and pairs."""
     samples = dict(zip(rows["sha256"], rows["samples_sha256"], strict=True))
     sounds = DisjointSet(rows["samples_sha256"])
-    for a in near.keys() & samples.keys():
-        for b in near[a].keys() & samples.keys():
+    if pairs is not None:
+        known = pairs[pairs["sha256_a"].isin(samples) & pairs["sha256_b"].isin(samples)]
+        for a, b in known[["sha256_a", "sha256_b"]].itertuples(index=False):
             sounds.merge(samples[a], samples[b])
     return rows["samples_sha256"].map(sounds.__getitem__)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from heartdata.audio.channels import MIN_AGREEMENT
 from heartdata.settings import Settings
@@ -52,7 +52,11 @@ class ValidationConfig(RecordingBounds):
     classes: tuple[str, ...] | None = Field(
         default=None, min_length=2, description="labels that must occur; null: those in the table"
     )
-    near_duplicates: bool = Field(default=True, description="detect copies in another codec, cut or noise")
+    near_duplicates: Literal["refuse", "group", "off"] = Field(
+        default="refuse",
+        description="copies in another codec, cut or noise: refuse all but one, keep them in one part of the split, or "
+        "off: do not look for them",
+    )
     near_duplicate_similarity: float = Field(
         default=0.98, ge=0.9, le=1, description="least correlation of their envelopes; see docs/checks.md"
     )
@@ -77,6 +81,11 @@ class ValidationConfig(RecordingBounds):
         default=None, description="runs of one name are compared; null: those of one source configuration"
     )
     accept_change: bool = Field(default=False, description="accept this change, and compare later runs with this one")
+
+    @field_validator("near_duplicates", mode="before")
+    @classmethod
+    def _accept_bool(cls, value: object) -> object:
+        return {True: "refuse", False: "off"}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _check_overrides(self) -> Self:
@@ -218,8 +227,8 @@ def duplicate_checks() -> list[Check]:
               "{same_sound} is also labelled {other_labels}: find out which label is right"),
         Check("duplicate", "critical", *_null("duplicate_of"), "a copy of {duplicate_of}, which is kept"),
         Check("near_duplicate", "critical", *_null("near_duplicate_of"),
-              "nearly the same sound as {near_duplicate_of}, which is kept: remove one of them, or set "
-              "validation.near_duplicates=false"),
+              "nearly the same sound as {near_duplicate_of}, which is kept: remove one of them, or keep both, in one part of "
+              "the split, with validation.near_duplicates=group"),
     ]  # fmt: skip
 
 

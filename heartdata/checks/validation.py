@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from heartdata.storage.schemas import ACCEPTED, CHECKS, QUARANTINE, VERDICTS
 from heartdata.storage.store import table_from_frame, table_from_rows
 
 SILENT = {"silent", "flat", "mostly_silent"}
+MANY_NEAR_DUPLICATES = 0.1  # of the recordings: more refused ones get a note
 DrawDrift = Callable[[pd.DataFrame, float, str, str], bytes]  # as `heartdata.reports.plots.plot_drift`
 Reasons = dict[Any, list[tuple[str, str]]]  # row label to failed critical checks: name, filled-in reason
 Warnings = dict[Any, list[str]]  # row label to names of failed checks of severity warning
@@ -41,13 +42,14 @@ Rows = list[dict[str, object]]  # of schema CHECKS
 
 @dataclass(frozen=True)
 class Validation:
-    """The result of `validate`. ``refusal``: why nothing may be trained on this table, or None."""
+    """The result of `validate`. ``refusal``: why nothing may be trained on this table, or None; ``notes`` for people."""
 
     accepted: pa.Table
     quarantine: pa.Table
     checks: pa.Table
     verdicts: pa.Table
     refusal: str | None
+    notes: tuple[str, ...] = ()
 
 
 def validate(
@@ -72,13 +74,15 @@ def validate(
     """
     refuse_unknown_collections(collections, recordings)
     measured = facts.to_pandas()
-    pairs = near_duplicates(measured, config.near_duplicate_similarity) if config.near_duplicates else None
+    pairs = None
+    if config.near_duplicates != "off":
+        pairs = near_duplicates(measured, config.near_duplicate_similarity).assign(confirmed=True)
     table = join_facts(recordings.to_pandas(), measured.drop(columns="fingerprint"))
     in_use = table["collection"].isin(collections) if collections is not None else pd.Series(True, index=table.index)
     plots: dict[str, bytes] = {}
     with SuiteRunner() as suites:
         rows, reasons, warnings, verdicts = _check_recordings(suites, table, config, known)
-        table = _mark_duplicates(table, reasons, in_use, pairs, before)
+        table = _mark_duplicates(table, reasons, in_use, pairs, before, config.near_duplicates == "refuse")
         duplicates = suites.run("copies", table, duplicate_checks())
         rows += [r.row("recording", _template(r)) for r in duplicates]
         for index, failed in failures(table, duplicates)[0].items():
@@ -98,6 +102,7 @@ def validate(
             checks=table_from_rows(rows + [row for level_rows, _ in stops for row in level_rows], CHECKS),
             verdicts=verdicts,
             refusal=next((refusal for _, refusal in stops if refusal), None),
+            notes=tuple(_near_duplicate_notes(table, passed, config)),
         )
         counts = f"{len(table)} recordings, {len(passed)} accepted, {len(reasons)} quarantined"
         suites.publish(docs, result.checks, result.quarantine, counts, plots)
@@ -124,15 +129,37 @@ def join_facts(recordings: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mark_duplicates(
-    table: pd.DataFrame, reasons: Reasons, in_use: pd.Series, pairs: pd.DataFrame | None, before: pa.Table | None
-) -> pd.DataFrame:
+    table: pd.DataFrame, reasons: Reasons, in_use: pd.Series, pairs: pd.DataFrame | None, before: pa.Table | None,
+    refuse_near: bool,
+) -> pd.DataFrame:  # fmt: skip
     """`mark_duplicates`, except that silent recordings are copies of nothing: they are all alike."""
     silent = table.index.isin([i for i, failed in reasons.items() if SILENT & {name for name, _ in failed}])
     audible = table.assign(samples_sha256=table["samples_sha256"].mask(silent, None))
     kept_before = set(before.column("recording_id").to_pylist()) if before is not None else set()
     passed = ~table.index.to_series().isin(list(reasons))
-    marked = mark_duplicates(audible, passed, in_use, pairs, kept_before)
+    marked = mark_duplicates(audible, passed, in_use, pairs, kept_before, refuse_near)
     return marked.assign(samples_sha256=table["samples_sha256"])
+
+
+def _near_duplicate_notes(table: pd.DataFrame, accepted: pd.DataFrame, config: ValidationConfig) -> Iterator[str]:
+    """What to know where near-duplicates are many, or are not looked for."""
+    refused = int(table["near_duplicate_of"].notna().sum())
+    if refused > MANY_NEAR_DUPLICATES * len(table):
+        yield f"{refused} of {len(table)} recordings were refused as near-duplicates: to keep them, {_keep_near(table)}"
+    unknown = int(accepted["subject"].isna().sum())
+    if config.near_duplicates == "off" and unknown:
+        yield (
+            f"validation.near_duplicates=off, and {unknown} recordings have no subject: copies of one may be in training "
+            f"and test, and scores too high; {_keep_near(table)}"
+        )
+
+
+def _keep_near(table: pd.DataFrame) -> str:
+    """How to keep near-duplicates without leakage."""
+    clips = (
+        " (with clips cut from longer recordings, also split.strategy=blocks)" if table["subject"].isna().all() else ""
+    )
+    return f"set validation.near_duplicates=group, which keeps all, those of one sound in one part of the split{clips}"
 
 
 def by_subject(accepted: pd.DataFrame) -> pd.DataFrame:
@@ -231,14 +258,16 @@ def _check_table(
         "usable_label": table["label"].where(usable),
     })  # fmt: skip
     unjoined, labels = missing.dropna(), sorted(frame["usable_label"].dropna().unique())
+    near = int(table.loc[list(reasons), "near_duplicate_of"].notna().sum())
     sentences = Counter(reason for failed in reasons.values() for _, reason in failed)
     values = {
         "recordings": len(table),
         "unjoined": len(unjoined),
         "or_allow": _or_allow(len(unjoined), len(reasons), len(table), config.max_quarantined_fraction),
-        "or_accept": f"; or train on the others with {_quarantine_setting(len(reasons), len(table))}"
-        if usable.any()
-        else "",
+        "or_accept": (
+            f"; {near} are near-duplicates: {_keep_near(table)}" if near > MANY_NEAR_DUPLICATES * len(table) else ""
+        )
+        + (f"; or train on the others with {_quarantine_setting(len(reasons), len(table))}" if usable.any() else ""),
         "first_unjoined": ", ".join(map(shortened, table.loc[unjoined.index, "recording_id"].head(3))),
         "first_missing": next(iter(unjoined), None),
         "quarantined": len(reasons),

@@ -10,7 +10,7 @@ PRETRAINING: dict[str, Any] = {
         "name": "demo", "varied": True, "subjects_per_class": 1600, "sites": 1, "duration_s": [4.0, 9.0],
         "plant_faults": False,
     },
-    "validation": {"near_duplicates": False},
+    "validation": {"near_duplicates": "off"},
     "split": {"test_fraction": 0.05, "valid_fraction": 0.05},
     "training": {
         "init": "random", "epochs": 5, "batch": 64, "learning_rate": 0.002, "mask_fraction": 0.1,

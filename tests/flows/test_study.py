@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 SMALL = {
     "training.init": "random", "training.epochs": 1, "training.width": 32, "training.batch": 4,
-    "evaluation.bootstrap": 20, "validation.max_quarantined_fraction": 0.9, "validation.near_duplicates": False,
+    "evaluation.bootstrap": 20, "validation.max_quarantined_fraction": 0.9, "validation.near_duplicates": "off",
 }  # fmt: skip
 
 

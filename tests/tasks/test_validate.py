@@ -80,6 +80,14 @@ def test_an_unfit_table_is_refused_in_a_sentence(nightly: Nightly, labels: list[
     assert nightly.previous() == PreviouslyAccepted()
 
 
+def test_a_note_says_where_copies_may_be_in_two_parts(nightly: Nightly):
+    nightly.table(["normal", "murmur"] * 6)
+    pd.read_csv(nightly.source.data).drop(columns="subject").to_csv(nightly.source.data, index=False)
+    progress.clear_notes()
+    nightly.accept(near_duplicates="off")
+    assert "validation.near_duplicates=off, and 12 recordings have no subject: " in " ".join(progress.notes())
+
+
 def test_accepted_recordings_are_compared_with_later_ones(nightly: Nightly):
     nightly.table(["normal", "murmur"] * 6)
     assert nightly.previous() == PreviouslyAccepted()

@@ -310,5 +310,5 @@ def test_pretraining_looks_for_near_duplicates_only_in_real_recordings(heartbeat
     monkeypatch.setattr("flows.cli.run.run_pipeline", lambda config, *_: configs.append(config))
     assert heartbeat("pretrain")[0] == 0
     assert heartbeat("pretrain", "--source", "table", "--data", recordings / "good.csv")[0] == 0
-    assert [config.validation.near_duplicates for config in configs] == [False, True]
+    assert [config.validation.near_duplicates for config in configs] == ["off", "refuse"]
     assert [config.registry.model_name for config in configs] == ["heartbeat-backbone", "heartbeat-backbone-table"]

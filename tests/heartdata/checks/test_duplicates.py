@@ -111,35 +111,77 @@ def test_codes_and_envelopes_compare_as_documented():
     assert envelope_similarity(*overlap(envelope, envelope[50:], 50)) == pytest.approx(1, abs=0.01)
 
 
-def mark(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+def mark(rows: pd.DataFrame, found: pd.DataFrame, **options) -> pd.DataFrame:
     every = pd.Series(True, index=rows.index)
-    return mark_duplicates(rows, every, every, found).set_index("recording_id")
+    return mark_duplicates(rows, every, every, found, **options).set_index("recording_id")
 
 
 def rows(labels: list[str | None], names: str = "abcdefg", **columns: list) -> pd.DataFrame:
     ids = list(names[: len(labels)])
     frame = pd.DataFrame({"recording_id": ids, "sha256": ids, "samples_sha256": ids, "label": labels})
-    return frame.assign(**{"source": "s", "subject": None, **columns})
+    return frame.assign(**{"source": "s", "subject": None, "duration_s": 5.0, **columns})
 
 
-CHAIN = pd.DataFrame([("a", "b", 0.99), ("b", "c", 0.985)], columns=["sha256_a", "sha256_b", "similarity"])
+def linked(*links: tuple[str, str, float], confirmed: bool = True) -> pd.DataFrame:
+    return pd.DataFrame(links, columns=["sha256_a", "sha256_b", "similarity"]).assign(confirmed=confirmed)
 
 
-def test_many_copies_of_one_sound_are_one_cluster():
+CHAIN = linked(("a", "b", 0.99), ("b", "c", 0.985))
+
+
+def test_of_many_copies_the_longest_is_kept():
     sound = recorded(4)
     names = "abcdefghijklmnopqrstuvwxyz"
-    facts = table(**{name: sound[i * 101 :] for i, name in enumerate(names)})
-    kept_instead = mark(rows(["x"] * 26, names), near_duplicates(facts, 0.98))["near_duplicate_of"]
+    cuts = {name: sound[i * 101 :] for i, name in enumerate(names[::-1])}
+    durations = [len(cuts[name]) / SYNTH_HZ for name in names]
+    found = near_duplicates(table(**cuts), 0.98).assign(confirmed=True)
+    kept_instead = mark(rows(["x"] * 26, names, duration_s=durations), found)["near_duplicate_of"]
     assert kept_instead.isna().sum() == 1
-    assert kept_instead.dropna().str.startswith("a (").all()
+    assert kept_instead.dropna().str.startswith("z (").all()
 
 
-def test_of_a_chain_one_is_kept_in_any_order():
+def test_of_a_chain_only_direct_near_duplicates_of_a_kept_recording_are_refused():
     for table in (rows(["x", "x", None, "y"]), rows(["x", "x", None, "y"])[::-1]):
-        kept_instead = mark(table, CHAIN)["near_duplicate_of"]
-        assert kept_instead["b"] == "a (similarity 0.990)"
-        assert kept_instead["c"] == "a (via b, similarity 0.985)"
-        assert kept_instead[["a", "d"]].isna().all()
+        marked = mark(table, CHAIN)
+        assert marked["near_duplicate_of"].dropna().to_dict() == {"b": "a (similarity 0.990)"}
+        assert marked.loc[["a", "b", "c"], "near_group"].nunique() == 1
+
+
+@pytest.mark.parametrize(
+    ("durations", "kept_before", "kept"),
+    [([5, 5, 5], (), "a"), ([5, 17, 5], (), "b"), ([5, 5, 5], ("c",), "c"), ([5.4, 5.2, 5], ("c",), "c"),
+     ([5, 5.6, 5], ("c",), "b"), ([5, np.nan, 4], (), "a")],
+)  # fmt: skip
+def test_the_longest_is_kept_unless_one_kept_before_is_about_as_long(durations: list, kept_before: tuple, kept: str):
+    triangle = linked(("a", "b", 0.99), ("b", "c", 0.985), ("a", "c", 0.99))
+    marked = mark(rows(["x"] * 3, duration_s=durations), triangle, kept_before=kept_before)["near_duplicate_of"]
+    assert marked.index[marked.isna()].tolist() == [kept]
+    assert marked.dropna().str.startswith(kept).all()
+
+
+def test_a_recording_that_failed_its_own_checks_is_not_kept_instead_of_another():
+    every = pd.Series(True, index=range(3))
+    passed = pd.Series([False, True, True])
+    marked = mark_duplicates(rows(["x"] * 3, duration_s=[9, 5, 5]), passed, every, CHAIN)
+    assert marked["near_duplicate_of"].to_list() == ["b (similarity 0.990)", None, "b (similarity 0.985)"]
+    assert mark_duplicates(rows(["x"] * 3), ~every, every, CHAIN)["near_duplicate_of"].isna().all()
+
+
+def test_grouped_near_duplicates_are_kept_but_neither_copies_nor_conflicts():
+    table = rows(["x", "x", "x", "x", "y"], samples_sha256=["a", "b", "c", "b", "e"])
+    marked = mark(table, linked(("a", "b", 0.99), ("b", "c", 0.985), ("c", "e", 0.98)), refuse_near=False)
+    assert marked["near_duplicate_of"].isna().all()
+    assert marked["duplicate_of"].dropna().to_dict() == {"d": "b"}
+    assert marked["other_labels"].dropna().to_dict() == {"c": "y", "e": "x"}
+    assert marked["near_group"].nunique() == 1
+    assert marked["near_group"].notna().all()
+
+
+def test_what_the_waveform_does_not_confirm_is_kept_together_only():
+    unconfirmed = linked(("a", "b", 0.99), ("b", "c", 0.985), confirmed=False)
+    marked = mark(rows(["x", "x", "y"]), unconfirmed)
+    assert marked[["other_labels", "near_duplicate_of"]].isna().all(axis=None)
+    assert marked["near_group"].nunique() == 1
 
 
 def test_subjects_with_a_sound_in_common_are_one_near_group():
@@ -150,12 +192,14 @@ def test_subjects_with_a_sound_in_common_are_one_near_group():
     assert mark(table.assign(subject="p"), CHAIN)["near_group"].isna().all()
 
 
-def test_two_labels_in_a_chain_refuse_all_of_it():
+def test_only_direct_near_duplicates_have_conflicting_labels():
     marked = mark(rows(["x", None, "y", "y"]), CHAIN)
-    assert marked["other_labels"].to_dict() == {"a": "y", "b": "x, y", "c": "x", "d": None}
-    assert marked.loc["b", "same_sound"] == "nearly the same sound (a, similarity 0.990)"
-    assert marked.loc["a", "same_sound"] == "nearly the same sound (via b, similarity 0.990)"
-    assert marked["near_duplicate_of"].isna().all()
+    assert marked["other_labels"].isna().all()
+    marked = mark(rows(["x", "x", "y", "z"]), pd.concat([CHAIN, linked(("b", "d", 0.99))]))
+    assert marked["other_labels"].dropna().to_dict() == {"b": "y, z", "c": "x", "d": "x"}
+    assert marked.loc["b", "same_sound"] == "nearly the same sound (d, similarity 0.990)"
+    assert marked.loc["c", "same_sound"] == "nearly the same sound (b, similarity 0.985)"
+    assert marked["near_duplicate_of"].isna().all()  # b is refused, so a is not a near-duplicate of a kept one
 
 
 @needs_pascal

@@ -150,7 +150,10 @@ def test_data_docs_need_no_network(folder: Path, checked: Validation):
 
 def copies(**columns: list) -> pd.DataFrame:
     """Recordings a, b, c of one sound."""
-    facts = {"samples_sha256": ["s"] * 3, "rms": [1.0] * 3, "dc_offset": [0.0] * 3, "peak": 1.0, "format": "WAV"}
+    facts = {
+        "samples_sha256": ["s"] * 3, "rms": [1.0] * 3, "dc_offset": [0.0] * 3, "peak": 1.0, "format": "WAV",
+        "duration_s": [5.0] * 3,
+    }  # fmt: skip
     table = pd.DataFrame(
         {"recording_id": ["a", "b", "c"], "sha256": ["1", "2", "3"], "label": ["x", "x", None]}
     ).assign(source="s", subject=None)
@@ -189,11 +192,33 @@ def test_near_duplicates_are_refused_with_the_kept_one_named(tmp_path: Path):
         rows.append({"path": f"{name}.wav", "label": label})
     quarantined = refused(check(tmp_path, rows))
     assert quarantined["check"].to_dict() == {
-        "whole.wav": "near_duplicate", "conflict_a.wav": "label_conflict", "conflict_b.wav": "label_conflict"
+        "cut.wav": "near_duplicate", "conflict_a.wav": "label_conflict", "conflict_b.wav": "label_conflict"
     }  # fmt: skip
-    assert quarantined.loc["whole.wav", "reason"].startswith("nearly the same sound as cut.wav (similarity 0.99")
+    assert quarantined.loc["cut.wav", "reason"].startswith("nearly the same sound as whole.wav (similarity 0.99")
     assert "nearly the same sound (conflict_b.wav, similarity 0.99" in quarantined.loc["conflict_a.wav", "reason"]
-    accepted = check(tmp_path, rows, near_duplicates=False).accepted.to_pandas().set_index("recording_id")
+    assert set(refused(check(tmp_path, rows, near_duplicates="group"))["check"]) == {"label_conflict"}
+    accepted = check(tmp_path, rows, near_duplicates="off").accepted.to_pandas().set_index("recording_id")
     assert len(accepted) == len(rows)
     assert accepted.loc["hiss.wav", "warnings"].endswith("poor_quality")
     assert accepted.loc["hiss.wav", "quality"] < 0.25 < 0.5 < accepted.loc["whole.wav", "quality"]
+
+
+@pytest.mark.parametrize(("given", "meant"), [(True, "refuse"), (False, "off"), ("group", "group")])
+def test_the_near_duplicates_of_older_configurations_are_understood(given: object, meant: str):
+    assert ValidationConfig(near_duplicates=given).near_duplicates == meant
+
+
+def test_many_near_duplicates_and_a_search_that_is_off_are_noted_with_what_to_set(tmp_path: Path):
+    for name, sound in (("a", heart(1)), ("b", heart(1)[5000:]), ("c", heart(2)), ("d", heart(2)[5000:])):
+        write_wav(tmp_path / f"{name}.wav", sound)
+    rows = [{"path": f"{name}.wav", "label": label} for name, label in zip("abcd", "xxyy", strict=True)]
+    refusing = check(tmp_path, rows)
+    assert "2 are near-duplicates: set validation.near_duplicates=group" in str(refusing.refusal)
+    assert "split.strategy=blocks" in str(refusing.refusal)
+    assert refusing.notes[0].startswith("2 of 4 recordings were refused as near-duplicates: ")
+    assert check(tmp_path, rows, near_duplicates="group").notes == ()
+    (note,) = check(tmp_path, rows, near_duplicates="off").notes
+    assert note.startswith("validation.near_duplicates=off, and 4 recordings have no subject: ")
+    known = [row | {"subject": row["path"]} for row in rows]
+    assert check(tmp_path, known, near_duplicates="off").notes == ()
+    assert "blocks" not in str(check(tmp_path, known).refusal)

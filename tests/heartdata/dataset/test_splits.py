@@ -6,6 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from heartdata.checks.duplicates import mark_duplicates
 from heartdata.dataset.splits import SplitConfig, assign_splits, check_no_leak, split_groups, subjects_that_changed_part
 from heartdata.errors import DataRefused, LeakError
 from heartdata.storage.schemas import ACCEPTED
@@ -205,3 +206,17 @@ def test_subjects_that_entered_or_left_the_test_part_are_counted():
     })  # fmt: skip
     assert subjects_that_changed_part(before, now) == (1, 1)  # ann entered, sam left; new is in one table only
     assert subjects_that_changed_part(before, now[now["group"] == "eve"]) == (0, 0)
+
+
+@pytest.mark.parametrize("strategy", ["subject", "hash"])
+def test_near_duplicates_without_subjects_that_are_kept_are_in_one_part(strategy: str):
+    table = accepted(MANY, known=False).to_pandas().assign(samples_sha256=lambda rows: rows["sha256"], duration_s=5.0)
+    chains = [(f"{s}{i}", f"{s}{i + 1}") for s in MANY for i in (0, 1)]
+    pairs = pd.DataFrame(chains, columns=["sha256_a", "sha256_b"]).assign(similarity=0.99, confirmed=True)
+    every = pd.Series(True, index=table.index)
+    marked = mark_duplicates(table, every, every, pairs, refuse_near=False)
+    assert marked["near_duplicate_of"].isna().all()
+    kept = pa.Table.from_pandas(marked[ACCEPTED.names], schema=ACCEPTED, preserve_index=False)
+    splits = assign_splits(kept, SplitConfig(strategy=strategy)).to_pandas()
+    assert len(splits) == 120
+    assert splits["part"].groupby(splits["recording_id"].str[:3]).nunique().eq(1).all()
