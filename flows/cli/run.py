@@ -77,17 +77,20 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool) 
         if not console.is_terminal:
             console.print(f"  {status}")
         with console.status(status):
+            from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
             from prefect.utilities.urls import url_for
 
             from tasks.engine import progress
 
             flow = pkgutil.resolve_name(entrypoint)
+            check_registry(config.registry, store)  # loads MLflow while the server starts
             if temporary:
                 temporary.wait_ready()
         urls: list[str] = []
         flow = flow.with_options(on_completion=[lambda _flow, run, _: urls.append(url_for(run) or "")])
+        no_heartbeat = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if temporary else {}  # its end waits for a second
         try:
-            with _errors_as_sentences(log), Terminal(console) as terminal:
+            with _errors_as_sentences(log), Terminal(console) as terminal, temporary_settings(no_heartbeat):
                 progress.begin(terminal)
                 result = flow(parameter)
         finally:

@@ -69,6 +69,7 @@ def lost_fraction(before: pd.DataFrame, after: pd.DataFrame) -> float:
     """The share of the recordings of ``before`` (by id) that are absent from ``after`` or have lost their label."""
     if before.empty:
         return 0.0
-    ids, labelled = before["recording_id"], after.loc[after["label"].notna(), "recording_id"]
-    kept = ids.isin(labelled) | (before["label"].isna() & ids.isin(after["recording_id"]))
+    ids, after_ids = (frame["recording_id"].astype(object) for frame in (before, after))  # hashed faster than strings
+    labelled = after_ids[after["label"].notna()]
+    kept = ids.isin(labelled) | (before["label"].isna() & ids.isin(after_ids))
     return float(1 - kept.mean())
