@@ -101,7 +101,7 @@ def table_head(*columns: str) -> None:
 
 
 def find(prints: pd.DataFrame) -> pd.DataFrame:
-    return near_duplicates(prints, ValidationConfig().near_duplicate_similarity)
+    return near_duplicates(prints, ValidationConfig().near_duplicate_similarity).pairs
 
 
 def timed(prints: pd.DataFrame) -> tuple[pd.DataFrame, float]:
@@ -136,7 +136,7 @@ def report_untouched(sounds: dict[str, np.ndarray], prints: pd.DataFrame) -> dic
     clusters = DisjointSet([*pairs["sha256_a"], *pairs["sha256_b"]])
     say(f"{len(pairs)} pairs among {len(sounds)} untouched recordings:")
     table_head("pair", "envelopes", "codes", "waveforms 25-150 Hz")
-    for a, b, similarity, agreement in pairs.itertuples(index=False):
+    for a, b, similarity, agreement, _ in pairs.itertuples(index=False):
         say(f"| {a} = {b} | {similarity:.3f} | {agreement:.3f} | {waveform_correlation(sounds[a], sounds[b]):.3f} |")
         clusters.merge(a, b)
     sizes = pd.Series([len(cluster) for cluster in clusters.subsets()], dtype=int)

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from heartdata.storage.schemas import PAIRS, SEARCHED
-from heartdata.storage.store import table_from_rows
+from heartdata.storage.schemas import PAIRS
+from heartdata.storage.store import table_from_frame
 
 PARTNERS = 50  # pairs of a recording with those before it by sha256 that are kept, the first ones: bounds many copies of one
 FIRST_BLOCK = 256  # recordings indexed first; the next blocks are four times as long
 CHUNK = 4096  # recordings that one call of the compiled search compares with the index
 Progress = Callable[[float], None]  # is called with the share of the work that is done
 
-NO_PAIRS = table_from_rows([], PAIRS).to_pandas()
+NO_PAIRS = PAIRS.empty_table().to_pandas()
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _still_valid(known: Search, searched: pd.DataFrame) -> tuple[set[str], pd.Da
 def _first_partners(pairs: pd.DataFrame) -> pd.DataFrame:
     pairs = pairs.drop_duplicates(["sha256_a", "sha256_b"]).sort_values(["sha256_b", "sha256_a"])
     pairs = pairs[pairs.groupby("sha256_b").cumcount() < PARTNERS]
-    return pairs.sort_values(["sha256_a", "sha256_b"], ignore_index=True)
+    return table_from_frame(pairs.sort_values(["sha256_a", "sha256_b"]), PAIRS).to_pandas()
 
 
 def _search_all(facts: pd.DataFrame, threshold: float, on_progress: Progress | None) -> pd.DataFrame:

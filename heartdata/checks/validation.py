@@ -13,7 +13,6 @@ import pyarrow as pa
 from heartdata.checks.drift import column_drift, lost_fraction
 from heartdata.checks.duplicates import mark_duplicates
 from heartdata.checks.expectations import Result, SuiteRunner
-from heartdata.checks.near_duplicates import near_duplicates
 from heartdata.checks.suite import (
     ValidationConfig,
     change_checks,
@@ -54,6 +53,7 @@ def validate(
     before: pa.Table | None = None,
     reference: pa.Table | None = None,
     draw_drift: DrawDrift | None = None,
+    pairs: pd.DataFrame | None = None,
 ) -> Validation:
     """Check every recording, the subjects, the table and its change; write Data Docs to the folder ``docs``.
 
@@ -61,11 +61,11 @@ def validate(
     ``collections``: those that will be trained on (None: all), whose labels alone the checks on the table look at.
     ``before``: what was accepted last time (schema ACCEPTED), or None. ``reference``: an earlier such table that stays
     the same for many nights, so that changes too small to notice in one night are noticed once they add up; or None.
+    ``pairs``: near-duplicates (schema PAIRS), or None.
     Raises `DataRefused` when ``collections`` or ``config.overrides`` names something that no recording is of.
     """
     refuse_unknown_collections(collections, recordings)
     measured = facts.to_pandas()
-    pairs = near_duplicates(measured, config.near_duplicate_similarity) if config.near_duplicates else None
     table = join_facts(recordings.to_pandas(), measured.drop(columns="fingerprint"))
     in_use = table["collection"].isin(collections) if collections is not None else pd.Series(True, index=table.index)
     plots: dict[str, bytes] = {}

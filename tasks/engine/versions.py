@@ -34,10 +34,15 @@ STAGES = {
          "heartdata.audio.quality", "heartdata.storage.schemas", "heartdata.storage.shards"),
         decodes=True,
     ),
+    "near-duplicates": Code(
+        "1",
+        ("tasks.near_duplicates", "heartdata.audio.fingerprint", "heartdata.checks.alignment",
+         "heartdata.checks.near_duplicates", "heartdata.storage.schemas"),
+    ),
     "validate": Code(
-        "9",
-        ("tasks.validate", "heartdata.audio.fingerprint", "heartdata.checks.data_docs", "heartdata.checks.drift",
-         "heartdata.checks.duplicates", "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.near_duplicates",
+        "10",
+        ("tasks.validate", "heartdata.checks.data_docs", "heartdata.checks.drift",
+         "heartdata.checks.duplicates", "heartdata.checks.expectations", "heartdata.checks.groups",
          "heartdata.checks.suite", "heartdata.checks.validation", "heartdata.reports.plots",
          "heartdata.storage.schemas"),
     ),
@@ -58,8 +63,8 @@ STAGES = {
         ("tasks.manifest", "heartdata.dataset.manifest", "heartdata.dataset.splits", "heartdata.storage.schemas"),
     ),
     "provenance": Code(
-        "4",
-        ("tasks.train", "heartdata.audio.fingerprint", "heartdata.checks.near_duplicates",
+        "5",
+        ("tasks.train", "heartdata.audio.fingerprint", "heartdata.checks.alignment", "heartdata.checks.near_duplicates",
          "heartdata.dataset.provenance", "heartdata.storage.schemas"),
     ),
     "train": Code(

@@ -11,6 +11,7 @@ from helpers import beats, tone, write_wav
 from heartdata.audio.measurements import MeasureConfig, measure_file
 from heartdata.audio.synthesis import Heart, synthesize
 from heartdata.checks.duplicates import mark_duplicates
+from heartdata.checks.near_duplicates import near_duplicates
 from heartdata.checks.suite import Check, ValidationConfig, _holds, quarantine_reason
 from heartdata.checks.validation import Validation, join_facts, validate
 from heartdata.dataset.inventory import take_inventory
@@ -24,7 +25,9 @@ def check(folder: Path, rows: list[dict[str, Any]], **bounds: Any) -> Validation
     recordings, _ = take_inventory(TableSource(data=folder / "table.csv"), folder)
     files = {r["sha256"]: r["uri"] for r in recordings.to_pylist() if r["sha256"]}
     facts = [measure_file(uri, sha256, MeasureConfig()) for sha256, uri in files.items()]
-    return validate(recordings, table_from_rows(facts, FACTS), ValidationConfig(**bounds), folder / "docs")
+    pairs = near_duplicates(pd.DataFrame(facts, columns=FACTS.names), 0.98).pairs
+    config = ValidationConfig(**bounds)
+    return validate(recordings, table_from_rows(facts, FACTS), config, folder / "docs", pairs=pairs)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +172,6 @@ def test_near_duplicates_are_refused_with_the_kept_one_named(tmp_path: Path):
     }  # fmt: skip
     assert quarantined.loc["whole.wav", "reason"].startswith("nearly the same sound as cut.wav (similarity 0.99")
     assert "nearly the same sound (conflict_b.wav, similarity 0.99" in quarantined.loc["conflict_a.wav", "reason"]
-    accepted = check(tmp_path, rows, near_duplicates=False).accepted.to_pandas().set_index("recording_id")
-    assert len(accepted) == len(rows)
+    accepted = check(tmp_path, rows).accepted.to_pandas().set_index("recording_id")
     assert accepted.loc["hiss.wav", "warnings"].endswith("poor_quality")
-    assert accepted.loc["hiss.wav", "quality"] < 0.25 < 0.5 < accepted.loc["whole.wav", "quality"]
+    assert accepted.loc["hiss.wav", "quality"] < 0.25 < 0.5 < accepted.loc["cut.wav", "quality"]
