@@ -1,7 +1,7 @@
 """Alignments of fingerprints (`heartdata.audio.fingerprint`) that agree: the compiled part of `near_duplicates`.
 
-A few codes make a key; recordings with a common key are compared around it (seed and extend, Altschul et al. 1990), and
-those that agree there over their whole overlap. Whether two recordings match depends on these two alone.
+A few codes make a key; recordings with a common key in a similar context are compared over their whole overlap (seed and
+extend, Altschul et al. 1990). Whether two recordings match depends on these two alone.
 """
 
 from collections.abc import Iterator
@@ -24,15 +24,14 @@ KEY_STEP = 3  # frames between the codes of a key, and of its context
 KEY_BITS = 24  # three codes
 KEYS = 512  # about so many per recording, or per minute of a longer one
 CONTEXT_CODES = 8  # on each side of a key
-CONTEXT_BITS = 52  # of 128 may differ
-AROUND = 24  # frames on each side of a common key that are compared next
-SEED_AGREEMENT = 0.3  # least agreement of these
+CONTEXT_BITS = 49  # of 128 may differ
 OFFSETS = 3  # alignments of a pair that are compared over the whole overlap
 REPEATS = 4  # of a key in a minute count
 SLOTS = 4096  # for counting them
 
+NONE = 1 << 20  # differing bits where there is no alignment
 BITS = np.array([byte.bit_count() for byte in range(256)], np.uint8)
-_jit = numba.njit(cache=True, nogil=True)
+_jit: Any = numba.njit(cache=True, nogil=True)
 
 
 class Prints(NamedTuple):
@@ -176,7 +175,8 @@ def compare(a: np.ndarray, b: np.ndarray, offsets: np.ndarray, threshold: float)
     Looked for near ``offsets``, over the whole overlap and each minute of one that is longer. Similarity -2: no match.
     """
     n, m = a.shape[1], b.shape[1]
-    min_frames = max(MIN_FRAMES, min(np.count_nonzero(a[0]) // 2, np.count_nonzero(b[0]) // 2, ENOUGH_FRAMES))
+    halves = int(np.count_nonzero(a[0])) // 2, int(np.count_nonzero(b[0])) // 2
+    min_frames = max(MIN_FRAMES, min(halves[0], halves[1], ENOUGH_FRAMES))
     best = (-2.0, 0.0, 0)
     for near in offsets:
         promising = False
@@ -200,55 +200,82 @@ def compare(a: np.ndarray, b: np.ndarray, offsets: np.ndarray, threshold: float)
 
 
 @_jit
-def search(
-    prints: Any, index: Any, indexed: np.ndarray, others: np.ndarray, threshold: float
-) -> np.ndarray:
+def _note(offsets: np.ndarray, differences: np.ndarray, offset: int, difference: int) -> None:
+    """Keep the OFFSETS alignments with the fewest differing bits, each once, whatever order they come in."""
+    place = OFFSETS - 1
+    for i in range(OFFSETS):
+        if differences[i] < NONE and offsets[i] == offset:
+            place = i
+    if (difference, offset) >= (differences[place], offsets[place]):
+        return
+    while place > 0 and (difference, offset) < (differences[place - 1], offsets[place - 1]):
+        offsets[place], differences[place] = offsets[place - 1], differences[place - 1]
+        place -= 1
+    offsets[place], differences[place] = offset, difference
+
+
+@_jit
+def _find_candidates(
+    prints: Any,
+    index: Any,
+    indexed: np.ndarray,
+    s: int,
+    scratch: Any,
+    slot: np.ndarray,
+    candidates: np.ndarray,
+    offsets: np.ndarray,
+    differences: np.ndarray,
+) -> int:
+    """Write the indexed recordings that share a key with recording ``s`` to the last four arrays; returns how many."""
+    keys, at, recent = scratch
+    codes, count = prints.data[prints.starts[s] : prints.starts[s] + prints.frames[s]], 0
+    for i in range(_keys(codes, keys, at, recent)):
+        first, end = index.starts[keys[i]], index.starts[keys[i] + 1]
+        if first == end:
+            continue
+        t = np.int64(at[i])
+        before, after = _context(codes, t)
+        for place in range(first, end):
+            r = index.owner[place]
+            if r >= s and (r == s or indexed[s]):
+                if indexed[s]:
+                    break  # found from r's side
+                continue
+            differing = _bit_count(before ^ index.before[place]) + _bit_count(after ^ index.after[place])
+            if differing > CONTEXT_BITS:
+                continue
+            u = np.int64(index.frame[place])
+            if slot[r] < 0:
+                slot[r], candidates[count] = count, r
+                differences[count] = NONE
+                count += 1
+            _note(offsets[slot[r]], differences[slot[r]], u - t if r < s else t - u, np.int64(differing))
+    return count
+
+
+@_jit
+def search(prints: Any, index: Any, indexed: np.ndarray, others: np.ndarray, threshold: float) -> np.ndarray:
     """The matches of the recordings in ``index`` (a mask says which) with ``others`` (numbers), each pair once.
 
     Rows: the two recordings, the first the lower, and what `compare` returns.
     """
     longest = max(np.max(prints.frames), 1)
-    keys, at, recent = np.empty(longest, np.uint32), np.empty(longest, np.uint16), np.empty((SLOTS, 2), np.uint32)
+    scratch = (np.empty(longest, np.uint32), np.empty(longest, np.uint16), np.empty((SLOTS, 2), np.uint32))
     slot = np.full(len(prints.frames), -1)  # of a recording among the candidates
     candidates = np.empty(len(prints.frames), np.int64)
     offsets = np.empty((len(prints.frames), OFFSETS), np.int64)
-    agreements = np.empty((len(prints.frames), OFFSETS))
+    differences = np.empty((len(prints.frames), OFFSETS), np.int64)  # bits of the most similar contexts
     rows, found = np.empty((256, 5)), 0
     for s in others:
-        start, frames, count = prints.starts[s], prints.frames[s], 0
+        start, frames = prints.starts[s], prints.frames[s]
         print_s = prints.data[start : start + 2 * frames].reshape(2, frames)
-        for i in range(_keys(print_s[0], keys, at, recent)):
-            first, end = index.starts[keys[i]], index.starts[keys[i] + 1]
-            if first == end:
-                continue
-            t = np.int64(at[i])
-            before, after = _context(print_s[0], t)
-            for place in range(first, end):
-                r = index.owner[place]
-                if r >= s and (r == s or indexed[s]):
-                    if indexed[s]:
-                        break  # found from r's side
-                    continue
-                differing = _bit_count(before ^ index.before[place]) + _bit_count(after ^ index.after[place])
-                if differing > CONTEXT_BITS:
-                    continue
-                u = np.int64(index.frame[place])
-                codes = prints.data[prints.starts[r] : prints.starts[r] + prints.frames[r]]
-                low, high = -min(AROUND, t, u), min(AROUND, frames - t, len(codes) - u)
-                agreement, _ = code_agreement(codes[u + low : u + high], print_s[0, t + low : t + high])
-                if agreement < SEED_AGREEMENT:
-                    continue
-                if slot[r] < 0:
-                    slot[r], candidates[count] = count, r
-                    agreements[count] = -2.0
-                    count += 1
-                _note(offsets[slot[r]], agreements[slot[r]], u - t if r < s else t - u, agreement)
+        count = _find_candidates(prints, index, indexed, s, scratch, slot, candidates, offsets, differences)
         for c in range(count):
             r = candidates[c]
             slot[r] = -1
             start, length = prints.starts[r], prints.frames[r]
             print_r = prints.data[start : start + 2 * length].reshape(2, length)
-            near = offsets[c][agreements[c] > -2]
+            near = offsets[c][differences[c] < NONE]
             match = compare(print_r, print_s, near, threshold) if r < s else compare(print_s, print_r, near, threshold)
             if match[0] == -2:
                 continue
@@ -258,22 +285,3 @@ def search(
             rows[found, 2], rows[found, 3], rows[found, 4] = match
             found += 1
     return rows[:found]
-
-
-@_jit
-def _note(offsets: np.ndarray, agreements: np.ndarray, offset: int, agreement: float) -> None:
-    """Keep the OFFSETS alignments of highest agreement, each once, whatever order they come in."""
-    last = len(offsets) - 1
-    place = last
-    for i in range(len(offsets)):
-        if agreements[i] > -2 and offsets[i] == offset:
-            place = i
-    better = agreement > agreements[place] or (agreement == agreements[place] and offset < offsets[place])
-    if not better:
-        return
-    while place > 0 and (
-        agreement > agreements[place - 1] or (agreement == agreements[place - 1] and offset < offsets[place - 1])
-    ):
-        offsets[place], agreements[place] = offsets[place - 1], agreements[place - 1]
-        place -= 1
-    offsets[place], agreements[place] = offset, agreement

@@ -13,8 +13,8 @@ from heartdata.audio.decode import decode, resample
 from heartdata.audio.fingerprint import HOP_S, RATE_HZ, fingerprint
 from heartdata.audio.synthesis import RATE_HZ as SYNTH_HZ
 from heartdata.audio.synthesis import Heart, synthesize
-from heartdata.checks.duplicates import mark_duplicates
 from heartdata.checks.alignment import code_agreement, envelope_similarity
+from heartdata.checks.duplicates import mark_duplicates
 from heartdata.checks.near_duplicates import near_duplicates
 
 

@@ -93,7 +93,9 @@ def test_copies_of_one_sound_cost_linear_time(monkeypatch):
     search = module._pairs
     monkeypatch.setattr(module, "FIRST_BLOCK", 64)
     monkeypatch.setattr(
-        module, "_pairs", lambda f, block, others, *rest: compared.append(block.sum() * len(others)) or search(f, block, others, *rest)
+        module,
+        "_pairs",
+        lambda f, block, others, *rest: compared.append(block.sum() * len(others)) or search(f, block, others, *rest),
     )
     found = near_duplicates(prints([altered(codes, 0.03, rng) for _ in range(600)]), 0.98).pairs
     assert sum(compared) < 100 * 600
