@@ -4,7 +4,6 @@ A few codes make a key; recordings with a common key in a similar context are co
 extend, Altschul et al. 1990). Whether two recordings match depends on these two alone.
 """
 
-from collections.abc import Iterator
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -159,13 +158,14 @@ def envelope_similarity(x: np.ndarray, y: np.ndarray) -> float:
 
 
 @_jit
-def _stretches(a_frames: int, b_frames: int, offset: int) -> Iterator[tuple[int, int]]:
+def _stretches(a_frames: int, b_frames: int, offset: int) -> list[tuple[int, int]]:
     """The overlap of two recordings, and each minute of it where it is longer: first frame and end in the first."""
     start, end = max(0, offset), min(a_frames, b_frames + offset)
-    yield start, end
+    stretches = [(start, end)]
     if end - start > MINUTE:
         for low in range(start, end, MINUTE):
-            yield low, min(low + MINUTE, end)
+            stretches.append((low, min(low + MINUTE, end)))
+    return stretches
 
 
 @_jit
