@@ -31,6 +31,7 @@ from heartdata.storage.store import Store
 from tasks.engine import progress
 from tasks.inventory import inventory
 from tasks.measure import measure
+from tasks.near_duplicates import find_near_duplicates
 from tasks.validate import accept, last_accepted, validate
 
 DURATION_S = 20.0
@@ -42,7 +43,9 @@ def audit(source: TableSource, store: Store) -> int:
     recordings = inventory(source, store)
     facts = measure(recordings, MeasureConfig(), EngineConfig(), store)
     before = last_accepted(source, recordings, facts, ValidationConfig(), None, RegistryConfig(), store)
-    checked = validate(recordings, facts, ValidationConfig(), None, before, store)
+    similarity = ValidationConfig().near_duplicate_similarity
+    pairs = find_near_duplicates(recordings, facts, similarity, MeasureConfig(), store)
+    checked = validate(recordings, facts, pairs, ValidationConfig(), None, before, store)
     return accept(checked, recordings, source, None, store).rows
 
 

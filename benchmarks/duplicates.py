@@ -105,7 +105,7 @@ def table_head(*columns: str) -> None:
 
 
 def find(prints: pd.DataFrame) -> pd.DataFrame:
-    return near_duplicates(prints, ValidationConfig().near_duplicate_similarity)
+    return near_duplicates(prints, ValidationConfig().near_duplicate_similarity).pairs
 
 
 def timed(prints: pd.DataFrame) -> tuple[pd.DataFrame, float]:

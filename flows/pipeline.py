@@ -16,6 +16,7 @@ from tasks.evaluate import evaluate
 from tasks.inventory import inventory
 from tasks.manifest import manifest
 from tasks.measure import measure
+from tasks.near_duplicates import find_near_duplicates
 from tasks.register import register, usage_note
 from tasks.results import InitialWeights, TrainedModel, ValidationResult
 from tasks.retrain import Waiting, what_waits
@@ -71,7 +72,11 @@ def ingest(config: RunConfig, store: Store) -> Ingested:
     facts = measure(recordings, config.measure, config.engine, store)
     in_use = config.split.collections
     previous = last_accepted(config.source, recordings, facts, config.validation, in_use, config.registry, store)
-    validation = validate(recordings, facts, config.validation, in_use, previous, store)
+    pairs = None
+    if config.validation.near_duplicates != "off":
+        similarity = config.validation.near_duplicate_similarity
+        pairs = find_near_duplicates(recordings, facts, similarity, config.measure, store)
+    validation = validate(recordings, facts, pairs, config.validation, in_use, previous, store)
     accepted = accept(validation, recordings, config.source, config.validation.series, store)
     return Ingested(recordings, facts, validation, accepted)
 

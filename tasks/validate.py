@@ -11,7 +11,7 @@ from heartdata.config import RegistryConfig
 from heartdata.errors import DataRefused, StoreError
 from heartdata.settings import sha256_json
 from heartdata.sources import Source
-from heartdata.storage.schemas import ACCEPTED, CHECKS, FACTS, QUARANTINE, RECORDINGS, VERDICTS
+from heartdata.storage.schemas import ACCEPTED, CHECKS, CONFIRMED_PAIRS, FACTS, QUARANTINE, RECORDINGS, VERDICTS
 from heartdata.storage.store import Artifact, Store, atomic_write
 from tasks.engine.progress import add_note, track
 from tasks.engine.stage import files_intact, fingerprint, stage, uncached_task
@@ -31,25 +31,26 @@ def _valid(result: ValidationResult, store: Store) -> bool:
 
 @stage("validate", valid=_valid)
 def validate(
-    recordings: Artifact, facts: Artifact, config: ValidationConfig, collections: tuple[str, ...] | None,
-    previous: PreviouslyAccepted, store: Store,
+    recordings: Artifact, facts: Artifact, pairs: Artifact | None, config: ValidationConfig,
+    collections: tuple[str, ...] | None, previous: PreviouslyAccepted, store: Store,
 ) -> ValidationResult:  # fmt: skip
     """Sort every recording into accepted or quarantine. A failed check of the whole table becomes the ``refusal``.
 
-    ``collections``: those that will be trained on, or None for all.
+    ``pairs``: near-duplicates (schema CONFIRMED_PAIRS), or None. ``collections``: those that will be trained on, or None for all.
     """
     from heartdata.reports.plots import plot_drift
 
     with track("validate", unit="recordings") as advance:
         inputs = _digest(recordings, facts, config, collections)
-        docs = f"data-docs/{sha256_json(fingerprint([STAGES['validate'].version, inputs, previous]))[:20]}"
+        docs = f"data-docs/{sha256_json(fingerprint([STAGES['validate'].version, inputs, pairs, previous]))[:20]}"
         listed, measured = store.read_table(recordings, RECORDINGS), store.read_table(facts, FACTS)
+        near = store.read_frame(pairs, CONFIRMED_PAIRS) if pairs else None
         last = store.read_table(previous.last, ACCEPTED) if previous.last else None
         pinned = previous.reference if previous.reference != previous.last else None  # one comparison if both are one
         reference = store.read_table(pinned, ACCEPTED) if pinned else None
         known = store.read_table(previous.verdicts, VERDICTS) if previous.verdicts else None
         result = run_suite(
-            listed, measured, config, store.workpath(docs), collections, last, reference, plot_drift, known
+            listed, measured, config, store.workpath(docs), collections, last, reference, plot_drift, known, near
         )
         advance(1, 1, f"{result.accepted.num_rows} accepted, {result.quarantine.num_rows} quarantined")
         accepted = store.write_table("accepted", result.accepted, ACCEPTED)

@@ -31,6 +31,7 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
             by_class,
             examples,
             measured,
+            near_duplicate_pairs,
             quarantined_by_class,
             unreadable,
             with_facts,
@@ -48,8 +49,10 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
             console.print(note(text))
         frame = with_facts(recordings, facts)
         console.print(rich_table("Recordings", by_class(frame)))
+        with bar(console, "comparing") as advance:
+            pairs = near_duplicate_pairs(recordings, facts, config.validation, config.measure, advance)
         with console.status("checking"):
-            validation = validate(recordings, facts, config.validation, docs, config.split.collections)
+            validation = validate(recordings, facts, config.validation, docs, config.split.collections, pairs=pairs)
         refused = validation.quarantine.to_pandas()
         if len(refused):
             console.print(rich_table("Quarantined", quarantined_by_class(frame, refused)))

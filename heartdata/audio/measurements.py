@@ -12,7 +12,7 @@ from heartdata.audio.channels import DEFAULT, Channel, choose
 from heartdata.audio.decode import LIBRARIES, Audio, decode, read_bytes, resample
 from heartdata.audio.fingerprint import RATE_HZ, fingerprint
 from heartdata.audio.quality import frame_rms, periodicity, quality
-from heartdata.errors import BadAudio, StoreError
+from heartdata.errors import BadAudio, HeartbeatError, StoreError
 from heartdata.settings import Settings, sha256_json
 from heartdata.storage.schemas import FACTS
 from heartdata.storage.shards import Shard
@@ -41,6 +41,15 @@ def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, obje
         return {"sha256": sha256, **measure_samples(decode(read_bytes(uri, sha256)), config)}
     except BadAudio as error:
         return {"sha256": sha256, "error": str(error)}
+
+
+def sound_of_file(uri: str, sha256: str, config: MeasureConfig) -> np.ndarray | None:
+    """The samples that the fingerprint is of: mono at RATE_HZ, shape (n,); None where the file cannot be read."""
+    try:
+        audio = decode(read_bytes(uri, sha256))
+        return resample(choose(audio, config.channel).mono, audio.rate_hz, RATE_HZ)
+    except (OSError, HeartbeatError):
+        return None
 
 
 def measure_recordings(shard: Shard, config: MeasureConfig, store: Store) -> Artifact:

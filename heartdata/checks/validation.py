@@ -13,7 +13,6 @@ import pyarrow as pa
 from heartdata.checks.drift import column_drift, lost_fraction
 from heartdata.checks.duplicates import mark_duplicates
 from heartdata.checks.expectations import Result, SuiteRunner
-from heartdata.checks.near_duplicates import near_duplicates
 from heartdata.checks.suite import (
     Check,
     ValidationConfig,
@@ -62,6 +61,7 @@ def validate(
     reference: pa.Table | None = None,
     draw_drift: DrawDrift | None = None,
     known: pa.Table | None = None,
+    pairs: pd.DataFrame | None = None,
 ) -> Validation:
     """Check every recording, the subjects, the table and its change; write Data Docs to the folder ``docs``.
 
@@ -70,13 +70,11 @@ def validate(
     ``before``: what was accepted last time (schema ACCEPTED), or None. ``reference``: an earlier such table that stays
     the same for many nights, so that changes too small to notice in one night are noticed once they add up; or None.
     ``known``: earlier ``verdicts`` (schema VERDICTS), by which only new and changed recordings are judged by themselves.
+    ``pairs``: near-duplicates (schema CONFIRMED_PAIRS), or None.
     Raises `DataRefused` when ``collections`` or ``config.overrides`` names something that no recording is of.
     """
     refuse_unknown_collections(collections, recordings)
     measured = facts.to_pandas()
-    pairs = None
-    if config.near_duplicates != "off":
-        pairs = near_duplicates(measured, config.near_duplicate_similarity).assign(confirmed=True)
     table = join_facts(recordings.to_pandas(), measured.drop(columns="fingerprint"))
     in_use = table["collection"].isin(collections) if collections is not None else pd.Series(True, index=table.index)
     plots: dict[str, bytes] = {}

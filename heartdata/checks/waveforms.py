@@ -15,6 +15,7 @@ from scipy import fft
 from scipy.signal import butter, sosfiltfilt
 
 from heartdata.audio.fingerprint import HOP, RATE_HZ
+from heartdata.storage.schemas import CONFIRMED_PAIRS
 
 HEART_HZ = (25, 150)  # noise changes it least
 HIGH_HZ = (150, 500)  # remains where a filter changed what is below
@@ -29,6 +30,8 @@ SAME_S = 0.0005
 FINER = 4  # steps of a lag in a sample: high frequencies correlate less between samples
 ELSEWHERE_S = 0.25  # from the best lag, and farther: other beats
 KEPT_SOUNDS = 32  # in memory, of pairs in a row
+KEY = ["sha256_a", "sha256_b", "offset_frames"]
+NO_PAIRS = CONFIRMED_PAIRS.empty_table().to_pandas()
 SoundOf = Callable[[str], np.ndarray | None]  # mono samples at RATE_HZ by sha256; None where it cannot be read
 
 
@@ -42,23 +45,28 @@ class Agreement(NamedTuple):
     duration_s: float
 
 
-def confirm(pairs: pd.DataFrame, sound_of: SoundOf) -> pd.DataFrame:
+def confirm(
+    pairs: pd.DataFrame,
+    sound_of: SoundOf,
+    known: pd.DataFrame | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> pd.DataFrame:
     """``pairs`` (sha256_a, sha256_b, offset_frames: where b's first frame is in a) with ``waveform`` and ``confirmed``.
 
     ``waveform``: the correlation in the band that agrees more, null where a sound cannot be read; such a pair counts as
-    ``confirmed``.
+    ``confirmed``. Pairs that are ``known`` (with the same columns) and have a correlation are not compared again.
     """
+    before = NO_PAIRS if known is None else known[known["waveform"].notna()]
+    table = pairs.merge(before[[*KEY, "waveform", "confirmed"]], how="left", on=KEY)
+    new = table.index[table["waveform"].isna()]
     sound = lru_cache(KEPT_SOUNDS)(sound_of)
-    waveform: list[float | None] = []
-    confirmed = []
-    for a, b, offset in pairs[["sha256_a", "sha256_b", "offset_frames"]].itertuples(index=False):
-        x, y = sound(a), sound(b)
-        found = waveform_agreement(x, y, int(offset) * HOP) if x is not None and y is not None else None
-        waveform.append(None if found is None else round(max(found.heart, found.high), 4))
-        confirmed.append(found is None or is_copy(found))
-    return pairs.assign(
-        waveform=pd.Series(waveform, pairs.index, float), confirmed=pd.Series(confirmed, pairs.index, bool)
-    )
+    for done, row in enumerate(table.loc[new].itertuples()):
+        x, y = sound(row.sha256_a), sound(row.sha256_b)
+        found = waveform_agreement(x, y, int(row.offset_frames) * HOP) if x is not None and y is not None else None
+        table.at[row.Index, "waveform"] = None if found is None else round(max(found.heart, found.high), 4)
+        table.at[row.Index, "confirmed"] = found is None or is_copy(found)
+        progress(done + 1, len(new))
+    return table.astype({"waveform": float, "confirmed": bool})
 
 
 def is_copy(agreement: Agreement) -> bool:

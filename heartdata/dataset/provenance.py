@@ -3,7 +3,7 @@
 import pandas as pd
 import pyarrow as pa
 
-from heartdata.checks.near_duplicates import near_duplicates
+from heartdata.checks.near_duplicates import near_duplicates_between
 from heartdata.errors import DataRefused
 from heartdata.storage.schemas import TRAINED_ON
 from heartdata.storage.store import table_from_frame
@@ -26,11 +26,12 @@ def refuse_if_trained_on(
     manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, init: str, threshold: float
 ) -> None:
     """Raise `DataRefused` when ``before`` (schema TRAINED_ON) has a test recording, a copy or near-duplicate of one, or
-    another recording of its subject. ``init``: the name of the weights; ``threshold``: see `near_duplicates`.
+    another recording of its subject. ``init``: the name of the weights; ``threshold``: see
+    `heartdata.checks.near_duplicates.near_duplicates`.
     """
     tested = manifest[manifest["part"] == "test"]
     sounds, earlier = _sounds(tested, facts), before.to_pandas()
-    pairs = near_duplicates(pd.concat([sounds, earlier], ignore_index=True), threshold)
+    pairs = near_duplicates_between(sounds, earlier, threshold)
     both = pd.concat([pairs, pairs.rename(columns={"sha256_a": "sha256_b", "sha256_b": "sha256_a"})])
     similar = both.loc[both["sha256_b"].isin(earlier["sha256"]), "sha256_a"]
     leaked = sounds["sha256"].isin([*earlier["sha256"], *similar])

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from heartdata.audio.measurements import MeasureConfig, measure_file
+from heartdata.audio.measurements import MeasureConfig, measure_file, sound_of_file
+from heartdata.checks.near_duplicates import near_duplicates
+from heartdata.checks.suite import ValidationConfig
+from heartdata.checks.waveforms import confirm
 from heartdata.errors import HeartbeatError
 from heartdata.storage.schemas import FACTS
 from heartdata.storage.store import table_from_rows
@@ -38,6 +41,22 @@ def measured(
         finally:
             pool.shutdown(cancel_futures=True)
     return table_from_rows(rows, FACTS)
+
+
+def near_duplicate_pairs(
+    recordings: pa.Table,
+    facts: pa.Table,
+    config: ValidationConfig,
+    measure: MeasureConfig,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> pd.DataFrame | None:
+    """The near-duplicates (schema CONFIRMED_PAIRS), or None where ``config`` does not look for them."""
+    if config.near_duplicates == "off":
+        return None
+    listed = recordings.to_pandas().dropna(subset=["sha256"])
+    uris = dict(zip(listed["sha256"], listed["uri"], strict=True))
+    found = near_duplicates(facts.to_pandas(), config.near_duplicate_similarity).pairs
+    return confirm(found, lambda sha256: sound_of_file(uris[sha256], sha256, measure), progress=progress)
 
 
 def with_facts(recordings: pa.Table, facts: pa.Table) -> pd.DataFrame:

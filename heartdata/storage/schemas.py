@@ -50,6 +50,22 @@ FACTS = pa.schema([
     ("samples_sha256", S),  # of the decoded samples: finds copies with other headers
 ])  # fmt: skip
 
+# One row per two recordings of one sound, see heartdata.checks.near_duplicates.
+PAIRS = pa.schema([
+    ("sha256_a", S), ("sha256_b", S),  # a < b
+    ("similarity", F),  # of the envelopes, -1 to 1
+    ("agreement", F),  # of the codes, 0 as by chance, 1 equal
+    ("offset_frames", N),  # of 20 ms: the frame of a at which b begins, as aligned best
+])  # fmt: skip
+
+CONFIRMED_PAIRS = pa.schema([
+    *PAIRS,
+    ("waveform", F),  # correlation where they are aligned best; null where a file could not be read
+    ("confirmed", B),  # whether the waveforms are of one recording, see heartdata.checks.waveforms
+])  # fmt: skip
+
+SEARCHED = pa.schema([("sha256", S), ("fingerprint_sha256", S)])  # what a search for near-duplicates compared
+
 ACCEPTED = pa.schema([
     ("recording_id", S), ("sha256", S), ("source", S), ("collection", S), ("subject", S), ("site", S), ("label", S),
     ("rate_hz", N), ("channels", N), ("duration_s", F), ("peak", F), ("rms", F), ("periodicity", F), ("quality", F),

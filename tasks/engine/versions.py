@@ -35,11 +35,17 @@ STAGES = {
          "heartdata.audio.wav_header", "heartdata.storage.schemas", "heartdata.storage.shards"),
         decodes=True,
     ),
+    "near-duplicates": Code(
+        "1",
+        ("tasks.near_duplicates", "heartdata.audio.fingerprint", "heartdata.checks.alignment",
+         "heartdata.checks.near_duplicates", "heartdata.checks.waveforms", "heartdata.storage.schemas"),
+        decodes=True,
+    ),
     "validate": Code(
         "10",
-        ("tasks.validate", "heartdata.audio.fingerprint", "heartdata.checks.data_docs", "heartdata.checks.drift",
-         "heartdata.checks.duplicates", "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.near_duplicates",
-         "heartdata.checks.suite", "heartdata.checks.validation", "heartdata.reports.labels", "heartdata.reports.plots",
+        ("tasks.validate", "heartdata.checks.data_docs", "heartdata.checks.drift", "heartdata.checks.duplicates",
+         "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.suite",
+         "heartdata.checks.validation", "heartdata.reports.labels", "heartdata.reports.plots",
          "heartdata.storage.schemas"),
     ),
     "subjects apart": Code("1", ("tasks.study", "heartdata.storage.schemas")),
@@ -60,8 +66,8 @@ STAGES = {
         ("tasks.manifest", "heartdata.dataset.manifest", "heartdata.dataset.splits", "heartdata.storage.schemas"),
     ),
     "provenance": Code(
-        "4",
-        ("tasks.train", "heartdata.audio.fingerprint", "heartdata.checks.near_duplicates",
+        "5",
+        ("tasks.train", "heartdata.audio.fingerprint", "heartdata.checks.alignment", "heartdata.checks.near_duplicates",
          "heartdata.dataset.provenance", "heartdata.storage.schemas"),
     ),
     "train": Code(

@@ -56,7 +56,9 @@ class Nightly:
     def accept(self, **settings: Any) -> Artifact:
         inputs = self.inputs(ValidationConfig(**settings))
         previous = last_accepted.fn(self.source, *inputs, RegistryConfig(), self.store)
-        return accept.fn(validate.fn(*inputs, previous, self.store), inputs[0], self.source, None, self.store)
+        return accept.fn(
+            validate.fn(*inputs[:2], None, *inputs[2:], previous, self.store), inputs[0], self.source, None, self.store
+        )
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from heartdata.checks.duplicates import mark_duplicates
 from heartdata.checks.suite import Check, ValidationConfig, _holds, quarantine_reason
 from heartdata.checks.validation import Validation, join_facts, validate
 from heartdata.dataset.inventory import take_inventory
+from heartdata.reports.inspect import near_duplicate_pairs
 from heartdata.sources import TableSource
 from heartdata.storage.schemas import FACTS
 from heartdata.storage.store import table_from_rows
@@ -25,7 +26,9 @@ def check(folder: Path, rows: list[dict[str, Any]], **bounds: Any) -> Validation
     recordings, _ = take_inventory(TableSource(data=folder / "table.csv"), folder)
     files = {r["sha256"]: r["uri"] for r in recordings.to_pylist() if r["sha256"]}
     facts = [measure_file(uri, sha256, MeasureConfig()) for sha256, uri in files.items()]
-    return validate(recordings, table_from_rows(facts, FACTS), ValidationConfig(**bounds), folder / "docs")
+    config = ValidationConfig(**bounds)
+    pairs = near_duplicate_pairs(recordings, table_from_rows(facts, FACTS), config, MeasureConfig())
+    return validate(recordings, table_from_rows(facts, FACTS), config, folder / "docs", pairs=pairs)
 
 
 @pytest.fixture(scope="module")

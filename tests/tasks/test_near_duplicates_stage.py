@@ -1,0 +1,38 @@
+"""The stage that searches for near-duplicates continues from the earlier search that has most of the recordings."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from heartdata.storage.schemas import FACTS, PAIRS
+from heartdata.storage.store import Artifact, Store, table_from_frame
+from tasks import near_duplicates as module
+from tasks.near_duplicates import find_near_duplicates
+
+
+def test_a_search_continues_from_an_earlier_one_also_when_that_is_damaged(tmp_path: Path, monkeypatch):
+    store, known = Store(str(tmp_path)).open(), []
+    codes = np.random.default_rng(0).integers(1, 256, (6, 400), dtype=np.uint8)
+    codes[5] = codes[0]
+    rows = pd.DataFrame({"sha256": list("abcdef"), "fingerprint": [2 * c.tobytes() for c in codes]})
+
+    def facts(wanted: str) -> Artifact:
+        table = rows[rows["sha256"].isin(list(wanted))].reindex(columns=FACTS.names)
+        return store.write_table("facts", table_from_frame(table, FACTS), FACTS)
+
+    search = module.near_duplicates
+    monkeypatch.setattr(module, "near_duplicates", lambda f, t, k, p: known.append(k) or search(f, t, k, p))
+
+    def pairs(wanted: str) -> list[list[str]]:
+        found = store.read_frame(find_near_duplicates.fn(facts(wanted), 0.98, store), PAIRS)
+        return found[["sha256_a", "sha256_b"]].to_numpy().tolist()
+
+    assert pairs("abcde") == []
+    assert pairs("abcdef") == [["a", "f"]]
+    assert pairs("bcdef") == []
+    assert [None if k is None else len(k.searched) for k in known] == [None, 5, 6]
+    for path in tmp_path.rglob("*.searched.parquet"):
+        path.write_bytes(b"damaged")
+    assert pairs("abcdef") == [["a", "f"]]
+    assert known[-1] is None
