@@ -223,8 +223,9 @@ def test_copies_move_no_subject_out_of_the_test_part(docs: Path):
     tested = before.index[before == "test"][:20]
     names = [f"a{i}" for i in range(20)]
     labels = alone[0].to_pandas().set_index("recording_id").loc[tested, "label"].tolist()
+    durations_s = alone[1].to_pandas().set_index("sha256").loc[tested, "duration_s"].tolist()
     copies = night(20, recording_id=names, sha256=names, subject=[f"q{i}" for i in range(20)], label=labels,
-                   samples_sha256=tested.tolist())  # fmt: skip
+                   samples_sha256=tested.tolist(), duration_s=durations_s)  # fmt: skip
     tonight = [pa.concat_tables(pair) for pair in zip(alone, copies, strict=True)]
     for last in (None, first.accepted):
         result = validate(tonight[0], tonight[1], ValidationConfig(accept_change=True), docs, None, last)
