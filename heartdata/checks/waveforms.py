@@ -57,7 +57,7 @@ def confirm(
     ``confirmed``. Pairs that are ``known`` (with the same columns) and have a correlation are not compared again.
     """
     before = NO_PAIRS if known is None else known[known["waveform"].notna()]
-    table = pairs.merge(before[[*KEY, "waveform", "confirmed"]], how="left", on=KEY)
+    table = pairs.merge(before[[*KEY, "waveform", "confirmed"]], how="left", on=KEY).set_index(pairs.index)
     new = table.index[table["waveform"].isna()]
     sound = lru_cache(KEPT_SOUNDS)(sound_of)
     for done, row in enumerate(table.loc[new].itertuples()):

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from heartdata.storage.schemas import FACTS, PAIRS
-from heartdata.storage.store import Artifact, Store, table_from_frame
+from heartdata.audio.measurements import MeasureConfig
+from heartdata.storage.schemas import CONFIRMED_PAIRS, FACTS, RECORDINGS
+from heartdata.storage.store import Artifact, Store, table_from_frame, table_from_rows
 from tasks import near_duplicates as module
 from tasks.near_duplicates import find_near_duplicates
 
@@ -15,6 +16,8 @@ def test_a_search_continues_from_an_earlier_one_also_when_that_is_damaged(tmp_pa
     store, known = Store(str(tmp_path)).open(), []
     codes = np.random.default_rng(0).integers(1, 256, (6, 400), dtype=np.uint8)
     codes[5] = codes[0]
+    listed = [{"recording_id": name, "sha256": name, "uri": f"{tmp_path}/no/{name}.wav"} for name in "abcdef"]
+    recordings = store.write_table("recordings", table_from_rows(listed, RECORDINGS), RECORDINGS)
     rows = pd.DataFrame({"sha256": list("abcdef"), "fingerprint": [2 * c.tobytes() for c in codes]})
 
     def facts(wanted: str) -> Artifact:
@@ -25,7 +28,10 @@ def test_a_search_continues_from_an_earlier_one_also_when_that_is_damaged(tmp_pa
     monkeypatch.setattr(module, "near_duplicates", lambda f, t, k, p: known.append(k) or search(f, t, k, p))
 
     def pairs(wanted: str) -> list[list[str]]:
-        found = store.read_frame(find_near_duplicates.fn(facts(wanted), 0.98, store), PAIRS)
+        pairs = find_near_duplicates.fn(recordings, facts(wanted), 0.98, MeasureConfig(), store)
+        found = store.read_frame(pairs, CONFIRMED_PAIRS)
+        assert found["confirmed"].all()
+        assert found["waveform"].isna().all()  # the files cannot be read
         return found[["sha256_a", "sha256_b"]].to_numpy().tolist()
 
     assert pairs("abcde") == []
