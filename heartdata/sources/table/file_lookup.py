@@ -22,7 +22,7 @@ BY_NUMBER = "by their number"
 EXAMPLES = 3  # files named in a note
 GUESSES = (BY_END, BY_NUMBER)  # refused where another row names the same file
 FILE_URI = re.compile(r"(file|local):(//localhost(?=/)|//(?=/))?(?=/)", re.IGNORECASE)
-NUMBER = re.compile(r"0*(\d+)(\.0+)?")  # what a number format or a column of floats leaves of 001
+NUMBER = re.compile(r"0*(\d+)(\.0+)?(\.[a-z]\w+)?", re.IGNORECASE)  # what a column of numbers leaves of 001 or 001.wav
 
 
 class Match(NamedTuple):
@@ -119,7 +119,8 @@ class FileLookup:
     def _with_number(self, name: str) -> list[Path]:
         """The files that the number ``name`` is the name of, zeros before it aside."""
         number = NUMBER.fullmatch(name)
-        return self._by_number.get(number[1], []) if number else []
+        paths = self._by_number.get(number[1], []) if number else []
+        return [path for path in paths if number and (number[3] or path.suffix).lower() == path.suffix.lower()]
 
     def _how(self, slashed: str, path: Path) -> str:
         """How the name of ``path`` differs from the table's; nothing where it is only in the form of its accents."""
@@ -198,8 +199,9 @@ def unlisted_notes(
     """A note on the audio files that are not ``listed``. ``cells`` with their columns, which are not read, may name them;
     ``remedy`` says what to do then.
     """
-    resolved = {path.resolve() for path in listed} if lookup.paths else set()
-    unlisted = {path for path in lookup.paths if path.resolve() not in resolved}
+    unlisted = set(lookup.paths).difference(listed)
+    resolved = {path.resolve() for path in listed} if unlisted else set()  # slow, and only links need it
+    unlisted = {path for path in unlisted if path.resolve() not in resolved}
     if not unlisted:
         return []
     left_out = f"{len(unlisted)} of {len(lookup.paths)} audio files below {lookup.root} are left out"

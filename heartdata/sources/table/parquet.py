@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -129,7 +130,13 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def _first_bytes(path: Path, column: str) -> bytes | None:
-    return next((cell for batch in _batches(path, column, "bytes") for cell in batch if cell is not None), None)
+    """The first bytes of the first cell that has any."""
+    return _read_first_bytes(path, column, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)  # a row group may be large, and is read as a whole
+def _read_first_bytes(path: Path, column: str, modified_ns: int) -> bytes | None:
+    return next((cell[:16] for batch in _batches(path, column, "bytes") for cell in batch if cell is not None), None)
 
 
 def _batches(path: Path, column: str, field: str) -> Iterator[list[Any]]:

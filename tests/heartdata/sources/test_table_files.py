@@ -106,7 +106,16 @@ def test_a_similar_name_is_not_taken_where_it_may_mean_another_file(deep: Path, 
 
 @pytest.mark.parametrize(
     ("cell", "file"),
-    [("1", "001.wav"), ("2", None), ("1.0", "001.wav"), ("01", "001.wav"), ("7", None), ("12", "12.wav")],
+    [
+        ("1", "001.wav"),
+        ("1.wav", "001.wav"),
+        ("1.mp3", None),
+        ("2", None),
+        ("1.0", "001.wav"),
+        ("01", "001.wav"),
+        ("7", None),
+        ("12", "12.wav"),
+    ],
 )
 def test_numbers_that_lost_their_zeros(tmp_path: Path, cell: str, file: str | None):
     touch(tmp_path, "001.wav", "a/007.wav", "b/07.wav", "a/x1.wav", "12.wav", "a/0012.wav")
