@@ -67,9 +67,11 @@ def _records(content: dict[str, Any], columns: Columns) -> Any:
 
 
 def _flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"audio": {"path": 1}}`` as ``{"audio.path": 1}``."""
+    """``{"audio": {"path": 1}}`` as ``{"audio.path": 1}``, and a list of audio files as numbered columns."""
     cells: dict[str, Any] = {}
     for name, cell in row.items():
+        if isinstance(cell, list) and len(cell) > 1 and str(cell[0]).lower().endswith(AUDIO_SUFFIXES):
+            cell = {str(number): file for number, file in enumerate(cell, 1)}
         cells |= _flat(cell, f"{prefix}{name}.") if isinstance(cell, dict) else {f"{prefix}{name}": cell}
     return cells
 

@@ -107,8 +107,8 @@ def unpack_audio(path: Path, column: str, folder: Path) -> list[str]:
 
 def audio_tables(folder: Path) -> list[Path]:
     """The Parquet files with audio below ``folder``, if it holds no audio files of its own."""
-    tables = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PARQUET]
-    tables = [path for path in tables if not any(p.startswith(".") for p in path.relative_to(folder).parts)]
+    tables = sorted(folder.rglob("*.parquet"))
+    tables = [path for path in tables if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not tables or audio_files(folder):
         return []
     return [path for path in tables if _is_table_of_audio(path)]

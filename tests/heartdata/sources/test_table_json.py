@@ -45,6 +45,13 @@ def test_labels_by_path_and_nested_objects(tmp_path: Path):
     assert (row.path, row.label, row.extra) == (tmp_path / "001.wav", "a", {"age": "12345678901234567890"})
 
 
+def test_a_list_of_files_is_a_recording_each(tmp_path: Path):
+    rows = rows_of(tmp_path, "t.jsonl", '{"patient": "P1", "label": "a", "files": ["001.wav", "2.wav"]}')
+    assert [(row.path, row.subject, row.label) for row in rows] == [
+        (tmp_path / "001.wav", "P1", "a"), (tmp_path / "2.wav", "P1", "a")
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [("t.json", "[1, 2]", "is JSON of another shape than a table: write one object per recording"),
