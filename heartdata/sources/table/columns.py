@@ -107,12 +107,12 @@ def find_columns(path: Path, table: pd.DataFrame, configured: Columns, needed: C
 
 def _absence(path: Path, table: pd.DataFrame, absent: list[str], has_subject: bool) -> str:
     """The message on needed roles that no column has."""
-    pairs = ({"0", "1"}, {"0.0", "1.0"}, {"false", "true"})
-    binary = [name for name in table.columns if {cell.strip().casefold() for cell in table[name]} - {""} in pairs]
+    binary = zero_one_columns(table)
     if absent == ["label"] and len(binary) > 1:
         return (
-            f"{path} has no label column but several of zeros and ones: {_named(binary)}. Name one as the target with "
-            "--set source.columns.label=COLUMN: its 0 and 1 are then the labels"
+            f"{path} has no label column but several of zeros and ones: {_named(binary)}. Choose one against the rest with "
+            f"--set source.target={binary[0]}, or the one that is 1 with --set source.target=argmax (of some: --set "
+            f"'source.target=[{', '.join(binary[:2])}]')"
         )
     names = _named(list(table.columns))
     unnamed = sum(bool(re.fullmatch(r"column\.\d+", name)) for name in table.columns)
@@ -141,3 +141,10 @@ def other_columns(columns: dict[str, str], table: pd.DataFrame, configured: Colu
                 f"source.columns.{role}=COLUMN"
             )
     return notes
+
+
+def zero_one_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that hold both zeros and ones, or false and true, and nothing else."""
+    numbers = {"0.0": "0", "1.0": "1", "false": "0", "true": "1", "": ""}
+    cells = {name: {clean_cell(cell).casefold() for cell in table[name].unique()} for name in table.columns}
+    return [name for name in cells if {numbers.get(cell, cell) for cell in cells[name]} - {""} == {"0", "1"}]

@@ -12,7 +12,7 @@ from heartdata.sources.cinc2016.databases import DATABASES
 from heartdata.sources.circor2022.source import FOLDER
 from heartdata.sources.table.columns import ROLES, Columns, Entry
 from heartdata.sources.table.file_lookup import FileLookup
-from heartdata.sources.table.readers import SUFFIXES, read_table
+from heartdata.sources.table.readers import OTHER_BOOKS, SUFFIXES, read_table
 from heartdata.sources.text import clean_cell, quoted, shortened
 from heartdata.storage.schemas import PART_NAMES
 
@@ -27,6 +27,7 @@ NUMBERED = 6  # from so many folders on that differ only in a number, they are p
 EXAMPLES = 4  # folders named in a message
 PATTERN = "--set 'source.pattern=(?P<{}>[^/]+)/(?P<label>[^/]+)/.*'"
 BY_FOLDER = "--set 'source.pattern=(?P<label>[^/]+)/.*'"
+NO_TABLE = "make a table with a row per recording, with columns path and label, and give it with --data"
 SUBJECTS_HINT = "Say where they are with the group subject of source.pattern"
 FOLDERS_HINT = (
     f"{SUBJECTS_HINT}: if the innermost folders are subjects, --set "
@@ -89,7 +90,8 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
     _refuse_ignored_table(root, names)
     notes = [f"Labels are the names of the sub-folders of {root}: {', '.join(sorted(set(labels.values())))}"]
     if tables := _tables(root):
-        notes.append(f"{tables[0]} was not read: if it holds the labels, give it with --data")
+        were = "was not read: if it holds" if len(tables) == 1 else "were not read: if one holds"
+        notes.append(f"{_some(list(map(str, tables)))} {were} the labels, give it with --data")
     if unlabelled := [name for name in names if name not in labels]:
         notes.append(
             f"{len(unlabelled)} recordings are in no sub-folder of a class, and are unlabelled: {unlabelled[0]}, ..."
@@ -173,14 +175,14 @@ def _without_suffix(name: str) -> str:
 
 def _tables(root: Path) -> list[Path]:
     """The files in ``root`` itself that may be tables, without hidden ones and Excel's lock files."""
-    return sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith((".", "~")))
+    suffixes = (*SUFFIXES, *OTHER_BOOKS)
+    return sorted(p for p in root.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith((".", "~")))
 
 
 def _ways(root: Path) -> str:
-    tables = _tables(root)
-    table = f" {tables[0]}" if len(tables) == 1 else f", such as {root / 'recordings.csv'}"
+    tables = [f"--data {table}" for table in _tables(root)]
+    table = f"give the table of their labels with {' or '.join(tables[:EXAMPLES])}" if tables else NO_TABLE
     return (
-        f"give the table of their labels with --data{table}; or put the recordings of each class into a sub-folder with its "
-        "name; or say which part of their names is the label, such as --set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for "
-        "normal_01.wav"
+        f"{table}; or put the recordings of each class into a sub-folder with its name; or say which part of their names is "
+        "the label, such as --set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' if they are like normal_01.wav"
     )

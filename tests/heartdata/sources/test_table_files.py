@@ -57,6 +57,91 @@ def test_names_that_mean_no_single_file_are_missing(deep: Path, name: str, messa
     assert take_inventory(TableSource(data=deep / "table.csv"), deep)[0].num_rows == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("/content/drive/My Drive/p2/three.wav", "p2/three.wav"), (r"C:\Users\Ann\P1\Three.wav", "p1/three.wav"),
+     ("/x/rec.1", "p1/rec.1.wav"), (r"\\server\share\one.wav", "audio/one.wav"), ("D:/audio/one", "audio/one.wav"),
+     ("../input/set/audio/one.wav", "audio/one.wav"), ("set/p1/three.wav", "p1/three.wav"), ("~/one.wav", "audio/one.wav"),
+     ("~nobody-of-that-name/p2/three", "p2/three.wav"), ("file:///other/s%C3%BC%C3%9F%20two.WAV", "audio/süß two.WAV"),
+     ("file:///C:/Ann/one.wav", "audio/one.wav")],
+)  # fmt: skip
+def test_paths_of_another_machine_are_found_by_their_longest_end(deep: Path, name: str, file: str):
+    for folder in (None, deep):
+        table = write(deep / "table.csv", f"path,label\n{name},a\n")
+        listing = TableSource(data=table, folder=folder).listing(deep)
+        (row,) = listing.recordings
+        assert (row.path, row.missing) == (deep / file, None)
+        (note,) = [note for note in listing.notes if note.startswith("1 file was found by the end of their paths: ")]
+        assert note.endswith(f" as {file}")
+
+
+@pytest.mark.parametrize(
+    "form", ["{}/audio/s%C3%BC%C3%9F%20two.WAV", "FILE://localhost{}/audio/süß two.WAV", "file:{}/audio/süß%20two.WAV"]
+)
+def test_file_uris_are_paths(deep: Path, form: str):
+    name = form.format(f"file://{deep}" if form[0] == "{" else deep)
+    (row,) = listed_paths(deep, name).recordings
+    assert (row.path, row.recording_id) == (deep / "audio" / "süß two.WAV", f"{deep}/audio/süß two.WAV")
+
+
+def test_the_users_home_is_known(deep: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(deep))
+    listing = listed_paths(deep, "~/p2/three.wav")
+    assert (listing.recordings[0].path, listing.notes[0].startswith("The table has")) == (deep / "p2/three.wav", True)
+
+
+@pytest.mark.parametrize(
+    ("names", "is_taken"),
+    [(("/a/three.wav",), False),  # two files end so
+     (("p3/one.wav",), False),  # a relative path of another patient
+     (("/a/one.wav", "audio/one.wav"), False), (("/P2/one.wav", "/P1/one.wav"), False),
+     (("/a/one.wav", r"\A\One.wav"), True)],
+)  # fmt: skip
+def test_a_similar_name_is_not_taken_where_it_may_mean_another_file(deep: Path, names: tuple[str, ...], is_taken: bool):
+    first, *others = listed_paths(deep, *names).recordings
+    assert first.path == (deep / "audio" / "one.wav" if is_taken else None)
+    if others and not is_taken:
+        assert first.missing == f"there is no file {names[0]}; audio/one.wav is the file of another row, too"
+
+
+@pytest.mark.parametrize(
+    ("cell", "file"),
+    [
+        ("1", "001.wav"),
+        ("1.wav", "001.wav"),
+        ("1.mp3", None),
+        ("2", None),
+        ("1.0", "001.wav"),
+        ("01", "001.wav"),
+        ("7", None),
+        ("12", "12.wav"),
+    ],
+)
+def test_numbers_that_lost_their_zeros(tmp_path: Path, cell: str, file: str | None):
+    touch(tmp_path, "001.wav", "a/007.wav", "b/07.wav", "a/x1.wav", "12.wav", "a/0012.wav")
+    listing = listed(tmp_path, f"path,label\n{cell},a\n")
+    assert listing.recordings[0].path == (tmp_path / file if file else None)
+    assert (f"1 file was found by their number: {cell} as 001.wav" in listing.notes) == (file == "001.wav")
+
+
+@pytest.mark.parametrize("place", ["links", "real"])
+def test_paths_of_a_table_that_is_a_link_begin_at_the_link_or_at_its_target(tmp_path: Path, place: str):
+    touch(tmp_path, "links/other.wav", f"{place}/audio/one.wav")
+    write(tmp_path / "real" / "table.csv", "path,label\naudio/one,a\n")
+    link = tmp_path / "links" / "now.csv"
+    link.symlink_to("../real/table.csv")
+    listing = TableSource(data=link).listing(tmp_path)
+    assert listing.recordings[0].path == tmp_path / place / "audio" / "one.wav"
+    assert listing.notes[0] == f"{link} is a link to {tmp_path}/real/table.csv: its paths begin at {tmp_path}/{place}"
+
+
+def test_a_link_without_a_suffix(tmp_path: Path):
+    touch(tmp_path, "one.wav")
+    write(tmp_path / "table.jsonl", '{"path": "one", "label": "a"}')
+    (tmp_path / "labels").symlink_to("table.jsonl")
+    assert TableSource(data=tmp_path / "labels").listing(tmp_path).recordings[0].path == tmp_path / "one.wav"
+
+
 def test_paths_of_another_system(folder: Path):
     write(folder / "audio\\one.wav")
     rows = listed_paths(folder, "audio\\one.wav", "audio\\three.wav", "audio\\four.wav").recordings
