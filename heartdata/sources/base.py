@@ -105,7 +105,7 @@ def audio_files(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise _unreadable(error) from error
 
-    files: list[Path] = []
+    files: list[str] = []
     visited: set[Path] = set()
     starts = [folder]
     while starts:
@@ -118,16 +118,22 @@ def audio_files(folder: Path) -> list[Path]:
                     continue
                 visited.add(real)
                 links += [path for name in folders if (path := Path(here, name)).is_symlink()]
-                files += [
-                    Path(here, name) for name in names if name.lower().endswith(AUDIO_SUFFIXES) and name[0] != "."
-                ]
+                audio = [name for name in names if name.lower().endswith(AUDIO_SUFFIXES) and name[0] != "."]
+                files += [os.path.join(here, name) for name in audio]  # noqa: PTH118 (paths are slow)
         starts = sorted(links)
-    if not_utf8 := sorted(path for path in files if NON_UTF8.search(str(path))):
+    files.sort(key=lambda file: file.split(os.sep))  # noqa: PTH206
+    if not_utf8 := [file for file in files if NON_UTF8.search(file)]:
         raise SourceError(
             f"the names of {len(not_utf8)} of {len(files)} audio files are not UTF-8, the first being "
             f"{os.fsencode(not_utf8[0])!r}: rename them, or all with convmv -r -f latin1 -t utf8 --notest {folder}"
         )
-    return sorted(files)
+    return list(map(Path, files))
+
+
+def names_below(folder: Path, files: Sequence[Path]) -> list[str]:
+    """The names of ``files`` of `audio_files`, with slashes, relative to ``folder``."""
+    start = len(str(folder / "_")) - 1
+    return [str(file)[start:].replace(os.sep, "/") for file in files]
 
 
 def wav_files(folder: Path) -> dict[str, Path]:

@@ -36,17 +36,18 @@ ROLES = ("label", "subject", "site", "collection")  # what may be known of a rec
 
 @dataclass(frozen=True)
 class Entry:
-    """One recording: its path as the source writes it, the cell of each role, and all other cells."""
+    """One recording: its path as the source writes it, the cell of each role, all other cells, and its file if listed."""
 
     name: str
     roles: dict[str, str]
     extra: dict[str, str]
+    path: Path | None = None
 
     @classmethod
-    def of(cls, name: str, cells: dict[str, str]) -> "Entry":
+    def of(cls, name: str, cells: dict[str, str], path: Path | None = None) -> "Entry":
         """Sort ``cells`` into roles and others; empty others are left out."""
         roles = {key: cell for key, cell in cells.items() if key in ROLES}
-        return cls(name, roles, {key: cell for key, cell in cells.items() if key not in ROLES and cell})
+        return cls(name, roles, {key: cell for key, cell in cells.items() if key not in ROLES and cell}, path)
 
 
 class Columns(Settings):

@@ -1,5 +1,6 @@
 """Finding the file that a table names without its suffix or folder, in another letter case, or as another machine did."""
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from urllib.parse import unquote
 
 from heartdata.errors import SourceError
 from heartdata.settings import contains_password
-from heartdata.sources.base import audio_files
+from heartdata.sources.base import audio_files, names_below
 from heartdata.sources.table.cells import folded
 from heartdata.sources.text import PATH_LENGTH, clean_cell, enumerated, is_unclean, shortened
 from heartdata.storage.remote import is_remote
@@ -49,12 +50,18 @@ class FileLookup:
 
     def find_all(self, names: Iterable[str]) -> dict[str, Match]:
         """`find` of each name; a file that another name means too is not taken where its name is only similar."""
-        found = {name: self.find(name) for name in dict.fromkeys(names)}
+        listed = {name: path for path, name in self._names.items()}
+        found: dict[str, Match] = {}
+        for name in dict.fromkeys(names):
+            is_listed = name in listed and os.path.isfile(listed[name])  # noqa: PTH113 (twice as fast)
+            found[name] = Match(listed[name]) if is_listed else self.find(name)
+        if not any(match.how in GUESSES for match in found.values()):
+            return found
         spellings = {(folded(name.replace("\\", "/")), match.path) for name, match in found.items() if match.path}
         owners = Counter(path for _, path in spellings)
         for name, match in found.items():
             if match.path and match.how in GUESSES and owners[match.path] > 1:
-                other = f"; {self._below(match.path)} is the file of another row, too"
+                other = f"; {self._names[Path(match.path)]} is the file of another row, too"
                 found[name] = Match(None, self._absence(name) + other)
         return found
 
@@ -78,13 +85,14 @@ class FileLookup:
             return Match(None, f"the path cannot be read: {error}")
         if is_unclean(name):
             return self.find(clean_cell(name))
-        for how, candidates in (
-            (OTHER_NAME, self.candidates(slashed)),
-            (BY_END, self._with_end(slashed)),
-            (BY_NUMBER, self._with_number(slashed)),
+        for how, search in (
+            (OTHER_NAME, self.candidates),
+            (BY_END, self._with_end),
+            (BY_NUMBER, self._with_number),
         ):
+            candidates = search(slashed)
             if len(candidates) > 1:
-                examples = " and ".join(map(self._below, candidates[:2]))
+                examples = " and ".join(self._names[path] for path in candidates[:2])
                 return Match(None, f"{name} may mean {len(candidates)} files, such as {examples}")
             if candidates:
                 return Match(candidates[0], how=self._how(slashed, candidates[0]) if how == OTHER_NAME else how)
@@ -93,7 +101,7 @@ class FileLookup:
     def exact(self, name: str) -> Path | None:
         """The file of just that path, slashes and ``~`` aside. Raises OSError for a path that cannot be looked up."""
         slashed = name.replace("\\", "/")
-        spellings = [name, slashed]
+        spellings = list(dict.fromkeys((name, slashed)))
         if name.startswith("~"):
             with suppress(RuntimeError):  # no such user
                 spellings.append(str(Path(slashed).expanduser()))
@@ -101,7 +109,7 @@ class FileLookup:
 
     def candidates(self, name: str) -> list[Path]:
         """The files that ``name`` (with slashes) may mean: a whole path, or a bare name in any folder."""
-        return self._by_name.get(folded(str(PurePosixPath(name))), [])
+        return self._by_name.get(folded(name)) or self._by_name.get(folded(str(PurePosixPath(name))), [])
 
     def _with_end(self, slashed: str) -> list[Path]:
         """The files that share the longest end with the path ``slashed``; for a relative path, their whole path below the
@@ -111,7 +119,7 @@ class FileLookup:
         is_absolute = slashed[0] in "/~" or PureWindowsPath(slashed).drive != ""
         shared: dict[Path, int] = {}
         for path in self.candidates(name) if folders else []:
-            inside = path.relative_to(self.root).parent.parts
+            inside = self._names[path].split("/")[:-1]
             pairs = zip(reversed(inside), reversed(folders), strict=False)
             count = next(
                 (i for i, (a, b) in enumerate(pairs) if folded(a) != folded(b)), min(len(inside), len(folders))
@@ -128,10 +136,8 @@ class FileLookup:
 
     def _how(self, slashed: str, path: Path) -> str:
         """How the name of ``path`` differs from the table's; nothing where it is only in the form of its accents."""
-        if clean_cell(self._below(path)) == clean_cell(slashed):
-            return ""
-        is_below = clean_cell(str(path)).endswith(clean_cell("/" + slashed))
-        return IN_SUB_FOLDERS if is_below else OTHER_NAME
+        below, name = clean_cell(f"/{self._names[path]}"), clean_cell(f"/{slashed}")
+        return "" if below == name else IN_SUB_FOLDERS if below.endswith(name) else OTHER_NAME
 
     def _absence(self, name: str) -> str:
         """Why there is no file of that name."""
@@ -140,17 +146,19 @@ class FileLookup:
         path = self.root / name.replace("\\", "/")
         return f"{path} is a broken link" if path.is_symlink() else f"there is no file {path}"
 
-    def _below(self, path: Path | str) -> str:
-        return Path(path).relative_to(self.root).as_posix()
+    @cached_property
+    def _names(self) -> dict[Path, str]:
+        """Each file to its name below the root."""
+        return dict(zip(self.paths, names_below(self.root, self.paths), strict=True))
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
         by_name: dict[str, list[Path]] = defaultdict(list)
-        for path in self.paths:
-            below = PurePosixPath(path.relative_to(self.root))
-            names = (str(below), str(below.with_suffix("")), below.name, below.stem)
-            for name in {folded(name) for name in names}:
-                by_name[name].append(path)
+        for path, name in self._names.items():
+            stem = name[: name.rindex(".")]
+            names = (name, stem, name.rpartition("/")[2], stem.rpartition("/")[2])
+            for spelling in set(map(folded, names)):
+                by_name[spelling].append(path)
         return by_name
 
     @cached_property
@@ -180,7 +188,7 @@ def found_notes(lookup: FileLookup, found: dict[str, Match]) -> list[str]:
         if names := groups[how]:
             were = "1 file was" if len(names) == 1 else f"{len(names)} files were"
             more = ", ..." if len(names) > 1 else ""
-            path = Path(str(found[names[0]].path)).relative_to(lookup.root).as_posix()
+            (path,) = names_below(lookup.root, [Path(str(found[names[0]].path))])
             notes.append(f"{were} found {how}: {shortened(names[0], PATH_LENGTH)} as {path}{more}")
     return notes
 
@@ -218,6 +226,6 @@ def unlisted_notes(
         return [
             f"{left_out}, of which other columns name {count} ({enumerated(list(map(shortened, columns)))}): {remedy}"
         ]
-    names = sorted(path.relative_to(lookup.root).as_posix() for path in unlisted)
+    names = sorted(names_below(lookup.root, list(unlisted)))
     more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
     return [f"{left_out}, as they are in no row of the table: {', '.join(names[:EXAMPLES])}{more}"]

@@ -1,5 +1,6 @@
 """Recordings whose labels are in the names of folders or files: one sub-folder per class, or a pattern."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection
@@ -7,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from heartdata.errors import SourceError
 from heartdata.sources import pascal
-from heartdata.sources.base import audio_files
+from heartdata.sources.base import audio_files, names_below
 from heartdata.sources.cinc2016.databases import DATABASES
 from heartdata.sources.circor2022.source import FOLDER
 from heartdata.sources.table.columns import ROLES, Columns, Entry
@@ -74,20 +75,21 @@ def read_names(pattern: str, names: list[str]) -> tuple[list[dict[str, str]], li
 
 def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]]:
     """Every recording below ``root`` with the roles that are in its path, and notes; raises `SourceError` for no labels."""
-    paths = (path.relative_to(root) for path in audio_files(root))
-    names = [path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)]
+    files = audio_files(root)
+    by_name = {name: file for name, file in zip(names_below(root, files), files, strict=True) if "/." not in f"/{name}"}
+    names = list(by_name)
     if not names:
         raise SourceError(f"{root} is a folder without recordings: {_ways(root)}")
     if pattern is not None:
         texts, notes = read_names(pattern, names)
-        return [Entry.of(name, text) for name, text in zip(names, texts, strict=True)], notes
+        return [Entry.of(name, text, _existing(by_name[name])) for name, text in zip(names, texts, strict=True)], notes
     outer = {name: name.partition("/")[0] for name in names if "/" in name}
     _refuse_other_layouts(root, names, set(outer.values()))
     labels = {name: label for name, label in outer.items() if "unlabel" not in label.casefold()}
     _refuse_ambiguous(root, labels)
     if len(set(labels.values())) < 2:
         raise SourceError(f"{root} is a folder without one sub-folder of recordings for each class: {_ways(root)}")
-    _refuse_ignored_table(root, names)
+    _refuse_ignored_table(root, list(by_name.values()))
     notes = [f"Labels are the names of the sub-folders of {root}: {', '.join(sorted(set(labels.values())))}"]
     if tables := _tables(root):
         were = "was not read: if it holds" if len(tables) == 1 else "were not read: if one holds"
@@ -96,7 +98,13 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
         notes.append(
             f"{len(unlabelled)} recordings are in no sub-folder of a class, and are unlabelled: {unlabelled[0]}, ..."
         )
-    return [Entry.of(name, {"label": labels[name]} if name in labels else {}) for name in names], notes
+    roles = [{"label": labels[name]} if name in labels else {} for name in names]
+    return [Entry.of(name, cells, _existing(by_name[name])) for name, cells in zip(names, roles, strict=True)], notes
+
+
+def _existing(file: Path) -> Path | None:
+    """The file itself, unless it is a broken link."""
+    return file if os.path.isfile(file) else None  # noqa: PTH113 (twice as fast)
 
 
 def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> None:
@@ -147,9 +155,9 @@ def _some(names: Collection[str]) -> str:
     return ", ".join(list(names)[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
 
 
-def _refuse_ignored_table(root: Path, names: list[str]) -> None:
-    """Raise `SourceError` when a table in ``root`` has labels of most of the recordings ``names``."""
-    lookup = FileLookup(root, [root / name for name in names])
+def _refuse_ignored_table(root: Path, files: list[Path]) -> None:
+    """Raise `SourceError` when a table in ``root`` has labels of most of the recordings ``files``."""
+    lookup = FileLookup(root, files)
     for path in _tables(root):
         try:
             table, _ = read_table(path, Columns(), None, {"path", "label"})
@@ -160,9 +168,9 @@ def _refuse_ignored_table(root: Path, names: list[str]) -> None:
             count = sum(
                 bool(lookup.candidates(clean_cell(re.split(r"[/\\]", cell)[-1]))) for cell in table[columns["path"]]
             )
-            if 2 * count > len(names):
+            if 2 * count > len(files):
                 raise SourceError(
-                    f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its {len(names)} "
+                    f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its {len(files)} "
                     f"recordings, with labels in the column {quoted(columns['label'])}: use --data {path}; or, if the folders are "
                     f"the classes, {BY_FOLDER}"
                 )

@@ -116,10 +116,13 @@ class TableSource(FolderSource):
     def listing(self, workdir: Path) -> SourceListing:
         """One recording for each row, or file of the folder. A row whose file does not exist is listed as missing."""
         lookup, entries, notes = self._read(workdir)
-        found = lookup.find_all(entry.name for entry in entries)
+        found = lookup.find_all(entry.name for entry in entries if entry.path is None)
         labels = common_spellings(self._values("label", entries))
         subjects = common_spellings(self._values("subject", entries))
-        rows = [self._recording(found[entry.name], labels, subjects, entry) for entry in entries]
+        rows = [
+            self._recording(found[entry.name] if entry.path is None else Match(entry.path), labels, subjects, entry)
+            for entry in entries
+        ]
         notes = [*respelled("Labels", labels), *respelled("Subjects", subjects), *notes]
         notes += [
             *leading_zeros(set(subjects.values())),
@@ -223,8 +226,7 @@ class TableSource(FolderSource):
 
     def _value(self, cell: str | None) -> str | None:
         """The cell as `clean_cell` writes it; None when it is empty or one of ``missing_values``."""
-        value = clean_cell(cell or "")
-        return None if not value or value.casefold() in _folded(self.missing_values) else value
+        return _present(cell, self.missing_values) if cell else None
 
     def _values(self, role: str, entries: list[Entry]) -> list[str]:
         """The label, subject or site of each recording that has one."""
@@ -254,6 +256,12 @@ class TableSource(FolderSource):
         )
 
 
+@lru_cache(maxsize=2**16)
+def _present(cell: str, missing_values: tuple[str, ...]) -> str | None:
+    value = clean_cell(cell)
+    return None if not value or value.casefold() in _folded(missing_values) else value
+
+
 @lru_cache(maxsize=8)
 def _folded(texts: tuple[str, ...]) -> frozenset[str]:
     return frozenset(text.strip().casefold() for text in texts)
@@ -279,11 +287,13 @@ def _recording_id(name: str) -> str:
 def _with_unique_ids(rows: Sequence[SourceRecording]) -> list[SourceRecording]:
     """``rows`` with ``#2``, ``#3`` added to repeated ids, numbered by the rows' content, not by their order."""
     same: dict[str, list[int]] = defaultdict(list)
-    for i in sorted(range(len(rows)), key=lambda i: _content(rows[i])):
-        same[rows[i].recording_id].append(i)
+    for i, row in enumerate(rows):
+        same[row.recording_id].append(i)
     unique = list(rows)
     for recording_id, places in same.items():
-        for number, i in enumerate(places[1:], 2):
+        if len(places) == 1:
+            continue
+        for number, i in enumerate(sorted(places, key=lambda i: _content(rows[i]))[1:], 2):
             unique[i] = replace(rows[i], recording_id=f"{recording_id}#{number}")
     return unique
 
