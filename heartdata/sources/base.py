@@ -121,7 +121,7 @@ def audio_files(folder: Path) -> list[Path]:
                 audio = [name for name in names if name.lower().endswith(AUDIO_SUFFIXES) and name[0] != "."]
                 files += [os.path.join(here, name) for name in audio]  # noqa: PTH118 (paths are slow)
         starts = sorted(links)
-    files.sort(key=lambda file: file.split(os.sep))  # noqa: PTH206
+    files.sort(key=lambda file: file.replace(os.sep, "\0"))  # folder by folder
     if not_utf8 := [file for file in files if NON_UTF8.search(file)]:
         raise SourceError(
             f"the names of {len(not_utf8)} of {len(files)} audio files are not UTF-8, the first being "

@@ -99,7 +99,7 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
             f"{len(unlabelled)} recordings are in no sub-folder of a class, and are unlabelled: {unlabelled[0]}, ..."
         )
     roles = [{"label": labels[name]} if name in labels else {} for name in names]
-    return [Entry.of(name, cells, _existing(by_name[name])) for name, cells in zip(names, roles, strict=True)], notes
+    return [Entry(name, cells, {}, _existing(by_name[name])) for name, cells in zip(names, roles, strict=True)], notes
 
 
 def _existing(file: Path) -> Path | None:

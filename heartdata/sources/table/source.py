@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import pandas as pd
 from pydantic import Field, ValidationInfo, field_validator
 
 from heartdata.errors import SourceError
@@ -209,11 +210,11 @@ class TableSource(FolderSource):
         columns = find_columns(path, table, configured, needed)
         notes += [*more, *misreadings(path, columns, table, configured), *other_columns(columns, table, configured)]
         table[columns["path"]] = table[columns["path"]].map(without_scheme)
-        by_name: list[dict[str, str]] = [{}] * len(table)
+        by_name: Sequence[dict[str, str]] = []
         if self.pattern:
             by_name, unmatched = read_names(self.pattern, list(table[columns["path"]]))
             notes += unmatched
-        entries = [_entry(columns, *row) for row in zip(table.to_dict("records"), by_name, strict=True)]
+        entries = _entries(columns, table, by_name)
         entries = relabelled(entries, self.labels)
         place = f"the column {quoted(columns['label'])} of {path}" if "label" in columns else PATTERN_LABEL
         refuse_labels(place, self._values("label", entries), NAME_LABEL)
@@ -267,12 +268,20 @@ def _folded(texts: tuple[str, ...]) -> frozenset[str]:
     return frozenset(text.strip().casefold() for text in texts)
 
 
-def _entry(columns: dict[str, str], row: dict[str, str], by_name: dict[str, str]) -> Entry:
-    """A row, with the roles that the file's name holds (``by_name``) where the table has no column."""
-    named = Entry.of(row[columns["path"]].strip(), by_name)
-    roles = {role: row[column] for role, column in columns.items()}
-    rest = {column: cell for column, cell in row.items() if column not in columns.values() and cell}
-    return Entry(named.name, named.roles | roles, named.extra | rest)
+def _entries(columns: dict[str, str], table: pd.DataFrame, by_name: Sequence[dict[str, str]]) -> list[Entry]:
+    """The rows, with the roles that a file's name holds (``by_name``) where the table has no column."""
+    others = table.columns.difference(columns.values(), sort=False)
+    entries = [Entry(name, {}, {}) for name in table[columns["path"]].str.strip()]
+    if by_name:
+        entries = [Entry.of(entry.name, cells) for entry, cells in zip(entries, by_name, strict=True)]
+    for role, column in columns.items():
+        for entry, cell in zip(entries, table[column], strict=True):
+            entry.roles[role] = cell
+    for column in others:
+        for entry, cell in zip(entries, table[column], strict=True):
+            if cell:
+                entry.extra[column] = cell
+    return entries
 
 
 def _recording_id(name: str) -> str:

@@ -218,3 +218,15 @@ def test_a_folder_that_may_not_be_read_stops_the_run(tmp_path: Path, monkeypatch
         TableSource(data=tmp_path).listing(tmp_path)
     with pytest.raises(SourceError, match="murmur cannot be read"):
         check_source(Cinc2016Source(data=tmp_path / "murmur"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "how"),
+    [("\u202aaudio/one.wav", ""), ("\u200b{deep}/audio/one.wav", ""), ("\ufefffile://{deep}/audio/one.wav", ""),
+     ("audio/\u200bone", "under another name"), ("\u202a/mnt/x/audio/one.wav", "by the end of their paths")],
+)  # fmt: skip
+def test_paths_with_invisible_characters_are_found_as_without(deep: Path, cell: str, how: str):
+    listing = listed_paths(deep, cell.format(deep=deep))
+    assert [row.path for row in listing.recordings] == [deep / "audio/one.wav"]
+    found = [note for note in listing.notes if " found " in note]
+    assert [how in note for note in found] == ([True] if how else [])

@@ -195,3 +195,11 @@ def test_the_note_on_unknown_subjects_has_a_pattern_for_folders_of_subjects(tmp_
     (note,) = [n for n in TableSource(data=tmp_path).listing(tmp_path).notes if "subjects of the recordings are" in n]
     (pattern,) = patterns_in(note)
     assert {row.subject for row in rows_of(tmp_path, pattern=pattern)} == {"ann", "bob"}
+
+
+def test_broken_links_in_a_folder_are_missing(tmp_path: Path):
+    touch(tmp_path, "a/1.wav", "b/2.wav")
+    (tmp_path / "a/2.wav").symlink_to(tmp_path / "nowhere.wav")
+    rows = {row.recording_id: row for row in TableSource(data=tmp_path).listing(tmp_path).recordings}
+    assert rows["a/1.wav"].path == tmp_path / "a/1.wav"
+    assert (rows["a/2.wav"].path, rows["a/2.wav"].missing) == (None, f"{tmp_path}/a/2.wav is a broken link")

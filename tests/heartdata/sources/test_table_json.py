@@ -63,3 +63,9 @@ def test_a_list_of_files_is_a_recording_each(tmp_path: Path):
 def test_json_that_is_no_table(tmp_path: Path, name: str, text: str, message: str):
     with pytest.raises(SourceError, match=f"{name} ({message})"):
         rows_of(tmp_path, name, text)
+
+
+def test_names_of_columns_are_cleaned(tmp_path: Path):
+    write(tmp_path / "t.json", '[{"path\u200b": "1.wav", " Label": "x", "age ": 3}]')
+    (row,) = TableSource(data=touch(tmp_path, "1.wav") / "t.json").listing(tmp_path).recordings
+    assert (row.label, row.extra) == ("x", {"age": "3"})

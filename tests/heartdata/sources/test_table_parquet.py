@@ -126,3 +126,11 @@ def test_damage_in_the_audio_is_one_sentence(tmp_path: Path):
     data.write_bytes(content)
     with pytest.raises(SourceError, match=r"t.parquet cannot be read as a table \(.*\): download it again"):
         listing_of(data, tmp_path / "made")
+
+
+def test_names_of_columns_are_cleaned_also_beside_audio(tmp_path: Path):
+    cells = {"audio\u200b": [sound(0.1), sound(0.2)], " label ": ["a", "b"], "count": [1e17, 2e17]}
+    pq.write_table(pa.table(cells), tmp_path / "t.parquet")
+    rows = listing_of(tmp_path / "t.parquet", tmp_path / "work").recordings
+    assert [(row.label, row.extra) for row in rows] == [("a", {"count": "1e+17"}), ("b", {"count": "2e+17"})]
+    assert all(Path(str(row.path)).is_file() for row in rows)

@@ -60,3 +60,8 @@ def test_the_setting_takes_a_name_or_a_list():
     source = build_config("table", "t.csv", changes=changes).source
     assert source.target == ("AS", "MR")
     assert "target" not in build_config("table", "t.csv").source.model_dump()  # so digests without it stay valid
+
+
+def test_labels_of_a_target_get_other_names(tmp_path: Path):
+    listing = listed(tmp_path, HARD, target="AS", labels={"AS": "stenosis", "not AS": "others"})
+    assert {row.label for row in listing.recordings} == {"stenosis", "others", None}

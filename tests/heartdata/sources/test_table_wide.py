@@ -86,3 +86,9 @@ def test_a_row_is_one_person(tmp_path: Path, header: str, settings: dict, subjec
     assert [row.subject for row in listing.recordings] == subjects
     is_guess = header != "patient_id" and not settings
     assert any("Each row of the table was taken as one person" in note for note in listing.notes) == is_guess
+
+
+def test_files_in_several_columns_of_one_name_are_melted(tmp_path: Path):
+    listing = wide(tmp_path, "patient_id,label,recording,recording,recording", *ROWS)
+    assert [Path(str(row.path)).stem for row in listing.recordings] == ["f1", "f2", "f3", "f4", "f6"]
+    assert any(note.startswith("The columns recording, recording.4, recording.5 of ") for note in listing.notes)
