@@ -15,6 +15,7 @@ from pydantic import Field
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
 from heartdata.sources.text import clean_cell
+from heartdata.storage.store import is_store
 
 AUDIO_SUFFIXES = (
     # read by libsndfile
@@ -174,7 +175,7 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def find_files(folder: Path) -> Files:
-    """Every file below ``folder``; hidden ones (such as macOS's ``._`` ones) are no audio files.
+    """Every file below ``folder``, stores aside; hidden ones (such as macOS's ``._`` ones) are no audio files.
 
     Symbolic links are followed, but each folder is entered once, by its own name where it is below ``folder`` itself.
     Raises `SourceError` for a folder that may not be read and for an audio file's name that is not UTF-8.
@@ -183,7 +184,7 @@ def find_files(folder: Path) -> Files:
     def refuse(error: OSError) -> None:
         raise _unreadable(error) from error
 
-    files: list[Path] = []
+    files: list[str] = []
     others: list[Path] = []
     visited: set[Path] = set()
     starts = [folder]
@@ -191,22 +192,31 @@ def find_files(folder: Path) -> Files:
         links: list[Path] = []
         for start in starts:
             for here, folders, names in os.walk(start, onerror=refuse):
-                folders[:] = [name for name in folders if name not in SYSTEM_FOLDERS]
+                folders[:] = [n for n in folders if n not in SYSTEM_FOLDERS and not is_store(Path(here, n))]
                 if (real := Path(here).resolve()) in visited:
                     folders.clear()
                     continue
                 visited.add(real)
                 links += [path for name in folders if (path := Path(here, name)).is_symlink()]
                 for name in names:
-                    is_audio = name.lower().endswith(AUDIO_SUFFIXES) and name[0] != "."
-                    (files if is_audio else others).append(Path(here, name))
+                    if name.lower().endswith(AUDIO_SUFFIXES) and name[0] != ".":
+                        files.append(os.path.join(here, name))  # noqa: PTH118 (paths are slow)
+                    else:
+                        others.append(Path(here, name))
         starts = sorted(links)
-    if not_utf8 := sorted(path for path in files if NON_UTF8.search(str(path))):
+    files.sort(key=lambda file: file.replace(os.sep, "\0"))  # folder by folder
+    if not_utf8 := [file for file in files if NON_UTF8.search(file)]:
         raise SourceError(
             f"the names of {len(not_utf8)} of {len(files)} audio files are not UTF-8, the first being "
             f"{os.fsencode(not_utf8[0])!r}: rename them, or all with convmv -r -f latin1 -t utf8 --notest {folder}"
         )
-    return Files(folder, sorted(files), sorted(others))
+    return Files(folder, list(map(Path, files)), sorted(others))
+
+
+def names_below(folder: Path, files: Sequence[Path]) -> list[str]:
+    """The names of ``files`` of `find_files`, with slashes, relative to ``folder``."""
+    start = len(str(folder / "_")) - 1
+    return [str(file)[start:].replace(os.sep, "/") for file in files]
 
 
 def wav_files(folder: Path) -> dict[str, Path]:

@@ -20,6 +20,8 @@ def visible(text: str) -> str:
 
     Zero-width joiners stay inside words of scripts that are spelled with them, such as Persian and Hindi.
     """
+    if _is_plain(text):
+        return text
     if not text.isprintable() or FILLERS.search(text):
         text = "".join(c for i, c in enumerate(text) if not _shows_nothing(c) or _joins(text, i))
     return unicodedata.normalize("NFC", text)
@@ -30,6 +32,8 @@ def clean_cell(cell: str) -> str:
 
     Not NFKC, which would also rewrite a label's ½, ² or ﬁ.
     """
+    if _is_plain(cell):
+        return " ".join(cell.split())
     text = visible(cell)
     if FORMS_OF_WIDTH.search(text):
         text = unicodedata.normalize(
@@ -40,14 +44,18 @@ def clean_cell(cell: str) -> str:
 
 def is_unclean(cell: str) -> bool:
     """Whether `clean_cell` changes more of ``cell`` than blanks and accents."""
-    is_plain = cell.isprintable() and not FILLERS.search(cell) and not FORMS_OF_WIDTH.search(cell)
-    return not is_plain and clean_cell(cell) != " ".join(unicodedata.normalize("NFC", cell).split())
+    if _is_plain(cell):
+        return False
+    may_be = not cell.isprintable() or FILLERS.search(cell) or FORMS_OF_WIDTH.search(cell)
+    return bool(may_be) and clean_cell(cell) != " ".join(unicodedata.normalize("NFC", cell).split())
 
 
 def same_text(value: str) -> str:
     """What the spellings of one value have in common: letter case, a number's ``.0``, forms of a character, joiners."""
-    text = unicodedata.normalize("NFKC", value.translate(WITHOUT_JOINERS)).casefold()
-    if not text.isascii():
+    if value.isascii():
+        text = value.casefold()
+    else:
+        text = unicodedata.normalize("NFKC", value.translate(WITHOUT_JOINERS)).casefold()
         text = re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit[0])), text)
     return re.sub(r"^([-+]?\d+)\.0+$", r"\1", text)  # a spreadsheet's 1.0
 
@@ -67,6 +75,11 @@ def enumerated(texts: Collection[str], most: int = 20) -> str:
     """``texts`` with commas between them; of more than ``most``, the count of the others."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(list(texts)[:most]) + more
+
+
+def _is_plain(text: str) -> bool:
+    """Whether ``text`` has only ASCII characters that show something, as nearly all cells and paths."""
+    return text.isascii() and text.isprintable()
 
 
 def _shows_nothing(character: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from heartdata.errors import HeartbeatError, StoreError
 
-PROBE = ".heartbeat"  # written to check that the store is writable
+PROBE = ".heartbeat"  # written when a store is opened, which tells stores from other folders
 EXTRAS = {"s3": "'heartbeat[s3]'", "s3a": "'heartbeat[s3]'", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "created")  # fs.modified() costs a request an object
 ERRNO = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES, TimeoutError: errno.ETIMEDOUT}

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from heartdata.errors import StoreError
 from heartdata.settings import contains_password, sha256_json
-from heartdata.storage.remote import Remote, StoredFile, is_remote
+from heartdata.storage.remote import PROBE, Remote, StoredFile, is_remote
 from heartdata.storage.working_folder import working_folders
 
 Counts = dict[str, int | float | str]
@@ -79,6 +79,11 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             raise
 
 
+def is_store(folder: Path) -> bool:
+    """Whether a store was opened in ``folder``."""
+    return (folder / PROBE).is_file()
+
+
 class Store:
     """A folder, or any fsspec URI such as ``s3://bucket/prefix``; can be pickled.
 
@@ -119,6 +124,7 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root):
                 pass
+            (self.root / PROBE).touch()
         except OSError as error:
             raise StoreError(f"cannot write to the {what} {self.root} ({error.strerror}): {remedy}") from error
         if self._remote:

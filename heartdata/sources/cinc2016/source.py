@@ -14,7 +14,14 @@ from heartdata.sources.archives import ArchiveSource
 from heartdata.sources.base import SourceListing, SourceRecording, other_than_wav, wav_files
 from heartdata.sources.cinc2016.databases import find_databases, home_databases, official_name, unread_folders
 from heartdata.sources.cinc2016.labels import LABELS, REFERENCE, has_labels, header_comment, read_labels
-from heartdata.sources.cinc2016.subjects import annotation_folders, read_subjects
+from heartdata.sources.cinc2016.subjects import (
+    ANNOTATIONS,
+    APPENDIX_NAME,
+    IDENTIFIED,
+    annotation_folders,
+    appendices,
+    read_subjects,
+)
 
 WHAT = "folder (or zip) of the challenge"
 
@@ -54,9 +61,20 @@ class Cinc2016Source(ArchiveSource):
         if unknown := sum(row.subject is None for row in rows):
             notes.append(
                 f"The subjects of {unknown} of {len(rows)} recordings are not known, so each counts as a subject of "
-                "its own: if somebody was recorded twice, scores are too high"
+                f"its own: if somebody was recorded twice, scores are too high{self._remedy(root, chosen, rows)}"
             )
         return SourceListing(rows, [*notes, *left_out])
+
+    def _remedy(self, root: Path, chosen: dict[str, Path], rows: list[SourceRecording]) -> str:
+        """Which table would identify subjects that are unknown, where it is absent; nothing if none does."""
+        unknown = {row.collection for row in rows if row.subject is None}
+        identified = [name for name in IDENTIFIED if name in unknown]
+        if not identified or any(appendices(annotation_folders(folder, root)) for folder in chosen.values()):
+            return ""
+        return (
+            f". {ANNOTATIONS}/{APPENDIX_NAME} of the challenge identifies those of {', '.join(identified)}: put that folder "
+            "beside the databases (heartbeat data fetch cinc2016 brings it)"
+        )
 
     def _chosen(self, folder: Path) -> dict[str, Path]:
         """Name to folder of the chosen databases; raises `SourceError`."""

@@ -8,6 +8,8 @@ from heartdata.sources.base import read_cells, subfolders
 
 ANNOTATIONS = "annotations"
 APPENDIX = "online*appendix*training*.csv"
+APPENDIX_NAME = "Online_Appendix_training_set.csv"
+IDENTIFIED = ("training-a", "training-b", "training-c", "training-e")  # the databases whose subjects it identifies
 NAME = "Challenge record name"
 SUBJECT_IN_NAME = re.compile(r"(?:C|S|id)(\d+)", re.IGNORECASE)  # C45S1 in a, S34f2.e4k_data in b, id17 in c
 
@@ -22,6 +24,12 @@ def annotation_folders(folder: Path, root: Path) -> list[Path]:
     return [*inside, beside] if folder == root and beside.is_dir() else inside
 
 
+def appendices(annotations: list[Path]) -> list[Path]:
+    """The tables of subjects in the first of the folders ``annotations`` that has any."""
+    folders = ([f for f in folder.iterdir() if fnmatchcase(f.name.casefold(), APPENDIX)] for folder in annotations)
+    return sorted(next(filter(None, folders), []))
+
+
 def read_subjects(annotations: list[Path], database: str, names: list[str]) -> tuple[dict[str, str], list[str]]:
     """Recording to subject, for those of ``names`` that ``Online_Appendix_training_set.csv`` identifies, and notes.
 
@@ -29,8 +37,7 @@ def read_subjects(annotations: list[Path], database: str, names: list[str]) -> t
     subject is in the original record's name; in e the raw record, from which several recordings were cut, stands for
     the subject. The subjects of d and f are unknown. Raises `SourceError` when the appendix cannot be read.
     """
-    folders = ([f for f in folder.iterdir() if fnmatchcase(f.name.casefold(), APPENDIX)] for folder in annotations)
-    tables = sorted(next(filter(None, folders), []))
+    tables = appendices(annotations)
     known: dict[str, str | None] = {}
     for table in tables:
         for cells in _rows_about(database, table):

@@ -22,7 +22,8 @@ LIST = re.compile(r"""\[.*\]|[({].*['",].*[)}]""", re.DOTALL)  # several values 
 
 def folded(text: str) -> str:
     """What upper and lower case, and all other spellings that `clean_cell` makes one, have in common."""
-    return unicodedata.normalize("NFC", clean_cell(text).casefold())
+    cleaned = clean_cell(text).casefold()
+    return cleaned if cleaned.isascii() else unicodedata.normalize("NFC", cleaned)
 
 
 def common_spellings(values: Iterable[str]) -> dict[str, str]:

@@ -36,17 +36,18 @@ ROLES = ("label", "subject", "site", "collection")  # what may be known of a rec
 
 @dataclass(frozen=True)
 class Entry:
-    """One recording: its path as the source writes it, the cell of each role, and all other cells."""
+    """One recording: its path as the source writes it, the cell of each role, all other cells, and its file if listed."""
 
     name: str
     roles: dict[str, str]
     extra: dict[str, str]
+    path: Path | None = None
 
     @classmethod
-    def of(cls, name: str, cells: dict[str, str]) -> "Entry":
+    def of(cls, name: str, cells: dict[str, str], path: Path | None = None) -> "Entry":
         """Sort ``cells`` into roles and others; empty others are left out."""
         roles = {key: cell for key, cell in cells.items() if key in ROLES}
-        return cls(name, roles, {key: cell for key, cell in cells.items() if key not in ROLES and cell})
+        return cls(name, roles, {key: cell for key, cell in cells.items() if key not in ROLES and cell}, path)
 
 
 class Columns(Settings):
@@ -107,12 +108,12 @@ def find_columns(path: Path, table: pd.DataFrame, configured: Columns, needed: C
 
 def _absence(path: Path, table: pd.DataFrame, absent: list[str], has_subject: bool) -> str:
     """The message on needed roles that no column has."""
-    pairs = ({"0", "1"}, {"0.0", "1.0"}, {"false", "true"})
-    binary = [name for name in table.columns if {cell.strip().casefold() for cell in table[name]} - {""} in pairs]
+    binary = zero_one_columns(table)
     if absent == ["label"] and len(binary) > 1:
         return (
-            f"{path} has no label column but several of zeros and ones: {_named(binary)}. Name one as the target with "
-            "--set source.columns.label=COLUMN: its 0 and 1 are then the labels"
+            f"{path} has no label column but several of zeros and ones: {_named(binary)}. Choose one against the rest with "
+            f"--set source.target={binary[0]}, or the one that is 1 with --set source.target=argmax (of some: --set "
+            f"'source.target=[{', '.join(binary[:2])}]')"
         )
     names = _named(list(table.columns))
     unnamed = sum(bool(re.fullmatch(r"column\.\d+", name)) for name in table.columns)
@@ -141,3 +142,10 @@ def other_columns(columns: dict[str, str], table: pd.DataFrame, configured: Colu
                 f"source.columns.{role}=COLUMN"
             )
     return notes
+
+
+def zero_one_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that hold both zeros and ones, or false and true, and nothing else."""
+    numbers = {"0.0": "0", "1.0": "1", "false": "0", "true": "1", "": ""}
+    cells = {name: {clean_cell(cell).casefold() for cell in table[name].unique()} for name in table.columns}
+    return [name for name in cells if {numbers.get(cell, cell) for cell in cells[name]} - {""} == {"0", "1"}]

@@ -1,5 +1,6 @@
 """Recordings whose labels are in the names of folders or files: one sub-folder per class, or a pattern."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection
@@ -7,12 +8,12 @@ from pathlib import Path, PurePosixPath
 
 from heartdata.errors import SourceError
 from heartdata.sources import pascal
-from heartdata.sources.base import find_files
+from heartdata.sources.base import find_files, names_below
 from heartdata.sources.cinc2016.databases import DATABASES
 from heartdata.sources.circor2022.source import FOLDER
 from heartdata.sources.table.columns import ROLES, Columns, Entry
 from heartdata.sources.table.file_lookup import FileLookup
-from heartdata.sources.table.readers import SUFFIXES, read_table
+from heartdata.sources.table.readers import OTHER_BOOKS, SUFFIXES, read_table
 from heartdata.sources.text import clean_cell, quoted, shortened
 from heartdata.storage.schemas import PART_NAMES
 
@@ -27,6 +28,7 @@ NUMBERED = 6  # from so many folders on that differ only in a number, they are p
 EXAMPLES = 4  # folders named in a message
 PATTERN = "--set 'source.pattern=(?P<{}>[^/]+)/(?P<label>[^/]+)/.*'"
 BY_FOLDER = "--set 'source.pattern=(?P<label>[^/]+)/.*'"
+NO_TABLE = "make a table with a row per recording, with columns path and label, and give it with --data"
 SUBJECTS_HINT = "Say where they are with the group subject of source.pattern"
 FOLDERS_HINT = (
     f"{SUBJECTS_HINT}: if the innermost folders are subjects, --set "
@@ -75,29 +77,38 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
     """Every recording below ``root`` with the roles that are in its path, and notes; raises `SourceError` for no labels."""
     files = find_files(root)
     left_out = files.left_out(companions=True, read=_tables(root))
-    paths = (path.relative_to(root) for path in files.audio)
-    names = [path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)]
+    audio = zip(names_below(root, files.audio), files.audio, strict=True)
+    by_name = {name: file for name, file in audio if "/." not in f"/{name}"}
+    names = list(by_name)
     if not names:
         raise SourceError(f"{root} is a folder without recordings: {'. '.join([_ways(root), *left_out])}")
     if pattern is not None:
         texts, notes = read_names(pattern, names)
-        return [Entry.of(name, text) for name, text in zip(names, texts, strict=True)], [*notes, *left_out]
+        entries = [Entry.of(name, text, _existing(by_name[name])) for name, text in zip(names, texts, strict=True)]
+        return entries, [*notes, *left_out]
     outer = {name: name.partition("/")[0] for name in names if "/" in name}
     _refuse_other_layouts(root, names, set(outer.values()))
     labels = {name: label for name, label in outer.items() if "unlabel" not in label.casefold()}
     _refuse_ambiguous(root, labels)
     if len(set(labels.values())) < 2:
         raise SourceError(f"{root} is a folder without one sub-folder of recordings for each class: {_ways(root)}")
-    _refuse_ignored_table(root, names)
+    _refuse_ignored_table(root, list(by_name.values()))
     notes = [f"Labels are the names of the sub-folders of {root}: {', '.join(sorted(set(labels.values())))}"]
     if tables := _tables(root):
-        notes.append(f"{tables[0]} was not read: if it holds the labels, give it with --data")
+        were = "was not read: if it holds" if len(tables) == 1 else "were not read: if one holds"
+        notes.append(f"{_some(list(map(str, tables)))} {were} the labels, give it with --data")
     if unlabelled := [name for name in names if name not in labels]:
         notes.append(
             f"{len(unlabelled)} recordings are in no sub-folder of a class, and are unlabelled: {unlabelled[0]}, ..."
         )
     notes += left_out
-    return [Entry.of(name, {"label": labels[name]} if name in labels else {}) for name in names], notes
+    roles = [{"label": labels[name]} if name in labels else {} for name in names]
+    return [Entry(name, cells, {}, _existing(by_name[name])) for name, cells in zip(names, roles, strict=True)], notes
+
+
+def _existing(file: Path) -> Path | None:
+    """The file itself, unless it is a broken link."""
+    return file if os.path.isfile(file) else None  # noqa: PTH113 (twice as fast)
 
 
 def _refuse_other_layouts(root: Path, names: list[str], folders: set[str]) -> None:
@@ -148,9 +159,9 @@ def _some(names: Collection[str]) -> str:
     return ", ".join(list(names)[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
 
 
-def _refuse_ignored_table(root: Path, names: list[str]) -> None:
-    """Raise `SourceError` when a table in ``root`` has labels of most of the recordings ``names``."""
-    lookup = FileLookup(root, [root / name for name in names])
+def _refuse_ignored_table(root: Path, files: list[Path]) -> None:
+    """Raise `SourceError` when a table in ``root`` has labels of most of the recordings ``files``."""
+    lookup = FileLookup(root, files)
     for path in _tables(root):
         try:
             table, _ = read_table(path, Columns(), None, {"path", "label"})
@@ -161,9 +172,9 @@ def _refuse_ignored_table(root: Path, names: list[str]) -> None:
             count = sum(
                 bool(lookup.candidates(clean_cell(re.split(r"[/\\]", cell)[-1]))) for cell in table[columns["path"]]
             )
-            if 2 * count > len(names):
+            if 2 * count > len(files):
                 raise SourceError(
-                    f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its {len(names)} "
+                    f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its {len(files)} "
                     f"recordings, with labels in the column {quoted(columns['label'])}: use --data {path}; or, if the folders are "
                     f"the classes, {BY_FOLDER}"
                 )
@@ -176,14 +187,14 @@ def _without_suffix(name: str) -> str:
 
 def _tables(root: Path) -> list[Path]:
     """The files in ``root`` itself that may be tables, without hidden ones and Excel's lock files."""
-    return sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith((".", "~")))
+    suffixes = (*SUFFIXES, *OTHER_BOOKS)
+    return sorted(p for p in root.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith((".", "~")))
 
 
 def _ways(root: Path) -> str:
-    tables = _tables(root)
-    table = f" {tables[0]}" if len(tables) == 1 else f", such as {root / 'recordings.csv'}"
+    tables = [f"--data {table}" for table in _tables(root)]
+    table = f"give the table of their labels with {' or '.join(tables[:EXAMPLES])}" if tables else NO_TABLE
     return (
-        f"give the table of their labels with --data{table}; or put the recordings of each class into a sub-folder with its "
-        "name; or say which part of their names is the label, such as --set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' for "
-        "normal_01.wav"
+        f"{table}; or put the recordings of each class into a sub-folder with its name; or say which part of their names is "
+        "the label, such as --set 'source.pattern=(.*/)?(?P<label>[^_/]+)_.*' if they are like normal_01.wav"
     )

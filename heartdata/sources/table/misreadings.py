@@ -59,7 +59,7 @@ def _refuse_rounded(path: Path, columns: dict[str, str], table: pd.DataFrame) ->
         if role not in columns:
             continue
         cells = table[columns[role]].map(clean_cell)
-        long = [cell for cell in cells.unique() if re.fullmatch(r"\d+", cell) and len(cell) > EXACT_DIGITS]
+        long = [cell for cell in cells.unique() if len(cell) > EXACT_DIGITS and re.fullmatch(r"\d+", cell)]
         all_zeros = len(long) > 2 and not any(cell[EXACT_DIGITS:].strip("0") for cell in long)
         rounded = cells[cells.map(lambda cell: ROUNDED.fullmatch(cell) is not None)]
         rounded = cells[cells.isin(long)] if all_zeros and rounded.empty else rounded

@@ -1,4 +1,4 @@
-"""Reading a CSV, an Excel workbook or a Parquet file as a table of text."""
+"""Reading a CSV, an Excel workbook, JSON or a Parquet file as a table of text."""
 
 import codecs
 import csv
@@ -7,25 +7,21 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
-from pandas.api.types import is_float_dtype
 
 from heartdata.errors import SourceError
 from heartdata.sources.table.columns import Columns, distinct
+from heartdata.sources.table.json_tables import read_json
+from heartdata.sources.table.parquet import PARQUET, read_parquet
 from heartdata.sources.table.workbook import read_workbook
-from heartdata.sources.text import PATH_LENGTH, quoted, shortened
+from heartdata.sources.text import PATH_LENGTH, shortened
 
 UTF_8 = "utf-8"
-PARQUET = (".parquet", ".pq")
 EXCEL = (".xlsx", ".xlsm")
 OTHER_BOOKS = (".xls", ".xlsb", ".ods")  # not read: a damaged one may hang the reader or crash the process
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar")
-SUFFIXES = (".csv", ".tsv", *EXCEL, *PARQUET)
-
-MAX_ROWS = 20_000_000  # of Parquet
-ROUNDED = 1e16  # whole floats from here on are not exact
+JSON = (".jsonl", ".ndjson", ".json")
+SUFFIXES = (".csv", ".tsv", *EXCEL, *PARQUET, *JSON)
 
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}  # in the order in which they are tried
 
@@ -33,7 +29,8 @@ SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}  
 def read_table(
     path: Path, columns: Columns, sheet: str | None, needed: Collection[str], encoding: str = UTF_8
 ) -> tuple[pd.DataFrame, list[str]]:
-    """All columns of a CSV, Excel or Parquet file as text, absent values as empty strings, without empty rows; and notes.
+    """All columns of a CSV, Excel, JSON or Parquet file as text, absent values as empty strings, without empty rows; and
+    notes.
 
     A CSV is separated by the first of comma, semicolon, tab and bar that yields the ``columns`` of the ``needed`` roles, or
     by what a first line such as ``sep=;`` says; its text is in ``encoding``, or in UTF-16 with a byte-order mark. Of a
@@ -52,7 +49,9 @@ def read_table(
     try:
         if suffix in EXCEL:
             return read_workbook(path, columns, sheet, needed)
-        return _parquet(path) if suffix in PARQUET else _csv(path, columns, needed, encoding), []
+        if suffix in JSON:
+            return read_json(str(path), path.read_text(encoding=encoding), columns), []
+        return read_parquet(path, columns) if suffix in PARQUET else _csv(path, columns, needed, encoding), []
     except SourceError:
         raise
     except UnicodeError as error:
@@ -64,38 +63,6 @@ def read_table(
     except Exception as error:  # each parser has its own exceptions; all mean the same to the user
         reason = shortened(str(error).partition("\n")[0], PATH_LENGTH)
         raise SourceError(f"{path} cannot be read as a table ({reason}): repair the file, or save it again") from error
-
-
-def _parquet(path: Path) -> pd.DataFrame:
-    """Whole numbers that pandas stored as floats, because some were absent, become whole again; a named index becomes a
-    column, and lists of one value become that value. Raises `SourceError` for a column of bytes.
-    """
-    count = pq.read_metadata(path).num_rows
-    if count > MAX_ROWS:
-        raise SourceError(f"{path} has {count} rows, more than {MAX_ROWS}: a table needs one row per recording")
-    frame = pd.read_parquet(path)
-    frame = frame.reset_index([name for name in frame.index.names if name is not None and name not in frame.columns])
-    frame.columns = distinct(list(map(str, frame.columns)))
-    frame = frame.apply(lambda cells: _whole(_without_lists(cells)))
-    for name, cells in frame.select_dtypes("object").items():
-        if any(isinstance(cell, bytes) for cell in cells):
-            raise SourceError(
-                f"{path} holds bytes in the column {quoted(name)}: write it as text, or leave the column out"
-            )
-    frame = frame.astype("string").fillna("")
-    return frame[(frame != "").any(axis="columns")]
-
-
-def _without_lists(cells: pd.Series) -> pd.Series:
-    """The value of each list, where every cell is absent or a list of one."""
-    lists = cells.dropna().map(lambda cell: isinstance(cell, np.ndarray) and len(cell) == 1)
-    return cells.map(lambda values: values[0], na_action="ignore") if len(lists) and lists.all() else cells
-
-
-def _whole(cells: pd.Series) -> pd.Series:
-    """Floats as whole numbers where all are, except those too large to be exact, which keep their exponent."""
-    is_rounded = is_float_dtype(cells.dtype) and cells.abs().max() >= ROUNDED
-    return cells if is_rounded else cells.convert_dtypes()
 
 
 def _csv(path: Path, columns: Columns, needed: Collection[str], encoding: str) -> pd.DataFrame:

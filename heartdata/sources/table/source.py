@@ -2,22 +2,31 @@
 
 import codecs
 import json
+import os
 import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import pandas as pd
 from pydantic import Field, ValidationInfo, field_validator
 
 from heartdata.errors import SourceError
-from heartdata.sources.base import FolderSource, SourceListing, SourceRecording, find_files
+from heartdata.sources.base import FolderSource, SourceListing, SourceRecording
 from heartdata.sources.labels import LabelNames
 from heartdata.sources.table.cells import cleaned_cells, common_spellings, refuse_labels, relabelled, respelled
 from heartdata.sources.table.columns import Columns, Entry, find_columns, other_columns
-from heartdata.sources.table.file_lookup import FileLookup
+from heartdata.sources.table.file_lookup import (
+    FileLookup,
+    Match,
+    found_notes,
+    lookup_beside,
+    unlisted_notes,
+    without_scheme,
+)
 from heartdata.sources.table.folder import (
     FOLDERS_HINT,
     SUBJECTS_HINT,
@@ -27,25 +36,30 @@ from heartdata.sources.table.folder import (
     read_names,
 )
 from heartdata.sources.table.misreadings import misreadings
+from heartdata.sources.table.parquet import audio_tables
 from heartdata.sources.table.readers import SUFFIXES, UTF_8, read_table
+from heartdata.sources.table.shards import read_shards, unpacked_audio
 from heartdata.sources.table.subjects import ALONE, empty_subjects, leading_zeros, without_subjects
-from heartdata.sources.text import PATH_LENGTH, clean_cell, is_unclean, quoted, shortened, visible
+from heartdata.sources.table.targets import LABEL, with_target
+from heartdata.sources.table.wide import melted
+from heartdata.sources.text import PATH_LENGTH, clean_cell, quoted, shortened, visible
 from heartdata.storage.remote import is_remote
 from heartdata.storage.schemas import SUBJECT_AS_WRITTEN
 
 NAME_LABEL = (
     "name a column that holds one target, such as yes or no for one finding, with --set source.columns.label=COLUMN"
 )
+CHOOSE_PATH = "to read one of these columns instead, name it with --set source.columns.path=COLUMN"
 PATTERN_LABEL = "the group label of source.pattern"
 AMBIGUOUS = "none"  # of the default missing values, the one that may also be a class
 MANY_AMBIGUOUS = 0.05  # the share of recordings with that label above which the user is asked
 LONG_PATH = 255  # characters; longer ones are mostly other text
-EXAMPLES = 3  # files named in a note
+LINK_ROWS = 100  # of a table that is a link, whose cells are looked up in both folders
 
 
 class TableSource(FolderSource):
-    """Settings: ``data`` is a CSV, Excel or Parquet file with paths relative to ``folder``, or a folder of recordings
-    labelled by the names of its sub-folders or by ``pattern``.
+    """Settings: ``data`` is a CSV, Excel, JSON or Parquet file with paths relative to ``folder``, a folder of recordings
+    labelled by the names of its sub-folders or by ``pattern``, or one of Parquet files that hold the audio.
     """
 
     preset: ClassVar[dict[str, Any]] = {}
@@ -72,6 +86,12 @@ class TableSource(FolderSource):
         exclude_if=lambda labels: not labels,  # as is the encoding
         description="other names of labels, such as {0: normal, 1: murmur}; null: unlabelled",
     )
+    target: str | tuple[str, ...] | None = Field(
+        default=None,
+        exclude_if=lambda target: target is None,  # as is the encoding
+        description="a column of zeros and ones, as a label against the rest; several such columns or argmax (all of them): "
+        "the largest is the label; null: the column of labels",
+    )
     missing_values: tuple[str, ...] = Field(
         default=("nan", "none", "null", "na", "n/a", "#n/a", "<na>", "?", "-", "unlabelled", "unlabeled"),
         description="texts of a label, subject or site that count as empty, in any letter case",
@@ -96,30 +116,26 @@ class TableSource(FolderSource):
 
     def listing(self, workdir: Path) -> SourceListing:
         """One recording for each row, or file of the folder. A row whose file does not exist is listed as missing."""
-        root, entries, notes = self._read()
-        found = None if self._data().is_dir() else find_files(root)
-        files = found.audio if found else []
-        lookup = FileLookup(root, files)
+        lookup, entries, notes = self._read(workdir)
+        found = lookup.find_all(entry.name for entry in entries if entry.path is None)
         labels = common_spellings(self._values("label", entries))
         subjects = common_spellings(self._values("subject", entries))
-        rows = [self._recording(lookup, labels, subjects, entry) for entry in entries]
+        rows = [
+            self._recording(found[entry.name] if entry.path is None else Match(entry.path), labels, subjects, entry)
+            for entry in entries
+        ]
         notes = [*respelled("Labels", labels), *respelled("Subjects", subjects), *notes]
         notes += [
             *leading_zeros(set(subjects.values())),
             *self._absent(entries),
-            *cleaned_cells(root, entries, rows),
-            *_renamed(root, entries, rows),
+            *cleaned_cells(lookup.root, entries, rows),
+            *found_notes(lookup, found),
         ]
-        listed = {row.path.resolve() for row in rows if isinstance(row.path, Path)} if files else set()
-        if unlisted := [str(path.relative_to(root)) for path in files if path.resolve() not in listed]:
-            more = f" and {len(unlisted) - EXAMPLES} more" if len(unlisted) > EXAMPLES else ""
-            notes.append(
-                f"{len(unlisted)} of {len(files)} audio files below {root} are left out, as they are in no row of the table: "
-                f"{', '.join(unlisted[:EXAMPLES])}{more}"
-            )
-        if found:
-            used = {row.path for row in rows if isinstance(row.path, Path)}
-            notes += found.left_out(companions=False, read=used)
+        listed = [row.path for row in rows if isinstance(row.path, Path)]
+        cells = (item for entry in entries for item in entry.extra.items())
+        remedy = "leave source.columns.path out to read all" if self.columns.path else CHOOSE_PATH
+        notes += unlisted_notes(lookup, listed, cells, remedy)
+        notes += lookup.files.left_out(companions=False, read=set(listed))
         return SourceListing(_with_unique_ids(rows), notes)
 
     def check(self) -> None:
@@ -127,12 +143,18 @@ class TableSource(FolderSource):
         self._read()
 
     def _data(self) -> Path:
-        return self.existing("table or folder of recordings")
+        """The file or folder, links resolved, except that of a table: paths may be relative to the link."""
+        path = Path(os.path.abspath(self.data.expanduser()))  # noqa: PTH100 (resolve would follow the link)
+        is_link = path.is_symlink() and path.is_file()
+        return path if is_link else self.existing("table or folder of recordings")
 
-    def _read(self) -> tuple[Path, list[Entry], list[str]]:
-        """The folder that paths are relative to, an entry for each recording, and notes."""
+    def _read(self, workdir: Path | None = None) -> tuple[FileLookup, list[Entry], list[str]]:
+        """The files that paths may mean, an entry for each recording, and notes. Audio in a table is unpacked, if there is
+        a ``workdir``.
+        """
         data = self._data()
-        root, entries, notes = self._read_folder(data) if data.is_dir() else self._read_table(data)
+        shards = audio_tables(data) if data.is_dir() else [data]
+        lookup, entries, notes = self._read_table(data, shards, workdir) if shards else self._read_folder(data)
         count = sum(clean_cell(entry.roles.get("label", "")).casefold() == AMBIGUOUS for entry in entries)
         is_default = self.missing_values == type(self).model_fields["missing_values"].default
         if is_default and count > MANY_AMBIGUOUS * len(entries):
@@ -142,13 +164,13 @@ class TableSource(FolderSource):
                 f"there is no label: choose --set 'source.missing_values={json.dumps(others)}' to make it a class, or --set "
                 f"'source.missing_values={json.dumps([AMBIGUOUS, *others])}' to leave these recordings unlabelled"
             )
-        return root, entries, notes
+        return lookup, entries, notes
 
-    def _read_folder(self, root: Path) -> tuple[Path, list[Entry], list[str]]:
-        if self.folder or self.sheet or self.columns != Columns():
+    def _read_folder(self, root: Path) -> tuple[FileLookup, list[Entry], list[str]]:
+        if self.folder or self.sheet or self.target or self.columns != Columns():
             raise SourceError(
-                f"{root} is a folder: give the table itself with --data, or leave out source.folder, source.sheet and "
-                "source.columns, which are for tables"
+                f"{root} is a folder: give the table itself with --data, or leave out source.folder, source.sheet, "
+                "source.target and source.columns, which are for tables"
             )
         entries, notes = read_folder(root, self.pattern)
         entries = relabelled(entries, self.labels)
@@ -157,21 +179,43 @@ class TableSource(FolderSource):
         if "subject" not in pattern_groups(self.pattern):
             hint = SUBJECTS_HINT if self.pattern else FOLDERS_HINT
             notes.append(f"The subjects of the recordings are unknown: {ALONE}. {hint}")
-        return root, entries, notes
+        return FileLookup(root, []), entries, notes
 
-    def _read_table(self, path: Path) -> tuple[Path, list[Entry], list[str]]:
-        needed = {"path", "label"} - pattern_groups(self.pattern)
-        table, notes = read_table(path, self.columns, self.sheet, needed, self.encoding)
+    def _read_table(
+        self, path: Path, shards: list[Path], workdir: Path | None
+    ) -> tuple[FileLookup, list[Entry], list[str]]:
+        """The table ``path``, or the ``shards`` in that folder."""
+        needed = {"path", *([] if self.target else ["label"])} - pattern_groups(self.pattern)
+        read = partial(read_table, columns=self.columns, sheet=self.sheet, needed=needed, encoding=self.encoding)
+        table, audio, notes = read_shards(path, shards, self.columns, read, workdir)
+        configured = self.columns.model_copy(update={"path": audio}) if audio else self.columns
         if table.empty:
             raise SourceError(f"{path} has no rows: add one row per recording")
-        columns = find_columns(path, table, self.columns, needed)
-        notes += misreadings(path, columns, table, self.columns)
-        notes += other_columns(columns, table, self.columns)
-        by_name: list[dict[str, str]] = [{}] * len(table)
+        if audio:
+            lookup = FileLookup(unpacked_audio(workdir or path), [])
+        elif self.folder:
+            lookup = FileLookup(self.folder.expanduser().resolve())
+        else:
+            lookup, more = lookup_beside(path, table.head(LINK_ROWS).to_numpy().ravel())
+            notes += more
+        if self.target and self.columns.label:
+            raise SourceError(
+                "source.target and source.columns.label both say what the label is: leave one of them out"
+            )
+        if self.target:
+            roles = configured.resolve(list(table.columns)).values()
+            table, more = with_target(path, table, self.target, roles, self._value)
+            configured = configured.model_copy(update={"label": LABEL})
+            notes += more
+        table, more = melted(path, table, lookup, configured, self._value)
+        columns = find_columns(path, table, configured, needed)
+        notes += [*more, *misreadings(path, columns, table, configured), *other_columns(columns, table, configured)]
+        table[columns["path"]] = table[columns["path"]].map(without_scheme)
+        by_name: Sequence[dict[str, str]] = []
         if self.pattern:
             by_name, unmatched = read_names(self.pattern, list(table[columns["path"]]))
             notes += unmatched
-        entries = [_entry(columns, *row) for row in zip(table.to_dict("records"), by_name, strict=True)]
+        entries = _entries(columns, table, by_name)
         entries = relabelled(entries, self.labels)
         place = f"the column {quoted(columns['label'])} of {path}" if "label" in columns else PATTERN_LABEL
         refuse_labels(place, self._values("label", entries), NAME_LABEL)
@@ -180,12 +224,11 @@ class TableSource(FolderSource):
             notes += empty_subjects(path, columns["subject"], cells, [self._value(cell) for cell in cells])
         elif "subject" not in pattern_groups(self.pattern):
             notes.append(without_subjects(path, columns, table, is_denied=self.columns.subject is not None))
-        return self.folder.expanduser().resolve() if self.folder else path.parent, entries, notes
+        return lookup, entries, notes
 
     def _value(self, cell: str | None) -> str | None:
         """The cell as `clean_cell` writes it; None when it is empty or one of ``missing_values``."""
-        value = clean_cell(cell or "")
-        return None if not value or value.casefold() in _folded(self.missing_values) else value
+        return _present(cell, self.missing_values) if cell else None
 
     def _values(self, role: str, entries: list[Entry]) -> list[str]:
         """The label, subject or site of each recording that has one."""
@@ -198,24 +241,27 @@ class TableSource(FolderSource):
         return [f"{count} labels {quoted(cell)} were taken as absent (source.missing_values)" for cell, count in absent]
 
     def _recording(
-        self, lookup: FileLookup, labels: dict[str, str], subjects: dict[str, str], entry: Entry
+        self, match: Match, labels: dict[str, str], subjects: dict[str, str], entry: Entry
     ) -> SourceRecording:
-        path, missing = lookup.find(entry.name)
-        if path is None and is_unclean(entry.name):
-            path, missing = lookup.find(clean_cell(entry.name))
         label = self._value(entry.roles.get("label"))
         subject = self._value(entry.roles.get("subject"))
         is_respelled = subject is not None and subjects[subject] != subject
         return SourceRecording(
             recording_id=_recording_id(entry.name),
-            path=path,
+            path=match.path,
             label=labels[label] if label else None,
             subject=subjects[subject] if subject else None,
             site=self._value(entry.roles.get("site")),
             collection=clean_cell(entry.roles.get("collection", "")),
-            missing=missing and shortened(missing, 2 * PATH_LENGTH),
+            missing=match.missing and shortened(match.missing, 2 * PATH_LENGTH),
             extra={**entry.extra, SUBJECT_AS_WRITTEN: subject} if is_respelled else dict(entry.extra),
         )
+
+
+@lru_cache(maxsize=2**16)
+def _present(cell: str, missing_values: tuple[str, ...]) -> str | None:
+    value = clean_cell(cell)
+    return None if not value or value.casefold() in _folded(missing_values) else value
 
 
 @lru_cache(maxsize=8)
@@ -223,12 +269,20 @@ def _folded(texts: tuple[str, ...]) -> frozenset[str]:
     return frozenset(text.strip().casefold() for text in texts)
 
 
-def _entry(columns: dict[str, str], row: dict[str, str], by_name: dict[str, str]) -> Entry:
-    """A row, with the roles that the file's name holds (``by_name``) where the table has no column."""
-    named = Entry.of(row[columns["path"]].strip(), by_name)
-    roles = {role: row[column] for role, column in columns.items()}
-    rest = {column: cell for column, cell in row.items() if column not in columns.values() and cell}
-    return Entry(named.name, named.roles | roles, named.extra | rest)
+def _entries(columns: dict[str, str], table: pd.DataFrame, by_name: Sequence[dict[str, str]]) -> list[Entry]:
+    """The rows, with the roles that a file's name holds (``by_name``) where the table has no column."""
+    others = table.columns.difference(columns.values(), sort=False)
+    entries = [Entry(name, {}, {}) for name in table[columns["path"]].str.strip()]
+    if by_name:
+        entries = [Entry.of(entry.name, cells) for entry, cells in zip(entries, by_name, strict=True)]
+    for role, column in columns.items():
+        for entry, cell in zip(entries, table[column], strict=True):
+            entry.roles[role] = cell
+    for column in others:
+        for entry, cell in zip(entries, table[column], strict=True):
+            if cell:
+                entry.extra[column] = cell
+    return entries
 
 
 def _recording_id(name: str) -> str:
@@ -240,34 +294,16 @@ def _recording_id(name: str) -> str:
     return path if len(path) <= LONG_PATH else shortened(path, PATH_LENGTH)
 
 
-def _renamed(root: Path, entries: list[Entry], rows: list[SourceRecording]) -> list[str]:
-    """A note on the files that have another name on the disk than in the table, slashes and accents aside."""
-    pairs = [(e.name, r.path) for e, r in zip(entries, rows, strict=True) if isinstance(r.path, Path)]
-    pairs = [(name, path) for name, path in pairs if str(path) != f"{root}/{name}"]  # quick, and true of few
-    pairs = [(name, path) for name, path in pairs if clean_cell(str(path)) != clean_cell(f"{root}/{name}")]
-    pairs = [(name, path) for name, path in pairs if path not in (root / name, root / name.replace("\\", "/"))]
-    groups: dict[str, list[tuple[str, Path]]] = {"in sub-folders": [], "under another name than the table's": []}
-    for name, path in pairs:
-        is_below = clean_cell(str(path)).endswith(clean_cell("/" + name.replace("\\", "/")))
-        groups["in sub-folders" if is_below else "under another name than the table's"].append((name, path))
-    notes = []
-    for how, found in groups.items():
-        if found:
-            were = "1 file was" if len(found) == 1 else f"{len(found)} files were"
-            name, path = found[0]
-            more = ", ..." if len(found) > 1 else ""
-            notes.append(f"{were} found {how}: {name} as {path.relative_to(root)}{more}")
-    return notes
-
-
 def _with_unique_ids(rows: Sequence[SourceRecording]) -> list[SourceRecording]:
     """``rows`` with ``#2``, ``#3`` added to repeated ids, numbered by the rows' content, not by their order."""
     same: dict[str, list[int]] = defaultdict(list)
-    for i in sorted(range(len(rows)), key=lambda i: _content(rows[i])):
-        same[rows[i].recording_id].append(i)
+    for i, row in enumerate(rows):
+        same[row.recording_id].append(i)
     unique = list(rows)
     for recording_id, places in same.items():
-        for number, i in enumerate(places[1:], 2):
+        if len(places) == 1:
+            continue
+        for number, i in enumerate(sorted(places, key=lambda i: _content(rows[i]))[1:], 2):
             unique[i] = replace(rows[i], recording_id=f"{recording_id}#{number}")
     return unique
 

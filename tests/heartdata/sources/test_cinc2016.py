@@ -271,6 +271,27 @@ def test_the_appendix_is_found_above_a_database_and_read_in_other_spellings(tmp_
     assert notes(root) == []
 
 
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [(("a0001", "b0001", "d0001"), "training-a, training-b"), (("d0001", "f0001"), None)],
+)
+def test_the_note_on_subjects_names_the_table_that_identifies_them(
+    tmp_path: Path, names: tuple[str, ...], named: str | None
+):
+    for name in names:
+        write(tmp_path / f"training-{name[0]}" / "REFERENCE.csv", f"{name},1\n")
+        write(tmp_path / f"training-{name[0]}" / f"{name}.wav")
+
+    def note() -> str:
+        notes = Cinc2016Source(data=tmp_path).listing(tmp_path).notes
+        return next(note for note in notes if note.startswith("The subjects of"))
+
+    remedy = f"too high. annotations/Online_Appendix_training_set.csv of the challenge identifies those of {named}: put"
+    assert remedy in note() if named else note().endswith("scores are too high")
+    write(tmp_path / APPENDIX_FILE, APPENDIX)
+    assert note().endswith("scores are too high")
+
+
 def test_the_appendix_beside_one_database(tmp_path: Path):
     folder = database(tmp_path / "training-b", "b0001")
     write(tmp_path / "annotations" / "online appendix_training set.csv", APPENDIX + "b0001,training-b,,3,\n")

@@ -10,6 +10,7 @@ from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import SourceError
 from heartdata.sources import Cinc2016Source, SourceListing, TableSource
 from heartdata.sources.base import audio_files, check_source
+from heartdata.storage.store import Store
 
 
 @pytest.fixture
@@ -36,6 +37,12 @@ def test_names_without_suffix_or_folder_or_in_other_cases_are_found_and_noted(de
     assert f"1 file was found {how}: {name} as {file}" in listing.notes
 
 
+def test_a_store_below_the_folder_of_a_table_is_none_of_its_files(deep: Path):
+    touch(Store(deep / "out").open().root, "made/four.wav", "data-docs/font.otf")
+    notes = listed_paths(deep, *(path.relative_to(deep).as_posix() for path in audio_files(deep))).notes
+    assert not [note for note in notes if "out" in note.casefold()]
+
+
 def test_names_as_they_are_on_the_disk_are_not_noted(deep: Path):
     assert not any("another name" in note for note in listed_paths(deep, "audio/one.wav", r"p1\three.wav").notes)
 
@@ -55,6 +62,91 @@ def test_names_that_mean_no_single_file_are_missing(deep: Path, name: str, messa
     assert (row.path, other.missing) == (None, None)
     assert row.missing.startswith(message.format(folder=deep))
     assert take_inventory(TableSource(data=deep / "table.csv"), deep)[0].num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("/content/drive/My Drive/p2/three.wav", "p2/three.wav"), (r"C:\Users\Ann\P1\Three.wav", "p1/three.wav"),
+     ("/x/rec.1", "p1/rec.1.wav"), (r"\\server\share\one.wav", "audio/one.wav"), ("D:/audio/one", "audio/one.wav"),
+     ("../input/set/audio/one.wav", "audio/one.wav"), ("set/p1/three.wav", "p1/three.wav"), ("~/one.wav", "audio/one.wav"),
+     ("~nobody-of-that-name/p2/three", "p2/three.wav"), ("file:///other/s%C3%BC%C3%9F%20two.WAV", "audio/süß two.WAV"),
+     ("file:///C:/Ann/one.wav", "audio/one.wav")],
+)  # fmt: skip
+def test_paths_of_another_machine_are_found_by_their_longest_end(deep: Path, name: str, file: str):
+    for folder in (None, deep):
+        table = write(deep / "table.csv", f"path,label\n{name},a\n")
+        listing = TableSource(data=table, folder=folder).listing(deep)
+        (row,) = listing.recordings
+        assert (row.path, row.missing) == (deep / file, None)
+        (note,) = [note for note in listing.notes if note.startswith("1 file was found by the end of their paths: ")]
+        assert note.endswith(f" as {file}")
+
+
+@pytest.mark.parametrize(
+    "form", ["{}/audio/s%C3%BC%C3%9F%20two.WAV", "FILE://localhost{}/audio/süß two.WAV", "file:{}/audio/süß%20two.WAV"]
+)
+def test_file_uris_are_paths(deep: Path, form: str):
+    name = form.format(f"file://{deep}" if form[0] == "{" else deep)
+    (row,) = listed_paths(deep, name).recordings
+    assert (row.path, row.recording_id) == (deep / "audio" / "süß two.WAV", f"{deep}/audio/süß two.WAV")
+
+
+def test_the_users_home_is_known(deep: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(deep))
+    listing = listed_paths(deep, "~/p2/three.wav")
+    assert (listing.recordings[0].path, listing.notes[0].startswith("The table has")) == (deep / "p2/three.wav", True)
+
+
+@pytest.mark.parametrize(
+    ("names", "is_taken"),
+    [(("/a/three.wav",), False),  # two files end so
+     (("p3/one.wav",), False),  # a relative path of another patient
+     (("/a/one.wav", "audio/one.wav"), False), (("/P2/one.wav", "/P1/one.wav"), False),
+     (("/a/one.wav", r"\A\One.wav"), True)],
+)  # fmt: skip
+def test_a_similar_name_is_not_taken_where_it_may_mean_another_file(deep: Path, names: tuple[str, ...], is_taken: bool):
+    first, *others = listed_paths(deep, *names).recordings
+    assert first.path == (deep / "audio" / "one.wav" if is_taken else None)
+    if others and not is_taken:
+        assert first.missing == f"there is no file {names[0]}; audio/one.wav is the file of another row, too"
+
+
+@pytest.mark.parametrize(
+    ("cell", "file"),
+    [
+        ("1", "001.wav"),
+        ("1.wav", "001.wav"),
+        ("1.mp3", None),
+        ("2", None),
+        ("1.0", "001.wav"),
+        ("01", "001.wav"),
+        ("7", None),
+        ("12", "12.wav"),
+    ],
+)
+def test_numbers_that_lost_their_zeros(tmp_path: Path, cell: str, file: str | None):
+    touch(tmp_path, "001.wav", "a/007.wav", "b/07.wav", "a/x1.wav", "12.wav", "a/0012.wav")
+    listing = listed(tmp_path, f"path,label\n{cell},a\n")
+    assert listing.recordings[0].path == (tmp_path / file if file else None)
+    assert (f"1 file was found by their number: {cell} as 001.wav" in listing.notes) == (file == "001.wav")
+
+
+@pytest.mark.parametrize("place", ["links", "real"])
+def test_paths_of_a_table_that_is_a_link_begin_at_the_link_or_at_its_target(tmp_path: Path, place: str):
+    touch(tmp_path, "links/other.wav", f"{place}/audio/one.wav")
+    write(tmp_path / "real" / "table.csv", "path,label\naudio/one,a\n")
+    link = tmp_path / "links" / "now.csv"
+    link.symlink_to("../real/table.csv")
+    listing = TableSource(data=link).listing(tmp_path)
+    assert listing.recordings[0].path == tmp_path / place / "audio" / "one.wav"
+    assert listing.notes[0] == f"{link} is a link to {tmp_path}/real/table.csv: its paths begin at {tmp_path}/{place}"
+
+
+def test_a_link_without_a_suffix(tmp_path: Path):
+    touch(tmp_path, "one.wav")
+    write(tmp_path / "table.jsonl", '{"path": "one", "label": "a"}')
+    (tmp_path / "labels").symlink_to("table.jsonl")
+    assert TableSource(data=tmp_path / "labels").listing(tmp_path).recordings[0].path == tmp_path / "one.wav"
 
 
 def test_paths_of_another_system(folder: Path):
@@ -154,3 +246,15 @@ def test_a_folder_that_may_not_be_read_stops_the_run(tmp_path: Path, monkeypatch
         TableSource(data=tmp_path).listing(tmp_path)
     with pytest.raises(SourceError, match="murmur cannot be read"):
         check_source(Cinc2016Source(data=tmp_path / "murmur"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "how"),
+    [("\u202aaudio/one.wav", ""), ("\u200b{deep}/audio/one.wav", ""), ("\ufefffile://{deep}/audio/one.wav", ""),
+     ("audio/\u200bone", "under another name"), ("\u202a/mnt/x/audio/one.wav", "by the end of their paths")],
+)  # fmt: skip
+def test_paths_with_invisible_characters_are_found_as_without(deep: Path, cell: str, how: str):
+    listing = listed_paths(deep, cell.format(deep=deep))
+    assert [row.path for row in listing.recordings] == [deep / "audio/one.wav"]
+    found = [note for note in listing.notes if " found " in note]
+    assert [how in note for note in found] == ([True] if how else [])

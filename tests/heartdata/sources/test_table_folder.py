@@ -59,12 +59,16 @@ def test_a_sub_folder_for_each_class(classes: Path):
 
 def test_a_folder_without_labels(folder: Path):
     ways = r"; or put the recordings of each class into a sub-folder with its name; or say .* --set 'source.pattern="
-    message = " is a folder without one sub-folder of recordings for each class: give the table of their labels with "
-    refused(folder, f"{folder}{message}--data, such as {folder}/recordings.csv{ways}")
+    message = " is a folder without one sub-folder of recordings for each class: "
+    refused(folder, f"{folder}{message}make a table with a row per recording, .* and give it with --data{ways}")
     touch(folder, "t.xlsx", "~$t.xlsx")
-    refused(folder, f"{message}--data {folder}/t.xlsx{ways}")
+    refused(folder, f"{message}give the table of their labels with --data {folder}/t.xlsx{ways}")
+    touch(folder, "a.jsonl")
+    refused(
+        folder, f"{message}give the table of their labels with --data {folder}/a.jsonl or --data {folder}/t.xlsx{ways}"
+    )
     (folder / "none").mkdir()
-    refused(folder / "none", "none is a folder without recordings: give the table")
+    refused(folder / "none", "none is a folder without recordings: make a table")
     with pytest.raises(SourceError, match="is a folder: give the table itself with --data, or leave out source.folder"):
         TableSource(data=folder, columns={"label": "x"}).check()
 
@@ -191,3 +195,11 @@ def test_the_note_on_unknown_subjects_has_a_pattern_for_folders_of_subjects(tmp_
     (note,) = [n for n in TableSource(data=tmp_path).listing(tmp_path).notes if "subjects of the recordings are" in n]
     (pattern,) = patterns_in(note)
     assert {row.subject for row in rows_of(tmp_path, pattern=pattern)} == {"ann", "bob"}
+
+
+def test_broken_links_in_a_folder_are_missing(tmp_path: Path):
+    touch(tmp_path, "a/1.wav", "b/2.wav")
+    (tmp_path / "a/2.wav").symlink_to(tmp_path / "nowhere.wav")
+    rows = {row.recording_id: row for row in TableSource(data=tmp_path).listing(tmp_path).recordings}
+    assert rows["a/1.wav"].path == tmp_path / "a/1.wav"
+    assert (rows["a/2.wav"].path, rows["a/2.wav"].missing) == (None, f"{tmp_path}/a/2.wav is a broken link")

@@ -12,7 +12,7 @@ from helpers import write_xlsx
 from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import SourceError
 from heartdata.sources import TableSource
-from heartdata.sources.table import readers, workbook
+from heartdata.sources.table import parquet, workbook
 
 GOOD = [["File", "Diagnosis", "Patient ID"], ["audio/one.wav", "N", 7]]
 
@@ -217,7 +217,7 @@ def test_numbers_and_empty_rows_of_parquet(folder: Path):
 
 
 def test_parquet_with_too_many_rows(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(readers, "MAX_ROWS", 2)
+    monkeypatch.setattr(parquet, "MAX_ROWS", 2)
     with pytest.raises(SourceError, match=r"t.parquet has 3 rows, more than 2: a table needs one row per recording"):
         listed_parquet(folder, {"path": ["audio/one.wav"] * 3, "label": ["a"] * 3})
 
