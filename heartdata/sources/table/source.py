@@ -271,15 +271,15 @@ def _folded(texts: tuple[str, ...]) -> frozenset[str]:
 
 def _entries(columns: dict[str, str], table: pd.DataFrame, by_name: Sequence[dict[str, str]]) -> list[Entry]:
     """The rows, with the roles that a file's name holds (``by_name``) where the table has no column."""
-    others = table.columns.difference(columns.values(), sort=False)
-    entries = [Entry(name, {}, {}) for name in table[columns["path"]].str.strip()]
-    if by_name:
-        entries = [Entry.of(entry.name, cells) for entry, cells in zip(entries, by_name, strict=True)]
+    cells = {name: table[name].to_numpy(object) for name in table.columns}  # which Arrow's arrays are slow to loop over
+    names = [cell.strip() for cell in cells[columns["path"]]]
+    by_name = by_name or [{}] * len(names)
+    entries = [Entry.of(name, texts) for name, texts in zip(names, by_name, strict=True)]
     for role, column in columns.items():
-        for entry, cell in zip(entries, table[column], strict=True):
+        for entry, cell in zip(entries, cells[column], strict=True):
             entry.roles[role] = cell
-    for column in others:
-        for entry, cell in zip(entries, table[column], strict=True):
+    for column in table.columns.difference(columns.values(), sort=False):
+        for entry, cell in zip(entries, cells[column], strict=True):
             if cell:
                 entry.extra[column] = cell
     return entries
