@@ -23,11 +23,12 @@ from tasks.split import split
 # Packages and modules of heartdata that compute no cached result, but for modules that belong to a stage.
 NOTHING_CACHED = (
     # settings, which are in cache keys themselves, and the versions
-    "config", "config_file", "serving.model_config", "settings", "training.pretraining", "training.recipe", "versions",
+    "config", "config_file", "dataset.retraining", "serving.model_config", "settings", "training.pretraining",
+    "training.recipe", "versions",
     # computed in every run: the inventory, the results of a study over its folds, the summary
     "dataset.inventory", "reports.study_plots", "reports.summary", "sources", "storage.hash_cache", "studies",
     # the store
-    "errors", "storage.remote", "storage.store", "storage.working_folder",
+    "errors", "processes", "storage.remote", "storage.store", "storage.working_folder",
     # commands of their own
     "dataset.prune", "markdown", "reports.inspect", "reports.inspect_plots",
 )  # fmt: skip

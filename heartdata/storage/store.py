@@ -124,7 +124,8 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root):
                 pass
-            (self.root / PROBE).touch()
+            if not self._remote:
+                (self.root / PROBE).touch()
         except OSError as error:
             raise StoreError(f"cannot write to the {what} {self.root} ({error.strerror}): {remedy}") from error
         if self._remote:
