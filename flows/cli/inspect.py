@@ -37,6 +37,7 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
             with_facts,
         )
         from heartdata.reports.inspect_plots import write_plots
+        from heartdata.reports.summary import check_warnings
     out = expanded(out).resolve()
     docs = out / "data-docs"
     try:
@@ -53,6 +54,8 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
             pairs = near_duplicate_pairs(recordings, facts, config.validation, config.measure, advance)
         with console.status("checking"):
             validation = validate(recordings, facts, config.validation, docs, config.split.collections, pairs=pairs)
+        for text in check_warnings(validation.checks.to_pandas()):
+            console.print(note(text))
         refused = validation.quarantine.to_pandas()
         if len(refused):
             console.print(rich_table("Quarantined", quarantined_by_class(frame, refused)))

@@ -25,9 +25,9 @@ def mark_duplicates(
 ) -> pd.DataFrame:
     """``table`` (of `heartdata.checks.validation.join_facts`) with the columns MARKS and ``near_group``.
 
-    Recordings are copies when their samples are equal, near-duplicates when they are one of ``pairs`` (of
-    `heartdata.checks.near_duplicates.near_duplicates`). Only direct and ``confirmed`` pairs
-    (`heartdata.checks.waveforms.confirm`) conflict or are refused; chains of any pairs are kept together in the split.
+    Recordings are copies when their samples are equal, near-duplicates when they are one of ``pairs`` (schema
+    CONFIRMED_PAIRS). Only direct and ``confirmed`` pairs conflict or are refused; chains of ``alike`` ones are kept together
+    in the split.
 
     - ``other_labels``, ``same_sound``: where labels conflict, the sound's other labels, and which recording has one.
     - ``duplicate_of``, ``near_duplicate_of``: the kept recording that it is a copy of, or (with ``refuse_near``) a
@@ -118,7 +118,7 @@ def _sounds(rows: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.Series:
     samples = dict(zip(rows["sha256"], rows["samples_sha256"], strict=True))
     sounds = DisjointSet(rows["samples_sha256"])
     if pairs is not None:
-        known = pairs[pairs["sha256_a"].isin(samples) & pairs["sha256_b"].isin(samples)]
+        known = pairs[pairs["alike"] & pairs["sha256_a"].isin(samples) & pairs["sha256_b"].isin(samples)]
         for a, b in known[["sha256_a", "sha256_b"]].itertuples(index=False):
             sounds.merge(samples[a], samples[b])
     return rows["samples_sha256"].map(sounds.__getitem__)

@@ -20,6 +20,7 @@ from heartdata.storage.schemas import CONFIRMED_PAIRS
 HEART_HZ = (25, 150)  # noise changes it least
 HIGH_HZ = (150, 500)  # remains where a filter changed what is below
 LEAST = 0.9  # correlation of copies, in one of the bands,
+LEAST_ALIKE = 0.7  # of recordings that are kept together in the split
 ENOUGH_S = 2.0  # over so long; over half of it .95, and so on: single beats of one heart agree by more
 DISTINCT = 0.5  # of what correlation leaves unexplained at other beats, a copy leaves at most so much
 BLOCK_S = 5.0  # compared at a time, so that clocks that differ a little do not matter
@@ -51,13 +52,13 @@ def confirm(
     known: pd.DataFrame | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pd.DataFrame:
-    """``pairs`` (sha256_a, sha256_b, offset_frames: where b's first frame is in a) with ``waveform`` and ``confirmed``.
+    """``pairs`` (sha256_a, sha256_b, offset_frames: where b's first frame is in a) with what their waveforms say.
 
-    ``waveform``: the correlation in the band that agrees more, null where a sound cannot be read; such a pair counts as
-    ``confirmed``. Pairs that are ``known`` (with the same columns) and have a correlation are not compared again.
+    ``waveform``: the correlation in the band that agrees more, null where a sound cannot be read. ``confirmed``: whether
+    `is_copy`; ``alike``: whether `is_alike`; both where a sound cannot be read. Pairs that are ``known`` (with the same columns) and have a correlation are not compared again.
     """
     before = NO_PAIRS if known is None else known[known["waveform"].notna()]
-    table = pairs.merge(before[[*KEY, "waveform", "confirmed"]], how="left", on=KEY).set_index(pairs.index)
+    table = pairs.merge(before[[*KEY, "waveform", "confirmed", "alike"]], how="left", on=KEY).set_index(pairs.index)
     new = table.index[table["waveform"].isna()]
     sound = lru_cache(KEPT_SOUNDS)(sound_of)
     for done, row in enumerate(table.loc[new].itertuples()):
@@ -65,16 +66,29 @@ def confirm(
         found = waveform_agreement(x, y, int(row.offset_frames) * HOP) if x is not None and y is not None else None
         table.at[row.Index, "waveform"] = None if found is None else round(max(found.heart, found.high), 4)
         table.at[row.Index, "confirmed"] = found is None or is_copy(found)
+        table.at[row.Index, "alike"] = found is None or is_alike(found)
         progress(done + 1, len(new))
-    return table.astype({"waveform": float, "confirmed": bool})
+    return table.astype({"waveform": float, "confirmed": bool, "alike": bool})
 
 
 def is_copy(agreement: Agreement) -> bool:
     """Whether waveforms that agree so are of one recording."""
     heart, heart_elsewhere, high, high_elsewhere, duration_s = agreement
-    least = 1 - (1 - LEAST) * min(1, duration_s / ENOUGH_S)
+    least = _least(LEAST, duration_s)
     bands = ((heart, heart_elsewhere), (high, high_elsewhere))
     return any(same >= least and 1 - same <= DISTINCT * (1 - elsewhere) for same, elsewhere in bands)
+
+
+def is_alike(agreement: Agreement) -> bool:
+    """Whether waveforms that agree so may be of one recording with much noise, or of one sound that repeats perfectly."""
+    heart, heart_elsewhere, high, high_elsewhere, duration_s = agreement
+    may_be_copy = max(heart, high) >= _least(LEAST_ALIKE, duration_s)
+    return is_copy(agreement) or may_be_copy or max(heart_elsewhere, high_elsewhere) >= _least(LEAST, duration_s)
+
+
+def _least(correlation: float, duration_s: float) -> float:
+    """The bound for an overlap of that length where ``correlation`` is that for ENOUGH_S."""
+    return 1 - (1 - correlation) * min(1, duration_s / ENOUGH_S)
 
 
 def waveform_agreement(a: np.ndarray, b: np.ndarray, offset: int) -> Agreement:

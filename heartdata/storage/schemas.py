@@ -62,6 +62,7 @@ CONFIRMED_PAIRS = pa.schema([
     *PAIRS,
     ("waveform", F),  # correlation where they are aligned best; null where a file could not be read
     ("confirmed", B),  # whether the waveforms are of one recording, see heartdata.checks.waveforms
+    ("alike", B),  # whether they may be: the split keeps these together
 ])  # fmt: skip
 
 SEARCHED = pa.schema([("sha256", S), ("fingerprint_sha256", S)])  # what a search for near-duplicates compared

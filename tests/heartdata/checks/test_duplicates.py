@@ -124,7 +124,7 @@ def rows(labels: list[str | None], names: str = "abcdefg", **columns: list) -> p
 
 
 def linked(*links: tuple[str, str, float], confirmed: bool = True) -> pd.DataFrame:
-    return pd.DataFrame(links, columns=["sha256_a", "sha256_b", "similarity"]).assign(confirmed=confirmed)
+    return pd.DataFrame(links, columns=["sha256_a", "sha256_b", "similarity"]).assign(confirmed=confirmed, alike=True)
 
 
 CHAIN = linked(("a", "b", 0.99), ("b", "c", 0.985))
@@ -135,7 +135,7 @@ def test_of_many_copies_the_longest_is_kept():
     names = "abcdefghijklmnopqrstuvwxyz"
     cuts = {name: sound[i * 101 :] for i, name in enumerate(names[::-1])}
     durations = [len(cuts[name]) / SYNTH_HZ for name in names]
-    found = near_duplicates(table(**cuts), 0.98).pairs.assign(confirmed=True)
+    found = near_duplicates(table(**cuts), 0.98).pairs.assign(confirmed=True, alike=True)
     kept_instead = mark(rows(["x"] * 26, names, duration_s=durations), found)["near_duplicate_of"]
     assert kept_instead.isna().sum() == 1
     assert kept_instead.dropna().str.startswith("z (").all()

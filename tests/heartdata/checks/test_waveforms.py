@@ -11,7 +11,7 @@ from heartdata.audio.decode import resample
 from heartdata.audio.fingerprint import HOP, RATE_HZ
 from heartdata.audio.synthesis import RATE_HZ as SYNTH_HZ
 from heartdata.audio.synthesis import Heart, synthesize
-from heartdata.checks.waveforms import Agreement, confirm, is_copy, waveform_agreement
+from heartdata.checks.waveforms import Agreement, confirm, is_alike, is_copy, waveform_agreement
 
 RNG = np.random.default_rng(7)
 HEART = dataclasses.replace(Heart.draw("murmur", np.random.default_rng(1)), rate_bpm=72)
@@ -73,6 +73,29 @@ def test_other_recordings_of_one_heart_and_of_a_repeating_sound_are_not_confirme
 @pytest.mark.parametrize(("duration_s", "heart", "copy"), [(1.0, 0.93, False), (1.0, 0.96, True), (3.0, 0.91, True)])
 def test_short_overlaps_must_agree_more(duration_s: float, heart: float, copy: bool):
     assert is_copy(Agreement(heart, 0.3, 0.4, 0.3, duration_s)) == copy
+
+
+@pytest.mark.parametrize(
+    ("heart", "elsewhere", "duration_s", "alike"),
+    [(0.75, 0.3, 5.0, True), (0.65, 0.3, 5.0, False), (0.75, 0.3, 1.0, False), (0.9, 0.3, 1.0, True),
+     (0.5, 0.92, 5.0, True), (0.5, 0.92, 1.0, False)],
+)  # fmt: skip
+def test_noisy_copies_and_repeating_sounds_are_alike_but_not_chance_in_short_overlaps(
+    heart: float, elsewhere: float, duration_s: float, alike: bool
+):
+    assert is_alike(Agreement(heart, elsewhere, 0.1, 0.1, duration_s)) is alike
+
+
+def test_what_is_confirmed_is_not_compared_again():
+    columns = ["sha256_a", "sha256_b", "offset_frames"]
+    first = confirm(pd.DataFrame([("a", "b", 50)], columns=columns), {"a": SOUND, "b": SOUND[50 * HOP :]}.get)
+    asked: list[str] = []
+    sounds = {"a": SOUND, "c": recorded(2)}
+    pairs = pd.DataFrame([("a", "b", 50), ("a", "c", 0)], columns=columns)
+    again = confirm(pairs, lambda name: asked.append(name) or sounds.get(name), first)
+    assert again["confirmed"].tolist() == [True, False]
+    assert again["alike"].tolist() == [True, False]
+    assert set(asked) == {"a", "c"}
 
 
 @pytest.mark.parametrize("other", [np.zeros(9000), np.ones(9000), SOUND[:100], SOUND[:0]])
