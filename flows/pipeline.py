@@ -46,7 +46,7 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Waiting]:
     with run_store(config) as store:
         ingested = ingest(config, store)
         dataset = prepare_dataset(ingested, config, store)
-        if waiting := what_waits(dataset, config, store):
+        if config.retrain.waits and (waiting := what_waits(dataset, config, store)):
             return Completed(message=waiting.reason, data=waiting)
         initial = initial_weights(config.training.init, config.registry, store)
         similarity = config.validation.near_duplicate_similarity

@@ -40,7 +40,7 @@ def what_waits(manifest: Artifact, config: RunConfig, store: Store) -> Waiting |
     It is when it is that of the challenger, when that was made with other settings or cannot be compared, and when
     enough is new by ``config.retrain``.
     """
-    if not config.retrain.waits or is_empty(config.registry, store):
+    if is_empty(config.registry, store):
         return None
     from mlflow.exceptions import MlflowException
 

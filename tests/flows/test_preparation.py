@@ -24,7 +24,7 @@ from heartdata.audio.channels import Channel
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.config import EngineConfig
 from heartdata.dataset.spectrogram_shards import RenderedShard, render_shard
-from heartdata.errors import BadAudio
+from heartdata.errors import BadAudio, SourceError
 from heartdata.sources.demo import DemoSource
 from heartdata.storage.schemas import RECORDINGS, SPECTROGRAMS, SPLITS
 from heartdata.storage.shards import Shard
@@ -155,7 +155,7 @@ def test_bad_audio_is_not_retried(prefect_server, tmp_path: Path, monkeypatch):
         raise BadAudio("torn")
 
     monkeypatch.setattr(heartdata.dataset.spectrogram_shards, "read_bytes", bad)
-    with pytest.raises(BadAudio, match="torn"):
+    with pytest.raises(SourceError, match="wav: torn"):
         prepare(tiny(tmp_path / "out", engine__name="threads"))
     assert set(attempts.values()) == {1}
 

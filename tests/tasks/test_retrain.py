@@ -42,6 +42,7 @@ def store(registry_store: Store, tmp_path: Path) -> Store:
 def test_too_few_new_recordings_or_subjects_wait_and_a_notice_says_so(store: Store):
     data = manifest(store, {"p1": ["a", "b!", "c"], "p2": ["d"]})
     assert what_waits.fn(data, config(store), store) is None  # by default any change
+    assert not config(store).retrain.waits
     assert what_waits.fn(data, config(store, min_new_recordings=3), store) is None  # b has another label
     assert what_waits.fn(data, config(store, min_new_subjects=1), store) is None
     latest = store.workpath("latest")
