@@ -3,7 +3,7 @@
     .venv/bin/pip install -c constraints.txt -e ".[bench]"      # lhotse, to measure against
     .venv/bin/python benchmarks/spectrograms.py ways --data ../shared/data/pascal/set_b
     .venv/bin/python benchmarks/spectrograms.py scale --recordings 1000 10000 100000
-    .venv/bin/python benchmarks/spectrograms.py nightly --recordings 10000
+    .venv/bin/python benchmarks/spectrograms.py nightly --recordings 10000 100000
     .venv/bin/python benchmarks/spectrograms.py storage --data ../shared/data/pascal/set_b
 
 Without --data, recordings are 5 s of noise at 4 kHz. Seconds are of this machine; the ratios of one run should hold
@@ -215,43 +215,49 @@ def scale(counts: list[int], scratch: Path) -> list[Row]:
     return rows
 
 
-def nightly(count: int, scratch: Path) -> list[Row]:
-    """The whole preparation: the first time, with nothing changed, with ten new; and batches of random crops.
+def nightly(counts: list[int], scratch: Path) -> list[Row]:
+    """The whole preparation, near-duplicates included: the first time, with nothing changed, with ten new.
 
     Beside it the start of Prefect itself: a flow that does nothing, on the same server.
     """
+    import resource
+
     from prefect import flow
     from prefect.testing.utilities import prefect_test_harness
 
     from flows.pipeline import prepare
     from heartdata.config_file import build_config
-    from heartdata.dataset.windows import Windows
-    from heartdata.storage.schemas import MANIFEST
-    from heartdata.training.recipe import TrainingConfig
 
-    noise_recordings(scratch / "data", range(count))
-    config = build_config("table", str(scratch / "data"), changes={
-        "store": str(scratch / "out"), "validation.max_quarantined_fraction": 1.0, "engine.workers": JOBS,
-        "validation.near_duplicates": "off",
-    })  # fmt: skip
-    seconds: dict[str, float] = {}
+    rows: list[Row] = []
     with prefect_test_harness(server_startup_timeout=120):
-        seconds["first"] = seconds_of(prepare, config)
-        seconds["Prefect's own start"] = seconds_of(flow(lambda: None, name="nothing"))
-        seconds["nothing changed"] = seconds_of(prepare, config)
-        noise_recordings(scratch / "data", range(count, count + 10))
-        seconds["ten new"] = seconds_of(prepare, config)
-        manifest = prepare(config)  # from the cache
-    rows: list[Row] = [
-        {"what": what, "seconds": f"{s:.2f}", "of the first": f"{s / seconds['first']:.1%}"}
-        for what, s in seconds.items()
-    ]
-    store = Store(config.store)
-    table = store.read_frame(manifest, MANIFEST)
-    windows = Windows(table, sorted(table["label"].unique()), store, TrainingConfig().width, random=True)
-    draw = np.random.default_rng(0)
-    batch_s = np.median([seconds_of(windows.batch, draw.integers(0, len(windows), 64)) for _ in range(300)])
-    return [*rows, {"what": "batch of 64 random crops, median", "seconds": f"{batch_s:.4f}", "of the first": ""}]
+        nothing = flow(lambda: None, name="nothing")
+        nothing()
+        for count in counts:
+            data = scratch / f"data{count}"
+            noise_recordings(data, range(count))
+            changes = {
+                "store": str(scratch / f"out{count}"),
+                "validation.max_quarantined_fraction": 1.0,
+                "engine.workers": JOBS,
+            }
+            config = build_config("table", str(data), changes=changes)
+            start_s = min(seconds_of(nothing) for _ in range(3))
+            seconds = {"first": seconds_of(prepare, config), "nothing changed": seconds_of(prepare, config)}
+            noise_recordings(data, range(count, count + 10))
+            seconds["ten new"] = seconds_of(prepare, config)
+            first_s = seconds["first"] - start_s
+            rows += [
+                {"recordings": count, "what": what, "seconds": f"{s:.1f}", "beyond Prefect's own start": f"{s - start_s:.1f}",
+                 "share of the first": f"{(s - start_s) / first_s:.1%}",
+                 "parent's peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+                for what, s in seconds.items()
+            ]  # fmt: skip
+            shutil.rmtree(data)
+            shutil.rmtree(scratch / f"out{count}")
+        rows.append(
+            {"recordings": 0, "what": "Prefect's own start: a flow that does nothing", "seconds": f"{start_s:.1f}"}
+        )
+    return [{**dict.fromkeys(rows[0], ""), **row} for row in rows]
 
 
 def storage(files: list[Path]) -> list[Row]:
@@ -293,7 +299,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="heartbeat-") as folder:
         scratch = Path(folder)
         if args.what in ("scale", "nightly"):
-            rows = scale(args.recordings, scratch) if args.what == "scale" else nightly(args.recordings[0], scratch)
+            rows = (scale if args.what == "scale" else nightly)(args.recordings, scratch)
         else:
             files = sorted(args.data.rglob("*.wav")) if args.data else noise_recordings(scratch / "noise", range(600))
             rows = ways(files, scratch) if args.what == "ways" else storage(files)

@@ -57,11 +57,23 @@ class SuiteRunner:
     def __enter__(self) -> "SuiteRunner":
         os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
         import great_expectations as gx
-        from great_expectations.data_context.types.base import ProgressBarsConfig
+        from great_expectations.data_context.types.base import (
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
+        )
 
         self.folder = Path(tempfile.mkdtemp(prefix="heartbeat-gx-"))
-        self.context: Any = gx.get_context(mode="ephemeral")
-        self.context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(self.folder)}
+        index = {"class_name": "DefaultSiteIndexBuilder"}
+        config = DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(),
+            data_docs_sites={
+                "heartbeat": {"class_name": "SiteBuilder", "store_backend": backend, "site_index_builder": index}
+            },
+            progress_bars=ProgressBarsConfig(globally=False),
+        )
+        self.context: Any = gx.get_context(mode="ephemeral", project_config=config)
         self.source = self.context.data_sources.add_pandas("heartbeat")
         return self
 
@@ -115,14 +127,7 @@ class SuiteRunner:
         self, docs: Path, checks: pa.Table, quarantine: pa.Table, counts: str, plots: Mapping[str, bytes]
     ) -> None:
         """Build Data Docs and move them, readable offline, to ``docs``."""
-        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(self.folder)}
-        site = {
-            "class_name": "SiteBuilder",
-            "store_backend": backend,
-            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        }
-        self.context.add_data_docs_site("heartbeat", site)
-        self.context.build_data_docs(["heartbeat"])
+        self.context.build_data_docs()
         publish(self.folder, docs, checks, quarantine, counts, plots)
 
 

@@ -23,7 +23,6 @@ SHOWN_S = 6  # of an example
 COLOUR_RANGE = (1, 99.5)  # percentiles: a click or a silent band would leave the rest one colour
 NOTE_LETTERS = 16  # an inch
 DRIFT_BARS = 12  # of the commonest values; the rest are left out
-FEWEST_ROWS = 4  # an axis has room for so many bars at least
 GREY, BLUE, RED = "#9aa5b1", "#1f77b4", "#c0392b"
 plain_text = rc_context({"text.parse_math": False})  # a dollar in a name is a dollar
 
@@ -178,28 +177,34 @@ def plot_drift(changes: pd.DataFrame, drifted: float, note: str = "", earlier: s
 
     ``changes``: rows of `heartdata.checks.drift.column_drift`; PSI: see `heartdata.checks.drift.population_stability`.
     """
-    columns = min(3, max(1, len(changes)))
-    rows = max(1, -(-len(changes) // columns))
-    width, height = 4.2 * columns, 2.8 * rows + 0.9
-    figure = Figure(figsize=(width, height), dpi=100)  # constrained layout would take as long as the rest
-    figure.subplots_adjust(1.5 / width, 0.9 / height, 1 - 0.2 / width, 1 - 0.7 / height, wspace=0.75, hspace=0.45)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, row in zip(grid, changes.itertuples(index=False), strict=False):
+    names: list[str] = []  # of the lines from top to bottom: a heading for each quantity, then its values
+    headings: list[tuple[int, str]] = []
+    bars: dict[str, list[tuple[int, float]]] = {GREY: [], BLUE: [], RED: []}
+    for row in changes.itertuples(index=False):
         shares = row.counts / row.counts.sum().clip(lower=1)
         if len(shares) > DRIFT_BARS:
             shares = shares.loc[shares.sum(axis=1).nlargest(DRIFT_BARS).index.sort_values()]
-        at, moved = np.arange(len(shares)), row.drift > drifted
-        axes.barh(at - 0.2, shares["before"], 0.4, color=GREY)
-        axes.barh(at + 0.2, shares["after"], 0.4, color=RED if moved else BLUE)
-        axes.set_yticks(at, [wrapped(name, 24) or "(empty)" for name in shares.index], fontsize=8)
-        axes.set_ylim(*reversed(bar_limits(len(shares), FEWEST_ROWS)))
-        axes.set_title(f"{row.quantity}: {'changed, ' if moved else ''}PSI {row.psi:.3f}", fontsize=10)
-        axes.set_xlabel("share of recordings", fontsize=8)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.tick_params(axis="x", labelsize=8)
-        add_grid(axes, "x")
-    for axes in grid[len(changes) :]:
-        axes.set_axis_off()
+        moved = row.drift > drifted
+        headings.append((len(names), f"{row.quantity}: {'changed, ' if moved else ''}PSI {row.psi:.3f}"))
+        bars[GREY] += [(len(names) + 1 + i, share) for i, share in enumerate(shares["before"])]
+        bars[RED if moved else BLUE] += [(len(names) + 1 + i, share) for i, share in enumerate(shares["after"])]
+        names += ["", *(shortened(str(name), 32) or "(empty)" for name in shares.index), ""]
+    height = 0.2 * len(names) + 1.3
+    figure = Figure(figsize=(8, height), dpi=100)  # one axes and fixed margins: many, or a layout, take seconds to draw
+    axes = figure.add_axes((0.32, 0.8 / height, 0.65, 1 - 1.3 / height))
+    for color, at in bars.items():
+        rows = np.array([row for row, _ in at])
+        axes.barh(rows + (-0.2 if color == GREY else 0.2), [share for _, share in at], 0.4, color=color)
+    for line, text in headings:
+        axes.text(0, line + 0.3, text, fontsize=10, weight="bold")
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(names) - 0.5, -0.8)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of recordings", fontsize=9)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    add_grid(axes, "x")
     colors = {earlier: GREY, "now": BLUE, "now, changed": RED}
     patches = [Patch(color=color, label=name) for name, color in colors.items()]
     figure.legend(handles=patches, fontsize=9, loc="upper right", ncols=3, frameon=False)
