@@ -218,18 +218,21 @@ def scale(counts: list[int], scratch: Path) -> list[Row]:
 def nightly(counts: list[int], scratch: Path) -> list[Row]:
     """The whole preparation, near-duplicates included: the first time, with nothing changed, with ten new.
 
-    Beside it the start of Prefect itself: a flow that does nothing, on the same server.
+    Beside it the start of Prefect itself: a flow that does nothing, on the same server. As in `heartbeat run` with a
+    temporary server, flows have no heartbeat, whose thread ends at whole seconds only.
     """
     import resource
 
     from prefect import flow
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
     from flows.pipeline import prepare
     from heartdata.config_file import build_config
 
     rows: list[Row] = []
-    with prefect_test_harness(server_startup_timeout=120):
+    no_heartbeat = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    with prefect_test_harness(server_startup_timeout=120), no_heartbeat:
         nothing = flow(lambda: None, name="nothing")
         nothing()
         for count in counts:
