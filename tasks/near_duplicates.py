@@ -5,7 +5,7 @@ from contextlib import suppress
 import pandas as pd
 import pyarrow as pa
 
-from heartdata.audio.measurements import MeasureConfig, sound_of_file
+from heartdata.audio.measurements import MeasureConfig, facts_folder, sound_of_file
 from heartdata.checks.near_duplicates import Search, near_duplicates
 from heartdata.checks.waveforms import confirm
 from heartdata.errors import StoreError
@@ -13,14 +13,19 @@ from heartdata.settings import sha256_json
 from heartdata.storage.schemas import CONFIRMED_PAIRS, FACTS, PAIRS, RECORDINGS, SEARCHED
 from heartdata.storage.store import Artifact, Store, table_from_frame
 from tasks.engine.progress import track
-from tasks.engine.stage import stage
+from tasks.engine.stage import files_intact, stage
 from tasks.engine.versions import STAGES
 
 EARLIER = 8  # searches that are looked at
 SUFFIX = ".searched.parquet"
 
 
-@stage("near-duplicates", timeout_s=None)
+def _is_final(pairs: Artifact, store: Store) -> bool:
+    """Whether the waveforms of all pairs were compared; files that could not be read then are tried again."""
+    return files_intact(pairs, store) and not store.read_frame(pairs, CONFIRMED_PAIRS)["waveform"].isna().any()
+
+
+@stage("near-duplicates", timeout_s=None, valid=_is_final)
 def find_near_duplicates(
     recordings: Artifact, facts: Artifact, threshold: float, config: MeasureConfig, store: Store
 ) -> Artifact:
@@ -28,9 +33,7 @@ def find_near_duplicates(
     with track("near-duplicates", unit="recordings") as advance:
         measured = store.read_table(facts, FACTS).select(["sha256", "fingerprint"]).to_pandas()
         total = len(measured)
-        folder = (
-            f"near-duplicates/v{STAGES['near-duplicates'].version}-{sha256_json([threshold, config.digest()])[:12]}"
-        )
+        folder = f"near-duplicates/v{STAGES['near-duplicates'].version}-{sha256_json([threshold, facts_folder(config)])[:12]}"
         known, known_pairs = _best_known(folder, set(measured["sha256"]), store)
         search = near_duplicates(measured, threshold, known, lambda share: advance(int(share * total), total))
         listed = store.read_frame(recordings, RECORDINGS).dropna(subset=["sha256", "uri"])

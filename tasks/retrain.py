@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
@@ -48,7 +49,7 @@ def what_waits(manifest: Artifact, config: RunConfig, store: Store) -> Waiting |
         last = connect(config.registry, store).get_model_version_by_alias(config.registry.model_name, CHALLENGER)
         digest, recipe = last.tags["dataset_version"], last.tags[RECIPE_TAG]
         earlier = store.read_frame(Artifact(name=f"manifest/{digest[:20]}.parquet", digest=digest, rows=0), MANIFEST)
-    except (MlflowException, KeyError, OSError, StoreError):
+    except (MlflowException, KeyError, OSError, pa.ArrowException, StoreError):
         return None
     if digest == manifest.digest or recipe != recipe_digest(config):
         return None

@@ -19,6 +19,7 @@ from tasks.engine.versions import STAGES
 from tasks.registry.previous import accepted_for_champion
 from tasks.results import AcceptedRecord, PreviouslyAccepted, ValidationResult
 
+VERDICTS_FOLDER = f"verdicts/v{STAGES['validate'].version}"
 UNREADABLE = (
     "cannot be read (written by another version of heartbeat, missing or damaged): this run's recordings are compared "
     "with none accepted before, and those of later runs with this run's"
@@ -58,7 +59,7 @@ def validate(
             accepted=accepted,
             quarantine=store.write_table("quarantine", result.quarantine, QUARANTINE),
             checks=store.write_table("checks", result.checks, CHECKS),
-            verdicts=store.write_table("verdicts", result.verdicts, VERDICTS),
+            verdicts=store.write_table(VERDICTS_FOLDER, result.verdicts, VERDICTS),
             data_docs=docs,
             inputs=inputs,
             compared_with=previous,
@@ -103,9 +104,12 @@ def last_accepted(
             reference=champion if is_new else record.reference or record.accepted,
             champion=champion.digest if champion else known,
         )
-        if record.verdicts and _is_readable(record.verdicts, VERDICTS, store):
-            previous = previous.model_copy(update={"verdicts": record.verdicts})
-    readable: dict[str, Artifact | None] = {}
+        previous = previous.model_copy(update={"verdicts": record.verdicts})
+    verdicts = previous.verdicts
+    of_this_version = verdicts is not None and verdicts.name.startswith(f"{VERDICTS_FOLDER}/")
+    readable: dict[str, Artifact | None] = {"verdicts": None}
+    if verdicts and of_this_version and _is_readable(verdicts, VERDICTS, store):
+        readable["verdicts"] = verdicts
     for field in ("last", "reference"):
         accepted = getattr(previous, field)
         readable[field] = accepted if accepted is None or _is_readable(accepted, ACCEPTED, store) else None

@@ -2,13 +2,15 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterator
+from itertools import chain
 from typing import Any
 
 import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
 from heartdata.checks.groups import connected_groups, subject_units
+from heartdata.checks.near_duplicates import PARTNERS
 
 MARKS = ("other_labels", "same_sound", "duplicate_of", "near_duplicate_of")
 LONGER = 1.1  # how much longer a copy must be to take the place of one that was kept last time
@@ -26,8 +28,8 @@ def mark_duplicates(
     """``table`` (of `heartdata.checks.validation.join_facts`) with the columns MARKS and ``near_group``.
 
     Recordings are copies when their samples are equal, near-duplicates when they are one of ``pairs`` (schema
-    CONFIRMED_PAIRS). Only direct and ``confirmed`` pairs conflict or are refused; chains of ``alike`` ones are kept together
-    in the split.
+    CONFIRMED_PAIRS). Only direct and ``confirmed`` pairs conflict or are refused, and of more than PARTNERS copies, whose
+    pairs are not all known, those of a refused one; chains of ``alike`` pairs are kept together in the split.
 
     - ``other_labels``, ``same_sound``: where labels conflict, the sound's other labels, and which recording has one.
     - ``duplicate_of``, ``near_duplicate_of``: the kept recording that it is a copy of, or (with ``refuse_near``) a
@@ -48,15 +50,15 @@ def mark_duplicates(
     sounds = _sounds(ranked, pairs)
     copied = sounds.duplicated(keep=False)
     table["near_group"] = subject_units(table).map(_near_groups(subject_units(ranked[copied]), sounds[copied]))
-    near = _similarities(pairs)
+    near, crowded = _similarities(pairs), _crowded(pairs)
     for _, copies in ranked[copied].groupby(sounds[copied]):
-        for index, marks in _marks(list(copies.itertuples()), near, refuse_near).items():
+        for index, marks in _marks(list(copies.itertuples()), near, crowded, refuse_near).items():
             for name, value in marks.items():
                 table.at[index, name] = value
     return table
 
 
-def _marks(rows: list[Any], near: Similarities, refuse_near: bool) -> dict[Hashable, dict[str, str]]:
+def _marks(rows: list[Any], near: Similarities, crowded: set[str], refuse_near: bool) -> dict[Hashable, dict[str, str]]:
     """MARKS by row label for recordings that a chain connects, the preferred first."""
     equal: dict[str, dict[str, str]] = defaultdict(dict)  # samples to labels, and the first recording with each
     of_file: dict[str, list[Any]] = defaultdict(list)
@@ -66,17 +68,24 @@ def _marks(rows: list[Any], near: Similarities, refuse_near: bool) -> dict[Hasha
             first = equal[row.samples_sha256].get(row.label, row.recording_id)
             equal[row.samples_sha256][row.label] = min(first, row.recording_id)
     kept: dict[str, str] = {}  # recordings by their samples
+    near_to: dict[str, str] = {}  # refused recordings to the kept one that each is a near-duplicate of
     marks: dict[Hashable, dict[str, str]] = {}
     for row in rows:
         similar = [(o, s) for sha256, s in near.get(row.sha256, {}).items() for o in of_file[sha256]]
         similar.sort(key=lambda pair: (-pair[1], pair[0].recording_id))
-        alike = ((o.recording_id, s) for o, s in similar if kept.get(o.samples_sha256) == o.recording_id)
+        alike: Iterator[tuple[str, float]] = (
+            (o.recording_id, s) for o, s in similar if kept.get(o.samples_sha256) == o.recording_id
+        )
+        if row.sha256 in crowded:
+            through = ((near_to[o.recording_id], s) for o, s in similar if o.recording_id in near_to)
+            alike = chain(alike, through)
         if conflict := _conflict(row, equal[row.samples_sha256], similar):
             marks[row.Index] = conflict
         elif row.samples_sha256 in kept:
             marks[row.Index] = {"duplicate_of": kept[row.samples_sha256]}
         elif refuse_near and (other := next(alike, None)):
             marks[row.Index] = {"near_duplicate_of": f"{other[0]} (similarity {other[1]:.3f})"}
+            near_to[row.recording_id] = other[0]
         elif not row.failed:
             kept[row.samples_sha256] = row.recording_id
     return marks
@@ -111,6 +120,14 @@ def _similarities(pairs: pd.DataFrame | None) -> Similarities:
         for a, b, similarity in confirmed.itertuples(index=False):
             near[a][b] = near[b][a] = similarity
     return near
+
+
+def _crowded(pairs: pd.DataFrame | None) -> set[str]:
+    """The sha256 of recordings with so many partners that only some of their pairs are known."""
+    if pairs is None:
+        return set()
+    counts = pairs["sha256_b"].value_counts()
+    return set(counts.index[counts >= PARTNERS])
 
 
 def _sounds(rows: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.Series:

@@ -54,12 +54,13 @@ def near_duplicates(
         "sha256": facts["sha256"],
         "fingerprint_sha256": [hashlib.sha256(f).hexdigest() for f in facts["fingerprint"]],
     })  # fmt: skip
-    done, pairs = _still_valid(known, searched) if known is not None else (set(), NO_PAIRS)
-    new = ~facts["sha256"].isin(done).to_numpy()
+    same, lost, pairs = _still_valid(known, searched) if known is not None else (set(), set(), NO_PAIRS)
+    new, incomplete = (~facts["sha256"].isin(same)).to_numpy(), facts["sha256"].isin(lost).to_numpy()
     if 2 * new.sum() > len(new):
-        found = _search_all(facts, threshold, on_progress)
+        found = _search_blocks(facts, np.ones(len(facts), bool), threshold, on_progress)
     else:
-        found = pd.concat([pairs, _pairs(facts, new, np.arange(len(new)), threshold, on_progress)])
+        again = _search_blocks(facts, incomplete, threshold)
+        found = pd.concat([pairs, again, _pairs(facts, new, np.arange(len(new)), threshold, on_progress)])
     return Search(searched, _first_partners(found))
 
 
@@ -75,14 +76,14 @@ def _distinct(facts: pd.DataFrame) -> pd.DataFrame:
     return facts.sort_values("sha256", ignore_index=True)
 
 
-def _still_valid(known: Search, searched: pd.DataFrame) -> tuple[set[str], pd.DataFrame]:
-    """The recordings whose pairs with one another are all known, and these pairs."""
+def _still_valid(known: Search, searched: pd.DataFrame) -> tuple[set[str], set[str], pd.DataFrame]:
+    """The recordings that were searched before, those of them that lost one of PARTNERS partners, and the known pairs."""
     same = set(known.searched.merge(searched)["sha256"])
     pairs = known.pairs
     kept = pairs["sha256_a"].isin(same) & pairs["sha256_b"].isin(same)
     full = pairs["sha256_b"].value_counts() >= PARTNERS
     lost = pairs.loc[~kept & pairs["sha256_b"].map(full).astype(bool), "sha256_b"]  # one further on may take the place
-    return same - set(lost), pairs[kept]
+    return same, set(lost), pairs[kept]
 
 
 def _first_partners(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -91,14 +92,19 @@ def _first_partners(pairs: pd.DataFrame) -> pd.DataFrame:
     return table_from_frame(pairs.sort_values(["sha256_a", "sha256_b"]), PAIRS).to_pandas()
 
 
-def _search_all(facts: pd.DataFrame, threshold: float, on_progress: Progress | None) -> pd.DataFrame:
-    """Blocks are indexed in turn, and recordings with enough partners left out: copies of one sound cost linear time."""
+def _search_blocks(
+    facts: pd.DataFrame, wanted: np.ndarray, threshold: float, on_progress: Progress | None = None
+) -> pd.DataFrame:
+    """The pairs of the recordings ``wanted`` (a mask) with those before them.
+
+    Blocks are indexed in turn, and recordings with enough partners left out: copies of one sound cost linear time.
+    """
     numbers, found, parts = np.arange(len(facts)), np.zeros(len(facts), int), [NO_PAIRS]
     start, size = 0, FIRST_BLOCK
-    while start < len(facts):
+    while start < len(facts) and wanted[start:].any():
         block = (numbers >= start) & (numbers < start + size)
-        others = numbers[(numbers > start) & (found < PARTNERS)]
-        parts.append(_pairs(facts, block, others, threshold))
+        wanted = wanted & (numbers > start) & (found < PARTNERS)
+        parts.append(_pairs(facts, block, numbers[wanted], threshold))
         found += np.bincount(np.searchsorted(facts["sha256"], parts[-1]["sha256_b"]), minlength=len(facts))
         start, size = start + size, 4 * size
         if on_progress:

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,7 @@ def _check_recordings(
 def _verdicts(group: pd.DataFrame, checks: list[Check], known: pa.Table | None) -> pd.DataFrame:
     """Columns of VERDICTS for the rows of ``group``; ``failed`` is null for those that are not ``known``, all else equal."""
     columns = sorted({check.bounds["column"] for check in checks})
-    suite = sha256_json([asdict(check) for check in checks])[:20]
+    suite = sha256_json([version("great_expectations"), *(asdict(check) for check in checks)])[:20]
     row = pd.util.hash_pandas_object(group[columns], index=False)
     judged = group[["recording_id"]].assign(suite=suite, row=row)
     before = (VERDICTS.empty_table() if known is None else known).to_pandas()

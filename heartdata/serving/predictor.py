@@ -104,6 +104,8 @@ class Predictor:
             raise BadAudio(reason)
         try:
             return log_mel(choose(audio, self.config.measure.channel).mono, audio.rate_hz, self.config.spectrogram)
+        except (BadAudio, MemoryError):
+            raise
         except Exception as error:  # one recording must not stop the others
             raise BadAudio(f"cannot be rendered ({type(error).__name__}: {error}): export it again") from error
 

@@ -93,10 +93,10 @@ _kept: dict[tuple[str, int, str], Features] = {}  # by backbone, width and view;
 def frozen_features(net: nn.Module, width: int, view: str) -> Features:
     """The features of ``net``'s backbone, which are kept until those of another are asked for."""
     key = (_backbone_digest(net), width, view)
+    features = _kept.get(key) or Features(net, width, view)
     if key not in _kept:
         _kept.clear()
-        _kept[key] = Features(net, width, view)
-    return _kept[key]
+    return _kept.setdefault(key, features)  # a thread with another backbone may clear in between
 
 
 def kept_features(net: nn.Module, width: int, view: str) -> Features | None:

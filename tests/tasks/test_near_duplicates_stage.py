@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from heartdata.audio.measurements import MeasureConfig
 from heartdata.storage.schemas import CONFIRMED_PAIRS, FACTS, RECORDINGS
@@ -42,3 +43,11 @@ def test_a_search_continues_from_an_earlier_one_also_when_that_is_damaged(tmp_pa
         path.write_bytes(b"damaged")
     assert pairs("abcdef") == [["a", "f"]]
     assert known[-1] is None
+
+
+@pytest.mark.parametrize(("waveform", "final"), [(None, False), (0.95, True)])
+def test_pairs_whose_files_could_not_be_read_are_compared_again(tmp_path: Path, waveform: float | None, final: bool):
+    store = Store(str(tmp_path)).open()
+    pair = {"sha256_a": "a", "sha256_b": "b", "waveform": waveform, "confirmed": True, "alike": True}
+    pairs = store.write_table("pairs", table_from_rows([pair], CONFIRMED_PAIRS), CONFIRMED_PAIRS)
+    assert module._is_final(pairs, store) is final

@@ -78,3 +78,10 @@ def test_both_bounds_must_be_met_or_the_age(recordings: int, subjects: int, age_
         {"retrain": {"min_new_recordings": 5, "min_new_subjects": 2, "max_age_days": 30}}
     ).retrain
     assert is_enough(settings, recordings, subjects, age_days) is enough
+
+
+def test_a_damaged_table_of_the_last_data_set_does_not_wait(store: Store):
+    more = manifest(store, {"p1": ["a", "b", "c"]})
+    (earlier,) = [e.name for e in store.entries("manifest") if e.name != more.name]
+    store.workpath(earlier).write_bytes(b"damaged")
+    assert what_waits.fn(more, config(store, min_new_recordings=10), store) is None

@@ -159,3 +159,17 @@ def test_a_gradual_loss_is_refused_though_no_night_loses_much(nightly: Nightly):
     with pytest.raises(DataRefused, match="33% of the 18 recordings of the reference"):
         nightly.run(6)
     assert nightly.previous().reference.rows == 18  # a refused night is not recorded
+
+
+def test_verdicts_of_another_version_of_the_stage_are_not_used(nightly: Nightly, monkeypatch):
+    def verdicts() -> Artifact | None:
+        inputs = nightly.inputs(ValidationConfig())
+        return last_accepted.fn(nightly.source, *inputs, RegistryConfig(), nightly.store).verdicts
+
+    nightly.run(6)
+    nightly.table(["normal", "murmur"] * 7)
+    assert verdicts() is not None
+    nightly.accept()
+    assert verdicts() is not None  # with nothing new, those of the run before
+    monkeypatch.setattr("tasks.validate.VERDICTS_FOLDER", "verdicts/v0")
+    assert verdicts() is None

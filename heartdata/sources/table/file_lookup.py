@@ -118,18 +118,10 @@ class FileLookup:
         """The files that share the longest end with the path ``slashed``; for a relative path, their whole path below the
         root must be its end, as patients' folders may hold files of the same names.
         """
-        *folders, name = [part for part in PurePosixPath(slashed).parts if part not in ("/", "..")] or [""]
+        parts = [part for part in PurePosixPath(slashed).parts if part not in ("/", "..")]
         is_absolute = slashed[0] in "/~" or PureWindowsPath(slashed).drive != ""
-        shared: dict[Path, int] = {}
-        for path in self.candidates(name) if folders else []:
-            inside = self._names[path].split("/")[:-1]
-            pairs = zip(reversed(inside), reversed(folders), strict=False)
-            count = next(
-                (i for i, (a, b) in enumerate(pairs) if folded(a) != folded(b)), min(len(inside), len(folders))
-            )
-            if is_absolute or count == len(inside):
-                shared[path] = count
-        return [path for path, count in shared.items() if count == max(shared.values())]
+        index = self._by_end if is_absolute else self._by_whole_path
+        return next((index[end] for end in _ends(parts) if end in index), []) if len(parts) > 1 else []
 
     def _with_number(self, name: str) -> list[Path]:
         """The files that the number ``name`` is the name of, zeros before it aside."""
@@ -165,12 +157,37 @@ class FileLookup:
         return by_name
 
     @cached_property
+    def _by_end(self) -> dict[str, list[Path]]:
+        """The files by every end of their paths below the root, with and without the suffix."""
+        by_end: dict[str, list[Path]] = defaultdict(list)
+        for path, name in self._names.items():
+            *folders, last = name.split("/")
+            for spelling in {folded(last): last, folded(path.stem): path.stem}.values():
+                for end in _ends([*folders, spelling]):
+                    by_end[end].append(path)
+        return by_end
+
+    @cached_property
+    def _by_whole_path(self) -> dict[str, list[Path]]:
+        whole = {
+            end: [p for p in paths if self._names[p].count("/") == end.count("/")]
+            for end, paths in self._by_end.items()
+        }
+        return {end: paths for end, paths in whole.items() if paths}
+
+    @cached_property
     def _by_number(self) -> dict[str, list[Path]]:
         by_number: dict[str, list[Path]] = defaultdict(list)
         for path in self.paths:
             if path.stem.isascii() and path.stem.isdigit():
                 by_number[path.stem.lstrip("0") or "0"].append(path)
         return by_number
+
+
+def _ends(parts: Sequence[str]) -> list[str]:
+    """Every end of the path of ``parts``, the longest first, whatever its spelling."""
+    spellings = list(map(folded, parts))
+    return ["/".join(spellings[i:]) for i in range(len(parts))]
 
 
 def without_scheme(name: str) -> str:

@@ -15,7 +15,7 @@ from heartdata.audio.synthesis import RATE_HZ as SYNTH_HZ
 from heartdata.audio.synthesis import Heart, synthesize
 from heartdata.checks.alignment import code_agreement, envelope_similarity
 from heartdata.checks.duplicates import mark_duplicates
-from heartdata.checks.near_duplicates import near_duplicates
+from heartdata.checks.near_duplicates import PARTNERS, near_duplicates
 
 
 def heart(seed: int, kind: str = "normal") -> Heart:
@@ -235,3 +235,17 @@ MINUTE = 60 * SYNTH_HZ
 def test_what_recordings_share_after_their_first_minute_is_found(long: np.ndarray, copy):
     others = {f"{seed}": recorded(seed, duration_s=80.0) for seed in range(3)}
     assert pairs(table(**others, long=long, other=copy(long))) == {("long", "other")}
+
+
+def test_of_more_copies_than_pairs_are_kept_of_one_is_kept():
+    names = [f"{number:03d}" for number in range(PARTNERS + 20)]
+    rows = pd.DataFrame({
+        "recording_id": names, "sha256": names, "samples_sha256": names, "source": "s", "subject": names, "label": "normal",
+        "duration_s": [10.0] * (len(names) - 1) + [20.0],
+    })  # fmt: skip
+    known = [(a, b) for number, b in enumerate(names) for a in names[: min(number, PARTNERS)]]
+    near = pd.DataFrame(known, columns=["sha256_a", "sha256_b"]).assign(similarity=0.99, confirmed=True, alike=True)
+    every = pd.Series(True, index=rows.index)
+    marked = mark_duplicates(rows, every, every, near)
+    assert marked.loc[marked["near_duplicate_of"].isna(), "recording_id"].tolist() == names[-1:]
+    assert marked["near_duplicate_of"].dropna().str.startswith(names[-1]).all()

@@ -101,3 +101,42 @@ def test_copies_of_one_sound_cost_linear_time(monkeypatch):
     assert sum(compared) < 100 * 600
     assert found["sha256_b"].value_counts().max() == PARTNERS
     assert found["sha256_b"].nunique() == 599
+
+
+def test_crowds_that_lose_and_gain_recordings_of_low_sha256_have_the_pairs_of_a_search_from_scratch():
+    rng = np.random.default_rng(1)
+    originals = rng.integers(1, 256, (2, FRAMES), dtype=np.uint8)
+    crowds = [altered(originals[i % 2], wrong, rng) for i in range(150) for wrong in [rng.choice([0.02, 0.1, 0.18])]]
+    facts = prints([*crowds, *rng.integers(1, 256, (20, FRAMES), dtype=np.uint8)]).sort_values(
+        "sha256", ignore_index=True
+    )
+    low = facts.index.to_numpy() < 50
+    present = rng.random(len(facts)) < 0.7
+    known: Search | None = None
+    for night in range(6):
+        present ^= low & (rng.random(len(facts)) < 0.2)
+        now = facts[present].copy()
+        if night % 2:  # two recordings change their sound
+            now.iloc[[0, 60], 1] = now.iloc[[60, 0], 1].to_numpy()
+        known, scratch = (
+            near_duplicates(now.sample(frac=1, random_state=night), 0.98, known),
+            near_duplicates(now, 0.98),
+        )
+        pd.testing.assert_frame_equal(known.pairs, scratch.pairs)
+        assert known.pairs["sha256_b"].value_counts().max() == PARTNERS
+
+
+def test_a_crowd_that_loses_a_recording_is_not_compared_all_with_all(monkeypatch):
+    rng = np.random.default_rng(0)
+    codes = rng.integers(1, 256, FRAMES, dtype=np.uint8)
+    facts = prints([altered(codes, 0.03, rng) for _ in range(300)]).sort_values("sha256", ignore_index=True)
+    known = near_duplicates(facts, 0.98)
+    compared = []
+    search = module._pairs
+    monkeypatch.setattr(
+        module,
+        "_pairs",
+        lambda f, new, others, *rest: compared.append(new.sum() * len(others)) or search(f, new, others, *rest),
+    )
+    near_duplicates(facts[1:], 0.98, known)
+    assert 0 < sum(compared) < 100 * 300

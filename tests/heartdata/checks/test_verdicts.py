@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 from test_change import night
 
+from heartdata.checks import validation
 from heartdata.checks.suite import ValidationConfig
 from heartdata.checks.validation import Validation, validate
 
@@ -64,3 +65,10 @@ def test_only_new_and_changed_recordings_are_judged(tmp_path: Path):
     silent = second.quarantine.to_pandas()["reason"].str.contains("silent")
     judged = {"r0004", "r0040", "r0041", "r0042", "r0043"}
     assert set(second.quarantine.to_pandas()["recording_id"][silent]) == {f"r{i:04d}" for i in range(2, 40)} - judged
+
+
+def test_verdicts_of_another_version_of_great_expectations_are_not_used(tmp_path: Path, monkeypatch):
+    planted = run(last_night(), tmp_path / "first").verdicts.set_column(3, "failed", pa.array(["silent"] * 40))
+    monkeypatch.setattr(validation, "version", lambda package: "another")
+    second = run(last_night(), tmp_path / "second", known=planted)
+    assert sum("silent" in failed for failed in second.verdicts["failed"].to_pylist()) == 3

@@ -145,3 +145,12 @@ def test_gpu_and_cpu_agree(weights: Path, tmp_path: Path, monkeypatch):
     together = list(gpu.probabilities(spectrograms))
     assert np.allclose(together, cpu, rtol=0, atol=1e-4)
     assert np.allclose(together, [next(gpu.probabilities([each])) for each in spectrograms], atol=1e-5)
+
+
+def test_too_little_memory_is_not_said_to_be_a_fault_of_the_file(weights: Path, tmp_path: Path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(predictors, "log_mel", fail)
+    with pytest.raises(MemoryError):
+        loaded(weights, tmp_path).predict([write_wav(tmp_path / "a.wav", beats()).read_bytes()])

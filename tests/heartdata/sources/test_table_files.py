@@ -10,6 +10,8 @@ from heartdata.dataset.inventory import take_inventory
 from heartdata.errors import SourceError
 from heartdata.sources import Cinc2016Source, SourceListing, TableSource
 from heartdata.sources.base import audio_files, check_source
+from heartdata.sources.table import file_lookup
+from heartdata.sources.table.cells import folded
 from heartdata.storage.store import Store
 
 
@@ -258,3 +260,13 @@ def test_paths_with_invisible_characters_are_found_as_without(deep: Path, cell: 
     assert [row.path for row in listing.recordings] == [deep / "audio/one.wav"]
     found = [note for note in listing.notes if " found " in note]
     assert [how in note for note in found] == ([True] if how else [])
+
+
+def test_paths_of_another_machine_to_many_files_of_one_name_take_linear_time(tmp_path: Path, monkeypatch):
+    names = [f"p{number}/{valve}.wav" for number in range(100) for valve in ("AV", "MV")]
+    folds = []
+    monkeypatch.setattr(file_lookup, "folded", lambda text: folds.append(text) or folded(text))
+    lookup = file_lookup.FileLookup(tmp_path, [tmp_path / name for name in names])
+    found = lookup.find_all([f"/content/{name}" for name in names])
+    assert [match.path for match in found.values()] == [tmp_path / name for name in names]
+    assert len(folds) < 50 * len(names)
