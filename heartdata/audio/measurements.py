@@ -44,11 +44,14 @@ def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, obje
 
 
 def sound_of_file(uri: str, sha256: str, config: MeasureConfig) -> np.ndarray | None:
-    """The samples that the fingerprint is of: mono at RATE_HZ, shape (n,); None where the file cannot be read."""
+    """The samples that the fingerprint is of: mono at RATE_HZ, shape (n,); None where the file is gone or has changed.
+
+    Other OSErrors are raised (worth a retry).
+    """
     try:
         audio = decode(read_bytes(uri, sha256))
         return resample(choose(audio, config.channel).mono, audio.rate_hz, RATE_HZ)
-    except (OSError, HeartbeatError):
+    except (FileNotFoundError, HeartbeatError):
         return None
 
 
