@@ -154,7 +154,7 @@ class FileLookup:
             if path.is_dir():
                 return f"{path} is a folder, where the name of a file is needed"
             if len(names) > 1 and all(self.exact(part) or self.candidates(part.replace("\\", "/")) for part in names):
-                return f"{name} are {len(names)} files in one cell: give each a row, or a column, of its own"
+                return f"{name} names {len(names)} files, while a cell can name one"
         return f"{path} is a broken link" if path.is_symlink() else f"there is no file {path}"
 
     @cached_property

@@ -11,7 +11,7 @@ from heartdata.sources.text import clean_cell, enumerated, quoted, shortened
 
 IDENTIFYING = ("path", "subject", "collection")  # roles whose values no two things may share
 ROUNDED = re.compile(r"[-+]?\d+([.,]\d+)?[eE]\+\d+")  # 1.30678E+12, as Excel, LibreOffice and pandas write
-ERROR = re.compile(r"#(REF|NAME|VALUE|DIV/0|NUM|NULL|SPILL|CALC|ERROR)[!?]|#{3,}|Err:\d+", re.IGNORECASE)
+ERROR = re.compile(r"#(REF|NAME|VALUE|DIV/0|NUM|NULL|SPILL|CALC|ERROR)[!?]|#{3,}|Err:\d+")
 FEW = 3  # recordings in several rows, below which nothing is said of the table
 EXACT_DIGITS = 15  # that a spreadsheet keeps of a number; it writes zeros for the others
 
@@ -59,7 +59,8 @@ def _original_name(column: str) -> str:
 def _refuse_errors(path: Path, columns: dict[str, str], table: pd.DataFrame) -> None:
     """Raise `SourceError` where a spreadsheet wrote an error, or number signs for a column that is too narrow."""
     for role, column in columns.items():
-        cells = table[column][table[column].map(lambda cell: ERROR.fullmatch(clean_cell(cell)) is not None)]
+        marked = [cell for cell in table[column].unique() if cell.lstrip()[:1] in ("#", "E")]
+        cells = table[column][table[column].isin([cell for cell in marked if ERROR.fullmatch(clean_cell(cell))])]
         if len(cells):
             raise SourceError(
                 f"{len(cells)} of {len(table)} cells of the column {quoted(column)} ({role}) of {path}, such as "

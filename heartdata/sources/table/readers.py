@@ -87,6 +87,7 @@ def _csv(path: Path, columns: Columns, needed: Collection[str], encoding: str) -
     lines = _filled_lines(text, separator, strict=True)
     _, header = next(lines, (0, []))
     rows = []
+    has_marks = '="' in text or "'" in text
     for line, cells in lines:
         while len(cells) > len(header) and not cells[-1].strip():  # a separator at the end of the row
             cells.pop()
@@ -100,7 +101,7 @@ def _csv(path: Path, columns: Columns, needed: Collection[str], encoding: str) -
                 f"{path}: line {line} has {len(cells)} cells, the header {len(header)}: put double quotes around the "
                 f"cell that holds {SEPARATORS.get(separator, repr(separator))}, or remove the surplus cell"
             )
-        rows.append([_unquoted(cell) for cell in cells] + [""] * (len(header) - len(cells)))
+        rows.append((list(map(_unquoted, cells)) if has_marks else cells) + [""] * (len(header) - len(cells)))
     return pd.DataFrame(rows, columns=distinct(header), dtype=str)
 
 

@@ -267,10 +267,7 @@ def test_the_end_of_a_files_path_and_several_files_in_a_cell(tmp_path: Path):
     one, two, both = listed_paths(tmp_path, "p1/AV.wav", "p2/AV.wav", "audio/p2/MV.wav;p1/AV.wav").recordings
     assert (one.path, two.path, both.path) == (tmp_path / "audio/p1/AV.wav", tmp_path / "audio/p2/AV.wav", None)
     (row,) = listed_paths(tmp_path, "audio/p2/MV.wav;audio/p1/AV.wav").recordings
-    assert (
-        row.missing
-        == "audio/p2/MV.wav;audio/p1/AV.wav are 2 files in one cell: give each a row, or a column, of its own"
-    )
+    assert row.missing == "audio/p2/MV.wav;audio/p1/AV.wav names 2 files, while a cell can name one"
 
 
 def test_data_and_folder_that_are_no_place(tmp_path: Path):
