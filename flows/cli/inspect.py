@@ -10,7 +10,7 @@ from flows.cli.outputs import expanded
 from flows.local.environment import writable_caches
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
-from heartdata.storage.store import atomic_write
+from heartdata.storage.store import atomic_write, mark_output
 
 if TYPE_CHECKING:
     from heartdata.config import RunConfig
@@ -41,7 +41,7 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
     out = expanded(out).resolve()
     docs = out / "data-docs"
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        mark_output(out)
         with bar(console, "reading") as advance:
             recordings, notes = take_inventory(config.source, out / "made", advance)
         with bar(console, "measuring") as advance:

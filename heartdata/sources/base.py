@@ -110,11 +110,16 @@ class FolderSource(Settings):
 
     data: Path = Field(description="the folder or file to read the recordings from")
 
-    def existing(self, what: str) -> Path:
-        """The absolute path of ``data``; raises `SourceError` when it does not exist."""
-        path = self.data.expanduser().resolve()
+    def existing(self, what: str, setting: str = "--data") -> Path:
+        """The absolute path of ``data``; raises `SourceError`, which names the ``setting``, when it does not exist."""
+        try:
+            path = self.data.expanduser().resolve()
+        except RuntimeError as error:
+            raise SourceError(
+                f"{self.data} is a link to itself or begins with an unknown user: give the {what} with {setting}"
+            ) from error
         if not path.exists():
-            raise SourceError(f"{path} does not exist: give the {what} with --data")
+            raise SourceError(f"{path} does not exist: give the {what} with {setting}")
         return path
 
 

@@ -11,6 +11,8 @@ FILLERS = re.compile(
 FORMS_OF_WIDTH = re.compile("[\uff00-\uffef]")
 JOINERS = "\u200c\u200d"
 WITHOUT_JOINERS = str.maketrans("", "", JOINERS)
+# What looks the same, so that one may have been typed for the other: Cyrillic letters (in lower case) and dashes.
+LOOK_ALIKES = str.maketrans("авеѕіјкмнорстух‐‑‒–—―−", "abesijkmhopctyx-------")
 CELL_LENGTH = 80  # of a cell in a message
 PATH_LENGTH = 200  # of a cell that is a path
 
@@ -51,11 +53,13 @@ def is_unclean(cell: str) -> bool:
 
 
 def same_text(value: str) -> str:
-    """What the spellings of one value have in common: letter case, a number's ``.0``, forms of a character, joiners."""
+    """What the spellings of one value have in common: letter case, a number's ``.0``, joiners, and forms of a character
+    or `LOOK_ALIKES`.
+    """
     if value.isascii():
         text = value.casefold()
     else:
-        text = unicodedata.normalize("NFKC", value.translate(WITHOUT_JOINERS)).casefold()
+        text = unicodedata.normalize("NFKC", value.translate(WITHOUT_JOINERS)).casefold().translate(LOOK_ALIKES)
         text = re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit[0])), text)
     return re.sub(r"^([-+]?\d+)\.0+$", r"\1", text)  # a spreadsheet's 1.0
 

@@ -84,6 +84,13 @@ def is_store(folder: Path) -> bool:
     return (folder / PROBE).is_file()
 
 
+def mark_output(folder: Path) -> None:
+    """Make ``folder``; if it held nothing, mark it as a store is, so that no source takes what is written there for data."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        (folder / PROBE).touch()
+
+
 class Store:
     """A folder, or any fsspec URI such as ``s3://bucket/prefix``; can be pickled.
 

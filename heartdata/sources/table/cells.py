@@ -65,12 +65,15 @@ def relabelled(entries: list[Entry], names: Mapping[str, str | None]) -> list[En
         return entries
     labels = [clean_cell(entry.roles.get("label", "")) for entry in entries]
     present = {same_text(label): label for label in labels if label}
-    if absent := [quoted(name) for name in names if same_text(name) not in present]:
+    new_names: dict[str, str] = {}
+    for old, new in names.items():
+        if new_names.setdefault(same_text(clean_cell(old)), new or "") != (new or ""):
+            raise SourceError(f"source.labels gives two names to the label {quoted(old)}: leave one of them out")
+    if absent := [quoted(name) for name in names if same_text(clean_cell(name)) not in present]:
         raise SourceError(
             f"source.labels names {enumerated(absent)}, which no recording has as its label: choose among "
             f"{enumerated(sorted(map(quoted, present.values())))}"
         )
-    new_names = {same_text(old): new or "" for old, new in names.items()}
     renamed = []
     for entry, label in zip(entries, labels, strict=True):
         new = new_names.get(same_text(label), label)

@@ -1,7 +1,7 @@
 """Which column of a table has which role: path, label, subject, site or collection."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +11,7 @@ from pydantic import Field
 
 from heartdata.errors import SourceError
 from heartdata.settings import Settings
+from heartdata.sources.base import AUDIO_SUFFIXES
 from heartdata.sources.circor2022 import patients as circor2022
 from heartdata.sources.text import clean_cell, enumerated, quoted, shortened
 
@@ -31,6 +32,28 @@ USUAL_NAMES = {
 }  # fmt: skip
 
 _DEFAULT = "null: the one with a usual name; an empty text: none"
+_YES = (
+    "true",
+    "t",
+    "yes",
+    "y",
+    "present",
+    "positive",
+    "pos",
+    "+",
+    "x",
+    "✓",
+    "✔",
+    "ja",
+    "oui",
+    "si",
+    "sí",
+    "sim",
+    "да",
+    "是",
+)
+_NO = ("false", "f", "no", "n", "absent", "negative", "neg", "nein", "non", "não", "нет", "否")
+YES_OR_NO = dict.fromkeys(_YES, "1") | dict.fromkeys(_NO, "0")
 ROLES = ("label", "subject", "site", "collection")  # what may be known of a recording beside its path
 
 
@@ -83,9 +106,18 @@ def distinct(header: list[str]) -> list[str]:
     return [name if name and name not in names[:i] else f"{name or 'column'}.{i + 1}" for i, name in enumerate(names)]
 
 
-def find_columns(path: Path, table: pd.DataFrame, configured: Columns, needed: Collection[str]) -> dict[str, str]:
-    """Role to column of the table ``path``; raises `SourceError` when a needed or a configured column does not exist."""
+def find_columns(
+    path: Path, table: pd.DataFrame, configured: Columns, needed: Collection[str], header: Sequence[str] = ()
+) -> dict[str, str]:
+    """Role to column of the table ``path``, whose own ``header`` messages name; raises `SourceError` when a needed or a
+    configured column does not exist.
+    """
     present = list(table.columns)
+    if files := [name for name in header or present if name.lower().endswith(AUDIO_SUFFIXES)]:
+        raise SourceError(
+            f"{path} has no header: its first row names a recording ({shortened(files[0])}). Put the names of the columns, such "
+            "as path and label, into a row above"
+        )
     if {circor2022.ID, circor2022.LOCATIONS} <= set(present):
         raise SourceError(
             f"{path} is the table of patients of the data set circor2022: use --source circor2022 --data {path.parent}"
@@ -93,9 +125,11 @@ def find_columns(path: Path, table: pd.DataFrame, configured: Columns, needed: C
     columns = configured.resolve(present)
     for role, wanted in configured:
         if wanted and role not in columns:
-            raise SourceError(f"{path} has no column {quoted(wanted)} for the {role}: choose among {_named(present)}")
+            raise SourceError(
+                f"{path} has no column {quoted(wanted)} for the {role}: choose among {_named(header or present)}"
+            )
     if absent := [role for role in USUAL_NAMES if role in needed and role not in columns]:
-        raise SourceError(_absence(path, table, absent, "subject" in columns))
+        raise SourceError(_absence(path, table, absent, "subject" in columns, header or present))
     chosen = [role for role in columns if role in ("path", "label") or getattr(configured, role)]
     for one, other in combinations(chosen, 2):
         if columns[one] == columns[other]:
@@ -106,7 +140,7 @@ def find_columns(path: Path, table: pd.DataFrame, configured: Columns, needed: C
     return columns
 
 
-def _absence(path: Path, table: pd.DataFrame, absent: list[str], has_subject: bool) -> str:
+def _absence(path: Path, table: pd.DataFrame, absent: list[str], has_subject: bool, header: Sequence[str]) -> str:
     """The message on needed roles that no column has."""
     binary = zero_one_columns(table)
     if absent == ["label"] and len(binary) > 1:
@@ -115,9 +149,11 @@ def _absence(path: Path, table: pd.DataFrame, absent: list[str], has_subject: bo
             f"--set source.target={binary[0]}, or the one that is 1 with --set source.target=argmax (of some: --set "
             f"'source.target=[{', '.join(binary[:2])}]')"
         )
-    names = _named(list(table.columns))
+    names = _named(header)
     unnamed = sum(bool(re.fullmatch(r"column\.\d+", name)) for name in table.columns)
     title = " (the first row that is not empty must be the header)" if 2 * unnamed >= len(table.columns) else ""
+    if len(header) == 1:
+        title = " only (cells are separated by commas, semicolons, tabs or bars)"
     changes = [f"--set source.columns.{role}=COLUMN" for role in (*absent, *([] if has_subject else ["subject"]))]
     return (
         f"{path} has no {' and no '.join(f'{role} column' for role in absent)} of a usual name; it has: "
@@ -126,7 +162,7 @@ def _absence(path: Path, table: pd.DataFrame, absent: list[str], has_subject: bo
     )
 
 
-def _named(columns: list[str]) -> str:
+def _named(columns: Sequence[str]) -> str:
     return enumerated(list(map(shortened, columns)))
 
 
@@ -134,7 +170,7 @@ def other_columns(columns: dict[str, str], table: pd.DataFrame, configured: Colu
     """Notes on further columns with usual names of the label or subject, where ``configured`` names none."""
     notes = []
     for role in ("label", "subject"):
-        usual = [name for name in table.columns if normal_name(name) in USUAL_NAMES[role]]
+        usual = [name for name in table.columns if normal_name(name).rstrip("0123456789") in USUAL_NAMES[role]]
         others = ", ".join(quoted(name) for name in usual if name not in columns.values())
         if role in columns and others and getattr(configured, role) is None:
             notes.append(
@@ -145,7 +181,7 @@ def other_columns(columns: dict[str, str], table: pd.DataFrame, configured: Colu
 
 
 def zero_one_columns(table: pd.DataFrame) -> list[str]:
-    """The columns that hold both zeros and ones, or false and true, and nothing else."""
-    numbers = {"0.0": "0", "1.0": "1", "false": "0", "true": "1", "": ""}
+    """The columns that hold both zeros and ones, or no and yes, and nothing else."""
+    numbers = {"0.0": "0", "1.0": "1"} | YES_OR_NO
     cells = {name: {clean_cell(cell).casefold() for cell in table[name].unique()} for name in table.columns}
     return [name for name in cells if {numbers.get(cell, cell) for cell in cells[name]} - {""} == {"0", "1"}]

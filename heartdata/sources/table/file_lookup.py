@@ -24,6 +24,8 @@ BY_NUMBER = "by their number"
 EXAMPLES = 3  # files named in a note
 GUESSES = (BY_END, BY_NUMBER)  # refused where another row names the same file
 FILE_URI = re.compile(r"(file|local):(//localhost(?=/)|//(?=/))?(?=/)", re.IGNORECASE)
+IN_QUOTES = re.compile(r"""(["'])([^"']+)\1""")
+SEVERAL = re.compile(r"[;,|]")  # between several files in one cell
 NUMBER = re.compile(r"0*(\d+)(\.0+)?(\.[a-z]\w+)?", re.IGNORECASE)  # what a column of numbers leaves of 001 or 001.wav
 
 
@@ -115,13 +117,16 @@ class FileLookup:
         return self._by_name.get(folded(name)) or self._by_name.get(folded(str(PurePosixPath(name))), [])
 
     def _with_end(self, slashed: str) -> list[Path]:
-        """The files that share the longest end with the path ``slashed``; for a relative path, their whole path below the
-        root must be its end, as patients' folders may hold files of the same names.
+        """The files that share the longest end with the path ``slashed``; for a relative path, one must be the end
+        of the other, as patients' folders may hold files of the same names.
         """
         parts = [part for part in PurePosixPath(slashed).parts if part not in ("/", "..")]
         is_absolute = slashed[0] in "/~" or PureWindowsPath(slashed).drive != ""
+        if len(parts) < 2:
+            return []
+        whole, *shorter = _ends(parts)
         index = self._by_end if is_absolute else self._by_whole_path
-        return next((index[end] for end in _ends(parts) if end in index), []) if len(parts) > 1 else []
+        return self._by_end.get(whole) or next((index[end] for end in shorter if end in index), [])
 
     def _with_number(self, name: str) -> list[Path]:
         """The files that the number ``name`` is the name of, zeros before it aside."""
@@ -139,6 +144,12 @@ class FileLookup:
         if PureWindowsPath(name).is_absolute() and not name.startswith("/"):
             return f"{name} is a path of a Windows computer, while paths should begin at {self.root}"
         path = self.root / name.replace("\\", "/")
+        names = [part for part in map(str.strip, SEVERAL.split(name)) if part]
+        with suppress(OSError):
+            if path.is_dir():
+                return f"{path} is a folder, where the name of a file is needed"
+            if len(names) > 1 and all(self.exact(part) or self.candidates(part.replace("\\", "/")) for part in names):
+                return f"{name} names {len(names)} files, while a cell can name one"
         return f"{path} is a broken link" if path.is_symlink() else f"there is no file {path}"
 
     @cached_property
@@ -191,8 +202,10 @@ def _ends(parts: Sequence[str]) -> list[str]:
 
 
 def without_scheme(name: str) -> str:
-    """The path that a ``file:`` URI names; any other name as it is."""
+    """The path that a ``file:`` URI names, or one in quotes, as Windows copies it; any other name as it is."""
     cleaned = clean_cell(name) if is_unclean(name) else name
+    if quotes := IN_QUOTES.fullmatch(cleaned.strip()):
+        return without_scheme(quotes[2])
     uri = FILE_URI.match(cleaned)
     return unquote(cleaned[uri.end() :]) if uri else name
 
@@ -240,7 +253,8 @@ def unlisted_notes(
     left_out = f"{len(unlisted)} of {len(lookup.paths)} audio files below {lookup.root} are left out"
     named: dict[str, set[Path]] = defaultdict(set)
     for column, cell in cells:
-        named[column].update(unlisted.intersection(lookup.candidates(cell.replace("\\", "/"))))
+        candidates = lookup.candidates(cell.replace("\\", "/"))
+        named[column].update(unlisted.intersection(candidates if len(candidates) == 1 else ()))
     if columns := [column for column, paths in named.items() if paths]:
         count = len(set().union(*named.values()))
         return [

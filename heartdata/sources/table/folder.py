@@ -80,6 +80,11 @@ def read_folder(root: Path, pattern: str | None) -> tuple[list[Entry], list[str]
     audio = zip(names_below(root, files.audio), files.audio, strict=True)
     by_name = {name: file for name, file in audio if "/." not in f"/{name}"}
     names = list(by_name)
+    if not names and any(path.suffix.lower() == ".arrow" for path in files.others):
+        raise SourceError(
+            f"{root} holds Arrow files, as datasets' save_to_disk writes them: save each as Parquet with to_parquet, and give "
+            "the folder of those"
+        )
     if not names:
         raise SourceError(f"{root} is a folder without recordings: {'. '.join([_ways(root), *left_out])}")
     if pattern is not None:
@@ -187,12 +192,16 @@ def _without_suffix(name: str) -> str:
 
 def _tables(root: Path) -> list[Path]:
     """The files in ``root`` itself that may be tables, without hidden ones and Excel's lock files."""
-    suffixes = (*SUFFIXES, *OTHER_BOOKS)
-    return sorted(p for p in root.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith((".", "~")))
+    return sorted(filter(_may_be_table, root.iterdir()))
+
+
+def _may_be_table(path: Path) -> bool:
+    return path.suffix.lower() in (*SUFFIXES, *OTHER_BOOKS) and not path.name.startswith((".", "~"))
 
 
 def _ways(root: Path) -> str:
-    tables = [f"--data {table}" for table in _tables(root)]
+    found = _tables(root) or sorted(filter(_may_be_table, find_files(root).others))
+    tables = [f"--data {table}" for table in found]
     table = f"give the table of their labels with {' or '.join(tables[:EXAMPLES])}" if tables else NO_TABLE
     return (
         f"{table}; or put the recordings of each class into a sub-folder with its name; or say which part of their names is "

@@ -55,6 +55,10 @@ def _records(content: dict[str, Any], columns: Columns) -> Any:
     tables = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
     if len(tables) == 1:  # {"recordings": [...], "version": 1}
         return tables[0]
+    if not columns.resolve(list(content)) and all(isinstance(v, list) and v and all(map(_is_audio, v)) for v in values):
+        return [
+            {"path": file, "label": label} for label, files in content.items() for file in files
+        ]  # {"normal": ["1.wav"]}
     if values and all(isinstance(value, list) for value in values) and len(set(map(len, values))) == 1:
         return [dict(zip(content, row, strict=True)) for row in zip(*values, strict=True)]
     if values and all(isinstance(value, dict) for value in values):
@@ -75,6 +79,10 @@ def _flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
             cell = {str(number): file for number, file in enumerate(cell, 1)}
         cells |= _flat(cell, f"{prefix}{name}.") if isinstance(cell, dict) else {f"{prefix}{name}": cell}
     return cells
+
+
+def _is_audio(cell: Any) -> bool:
+    return isinstance(cell, str) and cell.lower().endswith(AUDIO_SUFFIXES)
 
 
 def _text(cell: Any) -> str:

@@ -43,6 +43,15 @@ def read_parquet(path: Path, columns: Columns) -> pd.DataFrame:
         raise SourceError(f"{path} has {count} rows, more than {MAX_ROWS}: a table needs one row per recording")
     audio = audio_column(path, columns)
     for field in schema:
+        if (
+            types.is_list(field.type)
+            and types.is_floating(field.type.value_type)
+            and columns.resolve([field.name]).get("path")
+        ):
+            raise SourceError(
+                f"{path} holds decoded samples in the column {quoted(field.name)}, which are not read: write the recordings as WAV "
+                "files beside a table"
+            )
         if types.is_struct(field.type) and field.type.get_field_index("sampling_rate") >= 0:
             raise SourceError(
                 f"{path} holds decoded samples in the column {quoted(field.name)}, which are not read: store the files' bytes (in "
@@ -55,6 +64,8 @@ def read_parquet(path: Path, columns: Columns) -> pd.DataFrame:
     frame = pd.read_parquet(
         path, columns=[name for name in schema.names if name not in byte_columns(path)] if audio else None
     )
+    if frame.index.name is None and frame.index.inferred_type == "string":
+        frame = frame.rename_axis("index")
     frame = frame.reset_index([name for name in frame.index.names if name is not None and name not in frame.columns])
     frame = frame.reset_index(drop=True)
     frame.columns = [str(name) for name in frame.columns]
@@ -123,8 +134,8 @@ def _is_table_of_audio(path: Path) -> bool:
         return any(
             _suffix(_first_bytes(path, field.name) or b"") for field in pq.read_schema(path) if _holds_bytes(field.type)
         )
-    except (pa.ArrowException, OSError):
-        return False
+    except pa.ArrowException as error:
+        raise SourceError(f"{path} cannot be read as a table: download it again, or move it away") from error
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

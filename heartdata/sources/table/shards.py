@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from heartdata.errors import SourceError
 from heartdata.sources.table.columns import Columns
 from heartdata.sources.table.parquet import PARQUET, audio_column, byte_columns, unpack_audio
 from heartdata.sources.table.readers import SUFFIXES
-from heartdata.sources.text import clean_cell, enumerated, shortened
+from heartdata.sources.text import clean_cell, enumerated, quoted, shortened
 from heartdata.storage.schemas import PART_NAMES
 
 SHARD = re.compile(r"(?P<part>.*?)[-_.]?\d+-of-(?P<count>\d+)")
@@ -35,6 +36,11 @@ def read_shards(
         frame, more = read(known)
         notes += more
         if known.suffix.lower() in PARQUET and (audio := audio_column(known, columns)):
+            if column not in (None, clean_cell(audio)):
+                raise SourceError(
+                    f"{path} holds audio in columns of different names, {quoted(column or '')} and {quoted(audio)} "
+                    f"({shard.name}): give one data set with --data, or rename the column"
+                )
             column = clean_cell(audio)
             if workdir:
                 names = unpack_audio(known, audio, unpacked_audio(workdir))

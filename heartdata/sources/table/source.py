@@ -41,7 +41,7 @@ from heartdata.sources.table.readers import SUFFIXES, UTF_8, read_table
 from heartdata.sources.table.shards import read_shards, unpacked_audio
 from heartdata.sources.table.subjects import ALONE, empty_subjects, leading_zeros, without_subjects
 from heartdata.sources.table.targets import LABEL, with_target
-from heartdata.sources.table.wide import melted
+from heartdata.sources.table.wide import FILE_COLUMN, melted
 from heartdata.sources.text import PATH_LENGTH, clean_cell, quoted, shortened, visible
 from heartdata.storage.remote import is_remote
 from heartdata.storage.schemas import SUBJECT_AS_WRITTEN
@@ -50,6 +50,7 @@ NAME_LABEL = (
     "name a column that holds one target, such as yes or no for one finding, with --set source.columns.label=COLUMN"
 )
 CHOOSE_PATH = "to read one of these columns instead, name it with --set source.columns.path=COLUMN"
+ROOT = "folder that the table's paths are relative to"
 PATTERN_LABEL = "the group label of source.pattern"
 AMBIGUOUS = "none"  # of the default missing values, the one that may also be a class
 MANY_AMBIGUOUS = 0.05  # the share of recordings with that label above which the user is asked
@@ -132,7 +133,7 @@ class TableSource(FolderSource):
             *found_notes(lookup, found),
         ]
         listed = [row.path for row in rows if isinstance(row.path, Path)]
-        cells = (item for entry in entries for item in entry.extra.items())
+        cells = (item for entry in entries for item in entry.extra.items() if item[0] != FILE_COLUMN)
         remedy = "leave source.columns.path out to read all" if self.columns.path else CHOOSE_PATH
         notes += unlisted_notes(lookup, listed, cells, remedy)
         notes += lookup.files.left_out(companions=False, read=set(listed))
@@ -144,7 +145,7 @@ class TableSource(FolderSource):
 
     def _data(self) -> Path:
         """The file or folder, links resolved, except that of a table: paths may be relative to the link."""
-        path = Path(os.path.abspath(self.data.expanduser()))  # noqa: PTH100 (resolve would follow the link)
+        path = Path(os.path.abspath(os.path.expanduser(self.data)))  # noqa: PTH100, PTH111 (resolve follows the link)
         is_link = path.is_symlink() and path.is_file()
         return path if is_link else self.existing("table or folder of recordings")
 
@@ -194,7 +195,7 @@ class TableSource(FolderSource):
         if audio:
             lookup = FileLookup(unpacked_audio(workdir or path), [])
         elif self.folder:
-            lookup = FileLookup(self.folder.expanduser().resolve())
+            lookup = FileLookup(self.model_copy(update={"data": self.folder}).existing(ROOT, "source.folder"))
         else:
             lookup, more = lookup_beside(path, table.head(LINK_ROWS).to_numpy().ravel())
             notes += more
@@ -207,8 +208,9 @@ class TableSource(FolderSource):
             table, more = with_target(path, table, self.target, roles, self._value)
             configured = configured.model_copy(update={"label": LABEL})
             notes += more
+        header = [name for name in table.columns if name != LABEL]
         table, more = melted(path, table, lookup, configured, self._value)
-        columns = find_columns(path, table, configured, needed)
+        columns = find_columns(path, table, configured, needed, header)
         notes += [*more, *misreadings(path, columns, table, configured), *other_columns(columns, table, configured)]
         table[columns["path"]] = table[columns["path"]].map(without_scheme)
         by_name: Sequence[dict[str, str]] = []

@@ -16,7 +16,9 @@ MANY_EMPTY = 0.2  # from this share of empty cells on, a column may have had mer
 # Names of columns that identify persons, in words: `patients`, `subjectcode`, `case id anonymised`.
 _IDENTIFIER = r"(u?u?ids?|no|nr|num|number|code|name|key|hash)"
 _QUALIFIER = rf"({_IDENTIFIER}|identifier|index|study|the|of|(anonym|pseudonym)(ous|i[sz]ed)?)"
-_PERSON = rf"(subject|patient|participant|person|individual|volunteer|proband|case)s?{_IDENTIFIER}?"
+_ENGLISH = "subject|patient|participant|person|individual|volunteer|proband|case|speaker|donor|child"
+_OTHERS = "patienten|proband(en|in)|paciente|paziente|sujeto?|soggetto|пациент|患者|病人|受试者|被试|환자"
+_PERSON = rf"({_ENGLISH}|{_OTHERS})s?({_IDENTIFIER}|编号|番号|번호|号)?"
 PERSON_COLUMN = re.compile(rf"({_QUALIFIER} )*{_PERSON}( ({_PERSON}|{_QUALIFIER}))*")
 
 

@@ -1,5 +1,6 @@
 """Labels from columns of zeros and ones, or of probabilities: one column against the rest, or the one that is largest."""
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -7,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from heartdata.errors import SourceError
-from heartdata.sources.table.columns import normal_name
+from heartdata.sources.table.columns import YES_OR_NO, normal_name
 from heartdata.sources.text import enumerated, quoted, shortened
 
 ARGMAX = "argmax"
 NONE = "none of these"  # the label of a row that is 0 in every column
 LABEL = "source.target"  # the column of labels that is added
-WORDS = {"true": "1", "false": "0"}
 
 Value = Callable[[str], str | None]  # a cell as text, None where it counts as empty
 
@@ -47,7 +47,8 @@ def with_target(
             f"the column {quoted(name)} of {path} holds other numbers than 0 and 1, so it is no label: name all columns of "
             f"probabilities, as in --set 'source.target=[{name}, ...]'"
         )
-    return table.assign(**{LABEL: numbers[name].map({1: name, 0: f"not {name}"}).fillna("")}), []
+    labels = numbers[name].map({1: name, 0: f"not {name}"}).fillna("")
+    return table.assign(**{LABEL: labels}), _empty(int((labels == "").sum()), labels, f"the column {quoted(name)}")
 
 
 def _largest(table: pd.DataFrame, numbers: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -67,7 +68,18 @@ def _largest(table: pd.DataFrame, numbers: pd.DataFrame) -> tuple[pd.DataFrame, 
         )
     if is_none.any():
         notes.append(f"{is_none.sum()} of {len(table)} rows are 0 in all of them: their label is {NONE!r}")
+    notes += _empty(int(largest.isna().sum()), labels, "all of them")
     return table.assign(**{LABEL: labels}), notes
+
+
+def _empty(count: int, labels: pd.Series, where: str) -> list[str]:
+    """A note on rows without a value, which may mean that the finding is absent."""
+    if not count:
+        return []
+    return [
+        f"{count} of {len(labels)} rows are empty in {where}, and are unlabelled: write 0 where that means that the finding is "
+        "absent"
+    ]
 
 
 def _classes(path: Path, table: pd.DataFrame, value: Value) -> list[str]:
@@ -106,4 +118,8 @@ def _column(path: Path, table: pd.DataFrame, wanted: str) -> str:
 def _numbers(cells: pd.Series, value: Value) -> pd.Series:
     """Each cell as a number, NaN where it is none."""
     texts = cells.map(value)
-    return pd.to_numeric(texts.map(lambda text: WORDS.get(text.casefold(), text), na_action="ignore"), errors="coerce")
+    return pd.to_numeric(texts.map(lambda text: _number_text(text), na_action="ignore"), errors="coerce")
+
+
+def _number_text(text: str) -> str:
+    return re.sub(r"^(\d+),(\d+)$", r"\1.\2", YES_OR_NO.get(text.casefold(), text))

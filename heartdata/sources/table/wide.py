@@ -72,7 +72,7 @@ def file_columns(table: pd.DataFrame, lookup: FileLookup, configured: Columns, v
     for name in table.columns:
         if name not in roles.values() or name == roles.get("path"):
             groups[_stem(name)].append(name)
-    if "path" in roles:
+    if "path" in roles and not _names_no_file(table[roles["path"]], lookup, value):
         groups = {stem: names for stem, names in groups.items() if roles["path"] in names and len(names) > 1}
     columns: list[str] = []
     known: set[object] = set()
@@ -88,6 +88,12 @@ def file_columns(table: pd.DataFrame, lookup: FileLookup, configured: Columns, v
                 columns.append(name)
                 known |= files
     return [name for name in table.columns if name in columns]
+
+
+def _names_no_file(cells: pd.Series, lookup: FileLookup, value: Value) -> bool:
+    """Whether ``cells`` are numbers or names of something else than files, such as a column called record of patients."""
+    sample = list(filter(None, map(value, cells.drop_duplicates().head(SAMPLE))))
+    return bool(sample) and not any(_file(lookup, cell) for cell in sample)
 
 
 def _file(lookup: FileLookup, cell: str) -> object:

@@ -17,6 +17,7 @@ from flows.cli.fetch import check_space
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.dataset.spectrogram_shards import render_shard
 from heartdata.errors import HeartbeatError
+from heartdata.sources.base import find_files
 from heartdata.storage.schemas import MANIFEST
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Store, sha256_file, table_from_rows
@@ -203,9 +204,10 @@ def test_inspect_measures_and_draws_each_class(heartbeat, tmp_path: Path):
     assert "no[rm]al $x$" in out
     assert "no subject column" in out
     assert "`heartbeat run` would refuse these: only 3 labelled recordings are left to train on" in out
-    files = sorted(path.name for path in plots.iterdir() if path.is_file())
+    files = sorted(path.name for path in plots.iterdir() if path.is_file() and path.name[0] != ".")
     assert files == ["class_01_no_rm_al_x.png", "durations.png", "quarantine.csv", "rates.png"]
     assert all(str(plots / name) in out for name in (*files, "data-docs/index.html"))
+    assert find_files(tmp_path).others == [tmp_path / "t.csv"]  # not the plots
 
 
 def test_inspect_refuses_what_a_run_refuses(heartbeat, tmp_path: Path):

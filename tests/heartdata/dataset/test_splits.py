@@ -212,7 +212,7 @@ def test_subjects_that_entered_or_left_the_test_part_are_counted():
 def test_near_duplicates_without_subjects_that_are_kept_are_in_one_part(strategy: str):
     table = accepted(MANY, known=False).to_pandas().assign(samples_sha256=lambda rows: rows["sha256"], duration_s=5.0)
     chains = [(f"{s}{i}", f"{s}{i + 1}") for s in MANY for i in (0, 1)]
-    pairs = pd.DataFrame(chains, columns=["sha256_a", "sha256_b"]).assign(similarity=0.99, confirmed=True)
+    pairs = pd.DataFrame(chains, columns=["sha256_a", "sha256_b"]).assign(similarity=0.99, confirmed=True, alike=True)
     every = pd.Series(True, index=table.index)
     marked = mark_duplicates(table, every, every, pairs, refuse_near=False)
     assert marked["near_duplicate_of"].isna().all()

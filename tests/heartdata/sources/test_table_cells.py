@@ -147,3 +147,19 @@ def test_cells_that_are_not_one_label_of_a_few_stop_the_run(folder: Path, labels
 )  # fmt: skip
 def test_labels_that_only_look_like_several(folder: Path, labels: list[str]):
     assert [row.label for row in listed(folder, labelled(labels)).recordings] == labels
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("\u0420\u2011001", "P-001"), ("P\u2212001", "P-001"), ("\u0441\u0430\u0440", "cap"), ('"=""007"""', "007"), ("'007", "007")],
+)  # fmt: skip
+def test_spellings_that_look_the_same_are_one_subject(folder: Path, written: str, meant: str):
+    listing = listed(folder, f"path,label,subject\n1,a,{meant}\n2,b,{meant}\n3,b,{written}\n")
+    assert {row.subject for row in listing.recordings} == {meant}
+
+
+def test_new_names_of_labels_are_matched_as_cells_are_and_may_not_clash(folder: Path):
+    text = "path,label\n1,a\n2,b\n"
+    assert [row.label for row in listed(folder, text, labels={" A\u200b ": "x"}).recordings] == ["x", "b"]
+    with pytest.raises(SourceError, match="source.labels gives two names to the label 'A'"):
+        listed(folder, text, labels={"a": "x", "A": "y"})

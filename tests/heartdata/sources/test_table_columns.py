@@ -178,3 +178,13 @@ def test_other_rows_without_a_subject_are_noted(folder: Path, subjects: list[str
 
 def test_a_full_subject_column_is_not_noted(folder: Path):
     assert not any("no subject" in note for note in listed(folder, with_subjects(["P1", "P1", "P2"])).notes)
+
+
+@pytest.mark.parametrize("name", ["speaker_id", "Patienten-Nr", "paciente", "患者编号"])
+def test_columns_that_may_identify_people_in_other_words(folder: Path, name: str):
+    with pytest.raises(SourceError, match=f"'{name}' may identify who was recorded"):
+        listed(folder, f"path,label,{name}\n1,a,1\n2,b,1\n3,b,2\n")
+
+
+def test_a_numbered_second_label_is_noted(folder: Path):
+    assert any("if 'label_2' holds it" in note for note in listed(folder, "path,label,label_2\n1,a,b\n2,b,a\n").notes)

@@ -14,6 +14,8 @@ from heartdata.sources.table import file_lookup
 from heartdata.sources.table.cells import folded
 from heartdata.storage.store import Store
 
+QUOTES = '"'
+
 
 @pytest.fixture
 def deep(tmp_path: Path) -> Path:
@@ -29,14 +31,14 @@ def listed_paths(folder: Path, *paths: str) -> SourceListing:
     ("name", "file"),
     [("audio/one", "audio/one.wav"), ("audio/One.WAV", "audio/one.wav"), (r".\Audio\ONE", "audio/one.wav"),
      ("one.wav", "audio/one.wav"), ("SÜSS TWO", "audio/süß two.WAV"), ("rec.1", "p1/rec.1.wav"), ("rec", "p2/rec.flac"),
-     ("p2/three", "p2/three.wav")],
+     ("p2/three", "p2/three.wav"), ('"""audio/One.wav"""', "audio/one.wav")],
 )  # fmt: skip
 def test_names_without_suffix_or_folder_or_in_other_cases_are_found_and_noted(deep: Path, name: str, file: str):
     listing = listed_paths(deep, name)
     (row,) = listing.recordings
     assert (row.path, row.missing) == (deep / file, None)
     how = "in sub-folders" if name == "one.wav" else "under another name than the table's"
-    assert f"1 file was found {how}: {name} as {file}" in listing.notes
+    assert f"1 file was found {how}: {name.strip(QUOTES)} as {file}" in listing.notes
 
 
 def test_a_store_below_the_folder_of_a_table_is_none_of_its_files(deep: Path):
@@ -56,7 +58,7 @@ def test_names_as_they_are_on_the_disk_are_not_noted(deep: Path):
      ("audio/one.flac", "there is no file {folder}/audio/one.flac"),
      ("/elsewhere/one.wav", "there is no file /elsewhere/one.wav"),
      (r"C:\Ann\one.wav", r"C:\Ann\one.wav is a path of a Windows computer, while paths should begin at {folder}"),
-     ("a" * 5000, "the path cannot be read"), ("a\0b.wav", "there is no file"), ("audio", "there is no file"),
+     ("a" * 5000, "the path cannot be read"), ("a\0b.wav", "there is no file"), ("audio", "{folder}/audio is a folder"),
      ("audio/one.wav/x", "there is no file")],
 )  # fmt: skip
 def test_names_that_mean_no_single_file_are_missing(deep: Path, name: str, message: str):
@@ -270,3 +272,20 @@ def test_paths_of_another_machine_to_many_files_of_one_name_take_linear_time(tmp
     found = lookup.find_all([f"/content/{name}" for name in names])
     assert [match.path for match in found.values()] == [tmp_path / name for name in names]
     assert len(folds) < 50 * len(names)
+
+
+def test_the_end_of_a_files_path_and_several_files_in_a_cell(tmp_path: Path):
+    touch(tmp_path, "audio/p1/AV.wav", "audio/p2/AV.wav", "audio/p2/MV.wav")
+    one, two, both = listed_paths(tmp_path, "p1/AV.wav", "p2/AV.wav", "audio/p2/MV.wav;p1/AV.wav").recordings
+    assert (one.path, two.path, both.path) == (tmp_path / "audio/p1/AV.wav", tmp_path / "audio/p2/AV.wav", None)
+    (row,) = listed_paths(tmp_path, "audio/p2/MV.wav;audio/p1/AV.wav").recordings
+    assert row.missing == "audio/p2/MV.wav;audio/p1/AV.wav names 2 files, while a cell can name one"
+
+
+def test_data_and_folder_that_are_no_place(tmp_path: Path):
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    for data in (tmp_path / "loop.csv", Path("~nobody-of-that-name/t.csv")):
+        with pytest.raises(SourceError, match=r"give the table or folder of recordings with --data"):
+            TableSource(data=data).check()
+    with pytest.raises(SourceError, match="nowhere does not exist: give the folder .* with source.folder"):
+        TableSource(data=write(tmp_path / "t.csv", "path,label\n1,a\n"), folder=tmp_path / "nowhere").check()

@@ -203,3 +203,11 @@ def test_broken_links_in_a_folder_are_missing(tmp_path: Path):
     rows = {row.recording_id: row for row in TableSource(data=tmp_path).listing(tmp_path).recordings}
     assert rows["a/1.wav"].path == tmp_path / "a/1.wav"
     assert (rows["a/2.wav"].path, rows["a/2.wav"].missing) == (None, f"{tmp_path}/a/2.wav is a broken link")
+
+
+def test_tables_in_sub_folders_are_named_and_arrow_files_are_not_read(tmp_path: Path):
+    touch(tmp_path, "train/1.wav", "train/metadata.csv", "saved/data.arrow", "saved/state.json")
+    with pytest.raises(SourceError, match="of their labels with --data .*train/metadata.csv"):
+        TableSource(data=tmp_path).check()
+    with pytest.raises(SourceError, match="saved holds Arrow files, .* save each as Parquet"):
+        TableSource(data=tmp_path / "saved").check()

@@ -69,3 +69,10 @@ def test_names_of_columns_are_cleaned(tmp_path: Path):
     write(tmp_path / "t.json", '[{"path\u200b": "1.wav", " Label": "x", "age ": 3}]')
     (row,) = TableSource(data=touch(tmp_path, "1.wav") / "t.json").listing(tmp_path).recordings
     assert (row.label, row.extra) == ("x", {"age": "3"})
+
+
+def test_lists_of_files_by_label_and_utf_16(tmp_path: Path):
+    rows = rows_of(tmp_path, "t.json", '{"normal": ["001.wav"], "murmur": ["2.wav"]}')
+    assert [(row.label, row.path) for row in rows] == [("normal", tmp_path / "001.wav"), ("murmur", tmp_path / "2.wav")]
+    (tmp_path / "t.jsonl").write_text("\n".join(RECORDS), encoding="utf-16")
+    assert [row.label for row in TableSource(data=tmp_path / "t.jsonl").listing(tmp_path).recordings] == ["1", "0"]

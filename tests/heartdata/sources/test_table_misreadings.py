@@ -129,3 +129,20 @@ def test_a_long_cell_does_not_fill_messages_notes_and_ids(folder: Path):
         with pytest.raises(SourceError) as refused:
             listed(folder, text)
         assert len(str(refused.value)) < 900
+
+
+@pytest.mark.parametrize("columns", ["inicio,fin", "segment_index,snr", "frame_offset,num_frames"])
+def test_rows_of_segments_by_other_names_are_refused(folder: Path, columns: str):
+    rows = "".join(f"{i}.wav,a,{part},{part + 1}\n" for i in range(3) for part in (0, 1))
+    names = columns.replace(",", "', '")
+    with pytest.raises(SourceError, match=f"several rows for 3 of 3 recordings .* differ in '{names}': a row must be"):
+        listed(folder, f"path,label,{columns}\n{rows}")
+    assert len(listed(folder, f"path,label,{columns}\n{rows.replace(',1,2', ',0,1')}").recordings) == 6
+
+
+@pytest.mark.parametrize("cell", ["#REF!", "#NAME?", "#DIV/0!", "########", "Err:502"])
+@pytest.mark.parametrize("role", ["label", "subject"])
+def test_errors_of_a_spreadsheet_are_refused(folder: Path, cell: str, role: str):
+    values = {"label": "a", "subject": "p"} | {role: cell}
+    with pytest.raises(SourceError, match=rf"1 of 2 cells of the column '{role}' .* such as '{cell[:4]}.* are errors"):
+        listed(folder, f"path,label,subject\n1.wav,b,q\n2.wav,{values['label']},{values['subject']}\n")

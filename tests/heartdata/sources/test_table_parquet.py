@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -134,3 +135,25 @@ def test_names_of_columns_are_cleaned_also_beside_audio(tmp_path: Path):
     rows = listing_of(tmp_path / "t.parquet", tmp_path / "work").recordings
     assert [(row.label, row.extra) for row in rows] == [("a", {"count": "1e+17"}), ("b", {"count": "2e+17"})]
     assert all(Path(str(row.path)).is_file() for row in rows)
+
+
+def test_damaged_and_differing_shards_are_refused(tmp_path: Path):
+    hugging_face(tmp_path / "a.parquet", [0.1, 0.2], ["1.wav", "2.wav"], [0, 1])
+    pq.write_table(
+        pa.table({"sound": pa.array([{"bytes": sound(0.3), "path": "3.wav"}], AUDIO)}), tmp_path / "b.parquet"
+    )
+    with pytest.raises(SourceError, match=r"columns of different names, 'audio' and 'sound' \(b.parquet\)"):
+        listing_of(tmp_path, tmp_path / "work")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1")
+    with pytest.raises(SourceError, match="b.parquet cannot be read as a table: download it again, or move it away"):
+        listing_of(tmp_path, tmp_path / "work")
+
+
+def test_samples_and_an_unnamed_index_of_names(tmp_path: Path):
+    pq.write_table(pa.table({"audio": [[0.1, 0.2]], "label": ["a"]}), tmp_path / "t.parquet")
+    with pytest.raises(SourceError, match="holds decoded samples in the column 'audio'"):
+        listing_of(tmp_path / "t.parquet", tmp_path)
+    touch(tmp_path, "1.wav")
+    pd.DataFrame({"label": ["a"]}, index=["1.wav"]).to_parquet(tmp_path / "t.parquet")
+    (row,) = listing_of(tmp_path / "t.parquet", tmp_path, columns={"path": "index"}).recordings
+    assert row.path == tmp_path / "1.wav"

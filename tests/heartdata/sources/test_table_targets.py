@@ -19,7 +19,9 @@ SOFT = "path,AS,MR,age\n1,0.7,0.3,40\n2,0.2,.8,50\n3,0.5,0.5,60\n4,1,0,70\n"
      (HARD, "argmax", ["AS", "MR", None, "none of these", None, "N"]),
      (HARD, ("MR", "N"), ["none of these", "MR", "MR", "none of these", None, "N"]),
      (SOFT, "argmax", ["AS", "MR", None, "AS"]), (SOFT, ("AS", "MR"), ["AS", "MR", None, "AS"]),
-     ("path,label,AS\n1,x,0\n2,y,1\n", "AS", ["not AS", "AS"])],
+     ("path,label,AS\n1,x,0\n2,y,1\n", "AS", ["not AS", "AS"]),
+     ("path,AS,MR\n1,yes,No\n2,N,Y\n", "AS", ["AS", "not AS"]), ("path,AS,MR\n1,x,\n2,,x\n", "argmax", ["AS", "MR"]),
+     ('path,AS,MR\n1,"0,9","0,1"\n2,"0,2","0,8"\n', "argmax", ["AS", "MR"])],
 )  # fmt: skip
 def test_labels_of_a_target(tmp_path: Path, text: str, target: str | tuple[str, ...], labels: list[str | None]):
     assert [row.label for row in listed(tmp_path, text, target=target).recordings] == labels
@@ -32,6 +34,9 @@ def test_rows_of_several_ones_and_of_none_are_counted(tmp_path: Path):
         "1 of 6 rows have several largest values, such as several ones, among them: they are unl"
     )
     assert notes[2] == "1 of 6 rows are 0 in all of them: their label is 'none of these'"
+    assert notes[3].startswith("1 of 6 rows are empty in all of them, and are unlabelled: write 0 where")
+    (note, *_) = listed(tmp_path, "path,AS\n1,x\n2,\n", target="AS").notes
+    assert note.startswith("1 of 2 rows are empty in the column 'AS', and are unlabelled")
 
 
 @pytest.mark.parametrize(

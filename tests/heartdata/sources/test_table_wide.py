@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from builders import by_id, listed, touch
 
+from heartdata.errors import SourceError
 from heartdata.sources import SourceListing
 
 
@@ -92,3 +93,20 @@ def test_files_in_several_columns_of_one_name_are_melted(tmp_path: Path):
     listing = wide(tmp_path, "patient_id,label,recording,recording,recording", *ROWS)
     assert [Path(str(row.path)).stem for row in listing.recordings] == ["f1", "f2", "f3", "f4", "f6"]
     assert any(note.startswith("The columns recording, recording.4, recording.5 of ") for note in listing.notes)
+
+
+def test_a_column_that_is_called_record_but_names_no_file_hides_no_file_columns(tmp_path: Path):
+    touch(tmp_path, *(f"{100 + i}.wav" for i in range(4)))
+    listing = listed(tmp_path, "Record,label,Rec 1,Rec 2\n7,a,100,101\n8,b,102,103\n")
+    assert [row.path for row in listing.recordings] == [tmp_path / f"{100 + i}.wav" for i in range(4)]
+
+
+def test_the_message_of_a_wide_table_without_labels_names_its_own_columns(tmp_path: Path):
+    with pytest.raises(SourceError, match="it has: pid, dx, first, second. Name"):
+        wide(tmp_path, "pid,dx,first,second", "P1,a,f1,f2", "P2,b,f3,f4")
+
+
+def test_a_bare_site_names_none_of_several_files_that_are_left_out(tmp_path: Path):
+    touch(tmp_path, "1/AV.wav", "1/MV.wav", "2/AV.wav", "2/MV.wav")
+    listing = listed(tmp_path, "patient,label,AV,MV\n1,a,1/AV.wav,1/MV.wav\n2,b,2/AV.wav,\n")
+    assert not any("other columns name" in note for note in listing.notes)

@@ -17,7 +17,7 @@ from fsspec.registry import _registry as registry
 from heartdata.errors import StoreError
 from heartdata.storage.remote import Remote, file_system
 from heartdata.storage.schemas import RECORDINGS
-from heartdata.storage.store import Artifact, Store, atomic_write, content_digest, sha256_file
+from heartdata.storage.store import Artifact, Store, atomic_write, content_digest, is_store, mark_output, sha256_file
 
 SCHEMA = pa.schema([pa.field("uri", pa.string(), metadata={"digested": "no"}), ("x", pa.int64())])
 
@@ -29,6 +29,13 @@ def table(uri: str, x: int | None) -> pa.Table:
 def test_digest_depends_on_values_but_not_on_uris():
     assert content_digest(table("/here", 1)) == content_digest(table("/there", 1))
     assert len({content_digest(table("/here", x)) for x in (1, 2, None)}) == 3
+
+
+def test_only_an_empty_folder_is_marked_as_output(tmp_path: Path):
+    (tmp_path / "data.wav").touch()
+    for folder in (tmp_path, tmp_path / "new"):
+        mark_output(folder)
+    assert (is_store(tmp_path), is_store(tmp_path / "new")) == (False, True)
 
 
 def test_the_same_content_has_the_same_name(store: Store):
