@@ -36,13 +36,13 @@ STAGES = {
         decodes=True,
     ),
     "near-duplicates": Code(
-        "1",
+        "2",
         ("tasks.near_duplicates", "heartdata.audio.fingerprint", "heartdata.checks.alignment",
          "heartdata.checks.near_duplicates", "heartdata.checks.waveforms", "heartdata.storage.schemas"),
         decodes=True,
     ),
     "validate": Code(
-        "10",
+        "11",
         ("tasks.validate", "heartdata.checks.data_docs", "heartdata.checks.drift", "heartdata.checks.duplicates",
          "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.suite",
          "heartdata.checks.validation", "heartdata.reports.labels", "heartdata.reports.plots",
