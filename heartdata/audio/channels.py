@@ -45,8 +45,8 @@ def choose(audio: Audio, channel: Channel) -> Sound:
     if isinstance(number, int):
         if number > count:
             raise BadAudio(
-                f"has {count} channel{'s' if count > 1 else ''}, so none of the number {number} that measure.channel asks "
-                f"for: set measure.channel to most_heart_like or a number up to {count}"
+                f"has {count} channel{'s' if count > 1 else ''}, but measure.channel={number} was set (for a model: when it was "
+                "trained): export it with that channel, or set measure.channel=most_heart_like (and train again)"
             )
         return Sound(np.ascontiguousarray(audio.samples[:, number - 1]), number)
     if count == 1:
