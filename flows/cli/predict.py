@@ -9,8 +9,9 @@ import pandas as pd
 from flows.cli.console import bar, plain_console, rich_table
 from flows.cli.outputs import writable_file
 from flows.local.environment import prepare_environment
+from heartdata.audio.decode import read_bytes
 from heartdata.config import RunConfig
-from heartdata.errors import HeartbeatError
+from heartdata.errors import BadAudio, HeartbeatError
 from heartdata.scoring.calibration import Calibration
 from heartdata.sources.base import find_files
 from heartdata.storage.store import Store
@@ -42,9 +43,7 @@ def predict_files(paths: Sequence[Path], model_uri: str | None, out: Path | None
     rows: list[dict[str, Any]] = []
     with bar(console, "predicting") as advance:
         for batch in _batches(files):
-            predictions = model.predict(pd.DataFrame({"audio": [content for _, content in batch]}))
-            names = [str(file) for file, _ in batch]
-            rows += [{"file": name, **row} for name, row in zip(names, predictions.to_dict("records"), strict=True)]
+            rows += _predictions(model, batch)
             advance(len(rows), len(files))
     frame = pd.DataFrame(rows).assign(model=uri)
     console.print(rich_table(f"Predictions of {uri}", shown(rows)))
@@ -112,16 +111,32 @@ def _files_of(path: Path) -> tuple[list[Path], list[str]]:
     return files.audio, left_out
 
 
-def _batches(files: Sequence[Path]) -> Iterator[list[tuple[Path, bytes]]]:
-    """Files with their contents, as many at a time as fit into memory."""
-    batch: list[tuple[Path, bytes]] = []
+def _predictions(model: Any, batch: Sequence[tuple[Path, bytes, str | None]]) -> Iterator[dict[str, Any]]:
+    predictions = model.predict(pd.DataFrame({"audio": [content for _, content, _ in batch]}))
+    for (file, _, error), row in zip(batch, predictions.to_dict("records"), strict=True):
+        yield {"file": str(file), **row, **({"error": error} if error else {})}
+
+
+def _batches(files: Sequence[Path]) -> Iterator[list[tuple[Path, bytes, str | None]]]:
+    """Files with their contents, or why there are none, as many at a time as fit into memory."""
+    batch: list[tuple[Path, bytes, str | None]] = []
     for file in files:
-        try:
-            batch.append((file, file.read_bytes()))
-        except OSError as error:
-            raise HeartbeatError(f"{file} cannot be read ({error.strerror}): correct the path and run again") from error
-        if len(batch) == BATCH_FILES or sum(len(content) for _, content in batch) > BATCH_BYTES:
+        batch.append((file, *_read(file)))
+        if len(batch) == BATCH_FILES or sum(len(content) for _, content, _ in batch) > BATCH_BYTES:
             yield batch
             batch = []
     if batch:
         yield batch
+
+
+def _read(file: Path) -> tuple[bytes, str | None]:
+    """The bytes of a file, or none and why it cannot be read: one file must not stop the others."""
+    if file.exists() and not file.is_file():  # to read a pipe would wait forever
+        return b"", "it is no file: name a file"
+    try:
+        return read_bytes(str(file)), None
+    except BadAudio as error:
+        return b"", str(error)
+    except OSError as error:
+        reason = "it is a broken link" if file.is_symlink() else str(error.strerror)
+        return b"", f"cannot be read ({reason}): correct the path and run again"

@@ -1,7 +1,7 @@
 """The channel of a recording that is its heart sound, where the others may be an ECG, a second microphone or nothing."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from pydantic import Field
@@ -12,7 +12,9 @@ from heartdata.audio.fingerprint import RATE_HZ
 from heartdata.audio.quality import quality
 from heartdata.errors import BadAudio
 
-Channel = Literal["mix", "first", "most_heart_like"] | Annotated[int, Field(ge=1)]
+Name = Literal["mix", "first", "most_heart_like"]
+NAMES: tuple[Name, ...] = get_args(Name)
+Channel = Name | Annotated[int, Field(ge=1)]
 DEFAULT: Channel = "most_heart_like"
 MIN_AGREEMENT = 0.5  # correlation from which on channels are one sound, whose mean has less noise than each
 HEART_HZ = (30, 150)
@@ -43,7 +45,8 @@ def choose(audio: Audio, channel: Channel) -> Sound:
     if isinstance(number, int):
         if number > count:
             raise BadAudio(
-                f"has {count} of the at least {number} channels that measure.channel={number} needs: change it"
+                f"has {count} channel{'s' if count > 1 else ''}, but measure.channel={number} was set (for a model: when it was "
+                "trained): export it with that channel, or set measure.channel=most_heart_like (and train again)"
             )
         return Sound(np.ascontiguousarray(audio.samples[:, number - 1]), number)
     if count == 1:

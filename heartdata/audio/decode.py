@@ -11,8 +11,8 @@ import soundfile
 import soxr
 
 from heartdata.audio import ffmpeg
-from heartdata.audio.mp3 import quiet_libmpg123, with_length
-from heartdata.audio.wav_header import repaired
+from heartdata.audio.mp3 import frames_after_junk, quiet_libmpg123, with_length
+from heartdata.audio.wav_header import mp3_inside, repaired
 from heartdata.errors import BadAudio, SourceError
 from heartdata.storage import remote
 
@@ -26,8 +26,11 @@ MAX_DURATION_S = 2 * 3600
 RATES_HZ = (100, 1_000_000)
 MAX_LEVEL = 1e10  # full scale is 1: 32-bit integers written as floats pass, damage does not
 AGAIN = "export or download the recording again"
-UNKNOWN_BYTES = 0x7FFFFF00  # declared, or more, by programs that write to a pipe and cannot know
-_SHORT_DATA_CHUNK = re.compile(r"^data\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+UNKNOWN_BYTES = 0x7FFF0000  # declared, or more, by programs that write to a pipe and cannot know
+_SHORT_DATA = re.compile(  # in the log of a WAV, AU, AIFF, W64 or RF64 file
+    r"^\s*(?:data|Data Size|SSND|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
+TEXT_BYTES = 200  # that tell text from sound
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,17 @@ def decode(content: bytes) -> Audio:
             return replace(
                 _decode(whole), header_fault="its header was never finished, or has a chunk of a wrong length"
             )
-        return _decode(with_length(content))
+        try:
+            return _decode(with_length(mp3_inside(content) or content))
+        except soundfile.LibsndfileError:
+            if (frames := frames_after_junk(content)) is None:
+                raise
+            return _decode(frames)
     except (BadAudio, MemoryError):  # too little memory says nothing about the file
         raise
     except Exception as error:  # whatever a decoder raises on damaged bytes, it must not stop the run
-        if download := _failed_download(content):
-            raise BadAudio(f"cannot be decoded as audio ({download})") from error
+        if instead := _no_recording(content):
+            raise BadAudio(f"cannot be decoded as audio ({instead})") from error
         detail = str(error).split(": ", 1)[-1].strip().rstrip(".") or type(error).__name__
         raise BadAudio(f"cannot be decoded as audio ({detail}): {AGAIN}") from error
 
@@ -126,16 +134,23 @@ def _check_rate(rate_hz: int) -> None:
         raise BadAudio(f"its header gives a rate of {rate_hz} Hz, which no recording has: {AGAIN}")
 
 
-def _failed_download(content: bytes) -> str:
-    """What was downloaded instead of a recording; empty where that is not known."""
-    begin = content[:200].lstrip().lower()
+def _no_recording(content: bytes) -> str:
+    """What is in a file instead of a recording, and what to do; empty where that is not known."""
+    head = content[:TEXT_BYTES]
+    begin = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if begin.startswith(b"version https://git-lfs"):
         return "it is a pointer of git-lfs: `git lfs pull` fetches the recording"
-    return (
-        "it is a web page: download the recording itself"
-        if begin.startswith((b"<!doctype", b"<html", b"<?xml"))
-        else ""
-    )
+    if b"/annex/objects/" in head:
+        return "it is a pointer of git-annex: `git annex get` or `datalad get` fetches the recording"
+    if begin.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page: download the recording itself"
+    if not content.strip(b"\0"):
+        return "all its bytes are 0: copy or download it again"
+    if head.startswith((b"PK\3\4", b"\x1f\x8b", b"Rar!", b"7z\xbc\xaf")):
+        return "it is an archive: unpack it"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or not re.search(rb"[^\t\r\n -~\x80-\xff]", head):
+        return "it is text, not sound: copy or download the recording itself"
+    return ""
 
 
 def _check_level(samples: np.ndarray) -> None:
@@ -150,12 +165,12 @@ def _check_level(samples: np.ndarray) -> None:
 def _declared_frames(file: soundfile.SoundFile) -> int:
     """Frames that the header declares: more than the file has when a wav file is truncated.
 
-    libsndfile says so in its log, for wav only; a truncated flac or ogg fails to decode. ``frames`` of an mp3 is the
+    libsndfile says so in its log; a truncated flac fails to decode, and an ogg file declares no length. ``frames`` of an mp3 is the
     number that its own header declares, or that `with_length` counted.
     """
     if file.subtype.startswith("MPEG") and (file.format, file.subtype) != ("MP3", "MPEG_LAYER_III"):
         return 0  # an estimate
-    if match := _SHORT_DATA_CHUNK.search(file.extra_info):
+    if match := _SHORT_DATA.search(file.extra_info):
         declared, actual = int(match[1]), int(match[2])
         if actual and declared < UNKNOWN_BYTES:
             return round(file.frames * declared / actual)

@@ -24,6 +24,9 @@ FORMATS = {  # by how a file begins
     "AVI": rb"RIFF....AVI ",
     "Speex": rb"OggS.{24,}?Speex",
     "CAF with AAC": rb"caff.{4}desc.{16}aac",
+    "CAF with IMA ADPCM": rb"caff.{4}desc.{16}ima4",
+    "Ogg FLAC of no stated length": rb"OggS.{24,}?\x7fFLAC.{25}[\x00\x10\x20\x30\x40\x50\x60\x70\x80\x90\xa0\xb0\xc0\xd0\xe0\xf0]\0{4}",
+    "True Audio": rb"TTA1",
     "WavPack": rb"wvpk",
     "Monkey's Audio": rb"MAC ",
     "Flash video": rb"FLV\x01",
@@ -37,7 +40,11 @@ _WAV_FORMAT = re.compile(rb"RIFF....WAVE.*?fmt ....(..)", re.DOTALL)
 
 def format_of(content: bytes) -> str | None:
     """The name of a format that is left to ffmpeg; None for others."""
-    head = content[:HEAD]
+    start = 0
+    if content[:3] == b"ID3" and len(content) >= 10:  # a tag, before AAC too
+        a, b, c, d = content[6:10]
+        start = 10 + (a << 21 | b << 14 | c << 7 | d)
+    head = content[start : start + HEAD]
     if (match := _WAV_FORMAT.match(head)) and (number := int.from_bytes(match[1], "little")) not in WAV_FORMATS:
         return f"WAV of encoding 0x{number:04x}"
     return next((name for name, begin in FORMATS.items() if re.match(begin, head, re.DOTALL)), None)

@@ -4,11 +4,11 @@ import hashlib
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from heartdata import versions
 from heartdata.audio import ffmpeg
-from heartdata.audio.channels import DEFAULT, Channel, choose
+from heartdata.audio.channels import DEFAULT, NAMES, Channel, choose
 from heartdata.audio.decode import LIBRARIES, Audio, decode, read_bytes, resample
 from heartdata.audio.fingerprint import RATE_HZ, fingerprint
 from heartdata.audio.quality import frame_rms, periodicity, quality
@@ -33,6 +33,16 @@ class MeasureConfig(Settings):
         description="what is used of several channels: first, a number from 1, mix (the mean); or the mean if they are "
         "alike, else the one most like a heart (most_heart_like)",
     )
+
+    @field_validator("channel", mode="before")
+    @classmethod
+    def _check_channel(cls, value: object) -> object:
+        name = str(value).strip().lower()
+        if name in NAMES:
+            return name
+        if name.isascii() and name.isdigit() and int(name) >= 1:
+            return int(name)
+        raise ValueError(f"a channel's number, from 1, or one of {', '.join(NAMES)} is needed")
 
 
 def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, object]:

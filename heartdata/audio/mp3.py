@@ -20,6 +20,7 @@ BIT_RATES = {  # kbit/s of layer III by index; 0 is a free format, which is left
 RATES_HZ = (44_100, 48_000, 32_000)  # of MPEG 1; halved by MPEG 2, halved again by 2.5
 MOST_JUNK = 1 << 16  # bytes before the first frame, tags aside
 FRAMES_IN_A_ROW = 3  # are no coincidence
+FRAMES_AFTER_JUNK = 10  # are none either, in content that does not begin as MP3
 SIDE_INFO = 4 + 32  # the most bytes between a frame's start and its note of the length
 _LENGTH = re.compile(rb"(?:Xing|Info)\0\0\0(.)|VBRI", re.DOTALL)
 _SYNC = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef]")  # the start of a frame of layer III
@@ -46,6 +47,12 @@ def with_length(content: bytes) -> bytes:
     return b"".join([exact, *frames[1:]])
 
 
+def frames_after_junk(content: bytes) -> bytes | None:
+    """The frames of an MP3 file that begins with something else, such as the rest of a frame; None when this is none."""
+    start = _next_frame(content, 0, min(len(content), MOST_JUNK), FRAMES_AFTER_JUNK, whole=True)
+    return None if start is None else with_length(content[start:])
+
+
 def _first_frame(content: bytes) -> int | None:
     """Where the first frame begins, behind tags; None when this is no MP3."""
     if content[:3] != b"ID3" and content[:1] != b"\xff":
@@ -57,13 +64,15 @@ def _first_frame(content: bytes) -> int | None:
     return _next_frame(content, start, min(len(content), start + MOST_JUNK), FRAMES_IN_A_ROW)
 
 
-def _next_frame(content: bytes, start: int, end: int, in_a_row: int, kind: bytes = b"") -> int | None:
-    """The first place in ``start``..``end`` where so many frames (or the last ones) follow each other; None for none."""
+def _next_frame(
+    content: bytes, start: int, end: int, in_a_row: int, kind: bytes = b"", whole: bool = False
+) -> int | None:
+    """The first place in ``start``..``end`` where so many frames follow each other, or the last ones unless ``whole``."""
     for sync in _SYNC.finditer(content, start, end):
         at, found = sync.start(), 0
         while found < in_a_row and (size := _frame_bytes(content, at)) and (not kind or _kind(content, at) == kind):
             at, found = at + size, found + 1
-        if found == in_a_row or (found and at >= len(content)):
+        if found == in_a_row or (not whole and found and at >= len(content)):
             return sync.start()
     return None
 

@@ -170,8 +170,8 @@ def recording_checks(c: RecordingBounds, classes: Sequence[str] | None = None) -
               "DC offset of {dc_offset:.2f} of full scale"),
         Check("header_fault", "warning", *_null("header_fault"), "{header_fault}: all that follows it was read as sound"),
         Check("channels_differ", "warning", *_between("channel_agreement", low=MIN_AGREEMENT),
-              "its {channels:.0f} channels have little in common (correlation {channel_agreement:.2f}), and channel {channel:.0f} "
-              "(0: their mean) was used: choose with measure.channel"),
+              "its {channels:.0f} channels are not one sound at one time (correlation {channel_agreement:.2f}), and channel "
+              "{channel:.0f} (0: their mean) was used: choose with measure.channel"),
         Check("no_rhythm", "warning", *_between("periodicity", low=c.min_periodicity),
               "nothing in it repeats at a heart rate (periodicity {periodicity:.2f})"),
         Check("poor_quality", "warning", *_between("quality", low=c.min_quality),
@@ -190,7 +190,10 @@ def sample_deviation(rms: Any, dc_offset: Any) -> Any:
 
 def silence_remedy(form: Any, peak: Any) -> str:
     """What to do about a recording that is too quiet."""
-    if not str(form).endswith("PCM_32") or not 0 < peak < MOST_COUNTS / FULL_SCALE_32:
+    encoding = str(form).rpartition("/")[2]
+    if encoding in ("FLOAT", "DOUBLE", "PCM_24") and peak > 0:
+        return "check the microphone, or scale the samples to full range if they are volts or an A/D converter's counts"
+    if encoding != "PCM_32" or not 0 < peak < MOST_COUNTS / FULL_SCALE_32:
         return "check the microphone"
     counts = f"{peak * FULL_SCALE_32:.0f}"
     return f"its samples are whole numbers up to {counts} in a 32-bit file, as of an A/D converter: scale them to full range"

@@ -1,7 +1,7 @@
 """Runs all checks on the recordings of a source: accepted and quarantined recordings, results, Data Docs."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -258,7 +258,6 @@ def _check_table(
     })  # fmt: skip
     unjoined, labels = missing.dropna(), sorted(frame["usable_label"].dropna().unique())
     near = int(table.loc[list(reasons), "near_duplicate_of"].notna().sum())
-    sentences = Counter(reason for failed in reasons.values() for _, reason in failed)
     values = {
         "recordings": len(table),
         "unjoined": len(unjoined),
@@ -273,9 +272,18 @@ def _check_table(
         "usable": int(usable.sum()),
         "labels": ", ".join(labels) or "none",
         "absent_labels": ", ".join(c for c in classes if c not in labels),
-        "commonest_reason": next((s for s, _ in sentences.most_common(1)), None),
+        "commonest_reason": _commonest(reasons),
     }
     return _stops(suites.run("table", frame, table_checks(config, classes)), "table", config, values)
+
+
+def _commonest(reasons: Reasons) -> str | None:
+    """The most common sentence of the check that fails most often; many sentences name their recording."""
+    by_check: dict[str, Counter[str]] = defaultdict(Counter)
+    for check, reason in (each for failed in reasons.values() for each in failed):
+        by_check[check][reason] += 1
+    most = max(by_check.values(), key=Counter.total, default=None)
+    return most.most_common(1)[0][0] if most else None
 
 
 def _or_allow(unjoined: int, quarantined: int, recordings: int, max_quarantined: float) -> str:

@@ -204,7 +204,7 @@ def find_files(folder: Path) -> Files:
                 visited.add(real)
                 links += [path for name in folders if (path := Path(here, name)).is_symlink()]
                 for name in names:
-                    if name.lower().endswith(AUDIO_SUFFIXES) and name[0] != ".":
+                    if name.lower().rstrip().endswith(AUDIO_SUFFIXES) and name[0] != ".":
                         files.append(os.path.join(here, name))  # noqa: PTH118 (paths are slow)
                     else:
                         others.append(Path(here, name))

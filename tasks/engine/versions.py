@@ -36,7 +36,7 @@ STAGES = {
         decodes=True,
     ),
     "near-duplicates": Code(
-        "1",
+        "2",
         ("tasks.near_duplicates", "heartdata.audio.fingerprint", "heartdata.checks.alignment",
          "heartdata.checks.near_duplicates", "heartdata.checks.waveforms", "heartdata.storage.schemas"),
         decodes=True,

@@ -231,6 +231,15 @@ def test_inspect_refuses_what_a_run_refuses(heartbeat, tmp_path: Path):
     assert "Quarantined: 2" in out
 
 
+def test_inspect_warns_as_a_run_does_that_copies_are_not_looked_for(heartbeat, tmp_path: Path):
+    for name in ("normal/a", "normal/b", "murmur/c", "murmur/d"):
+        write_wav(tmp_path / "data" / f"{name}.wav", beats(seed=ord(name[-1])))
+    off = ("--set", "validation.near_duplicates=off", "--out", str(tmp_path / "out"))
+    status, _, out = heartbeat("data", "inspect", "--source", "table", "--data", tmp_path / "data", *off)
+    assert status == 0
+    assert "4 recordings have no subject: copies of one may be in training and test" in " ".join(out.split())
+
+
 def test_inspect_draws_nothing_where_no_file_can_be_read(heartbeat, tmp_path: Path):
     (tmp_path / "t.csv").write_text("path,label\na.wav,x\nb.wav,y\n")
     plots = tmp_path / "plots"

@@ -1,5 +1,6 @@
 """`heartbeat predict` with a model that needs no training, and checks of output paths."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,6 +90,19 @@ def test_files_are_predicted_in_batches_that_fit_into_memory(classify, tmp_path:
             patched.setattr(predict, bound, 1)
             classify([NORMAL, NORMAL])
         assert [len(frame) for frame in classify.batches] == [1, 1]
+
+
+def test_a_file_that_cannot_be_read_has_a_row_of_its_own(classify, tmp_path: Path):
+    (tmp_path / "link.wav").symlink_to(tmp_path / "absent")
+    os.mkfifo(tmp_path / "pipe.wav")
+    (batch,) = predict._batches([tmp_path / "link.wav", tmp_path / "pipe.wav"])
+    assert [error for *_, error in batch] == [
+        "cannot be read (it is a broken link): correct the path and run again",
+        "it is no file: name a file",
+    ]
+    (tmp_path / "b.wav").unlink()
+    os.mkfifo(tmp_path / "b.wav")
+    assert "it is no file" in classify([NORMAL, REFUSED])
 
 
 def test_the_most_probable_class_is_shown_where_it_is_not_the_label(classify):

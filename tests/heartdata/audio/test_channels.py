@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import beats, tone, write_wav
+from pydantic import ValidationError
 
 from heartdata.audio.channels import choose
 from heartdata.audio.decode import decode
@@ -78,8 +79,22 @@ def test_the_setting_decides_for_facts_and_sound(tmp_path: Path, setting: str | 
     assert facts["peak"] == pytest.approx(np.abs(heart()).max() if channel == 1 else np.abs(ecg()).max(), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("setting", "channel"),
+    [(" MIX ", "mix"), ("2", 2), (0, None), (-1, None), (1.5, None), ("left", None), (True, None)],
+)
+def test_a_setting_that_names_no_channel_is_refused_in_words(setting: object, channel: str | int | None):
+    if channel is not None:
+        assert MeasureConfig.model_validate({"channel": setting}).channel == channel
+        return
+    with pytest.raises(ValidationError) as refused:
+        MeasureConfig.model_validate({"channel": setting})
+    assert [error["loc"] for error in refused.value.errors()] == [("channel",)]
+    assert "a channel's number, from 1, or one of mix, first, most_heart_like" in str(refused.value)
+
+
 def test_a_channel_that_is_absent_is_refused_in_a_row(tmp_path: Path):
     path = write_wav(tmp_path / "a.wav", beats())
-    with pytest.raises(BadAudio, match="measure.channel=2"):
+    with pytest.raises(BadAudio, match="has 1 channel, but measure.channel=2 was set"):
         choose(decode(path.read_bytes()), 2)
-    assert "measure.channel=2" in str(measure_file(str(path), None, MeasureConfig(channel=2))["error"])
+    assert "measure.channel=most_heart_like" in str(measure_file(str(path), None, MeasureConfig(channel=2))["error"])

@@ -78,7 +78,7 @@ def test_a_truncated_wav_has_the_frames_that_its_header_declares(wav: bytes):
         assert (len(audio.samples), audio.declared_frames) == (frames, 12_000)
 
 
-@pytest.mark.parametrize("unknown", [0xFFFFFFFF, 0x7FFFFFFF])
+@pytest.mark.parametrize("unknown", [0xFFFFFFFF, 0x80000000, 0x7FFFFFFF, 0x7FFFF000])  # the last is what SoX writes
 def test_a_streamed_wav_of_unknown_length_is_not_truncated(wav: bytes, unknown: int):
     streamed = decode(with_header(wav, 40, unknown))
     assert streamed.declared_frames == len(streamed.samples) == 12000
@@ -102,6 +102,8 @@ def test_encodings_that_cannot_be_sought_in_are_read(form: str, subtype: str):
     [lambda wav: with_header(wav, 40, 0),
      lambda wav: with_header(with_header(wav, 40, 0), 4, 0),
      lambda wav: with_header(with_header(wav, 40, 36), 4, 36),
+     lambda wav: with_header(with_header(wav, 40, 8000), 4, 8036),
+     lambda wav: b"RF64" + b"\xff" * 4 + b"WAVEds64\x1c\0\0\0" + bytes(28) + with_header(wav, 40, 0xFFFFFFFF)[12:],
      lambda wav: with_header(with_remarks(wav, b"INFOISFT\4\0\0\0abcd"), 64, 0),
      lambda wav: with_remarks(wav, b"INFOISFT\7\0\0\0abcdefg", padded=False),
      lambda wav: with_remarks(with_header(wav, 40, 0), b"INFOISFT\7\0\0\0abcdefg", padded=False)],
@@ -112,6 +114,32 @@ def test_a_header_that_was_never_finished_is_read_past_and_named(wav: bytes, cha
     assert audio.declared_frames == 12_000
     assert "header" in str(audio.header_fault)
     assert decode(wav).header_fault is None
+
+
+@pytest.mark.parametrize(
+    ("suffix", "before", "number"),
+    [("au", b".snd\0\0\0\x18", bytes(4)), ("caf", b"data", b"\xff" * 8), ("caf", b"data", bytes(8))],
+)
+def test_an_unfinished_au_or_caf_is_read_to_its_end(tmp_path: Path, suffix: str, before: bytes, number: bytes):
+    content = write_wav(tmp_path / f"a.{suffix}", tone(100)).read_bytes()
+    at = content.index(before) + len(before)
+    audio = decode(content[:at] + number + content[at + len(number) :])
+    assert np.array_equal(audio.samples, decode(content).samples)
+    assert "header" in str(audio.header_fault)
+
+
+@pytest.mark.parametrize("form", ["AU", "AIFF", "W64", "RF64"])
+def test_truncation_is_noticed_wherever_a_header_gives_the_length(form: str):
+    file = io.BytesIO()
+    soundfile.write(file, tone(100), 4000, format=form, subtype="PCM_16")
+    whole, half = decode(file.getvalue()), decode(file.getvalue()[:12_000])
+    assert whole.declared_frames == len(whole.samples) == 12_000
+    assert len(half.samples) < 6000
+    assert half.declared_frames == pytest.approx(12_000, abs=100)
+
+
+def test_zeros_after_the_sound_are_no_sound(wav: bytes):
+    assert len(decode(wav + bytes(100_000)).samples) == 12_000
 
 
 @pytest.mark.parametrize(
@@ -131,7 +159,12 @@ def without_channels(wav: bytes) -> bytes:
     ("changed", "message"),
     [(lambda wav: b"", "0 bytes"),
      (lambda wav: b"no audio at all", "cannot be decoded"),
-     (lambda wav: bytes(1000), "cannot be decoded"),
+     (lambda wav: bytes(1000), "all its bytes are 0"),
+     (lambda wav: b"/annex/objects/SHA256E-s128044--0a5e.wav\n", "git annex get"),
+     (lambda wav: b'{"error": "not found"}', "it is text"),
+     (lambda wav: "keine Aufnahme".encode("utf-16"), "it is text"),
+     (lambda wav: b"\xef\xbb\xbf<html>", "web page"),
+     (lambda wav: b"PK\3\4" + wav, "unpack it"),
      (lambda wav: b"<!DOCTYPE html><html>", "cannot be decoded as audio .it is a web page"),
      (lambda wav: b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
      (lambda wav: wav[:16], "cannot be decoded"),

@@ -20,6 +20,14 @@ BEGINNINGS = {
     "WebM or Matroska": b"\x1a\x45\xdf\xa3",
     "AMR": b"#!AMR-WB\n",
     "AAC": b"\xff\xf1\x50\x80",
+    "AC-3": b"ID3\4\0\0\0\0\0\3abc\x0b\x77",  # behind a tag
+    "CAF with IMA ADPCM": b"caff\0\1\0\0desc" + bytes(16) + b"ima4",
+    "Ogg FLAC of no stated length": b"OggS"
+    + bytes(24)
+    + b"\x7fFLAC\1\0\0\1fLaC\0\0\0\x22"
+    + bytes(10)
+    + b"\x0a\xc4\x40\xf0"
+    + bytes(4),
     "WMA": bytes.fromhex("3026b2758e66cf11"),
     "WAV of encoding 0x0161": b"RIFF\0\0\0\0WAVEfmt \x12\0\0\0\x61\1",
     "FLAC of no stated length": b"fLaC\0\0\0\x22" + b"\x10\0" * 2 + bytes(6) + b"\x0a\xc4\x40\xf0" + bytes(4),

@@ -30,6 +30,13 @@ def encoded(channels: int = 1) -> tuple[bytes, int]:
     return content, content.index(content[:2], 4)  # the second frame's header begins as the first
 
 
+def in_wav(frames: bytes) -> bytes:
+    """A WAV file of encoding 0x55, as phones write it."""
+    form = struct.pack("<HHIIHHHHIHHH", 0x55, 1, RATE_HZ, 8000, 1, 0, 12, 1, 2, 1152, 1, 1393)
+    chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(frames)) + frames
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_file_with_a_length_keeps_its_samples(channels: int):
     content, _ = encoded(channels)
@@ -44,7 +51,11 @@ def test_a_file_with_a_length_keeps_its_samples(channels: int):
     [lambda frames: frames,
      lambda frames: id3(200_000) + frames,
      lambda frames: id3(10) + id3(100) + frames + b"APETAGEX" + id3(3000) + b"TAG" + bytes(125),
-     lambda frames: frames[:5000] + bytes(700) + frames[5000:]],
+     lambda frames: frames[:5000] + bytes(700) + frames[5000:],
+     lambda frames: bytes(5000) + frames,
+     lambda frames: frames[100:],
+     lambda frames: b"junk\r\n" * 300 + frames,
+     lambda frames: in_wav(frames)],
 )  # fmt: skip
 @pytest.mark.parametrize("channels", [1, 2])
 def test_without_a_length_the_whole_is_read_and_nothing_is_missing(channels: int, change, capfd):

@@ -13,7 +13,7 @@ from heartdata.audio.measurements import MeasureConfig, measure_file
 from heartdata.audio.synthesis import Heart, synthesize
 from heartdata.checks.duplicates import mark_duplicates
 from heartdata.checks.suite import Check, ValidationConfig, _holds, quarantine_reason
-from heartdata.checks.validation import Validation, join_facts, validate
+from heartdata.checks.validation import Validation, _commonest, join_facts, validate
 from heartdata.dataset.inventory import take_inventory
 from heartdata.reports.inspect import near_duplicate_pairs
 from heartdata.sources import TableSource
@@ -97,7 +97,8 @@ def test_a_recording_with_a_fault_that_was_mended_is_accepted_with_a_warning(che
 @pytest.mark.parametrize(
     ("subtype", "scale", "remedy"),
     [("PCM_32", 4000 / 2**31, "whole numbers up to 4000 in a 32-bit file.*scale them"),
-     ("PCM_16", 0.0004, "check the microphone"), ("FLOAT", 4000 / 2**31, "check the microphone")],
+     ("PCM_16", 0.0004, "check the microphone$"), ("PCM_24", 4000 / 2**23, "check the microphone, or scale .* counts"),
+     ("FLOAT", 2e-5, "check the microphone, or scale .* volts")],
 )  # fmt: skip
 def test_counts_of_a_converter_are_not_called_silence(tmp_path: Path, subtype: str, scale: float, remedy: str):
     sound = beats()
@@ -225,3 +226,13 @@ def test_many_near_duplicates_and_a_search_that_is_off_are_noted_with_what_to_se
     known = [row | {"subject": row["path"]} for row in rows]
     assert check(tmp_path, known, near_duplicates="off").notes == ()
     assert "blocks" not in str(check(tmp_path, known).refusal)
+
+
+def test_the_most_common_reason_is_that_of_the_check_that_fails_most_often():
+    """Sentences of one check may differ by recording."""
+    near = [[("near_duplicate", f"nearly the same sound as {n}")] for n in range(3)]
+    reasons = dict(
+        enumerate([[("duplicate", "a copy of 7")], *near, [("undecodable", "empty")], [("undecodable", "empty")]])
+    )
+    assert _commonest(reasons) == "nearly the same sound as 0"
+    assert _commonest({}) is None
