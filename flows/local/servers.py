@@ -87,9 +87,13 @@ class Server:
         """Wait until the server answers. Raises `HeartbeatError` if it ends or takes too long."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while not is_healthy(self.health):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
+            if self.process.poll() is not None:
                 raise HeartbeatError(f"the {self.name} did not start ({self._reason()}): see {self.log}")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise HeartbeatError(
+                    f"the {self.name} did not answer at {self.health} within {START_TIMEOUT_S} s: run again, or see {self.log}"
+                )
             time.sleep(0.2)
 
     def _reason(self) -> str:
@@ -98,7 +102,7 @@ class Server:
         if "Can't locate revision" in logged:
             program = self.name.split()[0]
             return f"its database was made by a newer version of {program}: use that version, or another store"
-        return logged_reason(logged) or f"no answer at {self.health}"
+        return logged_reason(logged) or "it ended without a word"
 
     def stop(self) -> None:
         """Stop the process and its children, if they still run."""

@@ -138,3 +138,12 @@ def test_a_server_that_does_not_start_is_reported_with_its_reason(code: str, rea
     with pytest.raises(HeartbeatError, match=f"the Some server did not start .*{reason}.*: see .*server.log"):
         server.wait_ready()
     assert "Fatal Python error" not in log.read_text(encoding="utf-8")
+
+
+def test_a_server_that_runs_and_does_not_answer_is_not_said_to_have_failed_by_its_log(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(servers, "START_TIMEOUT_S", 0.3)
+    code = "import time; print('all is well', flush=True); time.sleep(60)"
+    server = servers.Server("Some server", [sys.executable, "-c", code], "http://127.0.0.1:1", tmp_path / "server.log")
+    with pytest.raises(HeartbeatError, match=r"did not answer at http://127.0.0.1:1 within 0.3 s: run again, or see "):
+        server.wait_ready()
+    assert server.process.poll() is not None
