@@ -42,7 +42,7 @@ def _unusable() -> list[tuple[str, str]]:
     """The set variables that would stop every request, with the reason."""
     found = []
     for name in (name for proxy in PROXIES for name in _spellings(proxy)):
-        if value := os.environ[name]:
+        if value := os.environ.get(name):
             from httpx import HTTPTransport, InvalidURL
 
             try:
@@ -51,11 +51,11 @@ def _unusable() -> list[tuple[str, str]]:
                 found.append((name, "a SOCKS proxy needs the package socksio (pip install socksio)"))
             except (InvalidURL, ValueError):
                 found.append((name, "it is no address of a proxy, such as http://proxy.example.org:8080"))
-    if value := os.environ.get(KEY_LOG):
+    if key_log := os.environ.get(KEY_LOG):
         try:
-            Path(value).open("a", encoding="utf-8").close()
+            Path(key_log).open("a", encoding="utf-8").close()
         except OSError as error:
-            found.append((KEY_LOG, f"{value} cannot be written ({error.strerror})"))
+            found.append((KEY_LOG, f"{key_log} cannot be written ({error.strerror})"))
     for name in CERTIFICATES:
         if value := os.environ.get(name):
             try:

@@ -70,17 +70,18 @@ def free_port() -> int:
 
 
 class Server:
-    """One server process. ``health`` is a URL that answers 200 once it is ready."""
+    """One server process. ``health`` is a URL that answers 200 once it is ready; ``folder`` is its current folder."""
 
     def __init__(
-        self, name: str, command: Sequence[str], health: str, log: Path, environment: Mapping[str, str] | None = None
-    ) -> None:
+        self, name: str, command: Sequence[str], health: str, log: Path, environment: Mapping[str, str] | None = None,
+        folder: Path = Path(),
+    ) -> None:  # fmt: skip
         self.name, self.health, self.log = name, health, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self._log_start = output.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.local.servers", *command],
+                [sys.executable, "-m", "flows.local.servers", str(folder), *command],
                 stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
                 env={**os.environ, "PYTHONSAFEPATH": "1", **(environment or {})},  # as python -P, for its children, too
             )  # fmt: skip
@@ -90,6 +91,7 @@ class Server:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not is_healthy(self.health):
             if self.process.poll() is not None:
+                self.stop()
                 raise HeartbeatError(f"the {self.name} did not start ({self._reason()}): see {self.log}")
             if time.monotonic() > deadline:
                 self.stop()
@@ -133,7 +135,13 @@ def prefect_server(port: int, log: Path, ui: bool) -> Server:
     if secret := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
         os.environ["PREFECT_API_AUTH_STRING"] = secret  # this process is its client
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    return Server("Prefect server", command + ([] if ui else ["--no-ui"]), f"http://{HOST}:{port}/api/health", log)
+    return Server(
+        "Prefect server",
+        command + ([] if ui else ["--no-ui"]),
+        f"http://{HOST}:{port}/api/health",
+        log,
+        folder=log.parent,
+    )  # its alembic.ini puts the current folder, and a numpy.py in it, on Python's path
 
 
 def mlflow_server(port: int, tracking_uri: str, log: Path) -> Server:
@@ -247,9 +255,9 @@ def _flush_prefect() -> None:
     EventsWorker.drain_all(timeout=10)
 
 
-def _guard(command: Sequence[str]) -> int:
-    """Run ``command`` until it ends, or until our standard input closes because the parent process has ended."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+def _guard(folder: str, *command: str) -> int:
+    """Run ``command`` in ``folder`` until it ends, or until our standard input closes because the parent process has ended."""
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=folder)
 
     def stop_with_parent() -> None:
         sys.stdin.buffer.read()
@@ -267,4 +275,4 @@ def _guard(command: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os._exit(_guard(sys.argv[1:]))  # a normal exit would wait for the thread that reads our standard input
+    os._exit(_guard(*sys.argv[1:]))  # a normal exit would wait for the thread that reads our standard input

@@ -184,3 +184,22 @@ def test_a_variable_that_prefect_cannot_read_is_reported():
     environment = {**os.environ, "PREFECT_LOGGING_LEVEL": "LOUD"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert "ConfigError: Prefect cannot use the value 'LOUD' of 'level' in its LoggingSettings" in run.stderr
+
+
+def test_the_prefect_server_runs_outside_the_current_folder(tmp_path: Path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "logs" / "server.log"
+    started: list[Path] = []
+    monkeypatch.setattr(servers, "Server", lambda *_, folder, **__: started.append(folder))
+    servers.prefect_server(1, log, ui=False)
+    assert started == [log.parent]
+
+
+def test_a_server_runs_in_its_folder(tmp_path: Path):
+    code = "import os; print(os.getcwd())"
+    command = [sys.executable, "-c", code]
+    server = servers.Server("Some server", command, "http://127.0.0.1:1", tmp_path / "a.log", folder=tmp_path)
+    with pytest.raises(HeartbeatError, match=str(tmp_path)):
+        server.wait_ready()
+    assert (tmp_path / "a.log").read_text(encoding="utf-8").strip() == str(tmp_path)
