@@ -16,7 +16,16 @@ from rich.console import Console
 
 from flows.cli.console import Terminal, plain_console, show
 from flows.local.environment import prepare_environment
-from flows.local.servers import HOST, PREFECT_PORT, is_healthy, knows_run, port_is_free, prefect_api
+from flows.local.servers import (
+    HOST,
+    PREFECT_PORT,
+    check_api,
+    is_healthy,
+    knows_run,
+    load_prefect,
+    port_is_free,
+    prefect_api,
+)
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
@@ -77,6 +86,7 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool) 
         if not console.is_terminal:
             console.print(f"  {status}")
         with console.status(status):
+            load_prefect()
             from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
             from prefect.utilities.urls import url_for
 
@@ -86,6 +96,7 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool) 
             check_registry(config.registry, store)  # loads MLflow while the server starts
             if temporary:
                 temporary.wait_ready()
+            check_api()
         urls: list[str] = []
         flow = flow.with_options(on_completion=[lambda _flow, run, _: urls.append(url_for(run) or "")])
         no_heartbeat = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if temporary else {}  # its end waits for a second

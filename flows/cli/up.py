@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from flows.cli.console import plain_console
 from flows.cli.run import program
 from flows.local.environment import prepare_environment
-from flows.local.servers import HOST, PREFECT_PORT, announced, mlflow_server, port_is_free, prefect_server
+from flows.local.servers import HOST, PREFECT_PORT, announced, load_prefect, mlflow_server, port_is_free, prefect_server
 from heartdata.config import RunConfig
 from heartdata.config_file import parse_yaml
 from heartdata.errors import ConfigError, HeartbeatError
@@ -37,6 +37,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     check_registry(config.registry, store)
     lock = lock_store(store)
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
+    load_prefect()
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     for number in (signal.SIGINT, signal.SIGTERM):  # a script's background jobs ignore SIGINT by default
         signal.signal(number, _stop)

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import io
 import json
 import os
 import re
@@ -18,11 +19,12 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from heartdata.errors import HeartbeatError
+from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.storage.store import Store, atomic_write
 
 HOST = "127.0.0.1"
 PREFECT_PORT = 4200
+API_VARIABLE = "PREFECT_API_URL"
 UP_FILE = "up.json"  # in the store: address and id of the server that its `heartbeat up` runs
 ID_VARIABLE = "heartbeat_up"  # Prefect variable with the same id
 START_TIMEOUT_S = 120
@@ -68,17 +70,18 @@ def free_port() -> int:
 
 
 class Server:
-    """One server process. ``health`` is a URL that answers 200 once it is ready."""
+    """One server process. ``health`` is a URL that answers 200 once it is ready; ``folder`` is its current folder."""
 
     def __init__(
-        self, name: str, command: Sequence[str], health: str, log: Path, environment: Mapping[str, str] | None = None
-    ) -> None:
+        self, name: str, command: Sequence[str], health: str, log: Path, environment: Mapping[str, str] | None = None,
+        folder: Path = Path(),
+    ) -> None:  # fmt: skip
         self.name, self.health, self.log = name, health, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self._log_start = output.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.local.servers", *command],
+                [sys.executable, "-m", "flows.local.servers", str(folder), *command],
                 stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
                 env={**os.environ, "PYTHONSAFEPATH": "1", **(environment or {})},  # as python -P, for its children, too
             )  # fmt: skip
@@ -87,9 +90,14 @@ class Server:
         """Wait until the server answers. Raises `HeartbeatError` if it ends or takes too long."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while not is_healthy(self.health):
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            if self.process.poll() is not None:
                 self.stop()
                 raise HeartbeatError(f"the {self.name} did not start ({self._reason()}): see {self.log}")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise HeartbeatError(
+                    f"the {self.name} did not answer at {self.health} within {START_TIMEOUT_S} s: run again, or see {self.log}"
+                )
             time.sleep(0.2)
 
     def _reason(self) -> str:
@@ -98,7 +106,7 @@ class Server:
         if "Can't locate revision" in logged:
             program = self.name.split()[0]
             return f"its database was made by a newer version of {program}: use that version, or another store"
-        return logged_reason(logged) or f"no answer at {self.health}"
+        return logged_reason(logged) or "it ended without a word"
 
     def stop(self) -> None:
         """Stop the process and its children, if they still run."""
@@ -123,8 +131,17 @@ def logged_reason(logged: str) -> str:
 
 def prefect_server(port: int, log: Path, ui: bool) -> Server:
     """Prefect's API (and UI) on loopback."""
+    os.environ.pop("PREFECT_SERVER_API_BASE_PATH", None)  # of a server of the user's
+    if secret := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        os.environ["PREFECT_API_AUTH_STRING"] = secret  # this process is its client
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    return Server("Prefect server", command + ([] if ui else ["--no-ui"]), f"http://{HOST}:{port}/api/health", log)
+    return Server(
+        "Prefect server",
+        command + ([] if ui else ["--no-ui"]),
+        f"http://{HOST}:{port}/api/health",
+        log,
+        folder=log.parent,
+    )  # its alembic.ini puts the current folder, and a numpy.py in it, on Python's path
 
 
 def mlflow_server(port: int, tracking_uri: str, log: Path) -> Server:
@@ -173,15 +190,15 @@ def prefect_api(store: Store) -> Iterator[Server | None]:
 
     Yields the temporary server, which may still be starting, or None. Must run before Prefect is imported.
     """
-    if "PREFECT_API_URL" in os.environ:
+    if os.environ.get(API_VARIABLE, "").strip():
         yield None
         return
     if running := running_api(store):
-        os.environ["PREFECT_API_URL"] = running
+        os.environ[API_VARIABLE] = running
         yield None
         return
     port = free_port()
-    os.environ["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
+    os.environ[API_VARIABLE] = f"http://{HOST}:{port}/api"
     server = prefect_server(port, store.workpath("logs/prefect-server.log"), ui=False)
     try:
         yield server
@@ -189,6 +206,44 @@ def prefect_api(store: Store) -> Iterator[Server | None]:
         if "prefect" in sys.modules and server.process.poll() is None:
             _flush_prefect()
         server.stop()
+
+
+def load_prefect() -> None:
+    """Import Prefect. Raises `ConfigError` when it cannot read a variable of the environment."""
+    from pydantic import ValidationError
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # it says the same in its own words
+            import prefect.main  # noqa: F401
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(map(str, first["loc"]))
+        raise ConfigError(
+            f"Prefect cannot use the value {first['input']!r} of {setting!r} in its {error.title} ({first['msg']}): "
+            "correct the variable PREFECT_... that sets it, or leave it unset"
+        ) from error
+
+
+def check_api() -> None:
+    """Ask the Prefect server once, without waiting long. Raises `ConfigError` if it cannot be used."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    url = os.environ[API_VARIABLE]
+    try:
+        with (
+            temporary_settings({PREFECT_API_REQUEST_TIMEOUT: 10, PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(sync_client=True) as client,
+        ):
+            client.read_flows(limit=1)
+    except Exception as error:  # Prefect's, httpx's, pydantic's
+        reason = textwrap.shorten(str(error).partition("\n")[0] or type(error).__name__, 200, placeholder=" ...")
+        if getattr(getattr(error, "response", None), "status_code", 0) in (401, 403):
+            reason = "it requires another login: set PREFECT_API_KEY, or PREFECT_API_AUTH_STRING"
+        shown = re.sub("//[^/@]*@", "//", url)
+        raise ConfigError(
+            f"Prefect cannot be used at {shown} ({reason}): correct {API_VARIABLE} or leave it unset"
+        ) from error
 
 
 def _flush_prefect() -> None:
@@ -200,9 +255,9 @@ def _flush_prefect() -> None:
     EventsWorker.drain_all(timeout=10)
 
 
-def _guard(command: Sequence[str]) -> int:
-    """Run ``command`` until it ends, or until our standard input closes because the parent process has ended."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+def _guard(folder: str, *command: str) -> int:
+    """Run ``command`` in ``folder`` until it ends, or until our standard input closes because the parent process has ended."""
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=folder)
 
     def stop_with_parent() -> None:
         sys.stdin.buffer.read()
@@ -220,4 +275,4 @@ def _guard(command: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os._exit(_guard(sys.argv[1:]))  # a normal exit would wait for the thread that reads our standard input
+    os._exit(_guard(*sys.argv[1:]))  # a normal exit would wait for the thread that reads our standard input

@@ -13,6 +13,7 @@ from heartdata.sources import DemoSource
 from heartdata.storage.store import Store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
+REGISTRY_VARIABLE = "MLFLOW_REGISTRY_URI"  # models only, where they are kept apart from runs
 FOREIGN = ("MLFLOW_RUN_ID", "MLFLOW_ACTIVE_MODEL_ID")  # of a run that started this process, not of ours
 PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # usually seven times 120 s
 DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
@@ -25,7 +26,7 @@ KEY_TAG = "heartbeat.key"  # of a run and its version: what they were made from,
 
 def tracking_uri(config: RegistryConfig, store: Store) -> str:
     """Where MLflow keeps runs: as configured, else the environment's, else SQLite in the output folder."""
-    return config.tracking_uri or os.environ.get(URI_VARIABLE) or f"sqlite:///{store.workpath('mlflow.db')}"
+    return config.tracking_uri or os.environ.get(URI_VARIABLE, "").strip() or f"sqlite:///{store.workpath('mlflow.db')}"
 
 
 def connect(config: RegistryConfig, store: Store) -> Any:
@@ -49,7 +50,8 @@ def connect(config: RegistryConfig, store: Store) -> Any:
 
 def is_own(config: RegistryConfig, store: Store) -> bool:
     """Whether the registry is the output folder's own."""
-    return tracking_uri(config, store) == f"sqlite:///{store.workpath('mlflow.db')}"
+    own = f"sqlite:///{store.workpath('mlflow.db')}"
+    return tracking_uri(config, store) == own and not os.environ.get(REGISTRY_VARIABLE)
 
 
 def is_empty(config: RegistryConfig, store: Store) -> bool:
@@ -62,6 +64,7 @@ def check_registry(config: RegistryConfig, store: Store) -> None:
     if is_empty(config, store):
         return
     uri = tracking_uri(config, store)
+    own, setting = is_own(config, store), "registry.tracking_uri" if config.tracking_uri else URI_VARIABLE
     try:
         if uri.startswith(DATABASE_SERVERS):  # MLflow would try for two minutes
             import sqlalchemy
@@ -69,11 +72,14 @@ def check_registry(config: RegistryConfig, store: Store) -> None:
             sqlalchemy.create_engine(uri).connect().close()
         with _environment(PROBE):
             client = connect(config, store)
+            runs = (uri, setting)
+            if models_at := os.environ.get(REGISTRY_VARIABLE):
+                uri, setting = models_at, REGISTRY_VARIABLE
             client.search_registered_models(max_results=1)
+            uri, setting = runs
             client.search_experiments(max_results=1)
     except Exception as error:  # database drivers and MLflow's plug-ins have their own
-        setting = "registry.tracking_uri" if config.tracking_uri else URI_VARIABLE
-        remedy = "choose another store" if is_own(config, store) else f"correct {setting} or leave it unset"
+        remedy = "correct that, or choose another store" if own else f"correct {setting} or leave it unset"
         shown = re.sub("//[^/@]*@", "//", uri)
         raise ConfigError(f"MLflow cannot be used at {shown} ({_reason(error)}): {remedy}") from error
 
@@ -87,7 +93,10 @@ def _reason(error: Exception) -> str:
             "MLFLOW_TRACKING_TOKEN"
         )
     if "filesystem tracking backend" in text:
-        return "MLflow keeps runs in a database, such as sqlite:////data/mlflow.db, and no longer in a folder"
+        return (
+            "MLflow keeps runs on a server, such as http://127.0.0.1:5000, or in a database, such as "
+            "sqlite:////data/mlflow.db, and not in a folder"
+        )
     if caused := re.search(r"Caused by \w+\(\W*(.*?)[\"')]*$", text):
         text = "no answer: " + re.sub(r"^\w+\(.*?\): ", "", caused[1])
     if "Can't locate revision" in text or "out-of-date database schema" in text:

@@ -44,6 +44,9 @@ def dead() -> Iterator[str]:
         {"HTTP_PROXY": "http://{dead}", "NO_PROXY": "localhost, 127.0.0.1,[::1]"},
         {"HTTP_PROXY": "http://{dead}", "NO_PROXY": "fd00::/8,[::1]:80,süß.example,a:b"},
         {"HTTP_PROXY": "http://{dead}", "NO_PROXY": "*"},
+        {"NO_PROXY": "localhost,[::1]"},
+        {"no_proxy": "fd00::/8"},
+        {"Http_Proxy": "http://{dead}", "No_Proxy": "[::1]:80"},
         {"ALL_PROXY": "socks5://{dead}", "NO_PROXY": "localhost"},
         {"all_proxy": "socks4://{dead}"},
         {"ALL_PROXY": "socks://{dead}"},
@@ -51,6 +54,7 @@ def dead() -> Iterator[str]:
         {"SSL_CERT_FILE": "/nowhere/ca.pem"},
         {"SSL_CERT_FILE": __file__},
         {"PREFECT_API_SSL_CERT_FILE": "/nowhere/ca.pem"},
+        {"SSLKEYLOGFILE": "/nowhere/keys"},
     ],
     ids=str,
 )

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from helpers import http_server
 
 from flows.local import servers
 from flows.local.servers import is_healthy, prefect_api, running_api
-from heartdata.errors import HeartbeatError
+from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.storage.store import Store
 
 TEMPORARY = "a temporary server"
@@ -138,3 +139,67 @@ def test_a_server_that_does_not_start_is_reported_with_its_reason(code: str, rea
     with pytest.raises(HeartbeatError, match=f"the Some server did not start .*{reason}.*: see .*server.log"):
         server.wait_ready()
     assert "Fatal Python error" not in log.read_text(encoding="utf-8")
+
+
+def test_a_server_that_runs_and_does_not_answer_is_not_said_to_have_failed_by_its_log(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(servers, "START_TIMEOUT_S", 0.3)
+    code = "import time; print('all is well', flush=True); time.sleep(60)"
+    server = servers.Server("Some server", [sys.executable, "-c", code], "http://127.0.0.1:1", tmp_path / "server.log")
+    with pytest.raises(HeartbeatError, match=r"did not answer at http://127.0.0.1:1 within 0.3 s: run again, or see "):
+        server.wait_ready()
+    assert server.process.poll() is not None
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:9/api", "Connection refused|connection attempts failed"),
+        ("127.0.0.1:9", "."),
+        ("http://me:secret@{server}/api", "it requires another login: set PREFECT_API_KEY"),
+    ],
+)
+def test_a_prefect_server_that_cannot_be_used_is_reported_with_its_variable(url: str, reason: str, monkeypatch):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with http_server(lambda path: (401, b"")) as server:
+        url = url.format(server=server.removeprefix("http://"))
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        with (
+            temporary_settings({PREFECT_API_URL: url}),
+            pytest.raises(ConfigError, match=f"cannot be used .*({reason}).*: correct PREFECT_API_URL or") as raised,
+        ):
+            servers.check_api()
+    assert "secret" not in str(raised.value)
+
+
+def test_a_blank_address_of_prefect_is_none(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("PREFECT_API_URL", " ")
+    with prefect_api(Store(tmp_path).open()) as temporary:
+        assert temporary
+        assert os.environ["PREFECT_API_URL"].startswith("http://127.0.0.1:")
+
+
+def test_a_variable_that_prefect_cannot_read_is_reported():
+    code = "from flows.local.servers import load_prefect; load_prefect()"
+    environment = {**os.environ, "PREFECT_LOGGING_LEVEL": "LOUD"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert "ConfigError: Prefect cannot use the value 'LOUD' of 'level' in its LoggingSettings" in run.stderr
+
+
+def test_the_prefect_server_runs_outside_the_current_folder(tmp_path: Path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "logs" / "server.log"
+    started: list[Path] = []
+    monkeypatch.setattr(servers, "Server", lambda *_, folder, **__: started.append(folder))
+    servers.prefect_server(1, log, ui=False)
+    assert started == [log.parent]
+
+
+def test_a_server_runs_in_its_folder(tmp_path: Path):
+    code = "import os; print(os.getcwd())"
+    command = [sys.executable, "-c", code]
+    server = servers.Server("Some server", command, "http://127.0.0.1:1", tmp_path / "a.log", folder=tmp_path)
+    with pytest.raises(HeartbeatError, match=str(tmp_path)):
+        server.wait_ready()
+    assert (tmp_path / "a.log").read_text(encoding="utf-8").strip() == str(tmp_path)

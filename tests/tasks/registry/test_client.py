@@ -22,7 +22,7 @@ from heartdata.serving.model_config import ModelConfig
 from heartdata.storage.store import Store
 from heartdata.training.network import build_net, read_weights, weights_bytes
 from heartdata.versions import PREPROCESSING
-from tasks.registry.client import check_registry, connect, experiment_of, load_model
+from tasks.registry.client import check_registry, connect, experiment_of, is_own, load_model
 from tasks.registry.model_version import SERVED_MODEL
 from tasks.train import initial_weights
 
@@ -111,8 +111,9 @@ def test_a_version_for_other_input_is_refused_but_training_may_start_from_it(old
     ("uri", "reason"),
     [
         ("http://127.0.0.1:9", r"no answer: .*Connection refused"),
-        ("file:{folder}/runs", "MLflow keeps runs in a database"),
-        ("{folder}/runs", "MLflow keeps runs in a database"),
+        ("file:{folder}/runs", "MLflow keeps runs on a server"),
+        ("{folder}/runs", "MLflow keeps runs on a server.* or in a database"),
+        ("127.0.0.1:5000", "MLflow keeps runs on a server, such as http://127.0.0.1:5000"),
         ("nothing://host", "unsupported URI"),
         ("postgresql+absent://host/name", "sqlalchemy.dialects:postgresql.absent"),
         ("sqlite:////proc/absent/mlflow.db", "."),
@@ -132,6 +133,18 @@ def test_a_registry_that_cannot_be_used_is_reported_with_its_setting(
         check_registry(config, registry_store)
     assert "\n" not in str(raised.value)
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+def test_a_registry_of_models_only_is_asked_even_for_an_empty_store(tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="at http://127.0.0.1:9 .*: correct MLFLOW_REGISTRY_URI or leave it unset"):
+        check_registry(RegistryConfig(), Store(tmp_path / "new").open())
+
+
+def test_a_blank_address_of_mlflow_is_none(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", " ")
+    assert is_own(RegistryConfig(), Store(tmp_path))
 
 
 @pytest.mark.parametrize(
