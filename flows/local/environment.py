@@ -24,7 +24,7 @@ CACHES = {
 }
 # torch's idle threads wait in a loop, by libgomp's default for milliseconds, which they take from other processes: see
 # benchmarks/threads.py
-SPIN_COUNT = "10000"
+SPIN_COUNT = "3000"
 
 
 def prepare_environment(store: Store, verbose: bool = False) -> Path:
