@@ -5,7 +5,7 @@ from contextlib import suppress
 import pandas as pd
 import pyarrow as pa
 
-from heartdata.audio.measurements import MeasureConfig, facts_folder, sound_of_file
+from heartdata.audio.measurements import MeasureConfig, facts_folder, sound_reader
 from heartdata.checks.near_duplicates import Search, near_duplicates
 from heartdata.checks.waveforms import confirm
 from heartdata.errors import StoreError
@@ -36,10 +36,8 @@ def find_near_duplicates(
         folder = f"near-duplicates/v{STAGES['near-duplicates'].version}-{sha256_json([threshold, facts_folder(config)])[:12]}"
         known, known_pairs = _best_known(folder, set(measured["sha256"]), store)
         search = near_duplicates(measured, threshold, known, lambda share: advance(int(share * total), total))
-        listed = store.read_frame(recordings, RECORDINGS).dropna(subset=["sha256", "uri"])
-        uris = dict(zip(listed["sha256"], listed["uri"], strict=True))
         confirmed = confirm(
-            search.pairs, lambda sha256: sound_of_file(uris[sha256], sha256, config), known_pairs,
+            search.pairs, sound_reader(store.read_table(recordings, RECORDINGS), config), known_pairs,
             lambda done, pairs: advance(total - 1, total, f"{done} of {pairs} new pairs compared"),
         )  # fmt: skip
         stem = f"{folder}/{sha256_json(search.searched.to_numpy().tolist())[:20]}"

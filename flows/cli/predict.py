@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from flows.cli.console import bar, plain_console, rich_table
+from flows.cli.console import bar, note, plain_console, rich_table
 from flows.cli.outputs import writable_file
 from flows.local.environment import prepare_environment
 from heartdata.audio.decode import read_bytes
@@ -51,8 +51,8 @@ def predict_files(paths: Sequence[Path], model_uri: str | None, out: Path | None
         console.print(text)
     if refused := int(frame["error"].notna().sum()):
         console.print(f"{refused} of {len(files)} files have no prediction")
-    for note in notes:
-        console.print(note)
+    for text in notes:
+        console.print(note(text))
     if out is not None:
         frame.to_csv(out, index=False)
         console.print(f"Written     {out}")

@@ -56,7 +56,9 @@ def run_pipeline(config: RunConfig, verbose: bool = False, typed: Sequence[str] 
     """
     run = run_flow("flows.pipeline:heartbeat", config, config, verbose)
     summary = run.result
-    if not hasattr(summary, "model_url"):  # a Waiting
+    from tasks.retrain import Waiting  # loads Prefect
+
+    if isinstance(summary, Waiting):
         run.console.print(f"{summary.reason}\nFiles       {summary.page}", markup=False)
         return
     command = up_command(Store(config.store).uri, typed)
@@ -73,7 +75,8 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool) 
     check_source(config.source)
     store = Store(config.store).open()
     log = prepare_environment(store, verbose)
-    if not is_own(config.registry, store):
+    own_registry = is_own(config.registry, store)
+    if not own_registry:
         check_registry(config.registry, store)
     console = plain_console()
     local = "" if store.uri == str(store.root) else f", local files in {store.root}"
@@ -93,7 +96,8 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool) 
             from tasks.engine import progress
 
             flow = pkgutil.resolve_name(entrypoint)
-            check_registry(config.registry, store)  # loads MLflow while the server starts
+            if own_registry:
+                check_registry(config.registry, store)  # loads MLflow while the server starts
             if temporary:
                 temporary.wait_ready()
             check_api()

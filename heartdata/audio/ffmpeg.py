@@ -9,6 +9,7 @@ import numpy as np
 from audioread.exceptions import DecodeError
 from audioread.ffdec import COMMANDS, FFmpegAudioFile, NotInstalledError
 
+from heartdata.audio.mp3 import tag_bytes
 from heartdata.errors import BadAudio
 
 MAX_SECONDS = 300  # for one file
@@ -40,10 +41,7 @@ _WAV_FORMAT = re.compile(rb"RIFF....WAVE.*?fmt ....(..)", re.DOTALL)
 
 def format_of(content: bytes) -> str | None:
     """The name of a format that is left to ffmpeg; None for others."""
-    start = 0
-    if content[:3] == b"ID3" and len(content) >= 10:  # a tag, before AAC too
-        a, b, c, d = content[6:10]
-        start = 10 + (a << 21 | b << 14 | c << 7 | d)
+    start = tag_bytes(content)  # before AAC, too
     head = content[start : start + HEAD]
     if (match := _WAV_FORMAT.match(head)) and (number := int.from_bytes(match[1], "little")) not in WAV_FORMATS:
         return f"WAV of encoding 0x{number:04x}"

@@ -1,6 +1,7 @@
 """Facts of a recording, for the checks: length, level, clipping, silence, rhythm, quality, fingerprint."""
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +52,12 @@ def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, obje
         return {"sha256": sha256, **measure_samples(decode(read_bytes(uri, sha256)), config)}
     except BadAudio as error:
         return {"sha256": sha256, "error": str(error)}
+
+
+def sound_reader(recordings: pa.Table, config: MeasureConfig) -> Callable[[str], np.ndarray | None]:
+    """`sound_of_file` by sha256 alone, of the files of ``recordings`` (schema RECORDINGS)."""
+    uris = dict(zip(*(recordings.column(name).to_pylist() for name in ("sha256", "uri")), strict=True))
+    return lambda sha256: sound_of_file(uris[sha256], sha256, config)
 
 
 def sound_of_file(uri: str, sha256: str, config: MeasureConfig) -> np.ndarray | None:

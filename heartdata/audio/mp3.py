@@ -53,14 +53,21 @@ def frames_after_junk(content: bytes) -> bytes | None:
     return None if start is None else with_length(content[start:])
 
 
+def tag_bytes(content: bytes, start: int = 0) -> int:
+    """The length of the ID3 tag at ``start``; 0 where there is none."""
+    if content[start : start + 3] != b"ID3" or len(content) < start + 10:
+        return 0
+    a, b, c, d = content[start + 6 : start + 10]
+    return 10 + (a << 21 | b << 14 | c << 7 | d)
+
+
 def _first_frame(content: bytes) -> int | None:
     """Where the first frame begins, behind tags; None when this is no MP3."""
     if content[:3] != b"ID3" and content[:1] != b"\xff":
         return None
     start = 0
-    while content[start : start + 3] == b"ID3" and len(content) >= start + 10:
-        a, b, c, d = content[start + 6 : start + 10]
-        start += 10 + (a << 21 | b << 14 | c << 7 | d)
+    while size := tag_bytes(content, start):
+        start += size
     return _next_frame(content, start, min(len(content), start + MOST_JUNK), FRAMES_IN_A_ROW)
 
 

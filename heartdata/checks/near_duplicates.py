@@ -19,7 +19,7 @@ from heartdata.storage.schemas import PAIRS
 from heartdata.storage.store import table_from_frame
 
 PARTNERS = (
-    32  # pairs of a recording with those before it by sha256 that are kept, the first ones: bounds many copies of one
+    32  # pairs of a recording with those before it by sha256 that are kept, the first ones: bounds crowds of copies
 )
 FIRST_BLOCK = 64  # recordings indexed first; the next blocks are four times as long
 CHUNK = 4096  # recordings that one call of the compiled search compares with the index

@@ -75,8 +75,7 @@ def validate(
     Raises `DataRefused` when ``collections`` or ``config.overrides`` names something that no recording is of.
     """
     refuse_unknown_collections(collections, recordings)
-    measured = facts.to_pandas()
-    table = join_facts(recordings.to_pandas(), measured.drop(columns="fingerprint"))
+    table = join_facts(recordings.to_pandas(), facts.drop_columns(["fingerprint"]).to_pandas())
     in_use = table["collection"].isin(collections) if collections is not None else pd.Series(True, index=table.index)
     plots: dict[str, bytes] = {}
     with SuiteRunner() as suites:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from heartdata.audio.measurements import MeasureConfig, measure_file, sound_of_file
+from heartdata.audio.measurements import MeasureConfig, measure_file, sound_reader
 from heartdata.checks.near_duplicates import near_duplicates
 from heartdata.checks.suite import ValidationConfig
 from heartdata.checks.waveforms import confirm
@@ -53,10 +53,8 @@ def near_duplicate_pairs(
     """The near-duplicates (schema CONFIRMED_PAIRS), or None where ``config`` does not look for them."""
     if config.near_duplicates == "off":
         return None
-    listed = recordings.to_pandas().dropna(subset=["sha256"])
-    uris = dict(zip(listed["sha256"], listed["uri"], strict=True))
     found = near_duplicates(facts.to_pandas(), config.near_duplicate_similarity).pairs
-    return confirm(found, lambda sha256: sound_of_file(uris[sha256], sha256, measure), progress=progress)
+    return confirm(found, sound_reader(recordings, measure), progress=progress)
 
 
 def with_facts(recordings: pa.Table, facts: pa.Table) -> pd.DataFrame:

@@ -33,25 +33,8 @@ USUAL_NAMES = {
 
 _DEFAULT = "null: the one with a usual name; an empty text: none"
 _YES = (
-    "true",
-    "t",
-    "yes",
-    "y",
-    "present",
-    "positive",
-    "pos",
-    "+",
-    "x",
-    "✓",
-    "✔",
-    "ja",
-    "oui",
-    "si",
-    "sí",
-    "sim",
-    "да",
-    "是",
-)
+    "true", "t", "yes", "y", "present", "positive", "pos", "+", "x", "✓", "✔", "ja", "oui", "si", "sí", "sim", "да", "是",
+)  # fmt: skip
 _NO = ("false", "f", "no", "n", "absent", "negative", "neg", "nein", "non", "não", "нет", "否")
 YES_OR_NO = dict.fromkeys(_YES, "1") | dict.fromkeys(_NO, "0")
 ROLES = ("label", "subject", "site", "collection")  # what may be known of a recording beside its path
