@@ -21,7 +21,8 @@ def split(accepted: Artifact, config: SplitConfig, store: Store, recordings: Art
         listed = store.read_table(recordings, RECORDINGS) if recordings else None
         table = assign_splits(usable, config, listed)
         sizes = table.to_pandas().groupby("part")["group"].nunique()
-        detail = f"subjects: {sizes['train']} train, {sizes['valid']} validation, {sizes['test']} test"
+        linked = ", those linked by near-duplicates as one" if usable["near_group"].null_count < usable.num_rows else ""
+        detail = f"subjects{linked}: {sizes['train']} train, {sizes['valid']} validation, {sizes['test']} test"
         unlabelled = pc.sum(pc.equal(table["part"], UNLABELLED)).as_py() or 0
         left_out = len(in_use(usable, config)) - (table.num_rows - unlabelled)
         detail += f", {unlabelled} unlabelled recordings to train on" if config.unlabelled else ""

@@ -10,8 +10,12 @@ from heartdata.settings import Settings
 class RetrainConfig(Settings):
     """What must be new, since the last model with these settings, for another to be trained; by default any change."""
 
-    min_new_recordings: int = Field(default=0, ge=0, description="new or with another label; fewer wait")
-    min_new_subjects: int = Field(default=0, ge=0, description="fewer wait")
+    min_new_recordings: int = Field(
+        default=0, ge=0, description="recordings that are new or have another label; of fewer, none are trained on yet"
+    )
+    min_new_subjects: int = Field(
+        default=0, ge=0, description="subjects that are new; with fewer, nothing is trained yet"
+    )
     max_age_days: float | None = Field(
         default=None,
         gt=0,
