@@ -15,6 +15,7 @@ from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError
 from heartdata.scoring.calibration import DecisionConfig
 from heartdata.scoring.metrics import EvaluationConfig
+from heartdata.scoring.promotion import PromotionConfig
 from heartdata.settings import Settings, deep_merge
 from heartdata.sources import SOURCES, AnySource, DemoSource
 from heartdata.training.recipe import TrainingConfig
@@ -92,6 +93,7 @@ class RunConfig(Settings):
     training: TrainingConfig = TrainingConfig()
     decision: DecisionConfig = DecisionConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    promotion: PromotionConfig = PromotionConfig()
     registry: RegistryConfig = RegistryConfig()
     store: str = Field(
         default_factory=lambda: os.environ.get("HEARTBEAT_STORE") or "out",

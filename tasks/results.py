@@ -84,7 +84,8 @@ class InitialWeights(Result):
 class TrainedModel(Result):
     """The files of a trained network: weights, configuration (`ModelConfig`) and training history (schema HISTORY).
 
-    ``members``: the networks of an ensemble; epoch and precision are then those of the first.
+    ``members``: the networks of an ensemble; epoch and precision are then those of the first. ``validation``: predictions
+    for the validation part (`predictions_schema`), once calibrated.
     """
 
     weights: Artifact
@@ -95,6 +96,7 @@ class TrainedModel(Result):
     init: str
     precision: str
     members: tuple["TrainedModel", ...] = ()
+    validation: Artifact | None = Field(default=None, json_schema_extra=NOT_DIGESTED)
     note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
 
     @property
@@ -106,7 +108,8 @@ class TrainedModel(Result):
 class Evaluation(Result):
     """The test part's predictions (schemas `predictions_schema`, `subjects_schema`), metrics (METRICS) and plots (PNG).
 
-    Metrics ``..._by_subject`` exist where a subject has several recordings.
+    Metrics ``..._by_subject`` exist where a subject has several recordings. ``baselines``: predictions by the name of the
+    baseline.
     """
 
     predictions: Artifact
@@ -114,6 +117,7 @@ class Evaluation(Result):
     metrics: Artifact
     per_class: dict[str, dict[str, float]]
     confidence: dict[str, float]
+    baselines: dict[str, Artifact] = {}
     plots: dict[str, Artifact]
 
 

@@ -28,11 +28,16 @@ from heartdata.versions import PREPROCESSING
 
 @dataclass(frozen=True)
 class Prediction:
-    """The label, whether its probability is too low to rely on it, and the probability of each class."""
+    """The label, whether its probability is too low to rely on it, and the probability of each class.
+
+    ``warnings``: names of the failed checks of severity warning; ``heart_rate_bpm``: None where it is not clear.
+    """
 
     label: str
     unsure: bool
     probabilities: tuple[float, ...]
+    warnings: tuple[str, ...] = ()
+    heart_rate_bpm: float | None = None
 
 
 @dataclass(frozen=True)
