@@ -119,6 +119,8 @@ class _Rules:
 
     def fault(self, rows: pd.DataFrame) -> str:
         """Why predictions cannot be scored; empty when they can."""
+        if rows.empty:
+            return "nothing is held out"
         known = rows.columns[rows.columns.str.startswith("p_")]
         if set(known) != set(self.probabilities):
             return f"one model knows the classes {_names(known.str[2:])}, the other {_names(self.classes)}"
@@ -134,7 +136,7 @@ class _Rules:
         subjects, least = rows["group"].nunique(), self.config.min_subjects
         where = "held out" if champion is None else "held out from both models"
         if subjects < least:
-            return f"{subjects} subjects are {where}, {least} are needed (promotion.min_subjects)"
+            return f"{subjects} of the {least} subjects needed are {where} (promotion.min_subjects)"
         of_class = rows.groupby("label")["group"].nunique()
         if len(of_class) < 2:
             return f"all recordings {where} are {_names(of_class.index)}"
@@ -155,9 +157,8 @@ class _Rules:
         for name, baseline in baselines.items() if config.min_over_baselines > -1 else ():
             aligned = _aligned(baseline, rows)
             if fault := self.fault(aligned):
-                yield Gate(
-                    name=f"better than {name}", value=None, bound=config.min_over_baselines, passed=False, detail=fault
-                )
+                detail, bound = f"{name} cannot be compared ({fault})", config.min_over_baselines
+                yield Gate(name=f"better than {name}", value=None, bound=bound, passed=False, detail=detail)
             else:
                 yield self.difference_gate(name, self.compare(rows, aligned), config.min_over_baselines)
         for name, least in config.min_sensitivity.items():
@@ -220,10 +221,10 @@ def _first(gates: tuple[Gate, ...], obstacle: str, first_champion: str) -> tuple
     failed = "; ".join([obstacle] * bool(obstacle) + [g.detail for g in gates if not g.passed])
     if first_champion == "always":
         despite = f", although {failed}" if failed else ", and passes every gate"
-        return "promoted", f"the first champion is any model (registry.first_champion=always){despite}"
+        return "promoted", f"it becomes the first champion (registry.first_champion=always){despite}"
     if failed:
         return "cannot decide" if obstacle else "kept", f"there is still no champion: {failed}"
-    return "promoted", f"the first champion: {'; '.join(g.detail for g in gates) or 'no gate is configured'}"
+    return "promoted", f"it becomes the first champion: {'; '.join(g.detail for g in gates) or 'no gate is configured'}"
 
 
 def _against(gates: tuple[Gate, ...]) -> tuple[Outcome, str]:
