@@ -39,8 +39,8 @@ def predict_files(
     refuse_empty_registry(config)
     store = Store(config.store)
     if out is not None:
-        check_format(out)
         out = writable_file(out)
+        check_format(out)
     if pictures is not None:
         pictures = writable_folder(pictures)
     prepare_environment(store.open())

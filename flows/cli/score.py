@@ -13,8 +13,8 @@ from heartdata.sources.table import UnlabelledSource
 
 def score_recordings(data: str, config: RunConfig, out: Path, model: str | None, verbose: bool = False) -> None:
     """Run the flow `score` and show what came out; see there. Raises `HeartbeatError`."""
-    check_format(out)
     out = writable_file(out).resolve()
+    check_format(out)
     refuse_empty_registry(config)
     as_read = config.model_copy(update={"source": UnlabelledSource.at(data, config.source)})
     run = run_flow("flows.score:score", config, as_read, verbose, data=data, out=str(out), model=model)

@@ -60,7 +60,8 @@ def predict_batch(predictor: Predictor, batch: list[FileContent]) -> pd.DataFram
     results: list[Prediction | BadAudio] = [BadAudio(file.error) if file.error else next(readable) for file in batch]
     frame = prediction_frame(results, predictor)
     frame.insert(0, "file", [file.uri for file in batch])
-    frame.insert(3, "most_probable", [_most_probable(result, predictor.config.classes) for result in results])
+    most_probable = [_most_probable(result, predictor.config.classes) for result in results]
+    frame.insert(2, "most_probable", pd.Series(most_probable, dtype=object))
     return frame
 
 
