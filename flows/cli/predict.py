@@ -98,8 +98,8 @@ def explained(frame: pd.DataFrame, fitted: Calibration, classes: Sequence[str]) 
     """What a reader must know of these predictions: what unsure means, and why a label is not the most probable class."""
     sentences = [accuracy_note(fitted)]
     predicted = frame[frame["error"].isna()]
-    if predicted["unsure"].any():
-        sentences.append(f"Unsure: the probability of the label is below {fitted.unsure_below:.2f}; do not rely on it")
+    if fitted.unsure_below > 0:
+        sentences.append(f"Unsure: the label's probability is below {fitted.unsure_below:.2f}, do not rely on it")
     if differing := int((predicted["label"] != predicted["most_probable"]).sum()):
         weights = fitted.class_weights or [1.0] * len(classes)
         listed = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(classes, weights, strict=True))

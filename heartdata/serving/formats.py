@@ -1,6 +1,7 @@
 """The file formats of a table of predictions."""
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def write_predictions(frame: pd.DataFrame, out: Path) -> None:
         if suffix == ".parquet":
             pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), file)
         elif suffix == ".json":
-            file.write(frame.to_json(orient="records", force_ascii=False, indent=1, double_precision=15).encode())
+            rows = frame.astype(object).where(frame.notna(), None).to_dict("records")  # NaN is no JSON
+            file.write(json.dumps(rows, ensure_ascii=False, indent=1, allow_nan=False).encode())
         else:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="")
             frame.to_csv(text, index=False)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from heartdata.errors import SourceError
-from heartdata.sources.base import Source, find_files, names_below
+from heartdata.sources.base import AUDIO_SUFFIXES, Source, find_files, names_below
 from heartdata.sources.table.columns import Entry
 from heartdata.sources.table.file_lookup import FileLookup
 from heartdata.sources.table.source import TableSource
@@ -21,6 +21,12 @@ class UnlabelledSource(TableSource):
         return cls.model_validate(
             {**(settings.model_dump() if isinstance(settings, TableSource) else {}), "data": data}
         )
+
+    def _read(self, workdir: Path | None = None) -> tuple[FileLookup, list[Entry], list[str]]:
+        data = self._data()
+        if data.is_file() and data.suffix.lower() in AUDIO_SUFFIXES:
+            raise SourceError(f"{data} is one recording: use `heartbeat predict {data}`, or name its folder")
+        return super()._read(workdir)
 
     def _read_folder(self, root: Path) -> tuple[FileLookup, list[Entry], list[str]]:
         if self.pattern:

@@ -136,7 +136,7 @@ def test_only_columns_that_say_something_are_shown():
 
 def test_unsure_and_labels_that_are_not_the_most_probable_class_are_explained():
     calibration = Calibration(unsure_below=0.6, class_weights=(2.0, 1.0))
-    assert predict.explained(frame_of([NORMAL, REFUSED]), calibration, CLASSES) == []
+    assert predict.explained(frame_of([NORMAL, REFUSED]), Calibration(), CLASSES) == []
     unsure, other = predict.explained(frame_of([REWEIGHTED, UNSURE]), calibration, CLASSES)
     assert "below 0.60" in unsure
     assert other.startswith("1 labels are not the most probable class")
@@ -154,7 +154,7 @@ def test_each_recording_that_has_a_prediction_has_a_picture(classify, tmp_path: 
     monkeypatch.setattr("heartdata.reports.explanation.plot_explanation", lambda *_: b"PNG")
     said = classify([REFUSED, NORMAL], tmp_path / "x.json", tmp_path / "why")
     assert [path.name for path in (tmp_path / "why").iterdir()] == ["b.wav.png"]
-    assert pd.read_json(tmp_path / "x.json")["picture"].tolist() == [None, str(tmp_path / "why" / "b.wav.png")]
+    assert pd.read_json(tmp_path / "x.json")["picture"].fillna("").tolist() == ["", str(tmp_path / "why" / "b.wav.png")]
     assert f"Pictures {tmp_path / 'why'}" in said
 
 
