@@ -17,7 +17,8 @@ WAVE_POINTS = 2000  # pairs of least and greatest sample: more cannot be seen
 PIXELS = 1500  # columns of a spectrogram that are drawn
 SHOWN_BEATS = 60  # more would hide the waveform
 RESEARCH_ONLY = "For research only, not for diagnosis."
-RELEVANT = LinearSegmentedColormap.from_list("relevant", [(0, 0.85, 0.9, 0), (0, 0.85, 0.9, 0.75)])
+CYAN = (0.0, 0.8, 0.87)
+RELEVANT = LinearSegmentedColormap.from_list("relevant", [(0, (*CYAN, 0)), (0.25, (*CYAN, 0.05)), (1, (*CYAN, 0.85))])
 
 
 @plain_text
@@ -30,7 +31,7 @@ def plot_explanation(explanation: Explanation, config: SpectrogramConfig, title:
     wave, spectrogram = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.5))
     duration_s = len(explanation.samples) / explanation.rate_hz
     _draw_waveform(wave, explanation.samples, explanation.rate_hz)
-    _draw_beats(wave, explanation.beats, duration_s)
+    _draw_beats(wave, explanation.beats)
     _draw_relevance(spectrogram, explanation, config)
     wave.set_xlim(0, duration_s)
     spectrogram.set_xlabel("seconds")
@@ -43,9 +44,9 @@ def plot_explanation(explanation: Explanation, config: SpectrogramConfig, title:
 def _prediction(explanation: Explanation) -> str:
     """The label with its probability, whether it is unsure, the heart rate and the warnings."""
     prediction, beats = explanation.prediction, explanation.beats
-    sure = "unsure: " if prediction.unsure else ""
+    sure = "Unsure: " if prediction.unsure else "Predicted: "
     rate = f"{beats.heart_rate_bpm:.0f} beats a minute" if beats else "heart rate not clear"
-    lines = [f"{sure}{shortened(prediction.label, 32)}, probability {max(prediction.probabilities):.2f}; {rate}"]
+    lines = [f"{sure}{shortened(prediction.label, 32)}, probability {explanation.probability:.2f}; {rate}"]
     if prediction.warnings:
         lines.append(shortened(f"Warnings: {', '.join(prediction.warnings)}", 100))
     return "\n".join(lines)
@@ -66,7 +67,7 @@ def _draw_waveform(axes: Axes, samples: np.ndarray, rate_hz: int) -> None:
     add_grid(axes, "x")
 
 
-def _draw_beats(axes: Axes, beats: Beats | None, duration_s: float) -> None:
+def _draw_beats(axes: Axes, beats: Beats | None) -> None:
     """S1 as full triangles with a line, S2 as empty circles with a dashed one."""
     if beats is None:
         return
@@ -88,8 +89,9 @@ def _draw_beats(axes: Axes, beats: Beats | None, duration_s: float) -> None:
         Line2D([], [], color=color, marker=marker, mfc=face, linestyle=line, markersize=5, label=name)
         for name, _, marker, face, color, line in marks
     ]
-    title = "may be swapped" if beats.may_be_swapped else None
-    axes.legend(handles=handles, title=title, title_fontsize=7, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    title = "S1 and S2 may be swapped at this rate" if beats.may_be_swapped else None
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2, "frameon": False}
+    axes.legend(handles=handles, title=title, title_fontsize=8, fontsize=8, ncols=2, **place)
 
 
 def _draw_relevance(axes: Axes, explanation: Explanation, config: SpectrogramConfig) -> None:
@@ -118,8 +120,10 @@ def _draw_relevance(axes: Axes, explanation: Explanation, config: SpectrogramCon
         return
     mesh = axes.pcolormesh(starts_s, borders_hz, relevance.T, cmap=RELEVANT, vmin=0, vmax=greatest, rasterized=True)
     if min(relevance.shape) > 1:
-        centres_s, centres_hz = (starts_s[1:] + starts_s[:-1]) / 2, edges_hz[1:-1]
-        axes.contour(centres_s, centres_hz, relevance.T, [greatest / 2], colors=RED, linewidths=0.8)
+        centres_s = (starts_s[1:] + starts_s[:-1]) / 2
+        at_hz = np.concatenate([borders_hz[:1], edges_hz[1:-1], borders_hz[-1:]])
+        rows = np.pad(relevance.T, ((1, 1), (0, 0)), "edge")
+        axes.contour(centres_s, at_hz, rows, [greatest / 2], colors=RED, linewidths=0.8)
     bar = axes.figure.colorbar(mesh, ax=axes, pad=0.01, aspect=25, ticks=[0, greatest / 2, greatest])
     bar.ax.set_yticklabels(["none", "half", "most"], fontsize=8)
     axes.set_title(

@@ -32,7 +32,7 @@ LEAST = 0.05  # of the strongest evidence for or against: if all is below, nothi
 class Explanation:
     """A prediction with what it rests on.
 
-    ``samples``: the mono signal, shape (n,), at ``rate_hz``; ``spectrogram`` and ``relevance`` (0-1): shape
+    ``probability``: of the predicted label. ``samples``: the mono signal, shape (n,), at ``rate_hz``; ``spectrogram`` and ``relevance`` (0-1): shape
     (columns, mel_bands), one column every ``hop_s``.
     """
 
@@ -43,6 +43,7 @@ class Explanation:
     spectrogram: np.ndarray
     relevance: np.ndarray
     beats: Beats | None
+    probability: float
 
 
 def explain(predictor: Predictor, content: bytes, label: str | None = None) -> Explanation:
@@ -59,7 +60,8 @@ def explain(predictor: Predictor, content: bytes, label: str | None = None) -> E
     spectrogram = log_mel(mono, audio.rate_hz, config.spectrogram)
     beats = find_beats(resample(mono, audio.rate_hz, RATE_HZ))
     of_class = relevance(predictor, spectrogram, explained)
-    return Explanation(prediction, explained, mono, audio.rate_hz, spectrogram, of_class, beats)
+    probability = prediction.probabilities[config.classes.index(prediction.label)]
+    return Explanation(prediction, explained, mono, audio.rate_hz, spectrogram, of_class, beats, probability)
 
 
 def relevance(predictor: Predictor, spectrogram: np.ndarray, label: str) -> np.ndarray:

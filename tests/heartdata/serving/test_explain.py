@@ -42,7 +42,10 @@ def predictor_of(net: nn.Module, **changes: object) -> Predictor:
 def planted(count: int, columns: int = WIDTH, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Noise with a louder patch in the low or, of the other class, in the high bands; class numbers; where the patch is."""
     rng = np.random.default_rng(seed)
-    spectrograms, patch = rng.normal(0, 1, (count, columns, 32)).astype(np.float32), np.zeros((count, columns, 32), bool)
+    spectrograms, patch = (
+        rng.normal(0, 1, (count, columns, 32)).astype(np.float32),
+        np.zeros((count, columns, 32), bool),
+    )
     numbers = np.arange(count) % 2
     for i in range(count):
         column, band = rng.integers(8, columns - 20), rng.integers(2, 8) + 14 * numbers[i]
@@ -153,9 +156,7 @@ def test_threads_and_inference_mode_do_not_disturb_each_other(trained: Predictor
 
     def both(number: int) -> tuple[np.ndarray, np.ndarray]:
         with torch.inference_mode(number % 2 == 0):
-            return relevance(trained, spectrograms[number], "low"), next(
-                trained.probabilities([spectrograms[number]])
-            )
+            return relevance(trained, spectrograms[number], "low"), next(trained.probabilities([spectrograms[number]]))
 
     with ThreadPoolExecutor(4) as threads:
         results = list(threads.map(both, range(8)))
