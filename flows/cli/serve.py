@@ -1,0 +1,70 @@
+"""`heartbeat serve`: a registered model over HTTP, with a page to try a recording."""
+
+import contextlib
+import os
+import signal
+import socket
+
+from flows.cli.console import plain_console
+from flows.http.limits import LOOPBACK, Limits
+from flows.local.environment import prepare_environment
+from heartdata.config import RunConfig
+from heartdata.errors import HeartbeatError
+from heartdata.storage.store import Store
+from tasks.registry.client import CHAMPION, is_empty, load_model
+
+STOP_TIMEOUT_S = 5
+
+
+def serve_model(model_uri: str | None, host: str, port: int, limits: Limits, config: RunConfig) -> None:
+    """Serve until Ctrl-C or SIGTERM. ``model_uri``: as in `tasks.registry.client.load_model`; None: the champion.
+
+    Raises `HeartbeatError` when the address cannot be used or there is no such model.
+    """
+    store = Store(config.store)
+    if is_empty(config.registry, store):
+        raise HeartbeatError(
+            f"no model is registered in {store.uri}: run `heartbeat run` first, or name another --store"
+        )
+    with _listening(host, port) as listener, contextlib.suppress(KeyboardInterrupt):
+        for number in (signal.SIGINT, signal.SIGTERM):  # a script's background jobs ignore SIGINT by default
+            signal.signal(number, _stop)
+        log = prepare_environment(store.open())
+        os.environ["OMP_NUM_THREADS"] = "1"  # requests are computed side by side, each in a thread
+        console = plain_console()
+        with console.status("loading the model"):
+            import torch
+            import uvicorn
+
+            from flows.http.app import create_app
+
+            torch.set_num_threads(1)
+            uri, model = load_model(model_uri, config.registry, store, CHAMPION)
+            predictor = model.unwrap_python_model().predictor
+            app = create_app(predictor, uri, limits, loopback_only=host in LOOPBACK)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_TIMEOUT_S)
+        )
+        console.print(f"Model        {uri}, classes {', '.join(predictor.config.classes)}", markup=False)
+        console.print(f"Try it       {address}")
+        console.print(f"API          {address}/docs")
+        console.print(f"From a shell curl -F file=@recording.wav {address}/predict")
+        console.print(f"Log          {log}", markup=False)
+        console.print("Research use only; not a medical device. Press Ctrl-C to stop.")
+        server.run(sockets=[listener])
+    plain_console().print("Stopped.")
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens, so that clients wait while the model is loaded. Raises `HeartbeatError`."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise HeartbeatError(
+            f"cannot listen at {host} port {port} ({error.strerror}): choose another with --port or --host"
+        ) from error
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
