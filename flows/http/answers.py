@@ -1,46 +1,59 @@
 """What the server answers, as the JSON that its OpenAPI page describes."""
 
 import base64
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.errors import BadAudio
 from heartdata.serving.explain import Explanation
+from heartdata.serving.model_config import ModelConfig
 from heartdata.serving.predictor import Prediction
 
 WAVE_POINTS = 1000  # of a waveform that is drawn
 CONTRAST = (2, 99.5)  # percentiles of a spectrogram that are drawn as its darkest and lightest points
+EXAMPLE: dict[str, Any] = {
+    "model": {"name": "heartbeat", "version": "3"},
+    "predictions": [
+        {
+            "label": "murmur",
+            "most_probable": "murmur",
+            "probabilities": {"murmur": 0.91, "normal": 0.09},
+            "unsure": False,
+            "warnings": ["poor_quality"],
+            "heart_rate_bpm": 72.3,
+            "error": None,
+        }
+    ],
+}
 
 
 class Model(BaseModel):
     """The registered model that answers."""
 
-    name: str = Field(examples=["heartbeat"])
-    version: str = Field(examples=["3"])
+    name: str
+    version: str
 
 
 class Answer(BaseModel):
     """What the model says of one recording."""
 
-    label: str | None = Field(description="the decision; null where there is none", examples=["murmur"])
+    label: str | None = Field(description="the decision; null where there is none")
     most_probable: str | None = Field(
-        description="the class of the highest probability, which a decision rule may overrule", examples=["murmur"]
+        description="the class of the highest probability, which a decision rule may overrule"
     )
-    probabilities: dict[str, float] = Field(
-        description="calibrated, by class", examples=[{"murmur": 0.91, "normal": 0.09}]
-    )
-    unsure: bool = Field(description="whether the label's probability is too low to rely on it", examples=[False])
-    warnings: list[str] = Field(description="quality checks that the recording fails", examples=[["poor_quality"]])
-    heart_rate_bpm: float | None = Field(
-        description="beats a minute; null where they are not clear", examples=[72.3]
-    )
-    error: str | None = Field(description="why there is no label, and what to do", examples=[None])
+    probabilities: dict[str, float] = Field(description="calibrated, by class")
+    unsure: bool = Field(description="whether the label's probability is too low to rely on it")
+    warnings: list[str] = Field(description="quality checks that the recording fails")
+    heart_rate_bpm: float | None = Field(description="beats a minute; null where they are not clear")
+    error: str | None = Field(description="why there is no label, and what to do")
 
 
 class Answers(BaseModel):
     """One answer for each recording, in the order of the request."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
     model: Model
     predictions: list[Answer]
@@ -49,10 +62,10 @@ class Answers(BaseModel):
 class Ready(BaseModel):
     """The server is warmed up."""
 
-    status: str = Field(examples=["ready"])
+    status: Literal["ready"]
     model: Model
-    classes: list[str] = Field(examples=[["murmur", "normal"]])
-    max_seconds: float = Field(description="longest recording that is accepted", examples=[300])
+    classes: list[str]
+    max_seconds: float = Field(description="longest recording that is accepted")
 
 
 class Problem(BaseModel):
@@ -76,6 +89,11 @@ class HeartBeats(BaseModel):
     s1_s: list[float]
     s2_s: list[float]
 
+    @field_validator("s1_s", "s2_s", mode="before")
+    @classmethod
+    def _as_list(cls, times: np.ndarray) -> list[float]:
+        return list(times)
+
 
 class Picture(BaseModel):
     """A spectrogram and its relevance for the explained class, each a byte a point in base64, column by column."""
@@ -93,7 +111,7 @@ class Explained(BaseModel):
 
     model: Model
     prediction: Answer
-    explained: str = Field(description="the class whose relevance is shown", examples=["murmur"])
+    explained: str = Field(description="the class whose relevance is shown")
     duration_s: float
     waveform: Waveform
     beats: HeartBeats | None = Field(description="null where they are not clear")
@@ -119,34 +137,27 @@ def answer(result: Prediction | BadAudio, classes: tuple[str, ...]) -> Answer:
     )
 
 
-def explained(of: Explanation, model: Model, classes: tuple[str, ...], config: SpectrogramConfig) -> Explained:
+def explained(of: Explanation, model: Model, config: ModelConfig) -> Explained:
     """The parts of an explanation that a page draws."""
     pieces = np.array_split(of.samples, min(WAVE_POINTS, len(of.samples)))
-    low, high = np.percentile(of.spectrogram.astype(np.float32), CONTRAST)
-    levels = (of.spectrogram.astype(np.float32) - low) / max(high - low, 1e-6)
-    beats = of.beats
+    spectrogram = of.spectrogram.astype(np.float32)
+    low, high = np.percentile(spectrogram, CONTRAST)
     return Explained(
         model=model,
-        prediction=answer(of.prediction, classes),
+        prediction=answer(of.prediction, config.classes),
         explained=of.explained,
         duration_s=len(of.samples) / of.rate_hz,
         waveform=Waveform(
             low=[round(float(piece.min()), 4) for piece in pieces],
             high=[round(float(piece.max()), 4) for piece in pieces],
         ),
-        beats=beats
-        and HeartBeats(
-            heart_rate_bpm=beats.heart_rate_bpm,
-            confidence=beats.confidence,
-            s1_s=beats.s1_s.tolist(),
-            s2_s=beats.s2_s.tolist(),
-        ),
+        beats=None if of.beats is None else HeartBeats.model_validate(of.beats, from_attributes=True),
         spectrogram=Picture(
-            columns=of.spectrogram.shape[0],
-            bands=of.spectrogram.shape[1],
-            low_hz=config.low_hz,
-            high_hz=config.high_hz,
-            levels=_bytes(levels),
+            columns=spectrogram.shape[0],
+            bands=spectrogram.shape[1],
+            low_hz=config.spectrogram.low_hz,
+            high_hz=config.spectrogram.high_hz,
+            levels=_bytes((spectrogram - low) / max(high - low, 1e-6)),
             relevance=_bytes(of.relevance),
         ),
     )

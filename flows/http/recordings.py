@@ -3,13 +3,19 @@
 import asyncio
 import base64
 import json
+from typing import Any
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 MAX_RECORDINGS = 32
-RAW = ("audio/", "video/", "application/octet-stream", "application/ogg")  # video: what some programs call .webm or .mp4
+RAW = (
+    "audio/",
+    "video/",
+    "application/octet-stream",
+    "application/ogg",
+)  # video: what some programs call .webm or .mp4
 NO_AUDIO = (
     'send a recording as the form field "file", as a body of type audio/wav or the like, or as JSON {"audio": base64}'
 )
@@ -81,7 +87,7 @@ def _of_json(body: bytes) -> list[bytes]:
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, 'the body is no JSON: send {"audio": base64}') from error
     audio = document.get("audio") if isinstance(document, dict) else None
-    texts = audio if isinstance(audio, list) else [audio]
+    texts: list[Any] = audio if isinstance(audio, list) else [audio]
     if not all(isinstance(text, str) for text in texts):
         raise HTTPException(400, 'the JSON has no recording: send {"audio": base64}, or a list of such texts')
     try:

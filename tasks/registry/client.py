@@ -132,9 +132,7 @@ def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
     return {version.tags["dataset_version"] for version in versions if "dataset_version" in version.tags}
 
 
-def load_model(
-    model: str | None, config: RegistryConfig, store: Store, alias: str = CHALLENGER
-) -> tuple[str, Any]:
+def load_model(model: str | None, config: RegistryConfig, store: Store, alias: str = CHALLENGER) -> tuple[str, Any]:
     """A registered version as ``models:/name/3``, and its MLflow model; ``model``: the same or ``models:/name@alias``.
 
     None: the ``alias`` of the only registered model, the demo's aside where there is one other. Raises

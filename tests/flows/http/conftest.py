@@ -20,9 +20,7 @@ CLASSES = ("murmur", "normal", "<img src=x onerror=alert(1)>")
 @pytest.fixture(scope="session")
 def predictor() -> Predictor:
     torch.manual_seed(0)
-    config = ModelConfig(
-        classes=CLASSES, width=64, spectrogram=SpectrogramConfig(), dataset_version="0", init="random"
-    )
+    config = ModelConfig(classes=CLASSES, width=64, spectrogram=SpectrogramConfig(), dataset_version="0", init="random")
     return Predictor(build_net(len(CLASSES)).eval().to(memory_format=torch.channels_last), config)
 
 

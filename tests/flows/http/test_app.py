@@ -63,7 +63,9 @@ def test_a_bad_file_among_several_has_its_own_error(client: TestClient, predicto
     assert answers[1]["unsure"] is True
     assert answers[1]["probabilities"] == {}
     expected = [list(result.probabilities) for result in predictor.predict([GOOD, OTHER])]
-    assert [list(answers[i]["probabilities"].values()) for i in (0, 2)] == [pytest.approx(e, abs=1e-5) for e in expected]
+    assert [list(answers[i]["probabilities"].values()) for i in (0, 2)] == [
+        pytest.approx(e, abs=1e-5) for e in expected
+    ]
 
 
 @pytest.mark.parametrize(
@@ -268,6 +270,14 @@ def test_pages_load_nothing_from_elsewhere(client: TestClient):
         assert not re.search(r"(src|href|url)\W{1,2}(https?:)?//", response.text)
     page = parsed(client.get("/docs").text)
     text = " ".join(page.text)
-    for expected in ("/predict", "/explain", "/health", "heart_rate_bpm", "most_probable", "multipart/form-data", "413"):
+    for expected in (
+        "/predict",
+        "/explain",
+        "/health",
+        "heart_rate_bpm",
+        "most_probable",
+        "multipart/form-data",
+        "413",
+    ):
         assert expected in text
     assert {"/predict", "/explain", "/health"} == set(client.get("/openapi.json").json()["paths"])
