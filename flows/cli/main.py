@@ -176,7 +176,7 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page and the API.")] = 8000,
     max_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in megabytes.")] = 50,
     max_seconds: Annotated[float, typer.Option(min=1, help="Longest recording.")] = 300,
-    max_requests: Annotated[int, typer.Option(min=1, help="Requests at once; more are told to try again.")] = 64,
+    max_requests: Annotated[int, typer.Option(min=1, help="Requests at once; more are told to try again.")] = 32,
     upload_seconds: Annotated[float, typer.Option(min=1, help="Longest time that an upload may take.")] = 30,
     config: ConfigOption = None,
     store: StoreOption = None,

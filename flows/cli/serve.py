@@ -4,6 +4,10 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
 
 from flows.cli.console import plain_console
 from flows.http.limits import LOOPBACK, Limits
@@ -34,7 +38,6 @@ def serve_model(model_uri: str | None, host: str, port: int, limits: Limits, con
         console = plain_console()
         with console.status("loading the model"):
             import torch
-            import uvicorn
 
             from flows.http.app import create_app
 
@@ -43,17 +46,34 @@ def serve_model(model_uri: str | None, host: str, port: int, limits: Limits, con
             predictor = model.unwrap_python_model().predictor
             app = create_app(predictor, uri, limits, loopback_only=host in LOOPBACK)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        server = uvicorn.Server(
+        ready = (
+            f"Model        {uri}, classes {', '.join(predictor.config.classes)}",
+            f"Try it       {address}",
+            f"API          {address}/docs",
+            f"Shell        curl -F file=@recording.wav {address}/predict",
+            f"Log          {log}",
+            "Research use only; not a medical device. Press Ctrl-C to stop.",
+        )
+        server = _Server(app, lambda: console.print("\n".join(ready), markup=False))
+        server.run(sockets=[listener])
+        if not server.started:
+            raise HeartbeatError(f"the server did not start: see {log}")
+    plain_console().print("Stopped.")
+
+
+class _Server(uvicorn.Server):
+    """Calls ``on_ready`` once the application is warmed up."""
+
+    def __init__(self, app: Any, on_ready: Callable[[], None]) -> None:
+        super().__init__(
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_TIMEOUT_S)
         )
-        console.print(f"Model        {uri}, classes {', '.join(predictor.config.classes)}", markup=False)
-        console.print(f"Try it       {address}")
-        console.print(f"API          {address}/docs")
-        console.print(f"From a shell curl -F file=@recording.wav {address}/predict")
-        console.print(f"Log          {log}", markup=False)
-        console.print("Research use only; not a medical device. Press Ctrl-C to stop.")
-        server.run(sockets=[listener])
-    plain_console().print("Stopped.")
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -27,7 +27,7 @@ REFUSALS = {
     408: "The upload takes too long.",
     413: "The request is too large.",
     415: "The content type is not one of audio.",
-    422: "The recording, or each of several, cannot be used.",
+    422: "The one recording cannot be used; of several, each has its own error.",
     503: "The server is busy: try again after the seconds in Retry-After.",
 }
 
@@ -63,8 +63,8 @@ def create_app(predictor: Predictor, uri: str, limits: Limits, loopback_only: bo
     async def predict(request: Request) -> Answers:
         """Classify recordings. Of several, each has its own answer or error."""
         results = await worker.predict(await recordings_of(request))
-        if all(isinstance(result, BadAudio) for result in results):
-            raise HTTPException(422, str(results[0]))
+        if len(results) == 1 and isinstance(results[0], BadAudio):
+            raise results[0]
         return Answers(model=model, predictions=[answer(result, config.classes) for result in results])
 
     @app.post("/explain", openapi_extra=OPENAPI, responses=refusals)

@@ -17,7 +17,7 @@ class Limits:
 
     max_bytes: int = 50_000_000
     max_seconds: float = 300
-    max_requests: int = 64  # that are uploading, waiting or being computed
+    max_requests: int = 32  # that are uploading, waiting or being computed
     upload_s: float = 30
 
 

@@ -104,10 +104,7 @@ def test_a_bad_request_is_refused_in_one_sentence(client: TestClient, request_: 
     assert "\n" not in error
 
 
-def test_several_bad_files_are_a_bad_request(client: TestClient):
-    response = client.post("/predict", **form(b"just text", SILENT))
-    assert response.status_code == 422
-    assert "it is text, not sound" in response.json()["error"]
+def test_one_recording_is_explained_at_a_time(client: TestClient):
     response = client.post("/explain", **form(GOOD, OTHER))
     assert response.status_code == 400
     assert "more than one recording" in response.json()["error"]
