@@ -82,7 +82,7 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise HeartbeatError(
-            f"cannot listen at {host} port {port} ({error.strerror}): choose another with --port or --host"
+            f"cannot listen at {host} port {port} ({(error.strerror or 'no such address').partition(' (')[0]}): choose another with --port or --host"
         ) from error
 
 

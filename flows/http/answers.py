@@ -88,6 +88,7 @@ class HeartBeats(BaseModel):
     confidence: float
     s1_s: list[float]
     s2_s: list[float]
+    may_be_swapped: bool = Field(description="S1 may be S2 and S2 S1, as in a fast heart")
 
     @field_validator("s1_s", "s2_s", mode="before")
     @classmethod

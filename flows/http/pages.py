@@ -13,7 +13,9 @@ from fastapi.responses import HTMLResponse
 def page(name: str, **values: Any) -> HTMLResponse:
     """The page in the file ``name``, a Jinja template for ``values``."""
     template = files(__package__).joinpath(name).read_text(encoding="utf-8")
-    html = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(template).render(values)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    html = environment.from_string(template).render(values)
     policy = (
         "default-src 'none'; img-src data:; media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"

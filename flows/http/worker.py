@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import io
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +16,7 @@ import soundfile
 from heartdata.audio import synthesis
 from heartdata.audio.decode import decode
 from heartdata.errors import BadAudio
+from heartdata.processes import cpu_count
 from heartdata.serving.explain import Explanation, explain
 from heartdata.serving.predictor import Prediction, Predictor
 
@@ -28,7 +28,7 @@ class Worker:
         self._predictor, self._max_seconds = predictor, max_seconds
         self._explainer = replace(predictor, net=copy.deepcopy(predictor.net))  # Grad-CAM hooks into its network
         self._explaining = Lock()
-        self._pool = ThreadPoolExecutor(os.cpu_count(), "predict")
+        self._pool = ThreadPoolExecutor(cpu_count(), "predict")
 
     async def warm_up(self) -> None:
         """Call all that is slow at the first time, from decoding to Grad-CAM."""
