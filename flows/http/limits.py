@@ -47,7 +47,7 @@ class Gate:
             await self.app(scope, receive, send)
         elif self.requests >= self.limits.max_requests:
             await self._read(headers, receive, 0)
-            sentence = f"the server is busy with {self.limits.max_requests} requests: try again in a second"
+            sentence = "the server is busy with other requests: try again in a second"
             await refusal(503, sentence, {"Retry-After": "1"})(scope, receive, send)
         else:
             self.requests += 1

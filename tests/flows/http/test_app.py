@@ -192,7 +192,7 @@ def test_large_long_and_slow_requests_are_refused(make_app):
         assert response.json() == {"error": "more than 0.1 MB: send a shorter recording, or fewer at once"}
 
 
-def sent(app, messages, headers=()) -> tuple[int, dict, dict]:
+async def sending(app, messages, headers=()) -> tuple[int, dict, dict]:
     """The status, headers and JSON that an ASGI application answers to a POST whose body arrives as ``messages``."""
     answered: list = []
 
@@ -206,9 +206,13 @@ def sent(app, messages, headers=()) -> tuple[int, dict, dict]:
         answered.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": [(b"host", b"localhost"), *headers]}  # fmt: skip
-    asyncio.run(app(scope, receive, send))
+    await app(scope, receive, send)
     start, body = answered
     return start["status"], {k.decode(): v.decode() for k, v in start["headers"]}, json.loads(body["body"])
+
+
+def sent(app, messages, headers=()) -> tuple[int, dict, dict]:
+    return asyncio.run(sending(app, messages, headers))
 
 
 def chunk(content: bytes, more: bool = True) -> dict:
@@ -229,10 +233,22 @@ def test_a_client_that_asks_first_is_refused_before_it_sends(make_app):
 
 
 def test_requests_beyond_the_limit_are_told_to_try_again(make_app):
-    app = make_app(max_requests=0)
-    status, headers, body = sent(app, iter([chunk(GOOD), chunk(b"", more=False)]))
-    assert (status, headers["retry-after"]) == (503, "1")
-    assert body["error"] == "the server is busy with 0 requests: try again in a second"
+    app, whole, kind = (
+        make_app(max_requests=1, upload_s=0.5),
+        [chunk(GOOD, more=False)],
+        [(b"content-type", b"audio/wav")],
+    )
+
+    async def ask() -> list:
+        stalled = asyncio.create_task(sending(app, iter([chunk(GOOD)])))
+        await asyncio.sleep(0)
+        refused = await sending(app, iter(whole), kind)
+        return [await stalled, refused, await sending(app, iter(whole), kind)]
+
+    stalled, refused, later = asyncio.run(ask())
+    assert (refused[0], refused[1]["retry-after"]) == (503, "1")
+    assert refused[2]["error"] == "the server is busy with other requests: try again in a second"
+    assert (stalled[0], later[0]) == (408, 200)
 
 
 def test_health_names_the_model(client: TestClient):

@@ -91,6 +91,16 @@ def test_a_chosen_recording_is_answered(page, tmp_path: Path):
     assert page.get_by_role("button", name="normal").get_attribute("aria-pressed") == "true"
 
 
+def test_a_recording_may_be_dropped(page, tmp_path: Path):
+    content = list(write_wav(tmp_path / "a.wav", beats()).read_bytes())
+    page.evaluate(
+        """bytes => { const dropped = new DataTransfer(); dropped.items.add(new File([new Uint8Array(bytes)], "a.wav"));
+        document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: dropped, bubbles: true, cancelable: true})); }""",
+        content,
+    )
+    page.wait_for_selector("#result:visible")
+
+
 def test_a_file_that_is_no_recording_is_refused_in_a_sentence(page, tmp_path: Path):
     (tmp_path / "a.txt").write_text("not a sound")
     page.set_input_files("#file", tmp_path / "a.txt")
