@@ -168,7 +168,7 @@ def up(
 def serve(
     model: Annotated[
         str | None,
-        typer.Option(help="Registered model, e.g. models:/heartbeat@champion.", show_default="the only champion"),
+        typer.Option(help="Registered model, e.g. models:/heartbeat@champion.", show_default="the champion"),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; any but the default lets other machines in.")

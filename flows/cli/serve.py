@@ -15,13 +15,13 @@ from flows.local.environment import prepare_environment
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
-from tasks.registry.client import CHAMPION, is_empty, load_model
+from tasks.registry.client import is_empty, load_model
 
 STOP_TIMEOUT_S = 5
 
 
 def serve_model(model_uri: str | None, host: str, port: int, limits: Limits, config: RunConfig) -> None:
-    """Serve until Ctrl-C or SIGTERM. ``model_uri``: as in `tasks.registry.client.load_model`; None: the champion.
+    """Serve until Ctrl-C or SIGTERM. ``model_uri``: as in `tasks.registry.client.load_model`.
 
     Raises `HeartbeatError` when the address cannot be used or there is no such model.
     """
@@ -42,7 +42,7 @@ def serve_model(model_uri: str | None, host: str, port: int, limits: Limits, con
             from flows.http.app import create_app
 
             torch.set_num_threads(1)
-            uri, model = load_model(model_uri, config.registry, store, CHAMPION)
+            uri, model = load_model(model_uri, config.registry, store)
             predictor = model.unwrap_python_model().predictor
             app = create_app(predictor, uri, limits, loopback_only=host in LOOPBACK)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -132,10 +132,10 @@ def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
     return {version.tags["dataset_version"] for version in versions if "dataset_version" in version.tags}
 
 
-def load_model(model: str | None, config: RegistryConfig, store: Store, alias: str = CHALLENGER) -> tuple[str, Any]:
+def load_model(model: str | None, config: RegistryConfig, store: Store) -> tuple[str, Any]:
     """A registered version as ``models:/name/3``, and its MLflow model; ``model``: the same or ``models:/name@alias``.
 
-    None: the ``alias`` of the only registered model, the demo's aside where there is one other. Raises
+    None: the challenger of the only registered model, the demo's aside where there is one other. Raises
     `HeartbeatError` that lists the models.
     """
     import mlflow
@@ -155,12 +155,12 @@ def load_model(model: str | None, config: RegistryConfig, store: Store, alias: s
         models = [each for each in models if each.name != DEMO]
     if model is None and len(models) != 1:
         raise HeartbeatError(f"name a model with --model; {there_are}")
-    uri = model or f"models:/{models[0].name}@{alias}"
+    uri = model or f"models:/{models[0].name}@{CHALLENGER}"
     if not uri.startswith("models:/"):
         raise HeartbeatError(f"--model {uri} should begin with models:/; {there_are}")
     try:
-        if named := re.fullmatch("models:/([^/@]+)@(.+)", uri):
-            uri = f"models:/{named[1]}/{client.get_model_version_by_alias(*named.groups()).version}"
+        if alias := re.fullmatch("models:/([^/@]+)@(.+)", uri):
+            uri = f"models:/{alias[1]}/{client.get_model_version_by_alias(*alias.groups()).version}"
         return uri, mlflow.pyfunc.load_model(uri)
     except MlflowException as error:
         raise HeartbeatError(f"the model {uri!r} is not in the registry ({error.message}); {there_are}") from error

@@ -148,7 +148,16 @@ def serving(store: Store, request) -> Iterator[tuple[subprocess.Popen, str, Path
         process.wait()
 
 
-HEARTBEAT = ["flows.cli.main", "serve", "--store", "{store}", "--port", "{port}"]
+HEARTBEAT = [
+    "flows.cli.main",
+    "serve",
+    "--store",
+    "{store}",
+    "--port",
+    "{port}",
+    "--model",
+    "models:/heartbeat@champion",
+]
 MLFLOW = ["mlflow", "models", "serve", "-m", "models:/heartbeat@champion", "--env-manager", "local", "-p", "{port}"]
 
 
