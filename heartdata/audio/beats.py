@@ -10,12 +10,13 @@ from heartdata.audio.quality import autocorrelation
 
 FRAMES_HZ = 100
 HEART_SOUNDS_HZ = (30, 120)
-PERIODS_S = (0.3, 2.0)  # 200 to 30 beats a minute
+PERIODS_S = (0.27, 2.0)  # 220 to 30 beats a minute
 SMOOTHING_S = 0.05
 LEVEL_S = 1.5  # loudness is compared with that of so much around it
 EVIDENCE = 0.2  # of one standard deviation of loudness in one frame, as a logarithm
 HYPOTHESES = 4  # periods that are compared
-S1_S, S2_S = 0.12, 0.105  # mean durations, and the least and the greatest of any heart sound or pause
+S1_S, S2_S = 0.12, 0.105  # mean durations
+FAST_S = 0.35  # at shorter periods they are shorter
 SHORTEST_S, LONGEST_SOUND_S, LONGEST_SYSTOLE_S = 0.05, 0.2, 0.5
 ANY_DURATION = -6.0  # log-density, over that of the mean, of an early beat or a pause
 
@@ -162,7 +163,8 @@ def _durations(period_s: float) -> np.ndarray:
     """
     s1_to_s2_s = 0.14 + 0.187 * period_s
     longest_s = max(LONGEST_SYSTOLE_S, 1.7 * period_s)
-    mean_s = np.array([S1_S, s1_to_s2_s - S1_S, S2_S, max(period_s - s1_to_s2_s - S2_S, 0.06)])
+    s1_s, s2_s = np.array([S1_S, S2_S]) * min(1, period_s / FAST_S)
+    mean_s = np.array([s1_s, s1_to_s2_s - s1_s, s2_s, max(period_s - s1_to_s2_s - s2_s, 0.06)])
     deviation_s = np.array([0.02, 0.03, 0.02, 0.01 + 0.12 * period_s])
     greatest_s = np.array([LONGEST_SOUND_S, LONGEST_SYSTOLE_S, LONGEST_SOUND_S, longest_s])
     at_s = np.arange(round(longest_s * FRAMES_HZ) + 1) / FRAMES_HZ
