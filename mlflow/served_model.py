@@ -22,19 +22,14 @@ class HeartSoundModel(mlflow.pyfunc.PythonModel):
         log_mel(np.zeros(4000, np.float32), 4000, self.predictor.config.spectrogram)  # the first call is slow
 
     def predict(self, context, model_input: pd.DataFrame, params=None):
-        """One row per file: ``label``, ``unsure``, ``error`` (why there is no label, or None) and ``p_<class>``."""
-        from heartdata.errors import BadAudio
+        """One row per file, see `heartdata.serving.predictor.prediction_frame`."""
+        from heartdata.serving.predictor import prediction_frame
 
-        names = [f"p_{c}" for c in self.predictor.config.classes]
-        rows = []
-        for result in self.predictor.predict(bytes(content) for content in model_input["audio"]):
-            if isinstance(result, BadAudio):
-                rows.append({"label": None, "unsure": True, "error": str(result)})
-            else:
-                probabilities = dict(zip(names, result.probabilities, strict=True))
-                rows.append({"label": result.label, "unsure": result.unsure, "error": None, **probabilities})
-        frame = pd.DataFrame(rows, columns=["label", "unsure", "error", *names], dtype=object)  # None stays None
-        return frame.astype({"unsure": bool, **dict.fromkeys(names, float)})
+        results = self.predictor.predict(bytes(content) for content in model_input["audio"])
+        frame = prediction_frame(results, self.predictor)
+        return frame.astype(dict.fromkeys(frame.columns[frame.isna().any()], object)).where(
+            frame.notna(), None
+        )  # no NaN in JSON
 
 
 set_model(HeartSoundModel())

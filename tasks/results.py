@@ -131,6 +131,20 @@ class RegisteredVersion(Result):
     registry: RegistryConfig
 
 
+class Scored(Result):
+    """Predictions of ``model`` (its URI) for recordings, in the file ``out``.
+
+    ``failed``: recordings without a prediction; ``new``: files that were predicted now; ``counts``: rows for people.
+    """
+
+    out: str
+    model: str
+    recordings: int
+    failed: int
+    new: int
+    counts: list[dict[str, Any]]
+
+
 class FoldResult(Result):
     """One fold (`study_schema`): ``predictions`` of the network and the baselines for its test part, and those of the
     network for its ``validation`` part.

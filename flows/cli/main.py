@@ -137,7 +137,10 @@ def predict(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Also write the predictions, with all probabilities, as CSV.")
+        Path | None, typer.Option(help="Also write all columns to this file (.csv, .parquet or .json).")
+    ] = None,
+    explain: Annotated[
+        Path | None, typer.Option(help="Also draw, into this folder, what speaks for each prediction.")
     ] = None,
     config: ConfigOption = None,
     store: StoreOption = None,
@@ -145,7 +148,29 @@ def predict(
     """Classify audio files with a registered model: label, probability, and whether the model is unsure."""
     from flows.cli.predict import predict_files
 
-    predict_files(paths, model, out, run_config(config=config, store=store))
+    predict_files(paths, model, out, run_config(config=config, store=store), explain)
+
+
+@app.command()
+def score(
+    data: Annotated[str, typer.Argument(help="Folder, or table of audio files; labels are not needed.")],
+    out: Annotated[Path, typer.Option(help="File for the predictions (.csv, .parquet or .json).")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Registered model, e.g. models:/heartbeat@challenger.", show_default="the only one besides the demo's"
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    store: StoreOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Predict every recording of a folder or table; only those that are new to the model are computed."""
+    from flows.cli.score import score_recordings
+
+    found = str(absolute(data))
+    score_recordings(found, run_config("table", found, config, changes, store), out, model, verbose)
 
 
 @app.command()

@@ -1,63 +1,113 @@
 """`heartbeat predict`: classify audio files with a registered model."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.console import Console
 
 from flows.cli.console import bar, note, plain_console, rich_table
-from flows.cli.outputs import writable_file
+from flows.cli.outputs import writable_file, writable_folder
 from flows.local.environment import prepare_environment
-from heartdata.audio.decode import read_bytes
 from heartdata.config import RunConfig
 from heartdata.errors import BadAudio, HeartbeatError
 from heartdata.scoring.calibration import Calibration
+from heartdata.serving.formats import check_format, write_predictions
 from heartdata.sources.base import find_files
-from heartdata.storage.store import Store
+from heartdata.sources.table.readers import SUFFIXES
+from heartdata.storage.store import Store, atomic_write
 from tasks.registry.client import is_empty, load_model
 
-BATCH_FILES, BATCH_BYTES = 32, 64 << 20
+NAME_LENGTH = 50  # characters of a picture's name, of up to four bytes each; file systems allow 255
 
 
-def predict_files(paths: Sequence[Path], model_uri: str | None, out: Path | None, config: RunConfig) -> None:
-    """Show a model's prediction for each audio file in ``paths`` (files and folders); ``out``: a CSV of all columns.
+def predict_files(
+    paths: Sequence[Path], model_uri: str | None, out: Path | None, config: RunConfig, pictures: Path | None = None
+) -> None:
+    """Show a model's prediction for each audio file in ``paths`` (files and folders).
 
-    ``model_uri``: as in `tasks.registry.client.load_model`. Raises `HeartbeatError`, also when every file is refused.
+    ``out``: a file for all columns; ``pictures``: a folder for one explanation (PNG) a recording; ``model_uri``: as in
+    `tasks.registry.client.load_model`. Raises `HeartbeatError`, also when every file is refused.
     """
     files, notes = [], []
     for path in paths:
         more, left_out = _files_of(path)
         files += more
         notes += left_out
+    refuse_empty_registry(config)
     store = Store(config.store)
-    if is_empty(config.registry, store):
-        raise HeartbeatError(
-            f"no model is registered in {store.uri}: run `heartbeat run` first, or name another --store"
-        )
     if out is not None:
         out = writable_file(out)
+        check_format(out)
+    if pictures is not None:
+        pictures = writable_folder(pictures)
     prepare_environment(store.open())
     console = plain_console()
     uri, model = load_model(model_uri, config.registry, store)
-    rows: list[dict[str, Any]] = []
-    with bar(console, "predicting") as advance:
-        for batch in _batches(files):
-            rows += _predictions(model, batch)
-            advance(len(rows), len(files))
-    frame = pd.DataFrame(rows).assign(model=uri)
-    console.print(rich_table(f"Predictions of {uri}", shown(rows)))
-    if text := accuracy_note(model.unwrap_python_model().predictor.config.calibration):
+    predictor = model.unwrap_python_model().predictor
+    frame = _predictions(predictor, files, pictures, console).assign(model=uri)
+    console.print(rich_table(f"Predictions of {uri}", shown(frame)))
+    for text in explained(frame, predictor.config.calibration, predictor.config.classes):
         console.print(text)
     if refused := int(frame["error"].notna().sum()):
         console.print(f"{refused} of {len(files)} files have no prediction")
     for text in notes:
         console.print(note(text))
     if out is not None:
-        frame.to_csv(out, index=False)
-        console.print(f"Written     {out}")
+        write_predictions(frame, out)
+        console.print(f"Written     {out}", markup=False)
+    if pictures is not None:
+        console.print(f"Pictures    {pictures}", markup=False)
     if refused == len(files):
         raise HeartbeatError(f"none of the {len(files)} files has a prediction; the first: {frame['error'][0]}")
+
+
+def _predictions(predictor: Any, files: Sequence[Path], pictures: Path | None, console: Console) -> pd.DataFrame:
+    """A row for each file, see `heartdata.serving.files.predict_batch`; with ``picture`` if they are drawn."""
+    from heartdata.serving.files import in_batches, predict_batch, read_file  # loads torch
+
+    frames: list[pd.DataFrame] = []
+    done = 0
+    names = picture_names(files)
+    with bar(console, "predicting") as advance:
+        for batch in in_batches(read_file(str(file)) for file in files):
+            frame = predict_batch(predictor, batch)
+            if pictures is not None:
+                each = zip(batch, frame["error"], names[done:], strict=False)
+                frame["picture"] = [
+                    _draw(predictor, file, pictures / name) if e is None else None for file, e, name in each
+                ]
+            frames.append(frame)
+            done += len(batch)
+            advance(done, len(files))
+    return pd.concat(frames, ignore_index=True)
+
+
+def refuse_empty_registry(config: RunConfig) -> None:
+    """Raises `HeartbeatError` where the store's own registry has no model, without making one."""
+    store = Store(config.store)
+    if is_empty(config.registry, store):
+        raise HeartbeatError(
+            f"no model is registered in {store.uri}: run `heartbeat run` first, or name another --store"
+        )
+
+
+def explained(frame: pd.DataFrame, fitted: Calibration, classes: Sequence[str]) -> list[str]:
+    """What a reader must know of these predictions: what unsure means, and why a label is not the most probable class."""
+    sentences = [accuracy_note(fitted)]
+    predicted = frame[frame["error"].isna()]
+    if fitted.unsure_below > 0:
+        sentences.append(f"Unsure: the label's probability is below {fitted.unsure_below:.2f}, do not rely on it")
+    if differing := int((predicted["label"] != predicted["most_probable"]).sum()):
+        weights = fitted.class_weights or [1.0] * len(classes)
+        listed = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(classes, weights, strict=True))
+        sentences.append(
+            f"{differing} labels are not the most probable class: the model's operating point multiplies probabilities "
+            f"before it chooses ({listed})"
+        )
+    return list(filter(None, sentences))
 
 
 def accuracy_note(fitted: Calibration) -> str:
@@ -70,32 +120,55 @@ def accuracy_note(fitted: Calibration) -> str:
     )
 
 
-def shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows for the terminal; with the most probable class where any label is another (see `decision` settings)."""
-    most_probable = [_most_probable(row) for row in rows]
-    differs = any(name not in ("", row["label"]) for name, row in zip(most_probable, rows, strict=True))
-    result = []
-    for row, name in zip(rows, most_probable, strict=True):
-        failed = row["error"] is not None
-        result.append(
-            {
-                "file": row["file"],
-                "label": "" if failed else row["label"],
-                "unsure": "unsure" if row["unsure"] and not failed else "",
-                "probability": "" if failed else f"{row['p_' + row['label']]:.2f}",
-                **({"most probable": name and f"{name} {row['p_' + name]:.2f}"} if differs else {}),
-                "error": row["error"] or "",
+def shown(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows for the terminal; columns that say nothing of any file are left out."""
+    rows = []
+    for row in frame.to_dict("records"):
+        cells = dict.fromkeys(("label", "probability", "most probable", "heart rate", "warnings", "error"), "")
+        if row["error"] is not None:
+            cells["error"] = row["error"]
+        else:
+            label, probable, rate_bpm = row["label"], row["most_probable"], row["heart_rate_bpm"]
+            cells |= {
+                "label": f"unsure ({label})" if row["unsure"] else label,
+                "probability": f"{row['p_' + label]:.2f}",
+                "most probable": f"{probable} {row['p_' + probable]:.2f}" if probable != label else "",
+                "heart rate": f"{rate_bpm:.0f}" if pd.notna(rate_bpm) else "",
+                "warnings": row["warnings"],
             }
-        )
-    return result
+        rows.append({"file": row["file"], **cells})
+    used = {name for row in rows for name, cell in row.items() if cell} | {"label", "probability"}
+    return [{name: cell for name, cell in row.items() if name in used} for row in rows]
 
 
-def _most_probable(row: dict[str, Any]) -> str:
-    """The class of the highest probability, the label among equals; empty where there is no prediction."""
-    if row["error"] is not None:
-        return ""
-    probabilities = {name.removeprefix("p_"): p for name, p in row.items() if name.startswith("p_")}
-    return max(probabilities, key=lambda name: (probabilities[name], name == row["label"]))
+def picture_names(files: Sequence[Path]) -> list[str]:
+    """A file name for the picture of each of ``files``: its own name, with a number where another has it already."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for file in files:
+        stem = re.sub(r"[^\w.-]+", "_", file.name)[-NAME_LENGTH:].lstrip(".") or "recording"
+        number, name = 1, stem
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        names.append(f"{name}.png")
+    return names
+
+
+def _draw(predictor: Any, file: Any, target: Path) -> str | None:
+    """Write what speaks for the prediction of a recording as a PNG; returns its path, None where there is none."""
+    from heartdata.reports.explanation import plot_explanation
+    from heartdata.serving.explain import explain
+
+    try:
+        explanation = explain(predictor, file.content)
+    except BadAudio:
+        return None
+    title = f"{Path(file.uri).name}: what speaks for {explanation.explained}"
+    with atomic_write(target) as png:
+        png.write(plot_explanation(explanation, predictor.config.spectrogram, title, "Research use only"))
+    return str(target)
 
 
 def _files_of(path: Path) -> tuple[list[Path], list[str]]:
@@ -103,40 +176,11 @@ def _files_of(path: Path) -> tuple[list[Path], list[str]]:
     if not path.exists():
         raise HeartbeatError(f"{path} does not exist")
     if not path.is_dir():
+        if path.suffix.lower() in SUFFIXES:
+            raise HeartbeatError(f"{path} is a table: predict its recordings with `heartbeat score {path} --out FILE`")
         return [path], []
     files = find_files(path)
     left_out = files.left_out(companions=True)
     if not files.audio:
         raise HeartbeatError(". ".join([f"{path} holds no audio file", *left_out]))
     return files.audio, left_out
-
-
-def _predictions(model: Any, batch: Sequence[tuple[Path, bytes, str | None]]) -> Iterator[dict[str, Any]]:
-    predictions = model.predict(pd.DataFrame({"audio": [content for _, content, _ in batch]}))
-    for (file, _, error), row in zip(batch, predictions.to_dict("records"), strict=True):
-        yield {"file": str(file), **row, **({"error": error} if error else {})}
-
-
-def _batches(files: Sequence[Path]) -> Iterator[list[tuple[Path, bytes, str | None]]]:
-    """Files with their contents, or why there are none, as many at a time as fit into memory."""
-    batch: list[tuple[Path, bytes, str | None]] = []
-    for file in files:
-        batch.append((file, *_read(file)))
-        if len(batch) == BATCH_FILES or sum(len(content) for _, content, _ in batch) > BATCH_BYTES:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _read(file: Path) -> tuple[bytes, str | None]:
-    """The bytes of a file, or none and why it cannot be read: one file must not stop the others."""
-    if file.exists() and not file.is_file():  # to read a pipe would wait forever
-        return b"", "it is no file: name a file"
-    try:
-        return read_bytes(str(file)), None
-    except BadAudio as error:
-        return b"", str(error)
-    except OSError as error:
-        reason = "it is a broken link" if file.is_symlink() else str(error.strerror)
-        return b"", f"cannot be read ({reason}): correct the path and run again"

@@ -66,8 +66,8 @@ def run_pipeline(config: RunConfig, verbose: bool = False, typed: Sequence[str] 
     show(summary, run.console, links, run.notes)
 
 
-def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool) -> FinishedRun:
-    """Call a flow with its one parameter, with progress in the terminal; starts a Prefect server if none is running.
+def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool, **others: Any) -> FinishedRun:
+    """Call a flow with its first parameter and the ``others``, with progress in the terminal; starts a Prefect server if none is running.
 
     ``entrypoint`` is module:flow, imported only once the environment is prepared; ``config`` names the source and the
     store. Raises `HeartbeatError`; an unexpected error becomes one and is logged in full.
@@ -107,7 +107,7 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool) 
         try:
             with _errors_as_sentences(log), Terminal(console) as terminal, temporary_settings(no_heartbeat):
                 progress.begin(terminal)
-                result = flow(parameter)
+                result = flow(parameter, **others)
         finally:
             progress.begin(None)
     return FinishedRun(result, urls[0], temporary is None, console, frozenset(terminal.notes))

@@ -54,8 +54,8 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         stack.enter_context(announced(store, os.environ["PREFECT_API_URL"]))
         from prefect import serve
 
-        deployment = nightly_deployment(config)
-        if ended := end_interrupted(deployment.name):
+        deployment, scoring = nightly_deployment(config), scoring_deployment(config)
+        if ended := end_interrupted(deployment.name) + end_interrupted(scoring.name):
             console.print(f"Marked as crashed: {ended} runs that were interrupted when `heartbeat up` last stopped")
         console.print(f"Source       {_source(config)}", markup=False)
         console.print(f"Prefect UI   http://{HOST}:{prefect_port}")
@@ -64,8 +64,13 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         console.print(f"Deployment   heartbeat/{deployment.name}, {_when(deployment)}; run it now from another shell:")
         api = "" if prefect_port == PREFECT_PORT else f"PREFECT_API_URL={os.environ['PREFECT_API_URL']} "
         console.print(f"             {api}{program('prefect')} deployment run heartbeat/{deployment.name} --watch")
+        console.print(f"Deployment   score/{scoring.name}, for new recordings; run it with")
+        parameters = "--param data=/FOLDER/OR/TABLE --param out=/FILE.parquet"
+        console.print(
+            f"             {api}{program('prefect')} deployment run score/{scoring.name} {parameters} --watch"
+        )
         console.print("Press Ctrl-C to stop.")
-        serve(deployment, pause_on_shutdown=False, print_starting_message=False, limit=1)
+        serve(deployment, scoring, pause_on_shutdown=False, print_starting_message=False, limit=1)
     console.print("Stopped.")
 
 
@@ -115,19 +120,19 @@ def with_links_to(ui_url: str, config: RunConfig) -> RunConfig:
     return config.model_copy(update={"registry": config.registry.model_copy(update={"ui_url": ui_url})})
 
 
-def _definition() -> dict[str, Any]:
-    """The deployment that prefect.yaml defines. Raises `ConfigError`."""
+def _definition(flow: str) -> dict[str, Any]:
+    """The deployment of ``flow`` that prefect.yaml defines. Raises `ConfigError`."""
     try:
         project = parse_yaml((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"prefect.yaml cannot be read: {error}") from error
-    (deployment,) = project["deployments"]
+    (deployment,) = (each for each in project["deployments"] if each["entrypoint"].endswith(f":{flow}"))
     return deployment
 
 
 def nightly_settings() -> dict[str, Any]:
     """The nightly run's settings in prefect.yaml. Raises `ConfigError`."""
-    settings = (_definition().get("parameters") or {}).get("config") or {}
+    settings = (_definition("heartbeat").get("parameters") or {}).get("config") or {}
     if not isinstance(settings, dict):
         raise ConfigError("parameters.config in prefect.yaml must be a mapping, such as {training: {epochs: 3}}")
     return settings
@@ -140,7 +145,7 @@ def nightly_deployment(config: RunConfig) -> Any:
 
     from flows.pipeline import heartbeat
 
-    defined = _definition()
+    defined = _definition("heartbeat")
     return heartbeat.to_deployment(
         name=defined["name"],
         description=defined["description"],
@@ -148,6 +153,20 @@ def nightly_deployment(config: RunConfig) -> Any:
         parameters={"config": config.model_dump(mode="json")},
         schedules=[Cron(s["cron"], timezone=s["timezone"], active=s["active"]) for s in defined["schedules"]],
         concurrency_limit=ConcurrencyLimitConfig(**defined["concurrency_limit"]),
+    )
+
+
+def scoring_deployment(config: RunConfig) -> Any:
+    """The deployment of the flow `score` that prefect.yaml defines, with the registry and store of ``config``."""
+    from flows.score import score
+
+    defined = _definition("score")
+    named = config.model_dump(mode="json", include={"registry", "store"})
+    return score.to_deployment(
+        name=defined["name"],
+        description=defined["description"],
+        tags=defined["tags"],
+        parameters={"config": named},
     )
 
 

@@ -104,7 +104,9 @@ class Picture(BaseModel):
     low_hz: float = Field(description="lower edge of the lowest band")
     high_hz: float = Field(description="upper edge of the highest band")
     levels: str
-    relevance: str = Field(description="Grad-CAM: 255 where the recording speaks most for the class")
+    relevance: str = Field(
+        description="Grad-CAM: 255 where the recording speaks most for the class; 0 everywhere if hardly anything does"
+    )
 
 
 class Explained(BaseModel):

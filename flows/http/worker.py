@@ -1,13 +1,10 @@
 """Predictions and explanations computed side by side, in a pool of threads."""
 
 import asyncio
-import copy
 import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,8 +23,6 @@ class Worker:
 
     def __init__(self, predictor: Predictor, max_seconds: float) -> None:
         self._predictor, self._max_seconds = predictor, max_seconds
-        self._explainer = replace(predictor, net=copy.deepcopy(predictor.net))  # Grad-CAM hooks into its network
-        self._explaining = Lock()
         self._pool = ThreadPoolExecutor(cpu_count(), "predict")
 
     async def warm_up(self) -> None:
@@ -63,8 +58,7 @@ class Worker:
 
     def _explain(self, content: bytes, label: str | None) -> Explanation:
         self._check_duration(content)
-        with self._explaining:
-            return explain(self._explainer, content, label)
+        return explain(self._predictor, content, label)
 
     def _check_duration(self, content: bytes) -> None:
         audio = decode(content)

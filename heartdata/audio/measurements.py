@@ -100,7 +100,7 @@ def load_known_facts(shard: Shard, config: MeasureConfig, store: Store) -> dict[
     known: dict[str, dict[str, object]] = {}
     for name in shard.earlier_files(facts_folder(config), ".parquet", store):
         rows = (row for row in _load_facts(name, store).to_pylist() if row["sha256"] in missing)
-        known |= {row["sha256"]: row for row in rows if not _awaits_ffmpeg(row["error"])}
+        known |= {row["sha256"]: row for row in rows if not awaits_ffmpeg(row["error"])}
         missing -= known.keys()
         if not missing:
             break
@@ -109,10 +109,11 @@ def load_known_facts(shard: Shard, config: MeasureConfig, store: Store) -> dict[
 
 def are_final(facts: pa.Table) -> bool:
     """Whether no recording of a table of schema FACTS can be decoded only since ffmpeg was installed."""
-    return not any(map(_awaits_ffmpeg, facts.column("error").unique().to_pylist()))
+    return not any(map(awaits_ffmpeg, facts.column("error").unique().to_pylist()))
 
 
-def _awaits_ffmpeg(error: str | None) -> bool:
+def awaits_ffmpeg(error: str | None) -> bool:
+    """Whether a recording could not be decoded, and may be since ffmpeg was installed."""
     return error is not None and ffmpeg.NOT_INSTALLED in error and ffmpeg.is_installed()
 
 

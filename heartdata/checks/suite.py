@@ -201,14 +201,33 @@ def silence_remedy(form: Any, peak: Any) -> str:
 
 def quarantine_reason(facts: Mapping[str, Any], bounds: RecordingBounds) -> str | None:
     """Why a single recording with these facts (a row of schema FACTS) would be quarantined; None if it would not."""
-    known = dict(facts)
-    if "rms" in facts:
-        known["deviation"] = sample_deviation(facts["rms"], facts["dc_offset"])
-        known["silence_remedy"] = silence_remedy(facts["format"], facts["peak"])
-    for check in recording_checks(bounds):
-        if check.severity == "critical" and not _holds(check, known.get(check.bounds["column"])):
-            return check.reason.format_map(known)
-    return None
+    known = _with_derived(facts)
+    failed = _failed(known, bounds, "critical")
+    return failed[0].reason.format_map(known) if failed else None
+
+
+def warnings_of(facts: Mapping[str, Any], bounds: RecordingBounds) -> tuple[str, ...]:
+    """The names of the checks of severity warning that a single recording with these facts fails."""
+    return tuple(check.name for check in _failed(_with_derived(facts), bounds, "warning"))
+
+
+def _with_derived(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """``facts`` with what the checks derive from them."""
+    if "rms" not in facts:
+        return dict(facts)
+    return {
+        **facts,
+        "deviation": sample_deviation(facts["rms"], facts["dc_offset"]),
+        "silence_remedy": silence_remedy(facts["format"], facts["peak"]),
+    }
+
+
+def _failed(known: Mapping[str, Any], bounds: RecordingBounds, severity: Severity) -> list[Check]:
+    return [
+        check
+        for check in recording_checks(bounds)
+        if check.severity == severity and not _holds(check, known.get(check.bounds["column"]))
+    ]
 
 
 def _holds(check: Check, value: Any) -> bool:

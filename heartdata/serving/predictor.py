@@ -1,9 +1,11 @@
 """From raw audio bytes to a label and class probabilities: what is served, and what evaluation measures."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,16 +13,18 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from heartdata.audio.beats import find_beats
 from heartdata.audio.channels import choose
-from heartdata.audio.decode import decode
+from heartdata.audio.decode import decode, resample
+from heartdata.audio.fingerprint import RATE_HZ
 from heartdata.audio.measurements import measure_samples
 from heartdata.audio.spectrograms import log_mel
-from heartdata.checks.suite import quarantine_reason
+from heartdata.checks.suite import quarantine_reason, warnings_of
 from heartdata.dataset.windows import Shards, scoring_views
 from heartdata.errors import BadAudio, ConfigError
 from heartdata.scoring.calibration import apply_temperature, decide
 from heartdata.serving.model_config import ModelConfig
-from heartdata.storage.store import Store
+from heartdata.storage.store import Store, sha256_file
 from heartdata.training.features import kept_features, outputs_of
 from heartdata.training.network import computing_device, load_net
 from heartdata.versions import PREPROCESSING
@@ -41,11 +45,21 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class _Recording:
+    """What is predicted from, and what is said beside the prediction."""
+
+    spectrogram: np.ndarray
+    warnings: tuple[str, ...]
+    heart_rate_bpm: float | None
+
+
+@dataclass(frozen=True)
 class Predictor:
-    """A trained network with its configuration."""
+    """A trained network with its configuration. ``digest``: see `model_digest`."""
 
     net: nn.Module
     config: ModelConfig
+    digest: str = ""
 
     @classmethod
     def load(cls, weights: str | Path, config: str | Path) -> "Predictor":
@@ -72,7 +86,8 @@ class Predictor:
                 "train a new version, or serve it by `mlflow models serve`, which uses the code that was logged with it"
             )
         net = load_net(Path(weights), model.classes, model.members)
-        return cls(net.to(computing_device()).to(memory_format=torch.channels_last), model)
+        net = net.to(computing_device()).to(memory_format=torch.channels_last)
+        return cls(net, model, model_digest(weights, config))
 
     def probabilities(self, spectrograms: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The network's probabilities for each spectrogram (columns, mel_bands), in order: shape (classes,), float64.
@@ -87,32 +102,40 @@ class Predictor:
 
         `BadAudio` replaces it for files that cannot be decoded, and for recordings that validation would quarantine.
         """
-        errors: list[BadAudio | None] = []
+        prepared: list[_Recording | BadAudio] = []
 
         def spectrograms() -> Iterator[np.ndarray]:
             for content in contents:
                 try:
-                    spectrogram = self._spectrogram(content)
+                    recording = self._prepare(content)
                 except BadAudio as error:
-                    errors.append(error)
+                    prepared.append(error)
                 else:
-                    errors.append(None)
-                    yield spectrogram
+                    prepared.append(replace(recording, spectrogram=np.empty(0)))  # large, and needed once
+                    yield recording.spectrogram
 
         probabilities = list(self.probabilities(spectrograms()))
-        predictions = iter(self._decide(np.stack(probabilities)) if probabilities else [])
-        return [error or next(predictions) for error in errors]
+        decisions = iter(self._decide(np.stack(probabilities)) if probabilities else [])
+        return [
+            each
+            if isinstance(each, BadAudio)
+            else replace(next(decisions), warnings=each.warnings, heart_rate_bpm=each.heart_rate_bpm)
+            for each in prepared
+        ]
 
-    def _spectrogram(self, content: bytes) -> np.ndarray:
+    def _prepare(self, content: bytes) -> _Recording:
         audio = decode(content)
-        if reason := quarantine_reason(measure_samples(audio, self.config.measure), self.config.accepts):
+        facts = measure_samples(audio, self.config.measure)
+        if reason := quarantine_reason(facts, self.config.accepts):
             raise BadAudio(reason)
         try:
-            return log_mel(choose(audio, self.config.measure.channel).mono, audio.rate_hz, self.config.spectrogram)
+            mono = choose(audio, self.config.measure.channel).mono
+            spectrogram = log_mel(mono, audio.rate_hz, self.config.spectrogram)
         except (BadAudio, MemoryError):
             raise
         except Exception as error:  # one recording must not stop the others
             raise BadAudio(f"cannot be rendered ({type(error).__name__}: {error}): export it again") from error
+        return _Recording(spectrogram, warnings_of(facts, self.config.accepts), _heart_rate_bpm(mono, audio.rate_hz))
 
     def _decide(self, probabilities: np.ndarray) -> list[Prediction]:
         """Calibrate the network's ``probabilities`` (n, classes) and choose labels."""
@@ -123,6 +146,47 @@ class Predictor:
             Prediction(label, row[classes.index(label)] < calibration.unsure_below, tuple(row))
             for label, row in zip(labels, scaled.tolist(), strict=True)
         ]
+
+
+def model_digest(weights: str | Path, config: str | Path) -> str:
+    """What tells models apart by their content: 12 hex digits of the sha256 of both files."""
+    digests = "".join(sha256_file(Path(file)) for file in (weights, config))
+    return hashlib.sha256(digests.encode()).hexdigest()[:12]
+
+
+def prediction_frame(results: Sequence[Prediction | BadAudio], predictor: Predictor) -> pd.DataFrame:
+    """The results of `Predictor.predict`, one row each.
+
+    Columns: ``label``, ``unsure``, ``error`` (why there is no label), ``warnings`` (names of failed checks, comma
+    separated), ``heart_rate_bpm``, ``model_digest`` and ``p_<class>``. What is not known is None or, of numbers, NaN.
+    """
+    names = [f"p_{name}" for name in predictor.config.classes]
+    rows: list[dict[str, Any]] = [
+        {"label": None, "unsure": True, "error": str(result), "warnings": ""}
+        if isinstance(result, BadAudio)
+        else {
+            "label": result.label,
+            "unsure": result.unsure,
+            "error": None,
+            "warnings": ", ".join(result.warnings),
+            "heart_rate_bpm": result.heart_rate_bpm,
+            **dict(zip(names, result.probabilities, strict=True)),
+        }
+        for result in results
+    ]
+    columns = ["label", "unsure", "error", "warnings", "heart_rate_bpm", "model_digest", *names]
+    frame = pd.DataFrame(rows, columns=columns, dtype=object)  # None stays None
+    frame["model_digest"] = predictor.digest
+    return frame.astype({"unsure": bool, "heart_rate_bpm": float, **dict.fromkeys(names, float)})
+
+
+def _heart_rate_bpm(mono: np.ndarray, rate_hz: int) -> float | None:
+    """None where it is not clear, whatever the reason: a prediction does not depend on it."""
+    try:
+        beats = find_beats(resample(mono, rate_hz, RATE_HZ))
+    except Exception:
+        return None
+    return None if beats is None else float(beats.heart_rate_bpm)
 
 
 def predict_probabilities(

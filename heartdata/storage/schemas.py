@@ -165,6 +165,18 @@ def predictions_schema(classes: list[str]) -> pa.Schema:
     return pa.schema([*columns, *_probabilities(classes)])
 
 
+def scores_schema(classes: list[str]) -> pa.Schema:
+    """One row per content that a model has predicted: columns of `heartdata.serving.files.predict_batch`."""
+    return pa.schema([
+        ("sha256", S),
+        ("label", S), ("most_probable", S),  # null where there is an error
+        ("unsure", B), ("error", S),
+        ("warnings", S),  # names of failed checks of severity warning, comma separated
+        ("heart_rate_bpm", F),
+        *_probabilities(classes),
+    ])  # fmt: skip
+
+
 def subjects_schema(classes: list[str]) -> pa.Schema:
     """One row per held-out subject whose recordings have one label: that label, and the prediction from all of them."""
     columns = (("subject", S), ("group", S), ("label", S), ("prediction", S), ("recordings", N))

@@ -25,8 +25,7 @@ def run_store(config: RunConfig) -> Iterator[Store]:
 
     First asks the registry, and ends MLflow runs that killed processes left open.
     """
-    for name in PREFECT_LOGGERS:
-        logging.getLogger(name).addFilter(log_error_once)
+    log_errors_once()
     progress.clear_notes()
     store = Store(config.store).open()
     latest = store.workpath("latest")
@@ -39,6 +38,12 @@ def run_store(config: RunConfig) -> Iterator[Store]:
         with contextlib.suppress(OSError):  # it must not hide what went wrong
             _write_notice(error, config.source.name, latest, before)
         raise
+
+
+def log_errors_once() -> None:
+    """Apply `log_error_once` to what Prefect logs of a run in this process."""
+    for name in PREFECT_LOGGERS:
+        logging.getLogger(name).addFilter(log_error_once)
 
 
 def log_error_once(record: logging.LogRecord) -> bool:

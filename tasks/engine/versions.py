@@ -86,7 +86,7 @@ STAGES = {
          "heartdata.scoring.metrics", "heartdata.scoring.model_names", "heartdata.storage.schemas", *PREDICTING),
     ),
     "register": Code(
-        "6",
+        "7",
         ("mlflow.served_model", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
          "tasks.registry.naming"),
     ),
@@ -97,5 +97,11 @@ STAGES = {
     ),
     "demo recordings": Code(  # no task: kept in a folder
         versions.DEMO, ("heartdata.audio.synthesis", "heartdata.sources.demo")
+    ),
+    "scores": Code(  # no task: kept in a folder
+        versions.SCORES,
+        ("heartdata.audio.beats", "heartdata.audio.measurements", "heartdata.audio.quality", "heartdata.checks.suite",
+         "heartdata.serving.files", *PREDICTING),
+        decodes=True,
     ),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from heartdata.storage.schemas import RECORDINGS, predictions_schema
 from heartdata.storage.store import Artifact, Store
 from tasks.results import Evaluation, TrainedModel
 
-TOLERANCE = 1e-3  # between the served model's probabilities and those evaluated
+TOLERANCE = 1e-5  # between the served model's probabilities and those evaluated
 SERVED_MODEL = Path(heartdata.__file__).parents[1] / "mlflow" / "served_model.py"
 SERVED_NEEDS = ("mlflow", "audioread", "joblib", "librosa", "numpy", "pandas", "platformdirs", "pyarrow", "pydantic",
                 "safetensors", "scikit-learn", "scipy", "soundfile", "soxr", "torch", "torchvision")  # fmt: skip
@@ -25,19 +25,24 @@ def log_model(model: TrainedModel, store: Store) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
+    from heartdata.serving.predictor import model_digest  # loads torch
+
     if not SERVED_MODEL.is_file():
         raise HeartbeatError(f"{SERVED_MODEL} does not exist: run heartbeat from a checkout of the project")
     outputs: list[Any] = [ColSpec(DataType.string, "label"), ColSpec(DataType.boolean, "unsure")]
-    outputs += [ColSpec(DataType.string, "error", required=False)]
+    outputs += [ColSpec(DataType.string, "error", required=False), ColSpec(DataType.string, "warnings")]
+    outputs += [ColSpec(DataType.double, "heart_rate_bpm", required=False), ColSpec(DataType.string, "model_digest")]
     outputs += [ColSpec(DataType.double, f"p_{c}") for c in model.classes]
+    weights, config = store.local(model.weights.name), store.local(model.config.name)
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(SERVED_MODEL),
-        artifacts={"weights": str(store.local(model.weights.name)), "config": str(store.local(model.config.name))},
+        artifacts={"weights": str(weights), "config": str(config)},
         code_paths=[str(Path(heartdata.__file__).parent)],
         signature=ModelSignature(Schema([ColSpec(DataType.binary, "audio")]), Schema(outputs)),
         pip_requirements=[f"{package}=={installed(package)}" for package in SERVED_NEEDS],
-        metadata={"dataset_version": json.loads(store.local(model.config.name).read_text())["dataset_version"]},
+        metadata={"dataset_version": json.loads(config.read_text())["dataset_version"]},
+        tags={"model_digest": model_digest(weights, config)},
         step=model.kept_epoch + 1,
     )
 

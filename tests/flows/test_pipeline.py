@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,6 +93,19 @@ def test_latest_holds_the_tables_plots_and_summary(first, root: Path):
     page = (root / "latest" / "summary.md").read_text()
     assert "not a medical device" in page
     assert f"(while `heartbeat up --store {root}` runs)" in page
+
+
+def test_the_served_model_predicts_every_test_recording_as_evaluation_did(first, root: Path):
+    registry(root)
+    expected = pd.read_parquet(root / "latest" / "predictions.parquet")
+    uris = pd.read_parquet(root / "latest" / "recordings.parquet").set_index("recording_id")["uri"]
+    audio = [Path(uris[recording]).read_bytes() for recording in expected["recording_id"]]
+    model = mlflow.pyfunc.load_model("models:/heartbeat-demo@challenger")
+    alone = pd.concat([model.predict(pd.DataFrame({"audio": [content]})) for content in audio])
+    names = [name for name in expected.columns if name.startswith("p_")]
+    for served in (model.predict(pd.DataFrame({"audio": audio})), alone):
+        assert served["label"].tolist() == expected["prediction"].tolist()
+        assert np.abs(served[names].to_numpy() - expected[names].to_numpy()).max() <= 1e-5
 
 
 def test_the_registry_holds_everything_about_the_run(first, root: Path):

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from helpers import REAL, TINY, needs_pascal, registry
@@ -52,7 +53,10 @@ def test_a_model_is_trained_on_real_recordings_and_registered(subset: Path, tmp_
     tested = manifest[manifest["part"] == "test"]
     served = model.predict(pd.DataFrame({"audio": [(subset / i).read_bytes() for i in tested["recording_id"]]}))
     predictions = pd.read_parquet(tmp_path / "out" / "latest" / "predictions.parquet").set_index("recording_id")
-    assert served["label"].tolist() == predictions.loc[tested["recording_id"], "prediction"].tolist()
+    evaluated = predictions.loc[tested["recording_id"]]
+    assert served["label"].tolist() == evaluated["prediction"].tolist()
+    names = [name for name in evaluated.columns if name.startswith("p_")]
+    assert np.abs(served[names].to_numpy() - evaluated[names].to_numpy()).max() <= 1e-5
 
     labels_of = tested.groupby("subject")["label"].agg(["nunique", "size"])
     one_label = labels_of[labels_of["nunique"] == 1]

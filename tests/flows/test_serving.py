@@ -37,8 +37,8 @@ def scheduled_runs(api: str) -> list[dict]:
     return httpx.post(f"{api}/flow_runs/filter", json=wanted, timeout=TIMEOUT_S).json()
 
 
-def deployment(api: str) -> dict | None:
-    response = httpx.get(f"{api}/deployments/name/heartbeat/full-pipeline", timeout=TIMEOUT_S)
+def deployment(api: str, name: str = "heartbeat/full-pipeline") -> dict | None:
+    response = httpx.get(f"{api}/deployments/name/{name}", timeout=TIMEOUT_S)
     return response.json() if response.status_code == 200 else None
 
 
@@ -103,6 +103,28 @@ def test_the_nightly_run_gets_the_options_of_up(served):
     assert config["store"] == process.args[process.args.index("--store") + 1]
     assert config["training"]["epochs"] == 3
     assert config["registry"]["ui_url"] == mlflow
+
+
+def test_recordings_are_scored_when_asked_for(served):
+    process, api, _, _ = served
+    scoring = wait_until(lambda: deployment(api, "score/new-recordings"), "the deployment")
+    assert set(scoring["parameters"]["config"]) == {"registry", "store"}
+    assert scoring["parameters"]["config"]["store"] == process.args[process.args.index("--store") + 1]
+    assert set(scoring["parameter_openapi_schema"]["required"]) == {"data", "out"}
+    assert scoring["schedules"] == []
+
+
+@pytest.mark.slow
+def test_a_request_to_score_without_a_model_is_logged_as_a_sentence(served, tmp_path: Path):
+    process, api, _, _ = served
+    scoring = wait_until(lambda: deployment(api, "score/new-recordings"), "the deployment")
+    asked = {"data": str(tmp_path), "out": str(tmp_path / "p.csv")}
+    request = {"parameters": asked, "state": {"type": "SCHEDULED"}}
+    run = httpx.post(f"{api}/deployments/{scoring['id']}/create_flow_run", json=request, timeout=TIMEOUT_S).json()
+    log = Path(process.args[process.args.index("--store") + 1]) / "up.log"
+    wait_until(lambda: f"Flow run '{run['name']}' - Finished in state Failed" in log.read_text(), "the end of the run")
+    assert f"no model is registered in {log.parent}" in log.read_text()
+    assert "Traceback" not in log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ class TableSource(FolderSource):
     """
 
     preset: ClassVar[dict[str, Any]] = {}
+    needs_labels: ClassVar[bool] = True
 
     name: Literal["table"] = "table"
     folder: Path | None = Field(
@@ -158,7 +159,7 @@ class TableSource(FolderSource):
         lookup, entries, notes = self._read_table(data, shards, workdir) if shards else self._read_folder(data)
         count = sum(clean_cell(entry.roles.get("label", "")).casefold() == AMBIGUOUS for entry in entries)
         is_default = self.missing_values == type(self).model_fields["missing_values"].default
-        if is_default and count > MANY_AMBIGUOUS * len(entries):
+        if self.needs_labels and is_default and count > MANY_AMBIGUOUS * len(entries):
             others = [value for value in self.missing_values if value != AMBIGUOUS]
             raise SourceError(
                 f"{count} of {len(entries)} recordings have the label {AMBIGUOUS!r}, which may be a class or mean that "
@@ -186,7 +187,7 @@ class TableSource(FolderSource):
         self, path: Path, shards: list[Path], workdir: Path | None
     ) -> tuple[FileLookup, list[Entry], list[str]]:
         """The table ``path``, or the ``shards`` in that folder."""
-        needed = {"path", *([] if self.target else ["label"])} - pattern_groups(self.pattern)
+        needed = {"path", *(["label"] if self.needs_labels and not self.target else [])} - pattern_groups(self.pattern)
         read = partial(read_table, columns=self.columns, sheet=self.sheet, needed=needed, encoding=self.encoding)
         table, audio, notes = read_shards(path, shards, self.columns, read, workdir)
         configured = self.columns.model_copy(update={"path": audio}) if audio else self.columns
@@ -220,11 +221,12 @@ class TableSource(FolderSource):
         entries = _entries(columns, table, by_name)
         entries = relabelled(entries, self.labels)
         place = f"the column {quoted(columns['label'])} of {path}" if "label" in columns else PATTERN_LABEL
-        refuse_labels(place, self._values("label", entries), NAME_LABEL)
+        if self.needs_labels:
+            refuse_labels(place, self._values("label", entries), NAME_LABEL)
         if "subject" in columns:
             cells = list(table[columns["subject"]])
             notes += empty_subjects(path, columns["subject"], cells, [self._value(cell) for cell in cells])
-        elif "subject" not in pattern_groups(self.pattern):
+        elif self.needs_labels and "subject" not in pattern_groups(self.pattern):
             notes.append(without_subjects(path, columns, table, is_denied=self.columns.subject is not None))
         return lookup, entries, notes
 

@@ -118,10 +118,10 @@ def test_an_explanation_is_of_the_recordings_size(client: TestClient, predictor:
     assert body["duration_s"] == 5
     expected = explain(predictor, GOOD)
     assert (picture["columns"], picture["bands"]) == expected.spectrogram.shape
-    for layer in ("levels", "relevance"):
-        points = np.frombuffer(base64.b64decode(picture[layer]), np.uint8)
-        assert len(points) == picture["columns"] * picture["bands"]
-        assert points.max() == 255
+    levels, relevance = (np.frombuffer(base64.b64decode(picture[layer]), np.uint8) for layer in ("levels", "relevance"))
+    assert len(levels) == len(relevance) == picture["columns"] * picture["bands"]
+    assert (levels.min(), levels.max()) == (0, 255)
+    assert relevance.tolist() == (255 * expected.relevance).astype(np.uint8).ravel().tolist()
     wave = body["waveform"]
     assert len(wave["low"]) == len(wave["high"]) == 1000
     assert max(wave["high"]) == pytest.approx(beats().max(), abs=1e-3)

@@ -1,7 +1,9 @@
 """From audio bytes to predictions: batched, each recording by itself, and only with the preprocessing of the training."""
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import torch
 from helpers import beats, write_wav
 
 from heartdata.audio.spectrograms import SpectrogramConfig
+from heartdata.checks.suite import RecordingBounds
 from heartdata.errors import BadAudio, ConfigError
+from heartdata.scoring.calibration import Calibration
 from heartdata.serving import predictor as predictors
 from heartdata.serving.model_config import ModelConfig
-from heartdata.serving.predictor import Predictor, predict_probabilities
+from heartdata.serving.predictor import Prediction, Predictor, predict_probabilities, prediction_frame
 from heartdata.storage.store import Store
 from heartdata.training.features import BATCH_WINDOWS, frozen_features
 from heartdata.training.network import build_net, weights_bytes
@@ -154,3 +158,48 @@ def test_too_little_memory_is_not_said_to_be_a_fault_of_the_file(weights: Path, 
     monkeypatch.setattr(predictors, "log_mel", fail)
     with pytest.raises(MemoryError):
         loaded(weights, tmp_path).predict([write_wav(tmp_path / "a.wav", beats()).read_bytes()])
+
+
+def test_failed_warnings_and_the_heart_rate_are_said_beside_the_prediction(weights: Path, tmp_path: Path, monkeypatch):
+    predictor = loaded(weights, tmp_path)
+    contents = [
+        write_wav(tmp_path / "short.wav", beats(duration_s=2)).read_bytes(),
+        write_wav(tmp_path / "noise.wav", np.random.default_rng(0).normal(0, 0.1, 24_000)).read_bytes(),
+        write_wav(tmp_path / "good.wav", beats(duration_s=8)).read_bytes(),
+    ]
+    short, noisy, good = predictor.predict(contents)
+    assert short.warnings == ("short",)
+    assert noisy.warnings == ("poor_quality",)
+    assert good.warnings == ()
+    assert good.heart_rate_bpm is not None
+    assert noisy.heart_rate_bpm is None
+    config = predictor.config.model_copy(update={"accepts": RecordingBounds(short_duration_s=10)})
+    assert replace(predictor, config=config).predict(contents[2:])[0].warnings == ("short",)
+
+    def fail(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(predictors, "find_beats", fail)
+    assert predictor.predict(contents) == [replace(each, heart_rate_bpm=None) for each in (short, noisy, good)]
+
+
+def test_the_digest_tells_weights_and_configurations_apart(weights: Path, tmp_path: Path):
+    first = loaded(weights, tmp_path)
+    assert re.fullmatch("[0-9a-f]{12}", first.digest)
+    assert loaded(weights, tmp_path).digest == first.digest
+    assert loaded(weights, tmp_path, calibration=Calibration(unsure_below=0.5)).digest != first.digest
+    (tmp_path / "other.safetensors").write_bytes(weights_bytes(build_net(2)))
+    assert loaded(tmp_path / "other.safetensors", tmp_path).digest != first.digest
+
+
+def test_results_as_a_table(weights: Path, tmp_path: Path):
+    predictor = loaded(weights, tmp_path)
+    sure = Prediction("b", False, (0.25, 0.75), ("short", "dc_offset"), 61.5)
+    frame = prediction_frame([sure, BadAudio("too short")], predictor)
+    assert list(frame.columns) == [
+        "label", "unsure", "error", "warnings", "heart_rate_bpm", "model_digest", "p_a", "p_b",
+    ]  # fmt: skip
+    assert frame.iloc[0].tolist() == ["b", False, None, "short, dc_offset", 61.5, predictor.digest, 0.25, 0.75]
+    assert frame.iloc[1, :4].tolist() == [None, True, "too short", ""]
+    assert frame.iloc[1][["heart_rate_bpm", "p_a", "p_b"]].isna().all()
+    assert len(prediction_frame([], predictor)) == 0
