@@ -190,6 +190,31 @@ def up(
 
 
 @app.command()
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Option(help="Registered model, e.g. models:/heartbeat@champion.", show_default="the champion"),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but the default lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page and the API.")] = 8000,
+    max_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in megabytes.")] = 50,
+    max_seconds: Annotated[float, typer.Option(min=1, help="Longest recording.")] = 300,
+    max_requests: Annotated[int, typer.Option(min=1, help="Requests at once; more are told to try again.")] = 32,
+    upload_seconds: Annotated[float, typer.Option(min=1, help="Longest time that an upload may take.")] = 30,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Serve a model over HTTP, with a page to try a recording, until Ctrl-C."""
+    from flows.cli.serve import serve_model
+    from flows.http.limits import Limits
+
+    limits = Limits(round(max_mb * 1e6), max_seconds, max_requests, upload_seconds)
+    serve_model(model, host, port, limits, run_config(config=config, store=store))
+
+
+@app.command()
 def settings(
     section: Annotated[str, typer.Argument(help="Only settings whose names begin with this, e.g. training.")] = "",
     source: SourceOption = None,

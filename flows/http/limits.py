@@ -1,0 +1,113 @@
+"""What the server accepts: who may ask, how much at once, and how long an upload may take."""
+
+import asyncio
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a request (``max_bytes`` of it, ``max_seconds`` of each recording, ``upload_s``) and of their number."""
+
+    max_bytes: int = 50_000_000
+    max_seconds: float = 300
+    max_requests: int = 32  # that are uploading, waiting or being computed
+    upload_s: float = 30
+
+
+def refusal(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """A response of one sentence."""
+    return JSONResponse({"error": sentence}, status, headers)
+
+
+class Gate:
+    """ASGI middleware that holds `Limits`; the application behind it receives the body of a POST as one message.
+
+    ``loopback_only``: refuse requests to other names of this machine, as a page that rebinds its own name would send.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, loopback_only: bool) -> None:
+        self.app, self.limits, self.loopback_only = app, limits, loopback_only
+        self.requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if sentence := self._foreign(headers):
+            await refusal(403, sentence)(scope, receive, send)
+        elif scope["method"] != "POST":
+            await self.app(scope, receive, send)
+        elif self.requests >= self.limits.max_requests:
+            await self._read(headers, receive, 0)
+            sentence = "the server is busy with other requests: try again in a second"
+            await refusal(503, sentence, {"Retry-After": "1"})(scope, receive, send)
+        else:
+            self.requests += 1
+            try:
+                await self._admit(headers, scope, receive, send)
+            finally:
+                self.requests -= 1
+
+    async def _admit(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await self._read(headers, receive, self.limits.max_bytes)
+        if isinstance(body, JSONResponse):
+            await body(scope, receive, send)
+            return
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def whole() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self.app(scope, whole, send)
+
+    async def _read(self, headers: Headers, receive: Receive, max_bytes: int) -> bytes | JSONResponse:
+        """The body, or why it is refused. One that is too large is read to its end, and dropped.
+
+        A client that still sends would otherwise see a broken connection and not the response.
+        """
+        too_large = refusal(413, f"more than {max_bytes / 1e6:g} MB: send a shorter recording, or fewer at once")
+        declared = headers.get("content-length", "0")
+        if "expect" in headers and int(declared) > max_bytes:  # it waits before it sends
+            return too_large
+        body, size, more = bytearray(), 0, True
+        try:
+            async with asyncio.timeout(self.limits.upload_s):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return refusal(400, "the upload broke off: send it again")
+                    chunk, more = message.get("body", b""), message.get("more_body", False)
+                    size += len(chunk)
+                    if size <= max_bytes:
+                        body += chunk
+                    else:
+                        body.clear()
+        except TimeoutError:
+            sentence = f"the upload took longer than {self.limits.upload_s:g} s: send a shorter recording"
+            return too_large if size > max_bytes else refusal(408, sentence, {"Connection": "close"})
+        return too_large if size > max_bytes else bytes(body)
+
+    def _foreign(self, headers: Headers) -> str:
+        """Why a request is refused for where it is sent to or comes from; empty for others."""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self.loopback_only and _name(host) not in LOOPBACK:
+            return "this server answers at localhost only: open it there, or start it with --host"
+        if origin is not None and origin.partition("://")[2] != host:
+            return "pages of other sites may not use this server"
+        return ""
+
+
+def _name(host: str) -> str | None:
+    """The name in a Host header, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
