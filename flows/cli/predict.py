@@ -18,7 +18,7 @@ from heartdata.serving.formats import check_format, write_predictions
 from heartdata.sources.base import find_files
 from heartdata.sources.table.readers import SUFFIXES
 from heartdata.storage.store import Store, atomic_write
-from tasks.registry.client import is_empty, load_model
+from tasks.registry.client import find_version, is_empty, load_model
 
 NAME_LENGTH = 50  # characters of a picture's name, of up to four bytes each; file systems allow 255
 
@@ -29,7 +29,7 @@ def predict_files(
     """Show a model's prediction for each audio file in ``paths`` (files and folders).
 
     ``out``: a file for all columns; ``pictures``: a folder for one explanation (PNG) a recording; ``model_uri``: as in
-    `tasks.registry.client.load_model`. Raises `HeartbeatError`, also when every file is refused.
+    `tasks.registry.client.find_version`. Raises `HeartbeatError`, also when every file is refused.
     """
     files, notes = [], []
     for path in paths:
@@ -45,7 +45,9 @@ def predict_files(
         pictures = writable_folder(pictures)
     prepare_environment(store.open())
     console = plain_console()
-    uri, model = load_model(model_uri, config.registry, store)
+    uri, on_choice = find_version(model_uri, config.registry, store)
+    notes += [on_choice] * bool(on_choice)
+    _, model = load_model(uri, config.registry, store)
     predictor = model.unwrap_python_model().predictor
     frame = _predictions(predictor, files, pictures, console).assign(model=uri)
     console.print(rich_table(f"Predictions of {uri}", shown(frame)))
