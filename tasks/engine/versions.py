@@ -42,7 +42,7 @@ STAGES = {
         decodes=True,
     ),
     "validate": Code(
-        "11",
+        "12",
         ("tasks.validate", "heartdata.checks.data_docs", "heartdata.checks.drift", "heartdata.checks.duplicates",
          "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.suite",
          "heartdata.checks.validation", "heartdata.reports.labels", "heartdata.reports.plots",
