@@ -86,8 +86,8 @@ STAGES = {
          "heartdata.scoring.metrics", "heartdata.scoring.model_names", "heartdata.storage.schemas", *PREDICTING),
     ),
     "register": Code(
-        "6",
-        ("mlflow.served_model", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
+        "7",
+        ("mlflow.served_model", "heartdata.reports.model_card", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
          "tasks.registry.naming"),
     ),
     "score fold": Code(
