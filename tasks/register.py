@@ -15,7 +15,7 @@ from prefect.context import FlowRunContext
 import heartdata
 from heartdata.config import RunConfig
 from heartdata.markdown import escape
-from heartdata.reports.model_card import CardInputs, headline, model_card, shortened_card
+from heartdata.reports.model_card import CardInputs, description, headline, model_card, score
 from heartdata.scoring.model_names import NETWORK
 from heartdata.serving.model_config import ModelConfig
 from heartdata.settings import flatten, sha256_json
@@ -48,8 +48,8 @@ CONTENTS = """| artifact | what it is |
 | `plots/`, `tables/` | the plots; metrics, manifest, recordings and held-out predictions |
 | `config.json`, `provenance/` | every setting; what the weights were trained on |
 
-Metrics: `test/` of the model on held-out subjects, `baseline/` of simpler ones on the same, `decision/` what turns
-probabilities into labels, `train/` by epoch."""
+Metrics: `test/` of the model on held-out subjects, `test_baselines/` of simpler ones on the same, `train/` by
+epoch, `tuned/` what turns probabilities into labels."""
 
 
 def usage_note(config: RunConfig) -> str:
@@ -89,21 +89,6 @@ def register(
         is_new = version is None
         if version is None:
             experiment = experiment_of(client, config.registry, store)
-            tags = {
-                "dataset_version": manifest.digest,
-                KEY_TAG: key,
-                ACCEPTED_TAG: accepted.model_dump_json(),
-                SERIES_TAG: record_name(config.source, config.validation.series),
-                RECIPE_TAG: recipe_digest(config),
-            }
-            files = {  # predictions lead by recording_id to the URI of the exact audio
-                "tables/recordings.parquet": recordings,
-                "tables/manifest.parquet": manifest,
-                "tables/predictions.parquet": evaluation.predictions,
-                "tables/subjects.parquet": evaluation.subjects,
-                f"{PROVENANCE_FOLDER}/{Path(provenance.name).name}": provenance,
-                **{f"plots/{plot}.png": image for plot, image in evaluation.plots.items()},
-            }
             inputs = CardInputs(
                 config=config,
                 model=ModelConfig.model_validate_json(store.local(model.config.name).read_text()),
@@ -118,6 +103,22 @@ def register(
                 slices=read_parquet(store.local(slices.name)).to_pandas() if slices else None,
                 warnings=tuple(model.note.splitlines()),
             )
+            tags = {
+                "macro_f1": score(inputs.metrics, "macro_f1"),
+                "dataset_version": manifest.digest,
+                KEY_TAG: key,
+                ACCEPTED_TAG: accepted.model_dump_json(),
+                SERIES_TAG: record_name(config.source, config.validation.series),
+                RECIPE_TAG: recipe_digest(config),
+            }
+            files = {  # predictions lead by recording_id to the URI of the exact audio
+                "tables/recordings.parquet": recordings,
+                "tables/manifest.parquet": manifest,
+                "tables/predictions.parquet": evaluation.predictions,
+                "tables/subjects.parquet": evaluation.subjects,
+                f"{PROVENANCE_FOLDER}/{Path(provenance.name).name}": provenance,
+                **{f"plots/{plot}.png": image for plot, image in evaluation.plots.items()},
+            }
             version = _log_run(client, experiment, tags, files, inputs, manifest, model, evaluation, store)
         give_aliases(client, name, version, is_new, config.registry)
         url = f"{config.registry.ui_url}/#/models/{quote(name)}/versions/{version.version}"
@@ -162,7 +163,7 @@ def _log_run(
         client.create_registered_model(name, description=DESCRIPTION)
     return client.create_model_version(
         name, source=info.model_uri, run_id=run.info.run_id, model_id=info.model_id,
-        tags=version_tags, description=shortened_card(card, DESCRIPTION_LENGTH),
+        tags=version_tags, description=description(card, DESCRIPTION_LENGTH),
     )  # fmt: skip
 
 
@@ -171,8 +172,8 @@ def _log_metrics(
 ) -> None:
     """Each epoch's metrics by step and the final ones, in groups by what is before the slash.
 
-    Such as ``train/valid_macro_f1``, ``test/auroc``, ``test/by_class/f1.murmur``, ``baseline/metadata_only.auroc`` and
-    ``decision/temperature``.
+    Such as ``train/valid_macro_f1``, ``test/auroc``, ``test/by_class/f1.murmur``, ``test_baselines/metadata_only.auroc`` and
+    ``tuned/temperature``.
     """
     import mlflow
 
@@ -182,7 +183,11 @@ def _log_metrics(
     values = metrics[["model", "metric", "value"]].to_numpy()
     test = {f"test/{metric}": value for name, metric, value in values if name == NETWORK}
     test |= {f"test/{name}": value for name, value in evaluation.confidence.items()}
-    others = {f"baseline/{n.replace(' ', '_')}.{metric}": value for n, metric, value in values if n != NETWORK}
+    others = {
+        f"test_baselines/{name.replace(' ', '_')}.{metric}": value
+        for name, metric, value in values
+        if name != NETWORK and not metric.endswith("_by_subject")
+    }
     by_class = {
         f"test/by_class/{metric}.{name.replace('/', '_')}": value
         for name, row in evaluation.per_class.items()
@@ -195,15 +200,14 @@ def _log_metrics(
 
 
 def _calibration(model: TrainedModel, store: Store) -> dict[str, float]:
-    """What turns probabilities into decisions, such as ``decision/temperature`` and ``decision/class_weight.murmur``."""
+    """What turns probabilities into decisions, such as ``tuned/temperature`` and ``tuned/class_weight.murmur``."""
     config = ModelConfig.model_validate_json(store.local(model.config.name).read_text())
     weights = config.calibration.class_weights or (1.0,) * len(config.classes)
     of_classes = {
-        f"decision/class_weight.{n.replace('/', '_')}": weight
-        for n, weight in zip(config.classes, weights, strict=True)
+        f"tuned/class_weight.{n.replace('/', '_')}": weight for n, weight in zip(config.classes, weights, strict=True)
     }
     fitted = {n: getattr(config.calibration, n) for n in ("temperature", "unsure_below")}
-    return allowed_names({f"decision/{name}": value for name, value in fitted.items()} | of_classes)
+    return allowed_names({f"tuned/{name}": value for name, value in fitted.items()} | of_classes)
 
 
 def _run_tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dict[str, str]:

@@ -61,16 +61,22 @@ def model_card(inputs: CardInputs, template: str) -> str:
 
 def headline(inputs: CardInputs) -> str:
     """What the model does and how well, in one sentence of plain text."""
-    macro_f1 = _score(inputs.metrics, "macro_f1")
+    macro_f1 = score(inputs.metrics, "macro_f1")
     return f"Classifies heart-sound recordings as {_either(inputs.model.classes)}: macro-F1 {macro_f1} on held-out subjects."
 
 
-def shortened_card(card: str, length: int) -> str:
-    """The card's first sections, of at most ``length`` characters, and where the rest is."""
-    if len(card) <= length:
-        return card
-    whole = card[: length - len(CUT)]
+def description(card: str, length: int) -> str:
+    """The card without its title; of one longer than ``length`` characters its first sections, and where the rest is."""
+    text = card.partition("\n")[2].lstrip()
+    if len(text) <= length:
+        return text
+    whole = text[: length - len(CUT)]
     return whole[: max(whole.rfind("\n## "), 0)].rstrip() + CUT
+
+
+def score(metrics: pd.DataFrame, metric: str) -> str:
+    """The network's value of a metric with its interval, from rows of schema METRICS."""
+    return _bounded(metrics[(metrics["model"] == NETWORK) & (metrics["metric"] == metric)].iloc[0])
 
 
 def _context(inputs: CardInputs) -> dict[str, Any]:
@@ -137,10 +143,6 @@ def _limits(inputs: CardInputs) -> Iterator[str]:
     yield "Labels are those of the source, whose errors count as errors of the model, or hide them."
     yield "Groups of people that are not under Slices were not looked at."
     yield from (f"{warning}." for warning in inputs.warnings)
-
-
-def _score(metrics: pd.DataFrame, metric: str) -> str:
-    return _bounded(metrics[(metrics["model"] == NETWORK) & (metrics["metric"] == metric)].iloc[0])
 
 
 def _bounded(row: Any) -> str:

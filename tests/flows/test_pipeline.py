@@ -108,13 +108,13 @@ def test_the_registry_holds_everything_about_the_run(first, root: Path):
     assert [point.step for point in client.get_metric_history(version.run_id, "train/train_loss")] == [1]
     assert run.data.metrics["train/kept_epoch"] == 1  # counted from 1
     assert {s["metric"] for s in first.scores} == {"macro_f1", "balanced_accuracy", "accuracy", "auroc"}
-    assert {"test/brier", "test/ece_10_bins", "test/coverage", "baseline/metadata_only.macro_f1"} <= set(
+    assert {"test/brier", "test/ece_10_bins", "test/coverage", "test_baselines/metadata_only.macro_f1"} <= set(
         run.data.metrics
     )
     assert run.data.metrics["test/macro_f1"] == pytest.approx(first.scores[0]["value"])
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["decision/temperature"] > 0
-    assert run.data.metrics["decision/class_weight.murmur"] > 0
+    assert run.data.metrics["tuned/temperature"] > 0
+    assert run.data.metrics["tuned/class_weight.murmur"] > 0
     assert {f.path for f in client.list_artifacts(version.run_id, "tables")} == {
         "tables/metrics.json",
         *(f"tables/{name}.parquet" for name in ("recordings", "manifest", "predictions", "subjects")),
