@@ -165,6 +165,11 @@ def predictions_schema(classes: list[str]) -> pa.Schema:
     return pa.schema([*columns, *_probabilities(classes)])
 
 
+def champion_schema(classes: list[str]) -> pa.Schema:
+    """What a champion has predicted so far, a row a file: ``error`` says why it refuses one."""
+    return pa.schema([("sha256", S), ("prediction", S), ("error", S), *_probabilities(classes)])
+
+
 def subjects_schema(classes: list[str]) -> pa.Schema:
     """One row per held-out subject whose recordings have one label: that label, and the prediction from all of them."""
     columns = (("subject", S), ("group", S), ("label", S), ("prediction", S), ("recordings", N))

@@ -90,6 +90,9 @@ STAGES = {
         ("mlflow.served_model", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
          "tasks.registry.naming"),
     ),
+    "champion predictions": Code(  # no task: kept in a table of each champion
+        "1", ("tasks.champion_predictions", "heartdata.scoring.metrics", *PREDICTING)
+    ),
     "score fold": Code(
         "4",
         ("tasks.study", "heartdata.scoring.baselines", "heartdata.scoring.features", "heartdata.scoring.metrics",
