@@ -59,7 +59,15 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Summary] | Sta
         recordings, validation, accepted = ingested.recordings, ingested.validation, ingested.accepted
         registered = register(recordings, accepted, dataset, trained_on, model, evaluation, config, store)
         promotion = promote(
-            registered, recordings, dataset, ingested.facts, trained_on, evaluation, sliced.attributes, config, store
+            registered,
+            recordings,
+            dataset,
+            ingested.facts,
+            trained_on,
+            evaluation,
+            evaluation.predictions,
+            config,
+            store,
         )
         summary = summarise(recordings, validation, dataset, model, evaluation, registered, promotion, config, store)
         return Completed(message=promotion.nothing_new, data=summary) if promotion.nothing_new else summary

@@ -27,8 +27,6 @@ class Summary(BaseModel):
     ``nothing_new``: a sentence, where the version and the decision on it are an earlier run's.
     """
 
-    decision: Decision | None = None
-    nothing_new: str = ""
     recordings: list[dict[str, Any]]
     subjects: list[dict[str, Any]]
     scores: list[dict[str, Any]]
@@ -44,11 +42,16 @@ class Summary(BaseModel):
     run_id: str
     data_docs: str
     latest: str
+    decision: Decision | None = None
+    nothing_new: str = ""
 
-    def decision_lines(self) -> list[str]:
-        """What was decided, in a sentence or two."""
-        decided = [f"{self.decision.outcome.capitalize()}: {self.decision.reason}"] if self.decision else []
-        return list(filter(None, [self.nothing_new, *decided]))
+    @property
+    def headline(self) -> str:
+        """What became of the version, in a sentence."""
+        version = f"{self.model} version {self.model_version}"
+        if self.decision is None:
+            return f"{version} is the challenger"
+        return self.nothing_new or f"{version}: {self.decision.outcome}. {self.decision.reason}"
 
     def score_rows(self) -> list[dict[str, str]]:
         """One row per metric: each model's value with its interval."""
@@ -65,7 +68,7 @@ def summary_page(summary: Summary, source: str, served_by: str = "") -> str:
     """The summary as one page; ``served_by`` says what must run for the link to MLflow to open."""
     sections = [
         f"# {source}: {escape(summary.model)} version {summary.model_version}",
-        *[f"**{escape(line)}**" for line in summary.decision_lines()],
+        escape(summary.headline),
         f"[Open the model in MLflow]({summary.model_url}){served_by} · run `{summary.run_id}` · "
         f"data set version `{summary.dataset_version[:12]}`",
         *[f"> {escape(note)}" for note in summary.notes],
@@ -91,9 +94,15 @@ def summary_page(summary: Summary, source: str, served_by: str = "") -> str:
 
 
 def _decision_sections(summary: Summary) -> list[str]:
-    if summary.decision is None or not summary.decision.gates:
+    decision = summary.decision
+    if decision is None or not decision.gates:
         return []
-    return ["## The decision", markdown_table(gate_rows(summary.decision))]
+    sentence = f"{decision.outcome}. {decision.reason}"
+    return [
+        "## The decision",
+        *([escape(sentence)] if summary.nothing_new else []),
+        markdown_table(gate_rows(decision)),
+    ]
 
 
 def gate_rows(decision: Decision) -> list[dict[str, Any]]:
