@@ -21,6 +21,7 @@ from tasks.promote import promote
 from tasks.register import register, usage_note
 from tasks.results import InitialWeights, TrainedModel, ValidationResult
 from tasks.retrain import Waiting, what_waits
+from tasks.slices import slices
 from tasks.spectrograms import spectrograms
 from tasks.split import split
 from tasks.summary import Summary, summarise
@@ -56,6 +57,8 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Summary] | Sta
         trained = train_model(dataset, initial, config.training, config.spectrogram, store)
         model = calibrate(dataset, trained, config.decision, config.measure, config.validation.loosest(), store)
         evaluation = evaluate(dataset, model, config.evaluation, usage_note(config), store)
+        min_quality = config.validation.loosest().min_quality
+        slices(dataset, ingested.recordings, ingested.facts, evaluation, min_quality, config.evaluation, store)
         recordings, validation, accepted = ingested.recordings, ingested.validation, ingested.accepted
         registered = register(recordings, accepted, dataset, trained_on, model, evaluation, config, store)
         promotion = promote(
