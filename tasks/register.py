@@ -29,10 +29,10 @@ from tasks.registry.client import KEY_TAG, RECIPE_TAG, connect, experiment_of
 from tasks.registry.killed_runs import process_tag
 from tasks.registry.model_version import check_served, log_model
 from tasks.registry.naming import allowed_names, without_nan
-from tasks.registry.previous import ACCEPTED_TAG, SERIES_TAG
+from tasks.registry.previous import ACCEPTED_TAG, PROVENANCE_FOLDER, SERIES_TAG
 from tasks.results import Evaluation, RegisteredVersion, TrainedModel
 from tasks.retrain import recipe_digest
-from tasks.train import PROVENANCE_FOLDER, training_history
+from tasks.train import training_history
 from tasks.validate import record_name
 
 MODEL_CARD = Path(heartdata.__file__).parents[1] / "mlflow" / "model_card.md"

@@ -8,7 +8,7 @@ alias at a time.
 
 import fcntl
 import getpass
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -56,10 +56,13 @@ class Champion:
         choices = [move for move in self.moves if move.by != "rule" and move.newest >= version]
         return choices[-1] if choices else None
 
-    def previous(self) -> int | None:
-        """The champion before the present one; a version that was rolled back from is not one."""
-        chosen = [m for m in self.moves if m.after == self.version and m.by != "rollback"]
-        return chosen[-1].before if chosen else None
+    def previous(self, versions: Collection[int]) -> int | None:
+        """The champion before the present one, of those ``versions``; one that was rolled back from does not count."""
+        promoted = {move.after: move.before for move in self.moves if move.by != "rollback"}
+        version = promoted.pop(self.version, None)
+        while version is not None and version not in versions:  # deleted since
+            version = promoted.pop(version, None)
+        return version
 
 
 def read_champion(client: Any, name: str) -> Champion:

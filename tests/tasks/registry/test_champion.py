@@ -56,8 +56,9 @@ def test_a_choice_stands_against_the_versions_of_its_time_only(client: Any, regi
 def test_rolling_back_goes_down_the_champions(client: Any, registry_store: Store):
     for version in (1, 2, 3):
         move_champion(client, NAME, version, "rule", "better", registry_store)
+    assert settled_champion(client, NAME, registry_store).previous({1, 3}) == 1  # version 2 was deleted
     for expected in (2, 1, None):
-        previous = settled_champion(client, NAME, registry_store).previous()
+        previous = settled_champion(client, NAME, registry_store).previous({1, 2, 3})
         assert previous == expected
         if previous:
             move_champion(client, NAME, previous, "rollback", "worse", registry_store)
