@@ -58,9 +58,11 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Summary] | Sta
         model = calibrate(dataset, trained, config.decision, config.measure, config.validation.loosest(), store)
         evaluation = evaluate(dataset, model, config.evaluation, usage_note(config), store)
         min_quality = config.validation.loosest().min_quality
-        slices(dataset, ingested.recordings, ingested.facts, evaluation, min_quality, config.evaluation, store)
+        sliced = slices(dataset, ingested.recordings, ingested.facts, evaluation, min_quality, config.evaluation, store)
         recordings, validation, accepted = ingested.recordings, ingested.validation, ingested.accepted
-        registered = register(recordings, accepted, dataset, trained_on, model, evaluation, config, store)
+        registered = register(
+            recordings, accepted, dataset, trained_on, model, evaluation, sliced.metrics, config, store
+        )
         promotion = promote(
             registered,
             recordings,

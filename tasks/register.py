@@ -19,8 +19,8 @@ from heartdata.reports.model_card import CardInputs, description, headline, mode
 from heartdata.scoring.model_names import NETWORK
 from heartdata.serving.model_config import ModelConfig
 from heartdata.settings import flatten, sha256_json
-from heartdata.storage.schemas import MANIFEST, METRICS, RECORDINGS
-from heartdata.storage.store import Artifact, Store, read_parquet
+from heartdata.storage.schemas import MANIFEST, METRICS, RECORDINGS, SLICES
+from heartdata.storage.store import Artifact, Store
 from tasks.engine.copies import copy_files
 from tasks.engine.progress import track
 from tasks.engine.stage import fingerprint, stage
@@ -30,6 +30,7 @@ from tasks.registry.killed_runs import process_tag
 from tasks.registry.model_version import check_served, log_model
 from tasks.registry.naming import allowed_names, without_nan
 from tasks.registry.previous import ACCEPTED_TAG, PROVENANCE_FOLDER, SERIES_TAG
+from tasks.registry.pruning import MEMBERS_TAG
 from tasks.results import Evaluation, RegisteredVersion, TrainedModel
 from tasks.retrain import recipe_digest
 from tasks.train import training_history
@@ -74,7 +75,7 @@ def _is_registered(result: RegisteredVersion, store: Store) -> bool:
 @stage("register", valid=_is_registered)
 def register(
     recordings: Artifact, accepted: Artifact, manifest: Artifact, provenance: Artifact, model: TrainedModel,
-    evaluation: Evaluation, config: RunConfig, store: Store, slices: Artifact | None = None,
+    evaluation: Evaluation, slices: Artifact, config: RunConfig, store: Store,
 ) -> RegisteredVersion:  # fmt: skip
     """Log one MLflow run and register its model under alias ``challenger``; the same inputs make one version only.
 
@@ -100,7 +101,7 @@ def register(
                 confidence=evaluation.confidence,
                 usage=usage_note(config),
                 identity=_identity(manifest, model),
-                slices=read_parquet(store.local(slices.name)).to_pandas() if slices else None,
+                slices=store.read_frame(slices, SLICES),
                 warnings=tuple(model.note.splitlines()),
             )
             tags = {
@@ -116,6 +117,7 @@ def register(
                 "tables/manifest.parquet": manifest,
                 "tables/predictions.parquet": evaluation.predictions,
                 "tables/subjects.parquet": evaluation.subjects,
+                "tables/slices.parquet": slices,
                 f"{PROVENANCE_FOLDER}/{Path(provenance.name).name}": provenance,
                 **{f"plots/{plot}.png": image for plot, image in evaluation.plots.items()},
             }
@@ -220,6 +222,7 @@ def _run_tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dic
         "init": model.init,
         "precision": model.precision,
         "source": config.source.name,
+        **({MEMBERS_TAG: ",".join(m.weights.digest for m in model.members)} if model.members else {}),
         **process_tag(),
         "heartbeat_version": installed("heartbeat"),
     }

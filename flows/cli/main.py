@@ -225,12 +225,16 @@ def prune(
     store: StoreOption = None,
     config: ConfigOption = None,
     keep: Annotated[int, typer.Option(min=1, help="Number of newest data sets to keep spectrograms for.")] = 10,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove the files; otherwise only list them.")] = False,
+    keep_versions: Annotated[int, typer.Option(min=1, help="Number of newest versions of each model to keep.")] = 10,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed; otherwise only list it.")] = False,
 ) -> None:
-    """Remove spectrograms that neither recent data sets nor registered models need."""
+    """Remove old versions of models, and spectrograms that neither recent data sets nor kept versions need.
+
+    Champions, former ones and versions with an alias are kept.
+    """
     from flows.cli.prune import prune_store
 
-    prune_store(run_config(config=config, store=store), keep, yes)
+    prune_store(run_config(config=config, store=store), keep, keep_versions, yes)
 
 
 ModelNameOption = Annotated[

@@ -37,11 +37,11 @@ class CardInputs:
     accepted: int
     manifest: pd.DataFrame
     metrics: pd.DataFrame
+    slices: pd.DataFrame
     per_class: Mapping[str, Mapping[str, float]]
     confidence: Mapping[str, float]
     usage: str
     identity: Mapping[str, str]
-    slices: pd.DataFrame | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -99,7 +99,7 @@ def _context(inputs: CardInputs) -> dict[str, Any]:
             {"label": label} | {n: str(int(v)) if n == "recordings" else f"{v:.2f}" for n, v in row.items()}
             for label, row in inputs.per_class.items()
         ),
-        "slices": None if inputs.slices is None or inputs.slices.empty else _table(_slices(inputs.slices)),
+        "slices": _table(_slices(inputs.slices)) if len(inputs.slices) else None,
         "temperature": f"{calibration.temperature:.2f}",
         "weights": ", ".join(f"{c} {w:.2f}" for c, w in zip(model.classes, weights, strict=True)),
         "unsure_below": f"{calibration.unsure_below:.2f}",

@@ -66,7 +66,9 @@ def plan_versions(config: RegistryConfig, store: Store, keep: int, now_s: float 
         raise HeartbeatError(f"the MLflow registry cannot be asked for its versions ({error.message})") from error
     _keep_by_origin(versions, runs, before_ms, reasons)
     unneeded = [version for key, version in versions.items() if key not in reasons]
-    removals = [Removal(f"{v.name} version {v.version}", runs[v.run_id], (v.model_id,), v) for v in unneeded]
+    removals = [
+        Removal(f"{v.name} version {v.version}", runs[v.run_id], _models_of(runs[v.run_id]), v) for v in unneeded
+    ]
     registered = {version.run_id for version in versions.values()}
     removals += [
         Removal(f"run {run.info.run_name}, which was not registered", run, _models_of(run))
@@ -91,7 +93,7 @@ def removal_bytes(removal: Removal, config: RegistryConfig, store: Store) -> int
     return sum(size for address in _addresses(client, removal) for size in _file_sizes(address))
 
 
-def remove(removal: Removal, config: RegistryConfig, store: Store) -> None:
+def remove_run(removal: Removal, config: RegistryConfig, store: Store) -> None:
     """Remove the version, then the files of its models and of its run. One that is interrupted is planned again."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -117,7 +119,10 @@ def _keep_of_model(client: Any, model: Any, versions: dict[Key, Any], keep: int,
     moves = read_champion(client, model.name).moves
     champions = {number for move in moves for number in (move.before, move.after)}
     champions |= {n for n, version in of_model.items() if version.tags.get("promotion.outcome") == "promoted"}
-    kept = [("with an alias", {int(number) for number in model.aliases.values()}), ("champions before", champions)]
+    kept: list[tuple[str, set[Any]]] = [
+        ("with an alias", {int(number) for number in model.aliases.values()}),
+        ("champions before", champions),
+    ]
     kept.append(("newest", set(sorted(of_model, reverse=True)[:keep])))
     for why, numbers in kept:
         for number in numbers & of_model.keys():
@@ -130,11 +135,11 @@ def _keep_by_origin(versions: dict[Key, Any], runs: dict[str, Any], before_ms: f
     for key, version in versions.items():
         if version.creation_timestamp > before_ms:
             reasons.setdefault(key, "younger than a day")
-        is_ours = KEY_TAG in version.tags and version.model_id and version.run_id in runs
+        run = runs.get(version.run_id)
+        is_ours = KEY_TAG in version.tags and run and version.source.removeprefix("models:/") in _models_of(run)
         if not is_ours or of_run[version.run_id] > 1:
             reasons.setdefault(key, "not registered by a run of heartbeat")
-    more = dict.fromkeys(reasons, "")
-    while more:
+    while True:
         more = {}
         for key, version in versions.items():
             for origin in _origins(version, runs) & versions.keys():
@@ -142,6 +147,8 @@ def _keep_by_origin(versions: dict[Key, Any], runs: dict[str, Any], before_ms: f
                     more[origin] = "origins of kept ones"
                 elif origin in reasons and key not in reasons and CALIBRATED_FROM in version.tags:
                     more[key] = "recalibrated from kept ones"
+        if not more:
+            return
         reasons |= more
 
 

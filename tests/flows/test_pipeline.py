@@ -118,7 +118,7 @@ def test_the_registry_holds_everything_about_the_run(first, root: Path):
     assert run.data.metrics["tuned/class_weight.murmur"] > 0
     assert {f.path for f in client.list_artifacts(version.run_id, "tables")} == {
         "tables/metrics.json",
-        *(f"tables/{name}.parquet" for name in ("recordings", "manifest", "predictions", "subjects")),
+        *(f"tables/{name}.parquet" for name in ("recordings", "manifest", "predictions", "subjects", "slices")),
     }
     assert run.info.run_name.startswith("demo, macro-F1 ")
     card = client.download_artifacts(version.run_id, "model_card.md")

@@ -38,7 +38,7 @@ def inputs(source: str = "cinc2016", data: str | None = ".", **changes) -> CardI
     )  # fmt: skip
     given = CardInputs(
         config=build_config(source, data), model=model, recordings=recordings, accepted=20, manifest=manifest,
-        metrics=metrics, per_class={"normal": {"f1": 0.8, "recordings": 4}, ODD: {"f1": 0.7, "recordings": 4}},
+        metrics=metrics, slices=pd.DataFrame(), per_class={"normal": {"f1": 0.8, "recordings": 4}, ODD: {"f1": 0.7, "recordings": 4}},
         confidence={"ece_10_bins": 0.0444, "brier": float("nan"), "coverage": 0.75, "risk": 0.1},
         usage="Research use only", identity={"weights sha256": "f" * 64},
     )  # fmt: skip
