@@ -147,7 +147,7 @@ def _log_run(
         experiment_id=experiment,
         run_name=f"{config.source.name}, macro-F1 {metrics['value'][0]:.3f}, data {manifest.digest[:8]}",
         description=f"{escape(headline(inputs))} {inputs.usage}.\n\n{CONTENTS}",
-        tags={KEY_TAG: version_tags[KEY_TAG], **_run_tags(manifest, model, config)},
+        tags={**_run_tags(manifest, model, config), KEY_TAG: version_tags[KEY_TAG]},
     ) as run:
         mlflow.log_params(allowed_names(flatten(config.model_dump(mode="json"))))
         mlflow.log_text(card, "model_card.md")
@@ -179,9 +179,6 @@ def _log_metrics(
     """
     import mlflow
 
-    history = training_history(model, store).rename(columns={"seconds": "epoch_seconds"}).set_index("step")
-    for step, row in history.drop(columns=["epoch", "member", "kept"]).add_prefix("train/").iterrows():
-        mlflow.log_metrics(row.to_dict(), step=int(step) + 1)
     values = metrics[["model", "metric", "value"]].to_numpy()
     test = {f"test/{metric}": value for name, metric, value in values if name == NETWORK}
     test |= {f"test/{name}": value for name, value in evaluation.confidence.items()}
@@ -196,9 +193,12 @@ def _log_metrics(
         for metric, value in row.items()
     }
     kept_epoch = model.kept_epoch + 1  # people count from one, and so do the steps here
-    final = {**test, **allowed_names(by_class), **others, **_calibration(model, store), "train/kept_epoch": kept_epoch}
-    mlflow.log_metrics(without_nan(final))
-    mlflow.log_metrics(without_nan(test), step=kept_epoch, model_id=model_id)
+    mlflow.log_metrics(without_nan(test), step=kept_epoch, model_id=model_id)  # listed as they are logged
+    others = {**allowed_names(by_class), **others, **_calibration(model, store), "train/kept_epoch": kept_epoch}
+    mlflow.log_metrics(without_nan(others))
+    history = training_history(model, store).rename(columns={"seconds": "epoch_seconds"}).set_index("step")
+    for step, row in history.drop(columns=["epoch", "member", "kept"]).add_prefix("train/").iterrows():
+        mlflow.log_metrics(row.to_dict(), step=int(step) + 1)
 
 
 def _calibration(model: TrainedModel, store: Store) -> dict[str, float]:
@@ -216,15 +216,15 @@ def _run_tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dic
     from mlflow.utils.git_utils import get_git_commit
 
     tags = {
+        "source": config.source.name,
+        "init": model.init,
+        "precision": model.precision,
+        "heartbeat_version": installed("heartbeat"),
         "dataset_version": manifest.digest,
         "weights_sha256": model.weights.digest,
         "heartbeat.config_sha256": config.digest(),
-        "init": model.init,
-        "precision": model.precision,
-        "source": config.source.name,
         **({MEMBERS_TAG: ",".join(m.weights.digest for m in model.members)} if model.members else {}),
         **process_tag(),
-        "heartbeat_version": installed("heartbeat"),
     }
     if commit := get_git_commit(heartdata.__file__):
         tags["mlflow.source.git.commit"] = commit

@@ -122,9 +122,8 @@ def test_the_registry_holds_everything_about_the_run(first, root: Path):
     }
     assert run.info.run_name.startswith("demo, macro-F1 ")
     card = client.download_artifacts(version.run_id, "model_card.md")
-    assert (
-        version.description.splitlines()[0] == Path(card).read_text().splitlines()[0] == "# Model card: heartbeat-demo"
-    )
+    assert version.description[:200] in Path(card).read_text()
+    assert version.tags["macro_f1"].startswith(f"{first.scores[0]['value']:.3f}")
     assert "plots/roc.png" in {f.path for f in client.list_artifacts(version.run_id, "plots")}
     assert run.data.tags["data_docs"] == first.data_docs
     assert len(run.inputs.dataset_inputs) == 3
