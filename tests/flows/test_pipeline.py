@@ -268,6 +268,17 @@ def test_another_seed_only_trains_and_going_back_makes_the_earlier_version_the_c
     assert challenger(root) == 2
 
 
+def test_another_version_is_compared_with_the_champion_on_what_both_have_not_seen(first, root: Path):
+    rules = {"registry__first_champion": "always", "promotion__min_subjects": 2}
+    always = heartbeat(tiny(root, **rules))
+    assert (always.decision.outcome, always.model_version) == ("promoted", 1)
+    second = heartbeat(tiny(root, training__seed=1, **rules)).decision
+    assert (second.champion, second.recordings) == (1, first.subjects[-2]["test"])
+    assert second.challenger > 1
+    shown = registry(root).get_registered_model("heartbeat-demo").aliases["champion"]
+    assert int(shown) == (second.challenger if second.outcome == "promoted" else 1)
+
+
 def test_scores_on_other_held_out_subjects_are_reported_as_not_comparable(first, root: Path):
     other = heartbeat(tiny(root, split__seed=1))
     (note,) = [note for note in other.notes if "do not compare" in note]
