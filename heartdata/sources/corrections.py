@@ -172,15 +172,17 @@ def _corrected(recording: SourceRecording, correction: Correction, label: str) -
 
 
 def _notes(table: Path, counts: Counter[str], stale: list[str]) -> Iterator[str]:
-    total = counts["changed"] + counts["excluded"] + counts["confirmed"]
-    parts = [
-        f"{counts['changed']} labels changed",
-        f"{counts['excluded']} excluded",
-        *([f"{counts['confirmed']} as they were"] if counts["confirmed"] else []),
-    ]
+    changed = counts["changed"]
+    words = {
+        "changed": "label changed" if changed == 1 else "labels changed",
+        "excluded": "excluded",
+        "confirmed": "as before",
+    }
+    parts = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]
+    total = sum(counts[kind] for kind in words)
     open_rows = counts["row_without_label"]
-    more = f"; {open_rows} rows have no new label and change nothing" if open_rows else ""
-    yield f"{total} corrections: {', '.join(parts)} ({table.name}){more}"
+    more = f"; {open_rows} without a new label change nothing" if open_rows else ""
+    yield f"{total} correction{'s' * (total != 1)}: {', '.join(parts) or 'none apply'} ({table.name}){more}"
     if stale:
         yield (
             f"{len(stale)} corrections in {table.name} are of another content than the files have (sha256) and were not "
