@@ -60,7 +60,7 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Summary] | Sta
         min_quality = config.validation.loosest().min_quality
         recordings, facts, accepted = ingested.recordings, ingested.facts, ingested.accepted
         sliced = slices(dataset, recordings, facts, evaluation, min_quality, config.evaluation, store)
-        version = register(recordings, accepted, dataset, trained_on, model, evaluation, config, store)
+        version = register(recordings, accepted, dataset, trained_on, model, evaluation, sliced.metrics, config, store)
         promotion = promote(
             version, recordings, dataset, facts, trained_on, evaluation, sliced.attributes, config, store
         )

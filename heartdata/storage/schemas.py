@@ -24,6 +24,7 @@ RECORDINGS = pa.schema([
     ("site", S),  # where on the chest, or null
     ("label", S),  # null: unlabelled
     ("missing", S),  # why there is no file; null when there is one
+    ("excluded", S),  # who left it out and why, see heartdata.sources.corrections; null for the rest
     ("extra", S),  # JSON: whatever else the source says
 ])  # fmt: skip
 

@@ -42,7 +42,7 @@ STAGES = {
         decodes=True,
     ),
     "validate": Code(
-        "11",
+        "12",
         ("tasks.validate", "heartdata.checks.data_docs", "heartdata.checks.drift", "heartdata.checks.duplicates",
          "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.suite",
          "heartdata.checks.validation", "heartdata.reports.labels", "heartdata.reports.plots",
@@ -97,7 +97,7 @@ STAGES = {
     ),
     "register": Code(
         "7",
-        ("mlflow.served_model", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
+        ("mlflow.served_model", "heartdata.reports.model_card", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
          "tasks.registry.naming"),
     ),
     "champion predictions": Code(  # no task: kept in a table of each champion

@@ -116,22 +116,6 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
-    """The data set versions (manifest digests) of every registered model version. Raises `HeartbeatError`."""
-    if is_empty(config, store):
-        return set()
-    from mlflow.exceptions import MlflowException
-
-    check_registry(config, store)
-    try:
-        versions = connect(config, store).search_model_versions()
-    except MlflowException as error:
-        raise HeartbeatError(
-            f"the MLflow registry cannot be asked which data sets its models need ({error})"
-        ) from error
-    return {version.tags["dataset_version"] for version in versions if "dataset_version" in version.tags}
-
-
 def load_model(model: str | None, config: RegistryConfig, store: Store) -> tuple[str, Any]:
     """A registered version as ``models:/name/3``, and its MLflow model; ``model``: as in `find_version`."""
     import mlflow

@@ -120,21 +120,28 @@ def test_the_registry_holds_everything_about_the_run(first, root: Path):
     assert pd.read_parquet(root / accepted.name)["recording_id"].nunique() == accepted.rows
     assert (root / version.tags["heartbeat.series"]).is_file()
     assert run.data.tags["prefect.flow_run_id"]
-    assert [point.step for point in client.get_metric_history(version.run_id, "train_loss")] == [1]
-    assert run.data.metrics["kept_epoch"] == 1  # counted from 1
+    assert [point.step for point in client.get_metric_history(version.run_id, "train/train_loss")] == [1]
+    assert run.data.metrics["train/kept_epoch"] == 1  # counted from 1
     assert {s["metric"] for s in first.scores} == {"macro_f1", "balanced_accuracy", "accuracy", "auroc"}
-    assert {"test_brier", "test_ece_10_bins", "test_coverage"} <= set(run.data.metrics)
-    assert run.data.metrics["test_macro_f1"] == pytest.approx(first.scores[0]["value"])
+    assert {"test/brier", "test/ece_10_bins", "test/coverage", "test_baselines/metadata_only.macro_f1"} <= set(
+        run.data.metrics
+    )
+    assert run.data.metrics["test/macro_f1"] == pytest.approx(first.scores[0]["value"])
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["temperature"] > 0
-    assert run.data.metrics["class_weight.murmur"] > 0
+    assert run.data.metrics["tuned/temperature"] > 0
+    assert run.data.metrics["tuned/class_weight.murmur"] > 0
     assert {f.path for f in client.list_artifacts(version.run_id, "tables")} == {
-        f"tables/{name}.parquet" for name in ("recordings", "manifest", "predictions", "subjects")
+        "tables/metrics.json",
+        *(f"tables/{name}.parquet" for name in ("recordings", "manifest", "predictions", "subjects", "slices")),
     }
+    assert run.info.run_name.startswith("demo, macro-F1 ")
+    card = client.download_artifacts(version.run_id, "model_card.md")
+    assert version.description[:200] in Path(card).read_text()
+    assert version.tags["macro_f1"].startswith(f"{first.scores[0]['value']:.3f}")
     assert "plots/roc.png" in {f.path for f in client.list_artifacts(version.run_id, "plots")}
     assert run.data.tags["data_docs"] == first.data_docs
     assert len(run.inputs.dataset_inputs) == 3
-    assert run.data.metrics["test_f1.murmur"] == pytest.approx(float(first.per_class[2]["f1"]), abs=1e-3)
+    assert run.data.metrics["test/by_class/f1.murmur"] == pytest.approx(float(first.per_class[2]["f1"]), abs=1e-3)
     assert [row["label"] for row in first.per_class] == ["artifact", "extrasystole", "murmur", "normal"]
     assert sum(row["recordings"] for row in first.per_class) == first.subjects[-2]["test"]
 
