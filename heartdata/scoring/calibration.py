@@ -50,6 +50,12 @@ class Calibration(Settings):
     """What turns a network's probabilities into decisions."""
 
     temperature: float = Field(default=1.0, gt=0, description="above 1: the network was overconfident")
+    class_bias: tuple[float, ...] | None = Field(
+        default=None,
+        exclude_if=lambda bias: bias is None,
+        description="added to the logarithms of the scaled probabilities, where classes are more or less frequent than in "
+        "training (heartbeat calibrate)",
+    )
     class_weights: tuple[float, ...] | None = Field(
         default=None, description="multiply the probabilities before the highest is chosen; null: all 1"
     )
@@ -106,6 +112,14 @@ def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities of shape (n, classes) raised to 1 / temperature and scaled to sum 1; the order in a row stays."""
     return softmax(np.log(_positive(probabilities)) / temperature, axis=1)
+
+
+def apply_calibration(probabilities: np.ndarray, calibration: Calibration) -> np.ndarray:
+    """The network's probabilities of shape (n, classes) with the temperature and the bias of the classes, as reported."""
+    scaled = apply_temperature(probabilities, calibration.temperature)
+    if calibration.class_bias is None:
+        return scaled
+    return softmax(np.log(_positive(scaled)) + np.array(calibration.class_bias), axis=1)
 
 
 def fit_operating_point(
