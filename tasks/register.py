@@ -28,9 +28,10 @@ from tasks.registry.killed_runs import process_tag
 from tasks.registry.model_version import check_served, log_model
 from tasks.registry.naming import allowed_names, without_nan
 from tasks.registry.previous import ACCEPTED_TAG, SERIES_TAG
+from tasks.registry.version_files import INIT_TAG, MACHINE_TAG, PROVENANCE_FOLDER
 from tasks.results import Evaluation, RegisteredVersion, TrainedModel
 from tasks.retrain import recipe_digest
-from tasks.train import PROVENANCE_FOLDER, training_history
+from tasks.train import training_history
 from tasks.validate import record_name
 
 
@@ -189,6 +190,8 @@ def _run_tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dic
         "weights_sha256": model.weights.digest,
         "config_sha256": config.digest(),
         "init": model.init,
+        INIT_TAG: model.initial_sha256,
+        MACHINE_TAG: model.machine,
         "precision": model.precision,
         "source": config.source.name,
         **process_tag(),

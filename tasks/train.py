@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from heartdata.config import RegistryConfig, SpectrogramConfig
-from heartdata.dataset.provenance import refuse_if_trained_on, sounds_trained_on, upgrade_schema
+from heartdata.dataset.provenance import refuse_if_trained_on, sounds_trained_on
 from heartdata.errors import ConfigError
 from heartdata.serving.model_config import ModelConfig
 from heartdata.settings import sha256_json
@@ -20,10 +20,9 @@ from tasks.engine.progress import track
 from tasks.engine.stage import LONG_S, fingerprint, stage, uncached_task
 from tasks.engine.versions import STAGES
 from tasks.registry.client import connect
+from tasks.registry.version_files import provenance_of
 from tasks.results import InitialWeights, TrainedModel
 
-PROVENANCE_FOLDER = "provenance"  # of a run in MLflow
-PROVENANCE_FOLDERS = (PROVENANCE_FOLDER, "heard")  # registered versions have one of these
 UNKNOWN_PROVENANCE = "{} does not say what it was trained on: recordings of the test part may be among them"
 
 
@@ -74,7 +73,6 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from heartdata.storage.store import read_parquet
     from heartdata.training.network import first_member, read_weights
 
     with TemporaryDirectory() as folder:
@@ -88,12 +86,7 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
             raise ConfigError(f"training.init = {uri!r} holds no .safetensors file")
         weights = first_member(read_weights(paths[0]))
         run = mlflow.models.get_model_info(uri).run_id
-        folders = PROVENANCE_FOLDERS if run else ()
-        tables = [file for name in folders for file in mlflow.artifacts.list_artifacts(run_id=run, artifact_path=name)]
-        if not tables:
-            return weights, None
-        path = mlflow.artifacts.download_artifacts(run_id=run, artifact_path=tables[0].path, dst_path=folder)
-        return weights, upgrade_schema(read_parquet(Path(path)))
+        return weights, provenance_of(run) if run else None
 
 
 @stage("provenance")
@@ -123,7 +116,7 @@ def train(
     An interrupted training resumes from its last complete epoch.
     """
     from heartdata.training import train as training
-    from heartdata.training.network import read_weights, weights_bytes
+    from heartdata.training.network import machine, read_weights, weights_bytes
 
     start = read_weights(store.local(initial.weights.name)) if initial.weights else None
     total = config.epochs + (config.frozen_epochs if start is not None else 0)
@@ -154,6 +147,8 @@ def train(
             classes=trained.classes,
             init=initial.kind,
             precision=trained.precision,
+            initial_sha256=initial.weights.digest if initial.weights else "",
+            machine=machine(),
             note=initial.note,
         )
         checkpoint.unlink(missing_ok=True)

@@ -148,6 +148,62 @@ def predict(
     predict_files(paths, model, out, run_config(config=config, store=store))
 
 
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Registered model, e.g. models:/heartbeat@champion.", show_default="the only one besides the demo's"
+    ),
+]
+
+
+@app.command()
+def calibrate(
+    source: SourceOption = None,
+    data: DataOption = None,
+    model: ModelOption = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Fit a model's temperature, operating point and unsure bound to your own labelled recordings.
+
+    The result is registered as a version of its own, with the same weights.
+    """
+    from flows.cli.calibrate import calibrate_model
+
+    calibrate_model(model, run_config(source or ("table" if data else None), data, config, changes, store))
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
+    model: ModelOption = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Write a model to a folder: weights, configuration, model card, and its preprocessing described."""
+    from flows.cli.export import export_model
+
+    export_model(model, out, onnx, run_config(config=config, store=store))
+
+
+@app.command()
+def reproduce(
+    model: Annotated[str, typer.Argument(help="Registered version, e.g. models:/heartbeat/3.")],
+    out: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Train a registered version again from its own recordings and settings, and compare.
+
+    Exit status 0: the same weights, or predictions that hardly differ; 1: they differ.
+    """
+    from flows.cli.reproduce import reproduce_model
+
+    reproduce_model(model, out, run_config(config=config, store=store))
+
+
 @app.command()
 def up(
     source: SourceOption = None,

@@ -9,7 +9,6 @@ import soundfile
 import torch
 from jinja2 import Environment
 from safetensors.numpy import save as save_arrays
-from safetensors.torch import save as save_tensors
 from torch import nn
 
 from heartdata.audio.channels import Channel, choose
@@ -21,26 +20,25 @@ from heartdata.errors import HeartbeatError
 from heartdata.scoring.calibration import apply_calibration, decide
 from heartdata.serving.predictor import Predictor
 from heartdata.training.features import outputs_of
-from heartdata.training.network import weights_snapshot
 
 README = Path(__file__).with_suffix(".md")
 EXAMPLE_MAX_S = 60.0
 
 
-def export(predictor: Predictor, folder: Path, name: str, card: str, onnx: bool = False) -> list[Path]:
-    """Write the model to ``folder``, which is new or empty; returns the files.
+def export(weights: Path, config: Path, folder: Path, name: str, card: str, onnx: bool = False) -> list[Path]:
+    """Write the model of the files ``weights`` and ``config`` to ``folder``, which is new or empty; returns the files.
 
     ``name``: the model's, for people; ``card``: its model card (Markdown). Raises `HeartbeatError`.
     """
     if folder.is_dir() and any(folder.iterdir()):
         raise HeartbeatError(f"{folder} is not empty: name a folder that is new or empty")
-    config = predictor.config
-    weights = {name: tensor.contiguous() for name, tensor in weights_snapshot(predictor.net).items()}
+    predictor = Predictor.load(weights, config)
     wav, steps = _example(predictor)
-    arrays = {"hann_window": hann_window(config.spectrogram), "mel_filters": mel_filters(config.spectrogram)}
+    rendering = predictor.config.spectrogram
+    arrays = {"hann_window": hann_window(rendering), "mel_filters": mel_filters(rendering)}
     files = {
-        "weights.safetensors": save_tensors(weights),
-        "config.json": config.model_dump_json(indent=2).encode(),
+        "weights.safetensors": weights.read_bytes(),
+        "config.json": config.read_bytes(),
         **({"model.onnx": onnx_bytes(predictor)} if onnx else {}),
         "preprocessing.safetensors": save_arrays(arrays),
         "example.wav": wav,

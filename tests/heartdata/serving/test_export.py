@@ -11,6 +11,7 @@ import soxr
 import torch
 from helpers import REAL, needs_pascal
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 from scipy.special import softmax
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -49,6 +50,13 @@ def predictor(members: int = 1, **changes: Any) -> Predictor:
     return Predictor(net.eval().to(memory_format=torch.channels_last), config)
 
 
+def files_of(model: Predictor, folder: Path) -> tuple[Path, Path]:
+    tensors = {name: tensor.contiguous() for name, tensor in model.net.state_dict().items()}
+    save_file(tensors, folder / "w.safetensors")
+    (folder / "c.json").write_text(model.config.model_dump_json())
+    return folder / "w.safetensors", folder / "c.json"
+
+
 CONFIGS = [
     {},
     {"spectrogram": SpectrogramConfig(rate_hz=1000, fft_samples=101, window_s=0.08, hop_s=0.021, high_hz=400)},
@@ -62,7 +70,7 @@ CONFIGS = [
 def test_the_description_suffices_to_repeat_each_step(changes: dict, tmp_path: Path):
     """The steps of README.md in numpy, with the numbers of its files."""
     model = predictor(**changes)
-    export(model, tmp_path / "m", "models:/x/1", "# Card")
+    export(*files_of(model, tmp_path), tmp_path / "m", "models:/x/1", "# Card")
     text = (tmp_path / "m" / "README.md").read_text()
     given, expected = load_file(tmp_path / "m/preprocessing.safetensors"), load_file(tmp_path / "m/example.safetensors")
     samples, rate_hz = soundfile.read(tmp_path / "m/example.wav", always_2d=True)
@@ -101,13 +109,15 @@ def test_the_description_suffices_to_repeat_each_step(changes: dict, tmp_path: P
     assert np.allclose(prediction.probabilities, expected["probabilities"], atol=1e-5)
     assert f"`example.wav`: {prediction.label}" in text
     assert (tmp_path / "m/MODEL_CARD.md").read_text() == "# Card"
+    for exported, original in (("weights.safetensors", "w.safetensors"), ("config.json", "c.json")):
+        assert (tmp_path / "m" / exported).read_bytes() == (tmp_path / original).read_bytes()
 
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_onnx_gives_the_same_probabilities(members: int, tmp_path: Path):
     onnxruntime = pytest.importorskip("onnxruntime")
     model = predictor(members)
-    export(model, tmp_path / "m", "models:/x/1", "", onnx=True)
+    export(*files_of(model, tmp_path), tmp_path / "m", "models:/x/1", "", onnx=True)
     assert "model.onnx" in (tmp_path / "m/README.md").read_text()
     session = onnxruntime.InferenceSession(tmp_path / "m/model.onnx")
     config = ModelConfig.model_validate_json(session.get_modelmeta().custom_metadata_map["heartbeat.config"])
@@ -138,12 +148,12 @@ def test_onnx_gives_the_same_probabilities_for_real_recordings(tmp_path: Path):
 def test_export_into_a_folder_with_files_is_refused(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(HeartbeatError, match="is not empty: name a folder that is new or empty"):
-        export(predictor(), tmp_path, "models:/x/1", "")
-    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+        export(*files_of(predictor(), tmp_path), tmp_path, "models:/x/1", "")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["c.json", "notes.txt", "w.safetensors"]
 
 
 def test_without_onnx_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(HeartbeatError, match="pip install onnx onnxruntime onnxscript"):
-        export(predictor(), tmp_path / "m", "models:/x/1", "", onnx=True)
+        export(*files_of(predictor(), tmp_path), tmp_path / "m", "models:/x/1", "", onnx=True)
     assert not (tmp_path / "m").exists()
