@@ -33,12 +33,13 @@ def initial_weights(init: str, registry: RegistryConfig, store: Store) -> Initia
     Not cached: what is available may change, and the result is part of the training's cache key.
     """
     with track("initial weights") as advance:
-        initial = _resolve(init, registry, store)
+        initial = resolve_initial_weights(init, registry, store)
         advance(1, 1, initial.note or initial.kind)
         return initial
 
 
-def _resolve(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
+def resolve_initial_weights(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
+    """The weights that ``init`` (see `NetworkConfig`) means. Raises `ConfigError`."""
     if init == "random":
         return InitialWeights(kind="random")
     from heartdata.training.network import first_member, imagenet_weights, read_weights

@@ -65,6 +65,8 @@ def calibrate_model(model: str | None, config: RunConfig) -> None:
             version = register_calibrated(registered, predictor.config, adapted, trained_on, config, store)
     counts = f"{len(own.rows)} recordings of {own.rows['group'].nunique()} subjects, each scored by the others"
     console.print(rich_table(f"{registered.uri} on your {counts}", metric_rows(adapted.metrics)))
+    if not is_better(adapted.metrics):
+        console.print(note(f"This is no better on your recordings than {registered.uri}: keep that one"))
     fitted, before = adapted.calibration, predictor.config.calibration
     console.print(
         f"Temperature {before.temperature:.2f} to {fitted.temperature:.2f}; unsure below {before.unsure_below:.2f} to "
@@ -109,6 +111,13 @@ def _prepared(
 def _show_left_out(own: "OwnRecordings", console: Console) -> None:
     for why, names in own.left_out.items():
         console.print(note(f"{len(names)} recordings are left out, as {why}, the first being {names[0]}"))
+
+
+def is_better(metrics: pd.DataFrame) -> bool:
+    """Whether the Brier score, which is best for true probabilities, is lower after than before."""
+    from heartdata.scoring.adaptation import BEFORE
+
+    return bool(metrics.set_index(["model", "metric"]).loc[(BEFORE, "brier"), "difference"] < 0)
 
 
 def metric_rows(metrics: pd.DataFrame) -> list[dict[str, str]]:

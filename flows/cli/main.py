@@ -171,7 +171,9 @@ def calibrate(
     """
     from flows.cli.calibrate import calibrate_model
 
-    calibrate_model(model, run_config(source or ("table" if data else None), data, config, changes, store))
+    calibrate_model(
+        model, run_config(source or ("table" if data and not config else None), data, config, changes, store)
+    )
 
 
 @app.command()

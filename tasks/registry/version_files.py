@@ -40,7 +40,8 @@ def fetch_model(model: str | None, config: RegistryConfig, store: Store, folder:
         )
     uri, _ = load_model(model, config, store)
     name, number = uri.removeprefix("models:/").split("/")
-    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))) / "artifacts"
+    (folder / number).mkdir(exist_ok=True)
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder / number))) / "artifacts"
     (weights,), (settings,) = path.glob("*.safetensors"), path.glob("*.json")
     return RegisteredModel(uri, connect(config, store).get_model_version(name, number), weights, settings)
 
