@@ -105,7 +105,10 @@ def _prepared(
         console.print(quarantine_table(refused[["recording_id", "check", "reason"]].to_dict("records")))
     if checked.refusal:
         raise DataRefused(f"nothing was calibrated: {checked.refusal}")
-    return recordings, facts, checked.accepted.to_pandas()
+    accepted = checked.accepted.to_pandas()
+    if config.split.collections is not None:
+        accepted = accepted[accepted["collection"].isin(config.split.collections)]
+    return recordings, facts, accepted
 
 
 def _show_left_out(own: "OwnRecordings", console: Console) -> None:
