@@ -17,9 +17,11 @@ from tasks.inventory import inventory
 from tasks.manifest import manifest
 from tasks.measure import measure
 from tasks.near_duplicates import find_near_duplicates
+from tasks.promote import promote
 from tasks.register import register, usage_note
 from tasks.results import InitialWeights, TrainedModel, ValidationResult
 from tasks.retrain import Waiting, what_waits
+from tasks.slices import slices
 from tasks.spectrograms import spectrograms
 from tasks.split import split
 from tasks.summary import Summary, summarise
@@ -38,8 +40,9 @@ class Ingested:
 
 
 @flow(name="heartbeat")
-def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Waiting]:
-    """Validate, split and render the recordings of a source; train, calibrate, evaluate and register a model.
+def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Summary] | State[Waiting]:
+    """Validate, split and render the recordings of a source; train, calibrate, evaluate and register a model,
+    and decide whether it is the new champion.
 
     Where too little is new by ``config.retrain``, nothing is trained, and the result is a `Waiting`.
     """
@@ -54,9 +57,25 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Waiting]:
         trained = train_model(dataset, initial, config.training, config.spectrogram, store)
         model = calibrate(dataset, trained, config.decision, config.measure, config.validation.loosest(), store)
         evaluation = evaluate(dataset, model, config.evaluation, usage_note(config), store)
+        min_quality = config.validation.loosest().min_quality
+        sliced = slices(dataset, ingested.recordings, ingested.facts, evaluation, min_quality, config.evaluation, store)
         recordings, validation, accepted = ingested.recordings, ingested.validation, ingested.accepted
-        registered = register(recordings, accepted, dataset, trained_on, model, evaluation, config, store)
-        return summarise(recordings, validation, dataset, model, evaluation, registered, config, store)
+        registered = register(
+            recordings, accepted, dataset, trained_on, model, evaluation, sliced.metrics, config, store
+        )
+        promotion = promote(
+            registered,
+            recordings,
+            dataset,
+            ingested.facts,
+            trained_on,
+            evaluation,
+            evaluation.predictions,
+            config,
+            store,
+        )
+        summary = summarise(recordings, validation, dataset, model, evaluation, registered, promotion, config, store)
+        return Completed(message=promotion.nothing_new, data=summary) if promotion.nothing_new else summary
 
 
 @flow(name="prepare")

@@ -15,24 +15,43 @@ from prefect.context import FlowRunContext
 import heartdata
 from heartdata.config import RunConfig
 from heartdata.markdown import escape
+from heartdata.reports.model_card import CardInputs, description, headline, model_card, score
 from heartdata.scoring.model_names import NETWORK
 from heartdata.serving.model_config import ModelConfig
 from heartdata.settings import flatten, sha256_json
-from heartdata.storage.schemas import MANIFEST, METRICS
+from heartdata.storage.schemas import MANIFEST, METRICS, RECORDINGS, SLICES
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.copies import copy_files
-from tasks.engine.progress import add_note, track
+from tasks.engine.progress import track
 from tasks.engine.stage import fingerprint, stage
-from tasks.registry.client import CHALLENGER, KEY_TAG, RECIPE_TAG, connect, experiment_of
+from tasks.registry.aliases import are_settled, give_aliases
+from tasks.registry.client import KEY_TAG, RECIPE_TAG, connect, experiment_of
 from tasks.registry.killed_runs import process_tag
 from tasks.registry.model_version import check_served, log_model
 from tasks.registry.naming import allowed_names, without_nan
-from tasks.registry.previous import ACCEPTED_TAG, SERIES_TAG
-from tasks.registry.version_files import INIT_TAG, MACHINE_TAG, PROVENANCE_FOLDER
+from tasks.registry.previous import ACCEPTED_TAG, PROVENANCE_FOLDER, SERIES_TAG
+from tasks.registry.pruning import MEMBERS_TAG
+from tasks.registry.version_files import INIT_TAG, MACHINE_TAG
 from tasks.results import Evaluation, RegisteredVersion, TrainedModel
 from tasks.retrain import recipe_digest
 from tasks.train import training_history
 from tasks.validate import record_name
+
+MODEL_CARD = Path(heartdata.__file__).parents[1] / "mlflow" / "model_card.md"
+DESCRIPTION_LENGTH = 4900  # of a model version: MLflow's database keeps 5,000
+DESCRIPTION = """Classifier of heart-sound recordings. Research use; not a medical device.
+
+- `champion`: the version to use, chosen by the rules of `docs/promotion.md` or by a person, see `heartbeat champion history`
+- `challenger`: the version of the last run"""
+CONTENTS = """| artifact | what it is |
+| --- | --- |
+| `report.html` | the run on one page, with recordings to listen to |
+| `model_card.md` | purpose, data, protocol, scores and limits of the model |
+| `plots/`, `tables/` | the plots; metrics, manifest, recordings and held-out predictions |
+| `config.json`, `provenance/` | every setting; what the weights were trained on |
+
+Metrics: `test/` of the model on held-out subjects, `test_baselines/` of simpler ones on the same, `train/` by
+epoch, `tuned/` what turns probabilities into labels."""
 
 
 def usage_note(config: RunConfig) -> str:
@@ -42,35 +61,52 @@ def usage_note(config: RunConfig) -> str:
     return "Research use only"
 
 
-def _is_challenger(result: RegisteredVersion, store: Store) -> bool:
-    """Whether a cached result's version is still the challenger, and each configured alias is on some version."""
+def _is_registered(result: RegisteredVersion, store: Store) -> bool:
+    """Whether a cached result's version still exists, and each alias is on it or where somebody has put it."""
     from mlflow.exceptions import MlflowException
 
     client = connect(result.registry, store)
     try:
-        version = client.get_model_version_by_alias(result.name, CHALLENGER)
-        aliases = client.get_registered_model(result.name).aliases
+        version = client.get_model_version(result.name, str(result.version))
+        return version.run_id == result.run_id and are_settled(client, result.name, result.version, result.registry)
     except MlflowException:
         return False
-    same = (int(version.version), version.run_id) == (result.version, result.run_id)
-    return same and aliases.keys() >= set(result.registry.aliases)
 
 
-@stage("register", valid=_is_challenger)
+@stage("register", valid=_is_registered)
 def register(
     recordings: Artifact, accepted: Artifact, manifest: Artifact, provenance: Artifact, model: TrainedModel,
-    evaluation: Evaluation, config: RunConfig, store: Store,
+    evaluation: Evaluation, slices: Artifact, config: RunConfig, store: Store,
 ) -> RegisteredVersion:  # fmt: skip
-    """Log one MLflow run and register its model under alias ``challenger``; the same inputs make one version only."""
+    """Log one MLflow run and register its model under alias ``challenger``; the same inputs make one version only.
+
+    ``slices``: metrics of parts of the test recordings (schema SLICES), for the model card.
+    """
     client = connect(config.registry, store)
     name = config.registry.model_name
     key = sha256_json(fingerprint([manifest, model.weights, model.config, evaluation.metrics]))
     with track("register") as advance:
         versions = client.search_model_versions(f"name = '{name}'")
         version = next((v for v in versions if v.tags.get(KEY_TAG) == key), None)
+        is_new = version is None
         if version is None:
             experiment = experiment_of(client, config.registry, store)
+            inputs = CardInputs(
+                config=config,
+                model=ModelConfig.model_validate_json(store.local(model.config.name).read_text()),
+                recordings=store.read_frame(recordings, RECORDINGS),
+                accepted=accepted.rows,
+                manifest=store.read_frame(manifest, MANIFEST),
+                metrics=store.read_frame(evaluation.metrics, METRICS),
+                per_class=evaluation.per_class,
+                confidence=evaluation.confidence,
+                usage=usage_note(config),
+                identity=_identity(manifest, model),
+                slices=store.read_frame(slices, SLICES),
+                warnings=tuple(model.note.splitlines()),
+            )
             tags = {
+                "macro_f1": score(inputs.metrics, "macro_f1"),
                 "dataset_version": manifest.digest,
                 KEY_TAG: key,
                 ACCEPTED_TAG: accepted.model_dump_json(),
@@ -82,15 +118,14 @@ def register(
                 "tables/manifest.parquet": manifest,
                 "tables/predictions.parquet": evaluation.predictions,
                 "tables/subjects.parquet": evaluation.subjects,
+                "tables/slices.parquet": slices,
                 f"{PROVENANCE_FOLDER}/{Path(provenance.name).name}": provenance,
                 **{f"plots/{plot}.png": image for plot, image in evaluation.plots.items()},
             }
-            version = _log_run(client, experiment, tags, files, manifest, model, evaluation, config, store)
-        _note_if_older(client, name, int(version.version))
-        for alias in {CHALLENGER, *config.registry.aliases}:
-            client.set_registered_model_alias(name, alias, version.version)
+            version = _log_run(client, experiment, tags, files, inputs, manifest, model, evaluation, store)
+        give_aliases(client, name, version, is_new, config.registry)
         url = f"{config.registry.ui_url}/#/models/{quote(name)}/versions/{version.version}"
-        advance(1, 1, f"{name} version {version.version}, alias {CHALLENGER}")
+        advance(1, 1, f"{name} version {version.version}" + ("" if is_new else ", registered before"))
         if FlowRunContext.get():
             text = f"{escape(name)} version {version.version} in MLflow"
             create_link_artifact(url, link_text=text, key="mlflow-model")
@@ -99,87 +134,83 @@ def register(
         )
 
 
-def _note_if_older(client: Any, name: str, version: int) -> None:
-    """A note when the alias moves to an older version than the one that has it."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        current = int(client.get_model_version_by_alias(name, CHALLENGER).version)
-    except MlflowException:  # no version has it yet
-        return
-    if current > version:
-        add_note(
-            f"models:/{name}@{CHALLENGER} goes back from version {current} to {version}, which has the same data set and "
-            "settings; for data sets that alternate, give each a registry.model_name of its own"
-        )
-
-
 def _log_run(
-    client: Any, experiment: str, version_tags: dict[str, str], files: Mapping[str, Artifact], manifest: Artifact,
-    model: TrainedModel, evaluation: Evaluation, config: RunConfig, store: Store,
+    client: Any, experiment: str, version_tags: dict[str, str], files: Mapping[str, Artifact], inputs: CardInputs,
+    manifest: Artifact, model: TrainedModel, evaluation: Evaluation, store: Store,
 ) -> Any:  # fmt: skip
     """Log one trained model as one MLflow run; returns its model version."""
     import mlflow
 
     warnings.filterwarnings("ignore", module="mlflow")  # its hints are about choices made on purpose below
-    metrics = store.read_frame(evaluation.metrics, METRICS)
-    description = (
-        f"Source {config.source.name}, data set {manifest.digest[:12]}, macro-F1 {metrics['value'][0]:.3f} on held-out "
-        f"subjects. {usage_note(config)}."
-    )
+    config, metrics = inputs.config, inputs.metrics
+    card = model_card(inputs, MODEL_CARD.read_text(encoding="utf-8"))
     with mlflow.start_run(
         experiment_id=experiment,
-        run_name=f"{config.source.name}-{manifest.digest[:8]}-{model.weights.digest[:8]}",
-        description=description,
+        run_name=f"{config.source.name}, macro-F1 {metrics['value'][0]:.3f}, data {manifest.digest[:8]}",
+        description=f"{escape(headline(inputs))} {inputs.usage}.\n\n{CONTENTS}",
         tags={KEY_TAG: version_tags[KEY_TAG], **_run_tags(manifest, model, config)},
     ) as run:
         mlflow.log_params(allowed_names(flatten(config.model_dump(mode="json"))))
+        mlflow.log_text(card, "model_card.md")
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
         _log_dataset(manifest, config, store)
         info = log_model(model, store)
         _log_metrics(info.model_id, metrics, manifest, model, evaluation, store)
-        mlflow.log_table(metrics, "metrics.json")
+        mlflow.log_table(metrics, "tables/metrics.json")
         with TemporaryDirectory() as folder:
             copy_files(files, Path(folder), store)
             mlflow.log_artifacts(folder)
         check_served(info.model_uri, model, evaluation, files["tables/recordings.parquet"], store)
     name = config.registry.model_name
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name, description="Heart-sound classifier. Research use; not a medical device.")
+        client.create_registered_model(name, description=DESCRIPTION)
     return client.create_model_version(
         name, source=info.model_uri, run_id=run.info.run_id, model_id=info.model_id,
-        tags=version_tags, description=description,
+        tags=version_tags, description=description(card, DESCRIPTION_LENGTH),
     )  # fmt: skip
 
 
 def _log_metrics(
     model_id: str, metrics: pd.DataFrame, manifest: Artifact, model: TrainedModel, evaluation: Evaluation, store: Store
 ) -> None:
-    """Each epoch's metrics by step, and the final ones: such as ``resnet34.auroc``, ``test_auroc``, ``test_f1.murmur``."""
+    """Each epoch's metrics by step and the final ones, in groups by what is before the slash.
+
+    Such as ``train/valid_macro_f1``, ``test/auroc``, ``test/by_class/f1.murmur``, ``test_baselines/metadata_only.auroc`` and
+    ``tuned/temperature``.
+    """
     import mlflow
 
     history = training_history(model, store).rename(columns={"seconds": "epoch_seconds"}).set_index("step")
-    for step, row in history.drop(columns=["epoch", "member", "kept"]).iterrows():
+    for step, row in history.drop(columns=["epoch", "member", "kept"]).add_prefix("train/").iterrows():
         mlflow.log_metrics(row.to_dict(), step=int(step) + 1)
     values = metrics[["model", "metric", "value"]].to_numpy()
-    of_models = {f"{name.replace(' ', '_')}.{metric}": value for name, metric, value in values}
-    test = {f"test_{metric}": value for name, metric, value in values if name == NETWORK}
-    per_class = {f"test_{m}.{name}": value for name, row in evaluation.per_class.items() for m, value in row.items()}
-    test |= allowed_names(per_class) | {f"test_{name}": value for name, value in evaluation.confidence.items()}
-    rendering = {f"spectrograms.{name}": float(value) for name, value in manifest.counts.items()}
+    test = {f"test/{metric}": value for name, metric, value in values if name == NETWORK}
+    test |= {f"test/{name}": value for name, value in evaluation.confidence.items()}
+    others = {
+        f"test_baselines/{name.replace(' ', '_')}.{metric}": value
+        for name, metric, value in values
+        if name != NETWORK and not metric.endswith("_by_subject")
+    }
+    by_class = {
+        f"test/by_class/{metric}.{name.replace('/', '_')}": value
+        for name, row in evaluation.per_class.items()
+        for metric, value in row.items()
+    }
     kept_epoch = model.kept_epoch + 1  # people count from one, and so do the steps here
-    final = {**of_models, **test, **rendering, **_calibration(model, store), "kept_epoch": kept_epoch}
+    final = {**test, **allowed_names(by_class), **others, **_calibration(model, store), "train/kept_epoch": kept_epoch}
     mlflow.log_metrics(without_nan(final))
     mlflow.log_metrics(without_nan(test), step=kept_epoch, model_id=model_id)
 
 
 def _calibration(model: TrainedModel, store: Store) -> dict[str, float]:
-    """What turns probabilities into decisions: ``temperature``, ``unsure_below`` and such as ``class_weight.murmur``."""
+    """What turns probabilities into decisions, such as ``tuned/temperature`` and ``tuned/class_weight.murmur``."""
     config = ModelConfig.model_validate_json(store.local(model.config.name).read_text())
     weights = config.calibration.class_weights or (1.0,) * len(config.classes)
-    of_classes = {f"class_weight.{name}": weight for name, weight in zip(config.classes, weights, strict=True)}
-    fitted = {"temperature": config.calibration.temperature, "unsure_below": config.calibration.unsure_below}
-    return allowed_names({**fitted, **of_classes})
+    of_classes = {
+        f"tuned/class_weight.{n.replace('/', '_')}": weight for n, weight in zip(config.classes, weights, strict=True)
+    }
+    fitted = {n: getattr(config.calibration, n) for n in ("temperature", "unsure_below")}
+    return allowed_names({f"tuned/{name}": value for name, value in fitted.items()} | of_classes)
 
 
 def _run_tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dict[str, str]:
@@ -188,12 +219,13 @@ def _run_tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dic
     tags = {
         "dataset_version": manifest.digest,
         "weights_sha256": model.weights.digest,
-        "config_sha256": config.digest(),
+        "heartbeat.config_sha256": config.digest(),
         "init": model.init,
         **({INIT_TAG: model.initial_sha256} if model.initial_sha256 else {}),
         **({MACHINE_TAG: model.machine} if model.machine else {}),
         "precision": model.precision,
         "source": config.source.name,
+        **({MEMBERS_TAG: ",".join(m.weights.digest for m in model.members)} if model.members else {}),
         **process_tag(),
         "heartbeat_version": installed("heartbeat"),
     }
@@ -209,6 +241,16 @@ def _run_tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dic
         tags["prefect.flow_run_id"], tags["prefect.flow_run_name"] = str(run.id), run.name
         tags["prefect.flow_run_url"] = f"{PREFECT_UI_URL.value() or 'http://127.0.0.1:4200'}/runs/flow-run/{run.id}"
     return tags
+
+
+def _identity(manifest: Artifact, model: TrainedModel) -> dict[str, str]:
+    """The versions and digests of a model card."""
+    from mlflow.utils.git_utils import get_git_commit
+
+    identity = {"data set version": manifest.digest, "sha256 of the weights": model.weights.digest}
+    identity |= {name: installed(name) for name in ("heartbeat", "torch", "mlflow")}
+    commit = get_git_commit(heartdata.__file__)
+    return identity | ({"commit": commit} if commit else {})
 
 
 def _log_dataset(manifest: Artifact, config: RunConfig, store: Store) -> None:

@@ -12,6 +12,7 @@ from heartdata.storage.store import Artifact, Store, atomic_write
 from tasks.engine import progress
 from tasks.engine.copies import copy_files
 from tasks.engine.stage import uncached_task
+from tasks.promote import Promotion
 from tasks.registry.client import connect, tracking_uri
 from tasks.registry.previous import note_if_test_set_changed
 from tasks.results import Evaluation, RegisteredVersion, TrainedModel, ValidationResult
@@ -20,7 +21,7 @@ from tasks.results import Evaluation, RegisteredVersion, TrainedModel, Validatio
 @uncached_task("summary")
 def summarise(
     recordings: Artifact, validation: ValidationResult, manifest: Artifact, model: TrainedModel,
-    evaluation: Evaluation, registered: RegisteredVersion, config: RunConfig, store: Store,
+    evaluation: Evaluation, registered: RegisteredVersion, promotion: Promotion, config: RunConfig, store: Store,
 ) -> Summary:  # fmt: skip
     """Collect the tables, publish them as a Prefect artifact, and copy the run's files to ``latest/``."""
     listed = store.read_frame(recordings, RECORDINGS)
@@ -39,6 +40,8 @@ def summarise(
         note_if_test_set_changed(manifest, registered.registry, registered.version, store),
     ]
     summary = Summary(
+        decision=promotion.decision,
+        nothing_new=promotion.nothing_new,
         recordings=reports.recordings_by_class(listed, accepted, quarantine, dataset),
         subjects=reports.subjects_by_part(dataset),
         scores=metrics.to_dict("records"),

@@ -20,7 +20,7 @@ from tasks.engine.progress import track
 from tasks.engine.stage import LONG_S, fingerprint, stage, uncached_task
 from tasks.engine.versions import STAGES
 from tasks.registry.client import connect
-from tasks.registry.version_files import provenance_of
+from tasks.registry.previous import recordings_trained_on
 from tasks.results import InitialWeights, TrainedModel
 
 UNKNOWN_PROVENANCE = "{} does not say what it was trained on: recordings of the test part may be among them"
@@ -86,8 +86,7 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
         if not paths:
             raise ConfigError(f"training.init = {uri!r} holds no .safetensors file")
         weights = first_member(read_weights(paths[0]))
-        run = mlflow.models.get_model_info(uri).run_id
-        return weights, provenance_of(run) if run else None
+        return weights, recordings_trained_on(mlflow.models.get_model_info(uri).run_id)
 
 
 @stage("provenance")

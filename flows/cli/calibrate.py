@@ -14,7 +14,8 @@ from heartdata.config import RunConfig
 from heartdata.errors import DataRefused, HeartbeatError
 from heartdata.sources.base import check_source
 from heartdata.storage.store import Store
-from tasks.registry.version_files import before_calibration, fetch_model, provenance_of
+from tasks.registry.previous import recordings_trained_on
+from tasks.registry.version_files import before_calibration, fetch_model
 
 if TYPE_CHECKING:
     from heartdata.serving.recalibration import OwnRecordings
@@ -42,7 +43,7 @@ def calibrate_model(model: str | None, config: RunConfig) -> None:
             if original := before_calibration(registered):
                 console.print(note(f"{registered.uri} is {original} calibrated already: calibrating {original} again"))
                 registered = fetch_model(original, config.registry, store, Path(temporary))
-            provenance = provenance_of(registered.version.run_id)
+            provenance = recordings_trained_on(registered.version.run_id)
             if provenance is None:
                 raise HeartbeatError(
                     f"{registered.uri} does not say what it was trained on, and must not be calibrated on that: train a new "

@@ -8,13 +8,11 @@ from flows.cli.outputs import writable_folder
 from flows.local.environment import prepare_environment
 from heartdata.config import RunConfig
 from heartdata.storage.store import Store
-from tasks.registry.version_files import fetch_model, run_file
-
-CARD = "model_card.md"  # of a run in MLflow
+from tasks.registry.version_files import MODEL_CARD, fetch_model, run_file
 
 
 def export_model(model: str | None, out: Path, onnx: bool, config: RunConfig) -> None:
-    """Write a registered model to the folder ``out``; ``model``: as in `load_model`. Raises `HeartbeatError`."""
+    """Write a registered model to the folder ``out``; ``model``: as in `find_version`. Raises `HeartbeatError`."""
     store = Store(config.store)
     out = writable_folder(out)
     prepare_environment(store.open())
@@ -23,7 +21,7 @@ def export_model(model: str | None, out: Path, onnx: bool, config: RunConfig) ->
         from heartdata.serving.export import export
 
         registered = fetch_model(model, config.registry, store, Path(temporary))
-        card = run_file(registered.version.run_id, CARD, Path(temporary))
+        card = run_file(registered.version.run_id, MODEL_CARD, Path(temporary))
         text = card.read_text(encoding="utf-8") if card else f"# {registered.uri}\n\n{registered.version.description}\n"
         files = export(registered.weights, registered.config, out, registered.uri, text, onnx)
     console.print(f"{registered.uri} is in {out}:", markup=False, soft_wrap=True)

@@ -143,6 +143,7 @@ def _in_set(column: str, values: Sequence[Any]) -> tuple[str, dict[str, Any]]:
 def recording_checks(c: RecordingBounds, classes: Sequence[str] | None = None) -> list[Check]:
     """Checks on single recordings: the file, the sound, and, with ``classes``, that the label is one of them."""
     checks = [
+        Check("excluded", "critical", *_null("excluded"), "{excluded}"),
         Check("file_missing", "critical", *_null("missing"), "{missing}: correct the path or add the file"),
         Check("undecodable", "critical", *_null("error"), "{error}"),
         Check("truncated", "critical", *_between("missing_fraction", high=c.max_missing_fraction),

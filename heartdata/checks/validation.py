@@ -32,7 +32,7 @@ from heartdata.sources.text import shortened
 from heartdata.storage.schemas import ACCEPTED, CHECKS, QUARANTINE, VERDICTS
 from heartdata.storage.store import table_from_frame, table_from_rows
 
-SILENT = {"silent", "flat", "mostly_silent"}
+NO_COPIES = {"excluded", "silent", "flat", "mostly_silent"}
 MANY_NEAR_DUPLICATES = 0.1  # of the recordings: more refused ones get a note
 DrawDrift = Callable[[pd.DataFrame, float, str, str], bytes]  # as `heartdata.reports.plots.plot_drift`
 Reasons = dict[Any, list[tuple[str, str]]]  # row label to failed critical checks: name, filled-in reason
@@ -91,9 +91,11 @@ def validate(
         frame = accepted.to_pandas()  # with the types of an accepted table that is read again, as ``before`` is
         rows += _check_subjects(suites, frame, config)
         stops = [_check_table(suites, table, reasons, in_use, config)]
+        excluded = table.loc[table["excluded"].notna(), "recording_id"]
         for level, earlier in (("change", before), ("reference", reference)):
             if earlier is not None:
-                stops.append(_check_change(suites, level, earlier.to_pandas(), frame, config, plots, draw_drift))
+                rest = earlier.to_pandas()[lambda rows: ~rows["recording_id"].isin(excluded)]
+                stops.append(_check_change(suites, level, rest, frame, config, plots, draw_drift))
         result = Validation(
             accepted=accepted,
             quarantine=_quarantine(table, reasons),
@@ -130,12 +132,12 @@ def _mark_duplicates(
     table: pd.DataFrame, reasons: Reasons, in_use: pd.Series, pairs: pd.DataFrame | None, before: pa.Table | None,
     refuse_near: bool,
 ) -> pd.DataFrame:  # fmt: skip
-    """`mark_duplicates`, except that silent recordings are copies of nothing: they are all alike."""
-    silent = table.index.isin([i for i, failed in reasons.items() if SILENT & {name for name, _ in failed}])
-    audible = table.assign(samples_sha256=table["samples_sha256"].mask(silent, None))
+    """`mark_duplicates`, except that excluded and silent recordings, which are all alike, are copies of nothing."""
+    alone = table.index.isin([i for i, failed in reasons.items() if NO_COPIES & {name for name, _ in failed}])
+    comparable = table.assign(samples_sha256=table["samples_sha256"].mask(alone, None))
     kept_before = set(before.column("recording_id").to_pylist()) if before is not None else set()
     passed = ~table.index.to_series().isin(list(reasons))
-    marked = mark_duplicates(audible, passed, in_use, pairs, kept_before, refuse_near)
+    marked = mark_duplicates(comparable, passed, in_use, pairs, kept_before, refuse_near)
     return marked.assign(samples_sha256=table["samples_sha256"])
 
 
@@ -247,11 +249,12 @@ def _check_table(
 ) -> tuple[Rows, str | None]:
     classes = sorted(config.classes or table.loc[in_use, "label"].dropna().unique())
     kept, missing = ~table.index.isin(list(reasons)), table["missing"]
+    quarantined = ~kept & table["excluded"].isna()  # by the checks, not by people
     usable = kept & table["label"].notna() & in_use
     frame = pd.DataFrame({
         "recording_id": table["recording_id"],
         "has_file": missing.isna().astype(float),
-        "kept": kept.astype(float),
+        "kept": (~quarantined).astype(float),
         "usable": usable.astype(float),
         "usable_label": table["label"].where(usable),
     })  # fmt: skip
@@ -260,18 +263,22 @@ def _check_table(
     values = {
         "recordings": len(table),
         "unjoined": len(unjoined),
-        "or_allow": _or_allow(len(unjoined), len(reasons), len(table), config.max_quarantined_fraction),
+        "or_allow": _or_allow(len(unjoined), int(quarantined.sum()), len(table), config.max_quarantined_fraction),
         "or_accept": (
             f"; {near} are near-duplicates: {_keep_near(table)}" if near > MANY_NEAR_DUPLICATES * len(table) else ""
         )
-        + (f"; or train on the others with {_quarantine_setting(len(reasons), len(table))}" if usable.any() else ""),
+        + (
+            f"; or train on the others with {_quarantine_setting(int(quarantined.sum()), len(table))}"
+            if usable.any()
+            else ""
+        ),
         "first_unjoined": ", ".join(map(shortened, table.loc[unjoined.index, "recording_id"].head(3))),
         "first_missing": next(iter(unjoined), None),
-        "quarantined": len(reasons),
+        "quarantined": int(quarantined.sum()),
         "usable": int(usable.sum()),
         "labels": ", ".join(labels) or "none",
         "absent_labels": ", ".join(c for c in classes if c not in labels),
-        "commonest_reason": _commonest(reasons),
+        "commonest_reason": _commonest({index: reasons[index] for index in table.index[quarantined]}),
     }
     return _stops(suites.run("table", frame, table_checks(config, classes)), "table", config, values)
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from heartdata.errors import SourceError
 from heartdata.sources.base import MakesRecordings, Source, SourceRecording
+from heartdata.sources.corrections import corrected_listing
 from heartdata.storage.hash_cache import HashCache, file_state, sha256_of
 from heartdata.storage.schemas import RECORDINGS
 from heartdata.storage.store import table_from_rows
@@ -23,14 +24,14 @@ def take_inventory(
     progress: Callable[[int, int], None] = lambda done, total: None,
     seen: HashCache | None = None,
 ) -> tuple[pa.Table, list[str]]:
-    """All recordings of ``source`` (schema RECORDINGS, sorted by id) and the source's notes.
+    """All recordings of ``source``, corrected (schema RECORDINGS, sorted by id), and the source's notes.
 
     Files are hashed in threads, except those that are unchanged since they were ``seen``. Raises `SourceError` when
     there are no recordings or ids repeat, OSError for a read error that a retry may cure.
     """
     if isinstance(source, MakesRecordings):
         source.make(workdir, progress)
-    listing = source.listing(workdir)
+    listing = corrected_listing(source, workdir)
     recordings = sorted(listing.recordings, key=lambda recording: recording.recording_id)
     if not recordings:
         raise SourceError(f"the source {source.name} lists no recordings: is the folder empty?")
@@ -65,6 +66,7 @@ def _row(source: str, recording: SourceRecording, seen: HashCache | None) -> dic
         "site": recording.site,
         "label": recording.label,
         "missing": missing,
+        "excluded": recording.excluded,
         "extra": json.dumps(recording.extra, sort_keys=True, ensure_ascii=False),
     }
 

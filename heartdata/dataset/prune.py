@@ -33,7 +33,7 @@ class Plan:
 def plan_prune(store: Store, keep: int, versions: Collection[str] = (), now_s: float | None = None) -> Plan:
     """What can be removed: shards, with indexes, that no kept manifest refers to, and unfinished files of killed runs.
 
-    Kept are the ``keep`` newest manifests, those whose digest is in ``versions`` (data set versions of registered
+    Kept are the ``keep`` newest manifests, those whose digest is in ``versions`` (data set versions of kept
     models), and every file younger than a day. Raises `StoreError` when a kept manifest cannot be read, since it is then
     unknown which shards it needs.
     """

@@ -13,6 +13,7 @@ from heartdata.dataset.splits import SplitConfig
 from heartdata.markdown import code, escape, markdown_table
 from heartdata.scoring.metrics import DIFFERENCE
 from heartdata.scoring.model_names import NETWORK
+from heartdata.scoring.promotion import Decision
 from heartdata.studies.page import metric_label, with_bounds
 
 FEW_SUBJECTS = 20
@@ -21,7 +22,10 @@ WARNED_OF = {"recording": ("recording", "recordings"), "subject": ("subject", "s
 
 
 class Summary(BaseModel):
-    """The tables of one run as plain rows, for the terminal, the Prefect page and tests."""
+    """The tables of one run as plain rows, for the terminal, the Prefect page and tests.
+
+    ``nothing_new``: a sentence, where the version and the decision on it are an earlier run's.
+    """
 
     recordings: list[dict[str, Any]]
     subjects: list[dict[str, Any]]
@@ -38,6 +42,16 @@ class Summary(BaseModel):
     run_id: str
     data_docs: str
     latest: str
+    decision: Decision | None = None
+    nothing_new: str = ""
+
+    @property
+    def headline(self) -> str:
+        """What became of the version, in a sentence."""
+        version = f"{self.model} version {self.model_version}"
+        if self.decision is None:
+            return f"{version} is the challenger"
+        return self.nothing_new or f"{version}: {self.decision.outcome}. {self.decision.reason}"
 
     def score_rows(self) -> list[dict[str, str]]:
         """One row per metric: each model's value with its interval."""
@@ -54,9 +68,11 @@ def summary_page(summary: Summary, source: str, served_by: str = "") -> str:
     """The summary as one page; ``served_by`` says what must run for the link to MLflow to open."""
     sections = [
         f"# {source}: {escape(summary.model)} version {summary.model_version}",
+        escape(summary.headline),
         f"[Open the model in MLflow]({summary.model_url}){served_by} · run `{summary.run_id}` · "
         f"data set version `{summary.dataset_version[:12]}`",
         *[f"> {escape(note)}" for note in summary.notes],
+        *_decision_sections(summary),
         "## Recordings",
         markdown_table(summary.recordings),
         "## Subjects and recordings of each part",
@@ -75,6 +91,32 @@ def summary_page(summary: Summary, source: str, served_by: str = "") -> str:
         "Research use only; not a medical device.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _decision_sections(summary: Summary) -> list[str]:
+    decision = summary.decision
+    if decision is None or not decision.gates:
+        return []
+    sentence = f"{decision.outcome}. {decision.reason}"
+    return [
+        "## The decision",
+        *([escape(sentence)] if summary.nothing_new else []),
+        markdown_table(gate_rows(decision)),
+    ]
+
+
+def gate_rows(decision: Decision) -> list[dict[str, Any]]:
+    """A row a gate: its value, its bound, whether it was passed, and why."""
+    return [
+        {
+            "gate": gate.name,
+            "value": "unknown" if gate.value is None else f"{gate.value:.3f}",
+            "bound": "none" if gate.bound is None else f"{gate.bound:.3f}",
+            "passed": "passed" if gate.passed else "failed",
+            "detail": gate.detail,
+        }
+        for gate in decision.gates
+    ]
 
 
 def recordings_by_class(

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from heartdata.audio.decode import read_bytes
-from heartdata.dataset.provenance import sounds_trained_on, trained_on
+from heartdata.dataset.provenance import sounds_trained_on, was_trained_on
 from heartdata.dataset.splits import split_groups
 from heartdata.errors import BadAudio, HeartbeatError
 from heartdata.scoring.adaptation import LEAST_RECORDINGS, LEAST_SUBJECTS
@@ -63,12 +63,12 @@ def own_recordings(
 ) -> OwnRecordings:  # fmt: skip
     """Those of ``accepted`` (schema ACCEPTED) that have a label and are not in ``provenance`` (schema TRAINED_ON).
 
-    ``recordings`` and ``facts`` (schemas RECORDINGS and FACTS) have all; ``similarity``: see `trained_on`.
+    ``recordings`` and ``facts`` (schemas RECORDINGS and FACTS) have all; ``similarity``: see `was_trained_on`.
     """
     accepted = accepted.assign(group=split_groups(accepted))
     left_out: dict[str, list[str]] = {}
     unlabelled = accepted["label"].isna()
-    known = trained_on(accepted, facts.to_pandas(), provenance, similarity)
+    known = was_trained_on(accepted, facts.to_pandas(), provenance, similarity)
     for why, mask in (
         ("they have no label", unlabelled),
         (

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from heartdata.errors import SourceError
-from heartdata.settings import Settings
+from heartdata.settings import Settings, sha256_json
 from heartdata.sources.text import clean_cell
 from heartdata.storage.store import is_store
 
@@ -55,7 +55,8 @@ SYSTEM_FOLDERS = ("lost+found", "$RECYCLE.BIN", "System Volume Information", "__
 class SourceRecording:
     """One recording as the source names it.
 
-    ``path``: a local file, or the fsspec URI of a remote one. ``missing`` says why there is no file to read.
+    ``path``: a local file, or the fsspec URI of a remote one. ``missing`` says why there is no file to read, ``excluded``
+    who left the recording out, and why.
     """
 
     recording_id: str
@@ -65,6 +66,7 @@ class SourceRecording:
     site: str | None = None
     collection: str = ""
     missing: str | None = None
+    excluded: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     source: str | None = None  # in a mix, the part that it comes from; None: the source that lists it
 
@@ -84,6 +86,9 @@ class Source(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def corrections(self) -> Path | None: ...
 
     def digest(self) -> str: ...
 
@@ -105,7 +110,25 @@ class MakesRecordings(Protocol):
         ...
 
 
-class FolderSource(Settings):
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 (resolve follows links)
+
+
+class SourceSettings(Settings):
+    """The base of all sources."""
+
+    corrections: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        default=None,
+        exclude_if=lambda corrections: corrections is None,
+        description="a table of labels that people corrected: recording, new_label (a label or exclude), who, why",
+    )
+
+    def digest(self) -> str:
+        """Hex sha256 of the values, without the corrections: their effect is in the recordings."""
+        return sha256_json(self.model_dump(mode="json", exclude={"corrections"}))
+
+
+class FolderSource(SourceSettings):
     """The base of sources that read a folder or file."""
 
     data: Path = Field(description="the folder or file to read the recordings from")
@@ -124,9 +147,11 @@ class FolderSource(Settings):
 
 
 def check_source(source: Source) -> None:
-    """`Source.check`, which raises `SourceError` also for a file or folder that may not be read."""
+    """`Source.check`, which raises `SourceError` also for a file or folder that may not be read, and absent corrections."""
     try:
         source.check()
+        if source.corrections and not source.corrections.is_file():
+            raise SourceError(f"{source.corrections} does not exist: correct source.corrections or leave it out")
     except OSError as error:
         raise _unreadable(error) from error
 

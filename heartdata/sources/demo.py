@@ -29,14 +29,13 @@ from heartdata.audio.synthesis import (
 )
 from heartdata.errors import StoreError
 from heartdata.processes import why_no_processes
-from heartdata.settings import Settings
-from heartdata.sources.base import SourceListing, SourceRecording
+from heartdata.sources.base import SourceListing, SourceRecording, SourceSettings
 
 SITES = ("AV", "PV", "TV", "MV")
 MANY_SUBJECTS = 200  # from so many on, worker processes save more time than they take to start
 
 
-class DemoSource(Settings):
+class DemoSource(SourceSettings):
     """Settings of the synthetic recordings: the same values make the same bytes."""
 
     # No download for a first try, and models of synthetic recordings are kept apart from those of real ones.

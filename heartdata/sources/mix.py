@@ -10,10 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from heartdata.errors import SourceError
-from heartdata.settings import Settings
-from heartdata.sources.base import MakesRecordings, SourceListing, SourceRecording
+from heartdata.settings import sha256_json
+from heartdata.sources.base import MakesRecordings, SourceListing, SourceRecording, SourceSettings, check_source
 from heartdata.sources.cinc2016 import Cinc2016Source
 from heartdata.sources.circor2022 import Circor2022Source
+from heartdata.sources.corrections import corrected_listing
 from heartdata.sources.demo import DemoSource
 from heartdata.sources.labels import LABEL_IN_SOURCE, LabelNames, numbers_as_text
 from heartdata.sources.pascal import PascalSource
@@ -24,7 +25,7 @@ Part = Annotated[
 ]
 
 
-class MixSource(Settings):
+class MixSource(SourceSettings):
     """Settings: the parts, each as it would be configured alone, and the common names of their labels."""
 
     preset: ClassVar[dict[str, Any]] = {"training": {"epochs": 20}}
@@ -44,6 +45,11 @@ class MixSource(Settings):
                 raise ValueError(f"labels names {name!r}, which is not a part: choose among {', '.join(keys)}")
         return self
 
+    def digest(self) -> str:
+        """Hex sha256 of the values, without the corrections of the mix and of its parts."""
+        left_out: Any = {"corrections": True, "sources": {"__all__": {"corrections"}}}
+        return sha256_json(self.model_dump(mode="json", exclude=left_out))
+
     def keys(self) -> tuple[str, ...]:
         """The name of each part: its source's, numbered from 1 (``table-1``) where several have the same."""
         counts, seen = Counter(part.name for part in self.sources), Counter[str]()
@@ -56,7 +62,7 @@ class MixSource(Settings):
     def check(self) -> None:
         """Raise `SourceError` for faults of any part that are known at once."""
         for part in self.sources:
-            part.check()
+            check_source(part)
 
     def make(self, workdir: Path, progress: Callable[[int, int], None]) -> None:
         """Make the recordings of the parts that make their own."""
@@ -69,7 +75,7 @@ class MixSource(Settings):
         rows: list[SourceRecording] = []
         notes: list[str] = []
         for key, part in zip(self.keys(), self.sources, strict=True):
-            listing = part.listing(workdir)
+            listing = corrected_listing(part, workdir)
             rows += _renamed(key, listing, self.labels.get(key))
             notes += [f"{key}: {note}" for note in listing.notes]
         _refuse_different(rows, self.labels.keys())

@@ -42,7 +42,7 @@ STAGES = {
         decodes=True,
     ),
     "validate": Code(
-        "11",
+        "12",
         ("tasks.validate", "heartdata.checks.data_docs", "heartdata.checks.drift", "heartdata.checks.duplicates",
          "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.suite",
          "heartdata.checks.validation", "heartdata.reports.labels", "heartdata.reports.plots",
@@ -78,17 +78,30 @@ STAGES = {
          "heartdata.training.train", *NETWORK_MODULES),
     ),
     "ensemble": Code("1", ("tasks.ensemble", "heartdata.training.network")),
-    "calibrate": Code("3", ("tasks.calibrate", "heartdata.scoring.bootstrap", *PREDICTING)),
+    "calibrate": Code(
+        "4",
+        ("tasks.calibrate", "heartdata.scoring.bootstrap", "heartdata.scoring.metrics", "heartdata.storage.schemas",
+         *PREDICTING),
+    ),
     "evaluate": Code(
-        "6",
+        "7",
         ("tasks.evaluate", "heartdata.audio.spectrograms", "heartdata.checks.groups", "heartdata.reports.labels",
          "heartdata.reports.plots", "heartdata.scoring.baselines", "heartdata.scoring.bootstrap",
-         "heartdata.scoring.metrics", "heartdata.scoring.model_names", "heartdata.storage.schemas", *PREDICTING),
+         "heartdata.scoring.features", "heartdata.scoring.metrics", "heartdata.scoring.model_names",
+         "heartdata.storage.schemas", *PREDICTING),
+    ),
+    "slices": Code(
+        "1",
+        ("tasks.slices", "heartdata.scoring.bootstrap", "heartdata.scoring.confusion", "heartdata.scoring.metrics",
+         "heartdata.scoring.slices", "heartdata.storage.schemas"),
     ),
     "register": Code(
-        "6",
-        ("mlflow.served_model", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
+        "7",
+        ("mlflow.served_model", "heartdata.reports.model_card", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
          "tasks.registry.naming"),
+    ),
+    "champion predictions": Code(  # no task: kept in a table of each champion
+        "1", ("tasks.champion_predictions", "heartdata.scoring.metrics", *PREDICTING)
     ),
     "score fold": Code(
         "4",

@@ -14,7 +14,9 @@ from heartdata.storage.store import Store, conform
 from tasks.registry.client import KEY_TAG, connect, experiment_of
 from tasks.registry.model_version import log_model
 from tasks.registry.naming import allowed_names, without_nan
-from tasks.registry.version_files import CALIBRATED_FROM, PROVENANCE_FOLDER, RegisteredModel
+from tasks.registry.previous import ACCEPTED_TAG, PROVENANCE_FOLDER, SERIES_TAG
+from tasks.registry.pruning import CALIBRATED_FROM
+from tasks.registry.version_files import MODEL_CARD, RegisteredModel, run_file
 from tasks.results import TrainedModel
 
 CALIBRATED_ON = "heartbeat.calibrated_on"  # tag of a version: digest of the recordings and their labels
@@ -49,32 +51,39 @@ def register_calibrated(
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.tags.get(KEY_TAG) == key:
             return f"models:/{name}/{version.version}"
+    origin = registered.version
+    of_data = ("dataset_version", ACCEPTED_TAG, SERIES_TAG)  # of the weights, for later comparisons
     tags = {
-        "dataset_version": config.dataset_version,
+        **{tag: origin.tags[tag] for tag in of_data if tag in origin.tags},
         KEY_TAG: key,
-        CALIBRATED_FROM: str(registered.version.version),
+        CALIBRATED_FROM: str(origin.version),
         CALIBRATED_ON: data,
     }
     metrics = adapted.metrics.set_index(["model", "metric"])["value"]
     description = (
-        f"Version {registered.version.version} calibrated on {len(rows)} recordings of {rows['group'].nunique()} subjects "
+        f"Version {origin.version} calibrated on {len(rows)} recordings of {rows['group'].nunique()} subjects "
         f"(source {settings.source.name}): macro-F1 {metrics[BEFORE, 'macro_f1']:.3f} before, "
         f"{metrics[AFTER, 'macro_f1']:.3f} after, cross-validated over subjects. Research use only."
     )
     with mlflow.start_run(
         experiment_id=experiment_of(client, settings.registry, store),
-        run_name=f"calibrate-{registered.version.version}-{data[:8]}",
+        run_name=f"version {origin.version} calibrated, data {data[:8]}",
         description=description,
-        tags=tags,
+        tags={**tags, "weights_sha256": weights.digest},
     ) as run:
         mlflow.log_dict(settings.model_dump(mode="json"), "config.json")
         mlflow.log_metrics(
-            without_nan(allowed_names({f"{m.replace(' ', '_')}.{n}": v for (m, n), v in metrics.items()}))
+            without_nan(allowed_names({f"{m.replace(' ', '_')}/{n}": v for (m, n), v in metrics.items()}))
         )
-        mlflow.log_table(adapted.metrics, "metrics.json")
+        mlflow.log_table(adapted.metrics, "tables/metrics.json")
         with TemporaryDirectory() as folder:
             rows.to_parquet(path := Path(folder, "calibration.parquet"), index=False)
             mlflow.log_artifact(str(path), "tables")
+            for table in ("manifest", "recordings"):
+                if copied := run_file(origin.run_id, f"tables/{table}.parquet", Path(folder)):
+                    mlflow.log_artifact(str(copied), "tables")
+            if card := run_file(origin.run_id, MODEL_CARD, Path(folder)):
+                mlflow.log_text(f"> {description}\n\n{card.read_text(encoding='utf-8')}", MODEL_CARD)
         provenance = store.write_table("provenance", conform(trained_on, TRAINED_ON, "provenance"), TRAINED_ON)
         mlflow.log_artifact(str(store.local(provenance.name)), PROVENANCE_FOLDER)
         info = log_model(model, store)

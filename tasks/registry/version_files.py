@@ -3,21 +3,16 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow as pa
-
 from heartdata.config import RegistryConfig
-from heartdata.dataset.provenance import upgrade_schema
 from heartdata.errors import HeartbeatError
-from heartdata.storage.store import Store, read_parquet
-from tasks.registry.client import connect, is_empty, load_model
+from heartdata.storage.store import Store
+from tasks.registry.client import connect, find_version, is_empty
+from tasks.registry.pruning import CALIBRATED_FROM
 
-PROVENANCE_FOLDER = "provenance"  # of a run in MLflow
-PROVENANCE_FOLDERS = (PROVENANCE_FOLDER, "heard")  # registered versions have one of these
-CALIBRATED_FROM = "heartbeat.calibrated_from"  # tag of a version: the version with the same weights
 INIT_TAG, MACHINE_TAG = "init_sha256", "machine"  # of a run
+MODEL_CARD = "model_card.md"  # of a run
 
 
 @dataclass(frozen=True)
@@ -31,19 +26,25 @@ class RegisteredModel:
 
 
 def fetch_model(model: str | None, config: RegistryConfig, store: Store, folder: Path) -> RegisteredModel:
-    """Copy the files of a version to ``folder``; ``model``: as in `load_model`. Raises `HeartbeatError`."""
+    """Copy the files of a version to ``folder``; ``model``: as in `find_version`. Raises `HeartbeatError`."""
     import mlflow
+    from mlflow.exceptions import MlflowException
 
     if is_empty(config, store):
         raise HeartbeatError(
             f"no model is registered in {store.uri}: run `heartbeat run` first, or name another --store"
         )
-    uri, _ = load_model(model, config, store)
+    uri, _ = find_version(model, config, store)
     name, number = uri.removeprefix("models:/").split("/")
     (folder / number).mkdir(exist_ok=True)
-    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder / number))) / "artifacts"
+    try:
+        version = connect(config, store).get_model_version(name, number)
+        copied = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder / number))
+    except MlflowException as error:
+        raise HeartbeatError(f"the model {uri!r} is not in the registry ({error.message})") from error
+    path = Path(copied) / "artifacts"
     (weights,), (settings,) = path.glob("*.safetensors"), path.glob("*.json")
-    return RegisteredModel(uri, connect(config, store).get_model_version(name, number), weights, settings)
+    return RegisteredModel(uri, version, weights, settings)
 
 
 def before_calibration(registered: RegisteredModel) -> str | None:
@@ -61,19 +62,6 @@ def run_file(run_id: str, name: str, folder: Path) -> Path | None:
         return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=str(folder)))
     except (MlflowException, OSError):
         return None
-
-
-def provenance_of(run_id: str) -> pa.Table | None:
-    """The recordings that a run's weights were trained on (schema TRAINED_ON), if the run says so."""
-    import mlflow
-
-    listed = [mlflow.artifacts.list_artifacts(run_id=run_id, artifact_path=name) for name in PROVENANCE_FOLDERS]
-    tables = [file for files in listed for file in files]
-    if not tables:
-        return None
-    with TemporaryDirectory() as folder:
-        path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=tables[0].path, dst_path=folder)
-        return upgrade_schema(read_parquet(Path(path)))
 
 
 def run_settings(run_id: str, folder: Path) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from flows.pipeline import heartbeat, prepare
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.config_file import build_config
 from heartdata.errors import ConfigError, DataRefused, HeartbeatError
+from heartdata.scoring.promotion import Decision
 from heartdata.sources.demo import DemoSource
 from heartdata.storage.schemas import MANIFEST
 from heartdata.storage.store import Artifact, Store
@@ -105,23 +106,39 @@ def test_the_registry_holds_everything_about_the_run(first, root: Path):
     assert pd.read_parquet(root / accepted.name)["recording_id"].nunique() == accepted.rows
     assert (root / version.tags["heartbeat.series"]).is_file()
     assert run.data.tags["prefect.flow_run_id"]
-    assert [point.step for point in client.get_metric_history(version.run_id, "train_loss")] == [1]
-    assert run.data.metrics["kept_epoch"] == 1  # counted from 1
+    assert [point.step for point in client.get_metric_history(version.run_id, "train/train_loss")] == [1]
+    assert run.data.metrics["train/kept_epoch"] == 1  # counted from 1
     assert {s["metric"] for s in first.scores} == {"macro_f1", "balanced_accuracy", "accuracy", "auroc"}
-    assert {"test_brier", "test_ece_10_bins", "test_coverage"} <= set(run.data.metrics)
-    assert run.data.metrics["test_macro_f1"] == pytest.approx(first.scores[0]["value"])
+    assert {"test/brier", "test/ece_10_bins", "test/coverage", "test_baselines/metadata_only.macro_f1"} <= set(
+        run.data.metrics
+    )
+    assert run.data.metrics["test/macro_f1"] == pytest.approx(first.scores[0]["value"])
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["temperature"] > 0
-    assert run.data.metrics["class_weight.murmur"] > 0
+    assert run.data.metrics["tuned/temperature"] > 0
+    assert run.data.metrics["tuned/class_weight.murmur"] > 0
     assert {f.path for f in client.list_artifacts(version.run_id, "tables")} == {
-        f"tables/{name}.parquet" for name in ("recordings", "manifest", "predictions", "subjects")
+        "tables/metrics.json",
+        *(f"tables/{name}.parquet" for name in ("recordings", "manifest", "predictions", "subjects", "slices")),
     }
+    assert run.info.run_name.startswith("demo, macro-F1 ")
+    card = client.download_artifacts(version.run_id, "model_card.md")
+    assert (
+        version.description.splitlines()[0] == Path(card).read_text().splitlines()[0] == "# Model card: heartbeat-demo"
+    )
     assert "plots/roc.png" in {f.path for f in client.list_artifacts(version.run_id, "plots")}
     assert run.data.tags["data_docs"] == first.data_docs
     assert len(run.inputs.dataset_inputs) == 3
-    assert run.data.metrics["test_f1.murmur"] == pytest.approx(float(first.per_class[2]["f1"]), abs=1e-3)
+    assert run.data.metrics["test/by_class/f1.murmur"] == pytest.approx(float(first.per_class[2]["f1"]), abs=1e-3)
     assert [row["label"] for row in first.per_class] == ["artifact", "extrasystole", "murmur", "normal"]
     assert sum(row["recordings"] for row in first.per_class) == first.subjects[-2]["test"]
+
+
+def test_the_decision_is_in_latest_and_with_the_version(first, root: Path):
+    version = registry(root).get_model_version("heartbeat-demo", "1")
+    assert first.decision.outcome == version.tags["promotion.outcome"] == "cannot decide"
+    assert first.decision.challenger == 1
+    assert Decision.model_validate_json((root / "latest" / "decision.json").read_text()) == first.decision
+    assert first.decision.reason in (root / "latest" / "summary.md").read_text().replace("\\", "")
 
 
 def test_the_registered_model_predicts_from_audio_bytes(first, root: Path, monkeypatch, tmp_path: Path):
@@ -185,7 +202,7 @@ def test_the_model_holds_no_pickle(first, root: Path):
 
 ALWAYS = {
     "inventory", "find facts", "gather facts", "last accepted", "accept", "find spectrograms", "gather spectrograms",
-    "initial weights", "summary",
+    "initial weights", "promote", "summary",
 }  # fmt: skip
 
 
@@ -205,6 +222,7 @@ def task_states(flow_name: str) -> dict[str, set[str]]:
 def test_a_refused_run_leaves_a_notice_until_the_next_run_which_repeats_no_work(first, root: Path, work, caplog):
     page = root / "latest" / "summary.md"
     good = page.read_text()
+    registered = registry(root).get_registered_model("heartbeat-demo")
     with pytest.raises(DataRefused):
         heartbeat(tiny(root, validation__min_recordings=1000))
     assert page.read_text().startswith("# The last run was refused: source demo, 2")
@@ -223,6 +241,12 @@ def test_a_refused_run_leaves_a_notice_until_the_next_run_which_repeats_no_work(
     assert not states.keys() & {"measure shard", "spectrogram shard"}  # finished shards cost no task
     assert {name for name, ended in states.items() if ended != {"Cached"}} <= ALWAYS | {"measure", "spectrograms"}
     assert len(registry(root).search_model_versions("name = 'heartbeat-demo'")) == 1
+    unchanged = registry(root).get_registered_model("heartbeat-demo")
+    assert (unchanged.aliases, unchanged.tags) == (registered.aliases, registered.tags)
+    assert again.nothing_new.startswith("Nothing new since version 1 of 20")
+    assert again.nothing_new.endswith("; there is no champion")  # too few subjects are held out
+    assert again.nothing_new in page.read_text()
+    assert again.decision == first.decision
 
 
 def test_another_seed_only_trains_and_going_back_makes_the_earlier_version_the_challenger(first, root: Path, work):
@@ -240,6 +264,9 @@ def test_another_seed_only_trains_and_going_back_makes_the_earlier_version_the_c
     message = f"heartbeat-demo@challenger goes back from version 2 to {first.model_version}"
     assert any(message in note for note in back.notes)
     assert any(message in remark for remark in display.remarks)
+    registry(root).set_registered_model_alias("heartbeat-demo", "challenger", "2")  # by a person
+    heartbeat(tiny(root))
+    assert challenger(root) == 2
 
 
 def test_scores_on_other_held_out_subjects_are_reported_as_not_comparable(first, root: Path):

@@ -24,7 +24,7 @@ from heartdata.errors import BadAudio, HeartbeatError
 from heartdata.serving.predictor import Predictor
 from heartdata.storage.store import Store, read_parquet
 from tasks.registry.client import load_model
-from tasks.registry.version_files import provenance_of
+from tasks.registry.previous import recordings_trained_on
 
 NAME = "heartbeat-demo"
 
@@ -96,9 +96,12 @@ def test_calibrate_registers_a_version_that_keeps_the_weights(heartbeat, trained
     assert after.config.model_copy(update={"calibration": before.config.calibration}) == before.config
     assert len(after.config.calibration.class_bias) == 4
     assert all((a == b).all() for a, b in zip(before.net.parameters(), after.net.parameters(), strict=True))
-    seen = set(provenance_of(version.run_id).column("sha256").to_pylist())
+    seen = set(recordings_trained_on(version.run_id).column("sha256").to_pylist())
     used = client.download_artifacts(version.run_id, "tables/calibration.parquet")
     assert len(pd.read_parquet(used)) == 13
+    assert mlflow.artifacts.load_text(f"runs:/{version.run_id}/model_card.md").startswith(
+        "> Version 1 calibrated on 13 "
+    )
     assert set(pd.read_parquet(used)["sha256"]) < seen
 
     _, _, output = heartbeat(*arguments)
@@ -146,7 +149,8 @@ def test_the_exported_folder_predicts_as_the_registered_version(heartbeat, train
     status, error, output = heartbeat("export", "--out", out, "--store", trained, "--model", f"models:/{NAME}/1")
     assert (status, error) == (0, "")
     assert "weights.safetensors" in output
-    assert "Source demo, data set " in (out / "MODEL_CARD.md").read_text()
+    run_id = registry(trained).get_model_version(NAME, "1").run_id
+    assert (out / "MODEL_CARD.md").read_text() == mlflow.artifacts.load_text(f"runs:/{run_id}/model_card.md")
     audio = (own.parent / "own0.wav").read_bytes()
     (prediction,) = Predictor.load(out / "weights.safetensors", out / "config.json").predict([audio])
     assert not isinstance(prediction, BadAudio)
@@ -158,13 +162,6 @@ def test_the_exported_folder_predicts_as_the_registered_version(heartbeat, train
     status, error, _ = heartbeat("export", "--out", out, "--store", trained, "--model", uri)
     assert status == 2
     assert error.endswith("exported is not empty: name a folder that is new or empty\n")
-
-
-def test_the_card_of_the_run_is_exported(heartbeat, trained: Path, tmp_path: Path):
-    version = registry(trained).get_model_version(NAME, "1")
-    mlflow.MlflowClient().log_text(version.run_id, "# The card", "model_card.md")
-    heartbeat("export", "--out", tmp_path / "m", "--store", trained, "--model", f"models:/{NAME}/1")
-    assert (tmp_path / "m" / "MODEL_CARD.md").read_text() == "# The card"
 
 
 def test_reproduce_gives_the_same_weights(heartbeat, trained: Path, tmp_path: Path):
