@@ -70,7 +70,7 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Summary] | Sta
             ingested.facts,
             trained_on,
             evaluation,
-            evaluation.predictions,
+            sliced.attributes,
             config,
             store,
         )
