@@ -217,8 +217,9 @@ def test_training_starts_again_from_the_same_weights(store: Store, tmp_path: Pat
     same = reproduce._initial_weights({**tags, "init_sha256": digest}, RunConfig(), store, scratch)
     assert same == store.local(kept.name)
     save_file({"conv1.weight": torch.zeros(1)}, start)
+    empty = Store(tmp_path / "empty").open()
     with pytest.raises(HeartbeatError, match="start.safetensors, which is not what it was"):
-        reproduce._initial_weights({**tags, "init_sha256": digest}, RunConfig(), scratch, scratch)
+        reproduce._initial_weights({**tags, "init_sha256": digest}, RunConfig(), empty, scratch)
 
 
 def test_a_calibration_that_is_no_better_says_so():
