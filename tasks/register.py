@@ -31,6 +31,7 @@ from tasks.registry.model_version import check_served, log_model
 from tasks.registry.naming import allowed_names, without_nan
 from tasks.registry.previous import ACCEPTED_TAG, PROVENANCE_FOLDER, SERIES_TAG
 from tasks.registry.pruning import MEMBERS_TAG
+from tasks.registry.version_files import INIT_TAG, MACHINE_TAG
 from tasks.results import Evaluation, RegisteredVersion, TrainedModel
 from tasks.retrain import recipe_digest
 from tasks.train import training_history
@@ -223,6 +224,8 @@ def _run_tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dic
         "dataset_version": manifest.digest,
         "weights_sha256": model.weights.digest,
         "heartbeat.config_sha256": config.digest(),
+        **({INIT_TAG: model.initial_sha256} if model.initial_sha256 else {}),
+        **({MACHINE_TAG: model.machine} if model.machine else {}),
         **({MEMBERS_TAG: ",".join(m.weights.digest for m in model.members)} if model.members else {}),
         **process_tag(),
     }

@@ -85,7 +85,8 @@ class TrainedModel(Result):
     """The files of a trained network: weights, configuration (`ModelConfig`) and training history (schema HISTORY).
 
     ``members``: the networks of an ensemble; epoch and precision are then those of the first. ``validation``: predictions
-    for the validation part (`predictions_schema`), once calibrated.
+    for the validation part (`predictions_schema`), once calibrated. ``initial_sha256``: of the weights it started from;
+    ``machine``: what it was trained on.
     """
 
     weights: Artifact
@@ -97,6 +98,8 @@ class TrainedModel(Result):
     precision: str
     members: tuple["TrainedModel", ...] = ()
     validation: Artifact | None = Field(default=None, json_schema_extra=NOT_DIGESTED)
+    initial_sha256: str = Field(default="", json_schema_extra=NOT_DIGESTED)
+    machine: str = Field(default="", json_schema_extra=NOT_DIGESTED)
     note: str = Field(default="", json_schema_extra=NOT_DIGESTED)
 
     @property

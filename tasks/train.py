@@ -33,12 +33,13 @@ def initial_weights(init: str, registry: RegistryConfig, store: Store) -> Initia
     Not cached: what is available may change, and the result is part of the training's cache key.
     """
     with track("initial weights") as advance:
-        initial = _resolve(init, registry, store)
+        initial = resolve_initial_weights(init, registry, store)
         advance(1, 1, initial.note or initial.kind)
         return initial
 
 
-def _resolve(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
+def resolve_initial_weights(init: str, registry: RegistryConfig, store: Store) -> InitialWeights:
+    """The weights that ``init`` (see `NetworkConfig`) means. Raises `ConfigError`."""
     if init == "random":
         return InitialWeights(kind="random")
     from heartdata.training.network import first_member, imagenet_weights, read_weights
@@ -115,7 +116,7 @@ def train(
     An interrupted training resumes from its last complete epoch.
     """
     from heartdata.training import train as training
-    from heartdata.training.network import read_weights, weights_bytes
+    from heartdata.training.network import machine, read_weights, weights_bytes
 
     start = read_weights(store.local(initial.weights.name)) if initial.weights else None
     total = config.epochs + (config.frozen_epochs if start is not None else 0)
@@ -146,6 +147,8 @@ def train(
             classes=trained.classes,
             init=initial.kind,
             precision=trained.precision,
+            initial_sha256=initial.weights.digest if initial.weights else "",
+            machine=machine(),
             note=initial.note,
         )
         checkpoint.unlink(missing_ok=True)

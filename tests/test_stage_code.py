@@ -32,6 +32,7 @@ NOTHING_CACHED = (
     "errors", "processes", "storage.remote", "storage.store", "storage.working_folder",
     # commands of their own
     "dataset.prune", "markdown", "reports.inspect", "reports.inspect_plots",
+    "scoring.adaptation", "serving.export", "serving.recalibration", "serving.reproduction",
 )  # fmt: skip
 
 CODE = """

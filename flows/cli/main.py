@@ -175,6 +175,65 @@ def score(
     score_recordings(found, run_config("table", found, config, changes, store), out, model, verbose)
 
 
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Registered model, e.g. models:/heartbeat@champion.",
+        show_default="champion of the only model but the demo's",
+    ),
+]
+
+
+@app.command()
+def calibrate(
+    source: SourceOption = None,
+    data: DataOption = None,
+    model: ModelOption = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Fit a model's temperature, operating point and unsure bound to your own labelled recordings.
+
+    The result is registered as a version of its own, with the same weights.
+    """
+    from flows.cli.calibrate import calibrate_model
+
+    calibrate_model(
+        model, run_config(source or ("table" if data and not config else None), data, config, changes, store)
+    )
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
+    model: ModelOption = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Write a model to a folder: weights, configuration, model card, and its preprocessing described."""
+    from flows.cli.export import export_model
+
+    export_model(model, out, onnx, run_config(config=config, store=store))
+
+
+@app.command()
+def reproduce(
+    model: Annotated[str, typer.Argument(help="Registered version, e.g. models:/heartbeat/3.")],
+    out: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Train a registered version again from its own recordings and settings, and compare.
+
+    Exit status 0: the same weights, or predictions that hardly differ; 1: they differ.
+    """
+    from flows.cli.reproduce import reproduce_model
+
+    reproduce_model(model, out, run_config(config=config, store=store))
+
+
 @app.command()
 def up(
     source: SourceOption = None,
@@ -285,55 +344,6 @@ def prune(
     from flows.cli.prune import prune_store
 
     prune_store(run_config(config=config, store=store), keep, keep_versions, yes)
-
-
-ModelNameOption = Annotated[
-    str | None,
-    typer.Option("--model", help="Name of the registered model.", show_default="the only one besides the demo's"),
-]
-
-
-@champions.command("show")
-def show_champion(model: ModelNameOption = None, store: StoreOption = None, config: ConfigOption = None) -> None:
-    """Show the champion, who chose it, when and why; and the challenger."""
-    from flows.cli.champion import registered_model, show
-
-    show(registered_model(model, config is not None, run_config(config=config, store=store)))
-
-
-@champions.command()
-def history(model: ModelNameOption = None, store: StoreOption = None, config: ConfigOption = None) -> None:
-    """Show every change of the champion: when, from which version to which, by whom and why."""
-    from flows.cli.champion import registered_model, show_history
-
-    show_history(registered_model(model, config is not None, run_config(config=config, store=store)))
-
-
-@champions.command()
-def promote(
-    version: Annotated[int, typer.Argument(help="Version of the model, such as 3.")],
-    reason: Annotated[str, typer.Option(help="Why; it stays in the record.")],
-    model: ModelNameOption = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-) -> None:
-    """Make a version the champion; nightly runs replace it only by a new version that is better."""
-    from flows.cli.champion import promote, registered_model
-
-    promote(registered_model(model, config is not None, run_config(config=config, store=store)), version, reason)
-
-
-@champions.command()
-def rollback(
-    reason: Annotated[str, typer.Option(help="Why; it stays in the record.")] = "",
-    model: ModelNameOption = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-) -> None:
-    """Make the champion before the present one the champion again."""
-    from flows.cli.champion import registered_model, roll_back
-
-    roll_back(registered_model(model, config is not None, run_config(config=config, store=store)), reason)
 
 
 ModelNameOption = Annotated[

@@ -73,7 +73,8 @@ def _nonzero_filters(config: SpectrogramConfig) -> tuple[np.ndarray, slice]:
 
 
 @lru_cache(maxsize=8)
-def _window(config: SpectrogramConfig) -> np.ndarray:
+def hann_window(config: SpectrogramConfig) -> np.ndarray:
+    """What each frame is multiplied with, shape (window_samples,), float32."""
     from scipy.signal import get_window  # a second to import, which settings need not wait for
 
     return get_window("hann", config.window_samples).astype(np.float32)
@@ -85,7 +86,7 @@ def mel_power(mono: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
     Equals librosa.feature.melspectrogram with centred, zero-padded Hann windows, transposed. librosa pads each window
     with zeros to fft_samples on both sides; here the zeros follow it, which changes the phase and not the power.
     """
-    window = _window(config)
+    window = hann_window(config)
     filters, used = _nonzero_filters(config)
     before = (config.fft_samples - config.window_samples) // 2  # where librosa's window begins in its frame
     padded = np.pad(mono.astype(np.float32, copy=False), config.fft_samples // 2)

@@ -50,6 +50,12 @@ class Calibration(Settings):
     """What turns a network's probabilities into decisions."""
 
     temperature: float = Field(default=1.0, gt=0, description="above 1: the network was overconfident")
+    class_bias: tuple[float, ...] | None = Field(
+        default=None,
+        exclude_if=lambda bias: bias is None,
+        description="added to the logarithms of the scaled probabilities, where classes are more or less frequent than in "
+        "training (heartbeat calibrate)",
+    )
     class_weights: tuple[float, ...] | None = Field(
         default=None, description="multiply the probabilities before the highest is chosen; null: all 1"
     )
@@ -66,7 +72,7 @@ def fit_calibration(
     ``probabilities`` are the network's own, shape (n, classes). Rows are recordings or patients, whichever is scored.
     """
     truth = class_numbers(rows["label"], classes)
-    temperature = fit_temperature(np.log(_positive(probabilities)), truth) if config.temperature else 1.0
+    temperature = fit_temperature(log_probabilities(probabilities), truth) if config.temperature else 1.0
     scaled = apply_temperature(probabilities, temperature)
     weights = np.ones(len(classes))
     if config.operating_point != "none":
@@ -105,7 +111,15 @@ def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities of shape (n, classes) raised to 1 / temperature and scaled to sum 1; the order in a row stays."""
-    return softmax(np.log(_positive(probabilities)) / temperature, axis=1)
+    return softmax(log_probabilities(probabilities) / temperature, axis=1)
+
+
+def apply_calibration(probabilities: np.ndarray, calibration: Calibration) -> np.ndarray:
+    """The network's probabilities of shape (n, classes) with the temperature and the bias of the classes, as reported."""
+    scaled = apply_temperature(probabilities, calibration.temperature)
+    if calibration.class_bias is None:
+        return scaled
+    return softmax(log_probabilities(scaled) + np.array(calibration.class_bias), axis=1)
 
 
 def fit_operating_point(
@@ -129,7 +143,7 @@ def fit_operating_point(
     are 1. Deterministic. Raises `ScoreError` for a label that is not a class.
     """
     truth = class_numbers(labels, classes)
-    scores = np.log(_positive(probabilities))
+    scores = log_probabilities(probabilities)
     drawn = subject_draws(np.arange(len(truth)) if groups is None else groups, truth, resamples, seed=0).weights[1:]
     if not len(drawn):
         return np.ones(len(classes))
@@ -143,6 +157,20 @@ def fit_operating_point(
     predicted = np.stack([scores.argmax(axis=1), (scores + out_of_bag).argmax(axis=1)])
     plain, weighted = score(predicted, np.ones(len(truth)))
     return np.exp(fitted.mean(axis=0)) if weighted > plain + LEAST_GAIN else np.ones(len(classes))
+
+
+def expected_operating_point(probabilities: np.ndarray, classes: list[str], metric: str = "macro_f1") -> np.ndarray:
+    """Class weights as of `fit_operating_point`, that optimise what a metric is expected to be if calibrated
+    ``probabilities`` (n, classes) are true: no labels are needed.
+    """
+    count = len(classes)
+    truth = np.tile(np.arange(count), len(probabilities))  # each recording once as each class, weighted by probability
+    scores = np.repeat(log_probabilities(probabilities), count, axis=0)
+
+    def score(predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return SCORES[metric](confusion_counts(truth, predicted, count, weights), classes)
+
+    return np.exp(_search(scores, score, probabilities.reshape(-1)))
 
 
 def _search(
@@ -241,5 +269,6 @@ def unsure_threshold(confidence: ArrayLike, correct: ArrayLike, max_risk: float,
     return float(curve["threshold"][row]) if row else 0.0
 
 
-def _positive(probabilities: np.ndarray) -> np.ndarray:
-    return np.maximum(probabilities, LEAST_PROBABILITY)
+def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Their logarithms; that of LEAST_PROBABILITY where they are less."""
+    return np.log(np.maximum(probabilities, LEAST_PROBABILITY))

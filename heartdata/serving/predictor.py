@@ -22,7 +22,7 @@ from heartdata.audio.spectrograms import log_mel
 from heartdata.checks.suite import quarantine_reason, warnings_of
 from heartdata.dataset.windows import Shards, scoring_views
 from heartdata.errors import BadAudio, ConfigError
-from heartdata.scoring.calibration import apply_temperature, decide
+from heartdata.scoring.calibration import apply_calibration, decide
 from heartdata.serving.model_config import ModelConfig
 from heartdata.storage.store import Store, sha256_file
 from heartdata.training.features import kept_features, outputs_of
@@ -140,7 +140,7 @@ class Predictor:
     def _decide(self, probabilities: np.ndarray) -> list[Prediction]:
         """Calibrate the network's ``probabilities`` (n, classes) and choose labels."""
         classes, calibration = list(self.config.classes), self.config.calibration
-        scaled = apply_temperature(probabilities, calibration.temperature)
+        scaled = apply_calibration(probabilities, calibration)
         labels = decide(scaled, classes, np.array(calibration.class_weights or [1.0] * len(classes)))
         return [
             Prediction(label, row[classes.index(label)] < calibration.unsure_below, tuple(row))

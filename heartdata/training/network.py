@@ -4,6 +4,7 @@ import hashlib
 import io
 import math
 import pickle
+import platform
 import socket
 from collections.abc import Sequence
 from http.client import HTTPException
@@ -24,6 +25,14 @@ def computing_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def machine() -> str:
+    """What the last bits of a training depend on: processor, its vector instructions or GPU, threads, torch."""
+    device = computing_device()
+    kind = torch.cuda.get_device_name() if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
+    return f"{platform.machine()} {kind}{threads}, torch {torch.__version__}"
 
 
 def build_net(classes: int) -> nn.Module:
