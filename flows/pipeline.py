@@ -18,6 +18,7 @@ from tasks.manifest import manifest
 from tasks.measure import measure
 from tasks.near_duplicates import find_near_duplicates
 from tasks.register import register, usage_note
+from tasks.report import report
 from tasks.results import InitialWeights, TrainedModel, ValidationResult
 from tasks.retrain import Waiting, what_waits
 from tasks.spectrograms import spectrograms
@@ -56,7 +57,11 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Waiting]:
         evaluation = evaluate(dataset, model, config.evaluation, usage_note(config), store)
         recordings, validation, accepted = ingested.recordings, ingested.validation, ingested.accepted
         registered = register(recordings, accepted, dataset, trained_on, model, evaluation, config, store)
-        return summarise(recordings, validation, dataset, model, evaluation, registered, config, store)
+        quarantine, checks = validation.quarantine, validation.checks
+        page = report(
+            recordings, accepted, quarantine, checks, dataset, model, evaluation, registered, None, config, store
+        )
+        return summarise(recordings, validation, dataset, model, evaluation, registered, page, config, store)
 
 
 @flow(name="prepare")

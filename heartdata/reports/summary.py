@@ -38,6 +38,7 @@ class Summary(BaseModel):
     run_id: str
     data_docs: str
     latest: str
+    report: str
 
     def score_rows(self) -> list[dict[str, str]]:
         """One row per metric: each model's value with its interval."""
@@ -117,6 +118,21 @@ def planted_faults(listed: pd.DataFrame, quarantine: pd.DataFrame) -> list[dict[
     }
     checks = quarantine.set_index("recording_id")["check"].to_dict()
     return [{"fault": fault, "recording": name, "caught": checks.get(name) == fault} for name, fault in planted.items()]
+
+
+def data_notes(
+    listed: Mapping[str, Any], checks: pd.DataFrame, accepted: pd.DataFrame, manifest: pd.DataFrame, split: SplitConfig,
+    metrics: pd.DataFrame, per_class: Mapping[str, Mapping[str, float]], of_model: str,
+) -> list[str]:  # fmt: skip
+    """What limits the data and the scores: from the inventory's counts ``listed``, the tables, and the model's notes."""
+    return [
+        *check_warnings(checks),
+        *(str(text) for name, text in listed.items() if name.startswith("note_")),
+        *data_set_notes(accepted, manifest, split),
+        *baseline_note(metrics),
+        *of_model.splitlines(),
+        *missed_classes(per_class),
+    ]
 
 
 def check_warnings(checks: pd.DataFrame) -> list[str]:

@@ -90,6 +90,15 @@ STAGES = {
         ("mlflow.served_model", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
          "tasks.registry.naming"),
     ),
+    "report": Code(
+        "1",
+        ("tasks.report", "heartdata.reports.clips", "heartdata.reports.labels", "heartdata.reports.listening",
+         "heartdata.reports.plots", "heartdata.reports.report", "heartdata.reports.study_plots",
+         "heartdata.reports.summary", "heartdata.scoring.bootstrap", "heartdata.scoring.label_errors",
+         "heartdata.scoring.metrics", "heartdata.serving.explain", "heartdata.studies.page", "heartdata.storage.schemas",
+         *PREDICTING),
+        decodes=True,
+    ),
     "score fold": Code(
         "4",
         ("tasks.study", "heartdata.scoring.baselines", "heartdata.scoring.features", "heartdata.scoring.metrics",
