@@ -58,10 +58,11 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Waiting]:
         recordings, validation, accepted = ingested.recordings, ingested.validation, ingested.accepted
         registered = register(recordings, accepted, dataset, trained_on, model, evaluation, config, store)
         quarantine, checks = validation.quarantine, validation.checks
+        decision = None
         page = report(
-            recordings, accepted, quarantine, checks, dataset, model, evaluation, registered, None, config, store
+            recordings, accepted, quarantine, checks, dataset, model, evaluation, registered, decision, config, store
         )
-        return summarise(recordings, validation, dataset, model, evaluation, registered, page, config, store)
+        return summarise(recordings, validation, dataset, model, evaluation, registered, page, decision, config, store)
 
 
 @flow(name="prepare")

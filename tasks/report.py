@@ -61,6 +61,7 @@ def report(
         classes=classes,
         calibration=predictor.config.calibration,
         slices=None,
+        compared_by=config.promotion.metric,
         notes=data_notes(
             recordings.counts, store.read_frame(checks, CHECKS), used, dataset, config.split, metrics,
             evaluation.per_class, model.note,

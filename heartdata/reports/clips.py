@@ -84,8 +84,8 @@ def _mp3(sound: np.ndarray) -> bytes:
 
 
 def _thumbnail(power_db: np.ndarray, config: SpectrogramConfig, start_s: float, relevance: np.ndarray | None) -> bytes:
-    figure = Figure(figsize=(4.2, 1.8), dpi=110)
-    axes = figure.add_axes((0.11, 0.19, 0.875, 0.78))  # fixed margins: a layout takes longer than the drawing
+    figure = Figure(figsize=(3.2, 1.36), dpi=140)
+    axes = figure.add_axes((0.125, 0.21, 0.865, 0.77))  # fixed margins: a layout takes longer than the drawing
     draw_spectrogram(axes, power_db, config)
     if relevance is not None and relevance.max() > 0:
         shown = relevance[: len(power_db)]

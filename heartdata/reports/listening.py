@@ -85,7 +85,7 @@ def chapters(
         suspected = f"None of the {suspects.judged} labels of held-out recordings is suspected."
     else:
         suspected += (
-            f"The model's balanced accuracy on these {suspects.judged} recordings is {suspects.balanced_accuracy:.3f}: the "
+            f"The model's balanced accuracy on the {suspects.judged} held-out recordings is {suspects.balanced_accuracy:.3f}: the "
             "lower it is, the more of these labels are right and the model is wrong. All are in corrections.csv beside "
             "this page, to be filled in."
         )
@@ -95,7 +95,7 @@ def chapters(
         Chapter("Suspected label errors", suspected, entries(suspects.rows, SUSPECTS), len(suspects.rows)),
         Chapter(
             "Quarantined recordings",
-            "Recordings that failed a critical check and were used for nothing.",
+            "Recordings that failed a critical check; no part of the split holds them.",
             tuple(_refused(row, known) for row in shown.to_dict("records")),
             len(quarantine),
             [{"check": name, "recordings": n, "shown": int(of_check[name])} for name, n in counts.items()],

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from heartdata.reports import summary as tables
+from heartdata.reports.clips import Clip
 from heartdata.reports.listening import Chapter
 from heartdata.reports.plots import AT_POINT, MOST_PROBABLE
 from heartdata.reports.study_plots import plot_coverage_risk, plot_reliability
@@ -37,7 +38,7 @@ FOLDER = Path(__file__).parent
 class Run:
     """What a report shows. The frames have the schemas of `heartdata.storage.schemas`; ``slices``: rows of SLICES.
 
-    ``provenance``: what the model was made from, by name; ``commands``: what repeats it, by purpose; ``settings``: as text.
+    ``compared_by``: the metric that decides. ``provenance``: what the model was made from, by name; ``commands``: what repeats it, by purpose; ``settings``: as text.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Run:
     classes: list[str]
     calibration: Calibration
     slices: pd.DataFrame | None
+    compared_by: str
     notes: Sequence[str]
     provenance: Mapping[str, str]
     commands: Mapping[str, str]
@@ -77,8 +79,9 @@ def report_page(run: Run, chapters: Sequence[Chapter]) -> str:
         by_part=tables.subjects_by_part(run.manifest),
         subjects=run.manifest["group"].nunique(),
         scores=_scores(run.metrics),
-        slices=[] if run.slices is None else _slices(run.slices),
-        per_class=[{"label": name, **row} for name, row in run.per_class.items()],
+        slices=[] if run.slices is None else _slices(run.slices, run.compared_by),
+        compared_by=metric_label(run.compared_by),
+        per_class=[{"label": name, **row, "recordings": int(row["recordings"])} for name, row in run.per_class.items()],
         **_confusion(run.predictions, run.classes),
         **_calibration(run),
     )
@@ -90,7 +93,12 @@ def _environment() -> Environment:
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=_visible,
     )  # fmt: skip
-    environment.filters |= {"data_uri": data_uri, "percent": lambda share: f"{100 * share:.4g}%", "number": _number}
+    environment.filters |= {
+        "data_uri": data_uri,
+        "percent": lambda share: f"{100 * share:.4g}%",
+        "number": _number,
+        "clip": _clip,
+    }
     return environment
 
 
@@ -105,6 +113,15 @@ def _visible(value: Any) -> Any:
 
 def _number(value: float | None) -> str:
     return "–" if value is None or not np.isfinite(value) else f"{value:.3f}"
+
+
+def _clip(clip: Clip) -> str:
+    """Which seconds of a recording a clip is, and how much louder."""
+    seconds = f"All of its {clip.of_s:.1f} s"
+    if clip.duration_s < 0.999 * clip.of_s:
+        end_s = clip.start_s + clip.duration_s
+        seconds = f"Seconds {clip.start_s:.1f} to {end_s:.1f} of {clip.of_s:.1f}"
+    return f"{seconds}, {abs(clip.gain_db):.0f} dB {'louder' if clip.gain_db >= 0 else 'softer'}"
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -144,9 +161,19 @@ def _difference(row: Mapping[str, Any]) -> str:
     return with_bounds(*bounds, sign="+") if np.isfinite(bounds[0]) else "–"
 
 
-def _slices(slices: pd.DataFrame) -> list[dict[str, Any]]:
-    """One group a slice: a row of each of its values."""
-    return []
+def _slices(slices: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
+    """One group an attribute: a row of each of its values."""
+    return [
+        {
+            "metric": str(attribute).replace("_", " "),
+            "rows": [{"name": row["slice"], **_range(row), **_counts(row)} for row in rows.to_dict("records")],
+        }
+        for attribute, rows in slices[slices["metric"] == metric].groupby("attribute", sort=False)
+    ]
+
+
+def _counts(row: Mapping[str, Any]) -> dict[str, int]:
+    return {"recordings": int(row["recordings"]), "subjects": int(row["subjects"])}
 
 
 def _confusion(predictions: pd.DataFrame, classes: list[str]) -> dict[str, Any]:

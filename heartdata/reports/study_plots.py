@@ -25,7 +25,7 @@ def plot_reliability(bins: pd.DataFrame, error: float, note: str, rule: str = MO
     above.plot(full["confidence"], full["accuracy"], "o-", color=BLUE, markersize=5, label="predictions, by bin")
     above.set(ylim=(-0.02, 1.02), ylabel="accuracy")
     above.set_title(f"Reliability of {rule}\nECE {error:.3f} ({len(bins)} bins)", fontsize=11)
-    above.legend(fontsize=8, loc="upper left")
+    above.legend(fontsize=8, loc="best")
     bars = below.bar(bins["low"], bins["count"], width=width, align="edge", color=BLUE, alpha=0.5, edgecolor="white")
     below.bar_label(bars, [f"{n:.0f}" if n else "" for n in bins["count"]], fontsize=7)
     below.margins(y=0.2)

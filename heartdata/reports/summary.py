@@ -13,6 +13,7 @@ from heartdata.dataset.splits import SplitConfig
 from heartdata.markdown import code, escape, markdown_table
 from heartdata.scoring.metrics import DIFFERENCE
 from heartdata.scoring.model_names import NETWORK
+from heartdata.scoring.promotion import Decision
 from heartdata.studies.page import metric_label, with_bounds
 
 FEW_SUBJECTS = 20
@@ -39,6 +40,15 @@ class Summary(BaseModel):
     data_docs: str
     latest: str
     report: str
+    decision: Decision | None = None
+
+    @property
+    def headline(self) -> str:
+        """What became of the version, in a sentence."""
+        version = f"{self.model} version {self.model_version}"
+        if self.decision is None:
+            return f"{version} is the challenger"
+        return f"{version}: {self.decision.outcome}. {self.decision.reason}"
 
     def score_rows(self) -> list[dict[str, str]]:
         """One row per metric: each model's value with its interval."""
@@ -55,6 +65,8 @@ def summary_page(summary: Summary, source: str, served_by: str = "") -> str:
     """The summary as one page; ``served_by`` says what must run for the link to MLflow to open."""
     sections = [
         f"# {source}: {escape(summary.model)} version {summary.model_version}",
+        escape(summary.headline),
+        f"The report, with recordings to listen to: {code(summary.report)}.",
         f"[Open the model in MLflow]({summary.model_url}){served_by} · run `{summary.run_id}` · "
         f"data set version `{summary.dataset_version[:12]}`",
         *[f"> {escape(note)}" for note in summary.notes],
