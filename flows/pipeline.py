@@ -17,6 +17,7 @@ from tasks.inventory import inventory
 from tasks.manifest import manifest
 from tasks.measure import measure
 from tasks.near_duplicates import find_near_duplicates
+from tasks.promote import promote
 from tasks.register import register, usage_note
 from tasks.report import report
 from tasks.results import InitialWeights, TrainedModel, ValidationResult
@@ -39,8 +40,9 @@ class Ingested:
 
 
 @flow(name="heartbeat")
-def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Waiting]:
-    """Validate, split and render the recordings of a source; train, calibrate, evaluate and register a model.
+def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Summary] | State[Waiting]:
+    """Validate, split and render the recordings of a source; train, calibrate, evaluate and register a model,
+    and decide whether it is the new champion.
 
     Where too little is new by ``config.retrain``, nothing is trained, and the result is a `Waiting`.
     """
@@ -57,12 +59,28 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Waiting]:
         evaluation = evaluate(dataset, model, config.evaluation, usage_note(config), store)
         recordings, validation, accepted = ingested.recordings, ingested.validation, ingested.accepted
         registered = register(recordings, accepted, dataset, trained_on, model, evaluation, config, store)
-        quarantine, checks = validation.quarantine, validation.checks
-        decision = None
-        page = report(
-            recordings, accepted, quarantine, checks, dataset, model, evaluation, registered, decision, config, store
+        promotion = promote(
+            registered, recordings, dataset, ingested.facts, trained_on, evaluation, sliced.attributes, config, store
         )
-        return summarise(recordings, validation, dataset, model, evaluation, registered, page, decision, config, store)
+        quarantine, checks, decision = validation.quarantine, validation.checks, promotion.decision
+        page = report(
+            recordings,
+            accepted,
+            quarantine,
+            checks,
+            dataset,
+            model,
+            evaluation,
+            sliced.metrics,
+            registered,
+            decision,
+            config,
+            store,
+        )
+        summary = summarise(
+            recordings, validation, dataset, model, evaluation, registered, promotion, page, config, store
+        )
+        return Completed(message=promotion.nothing_new, data=summary) if promotion.nothing_new else summary
 
 
 @flow(name="prepare")

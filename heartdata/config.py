@@ -72,6 +72,9 @@ class RegistryConfig(Settings):
     model_name: Name = "heartbeat"
     experiment: Name = "heartbeat"
     aliases: tuple[Name, ...] = Field(default=(), description="given to each new version in addition to challenger")
+    first_champion: Literal["gates", "always"] = Field(
+        default="gates", description="the first champion passes the gates, or is the first version whatever its scores"
+    )
     tracking_uri: Annotated[str, AfterValidator(_check_no_user)] | None = Field(
         default=None, description="MLflow server or database; null: SQLite in the output folder"
     )

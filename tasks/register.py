@@ -21,16 +21,17 @@ from heartdata.settings import flatten, sha256_json
 from heartdata.storage.schemas import MANIFEST, METRICS
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.copies import copy_files
-from tasks.engine.progress import add_note, track
+from tasks.engine.progress import track
 from tasks.engine.stage import fingerprint, stage
-from tasks.registry.client import CHALLENGER, KEY_TAG, RECIPE_TAG, connect, experiment_of
+from tasks.registry.aliases import are_settled, give_aliases
+from tasks.registry.client import KEY_TAG, RECIPE_TAG, connect, experiment_of
 from tasks.registry.killed_runs import process_tag
 from tasks.registry.model_version import check_served, log_model
 from tasks.registry.naming import allowed_names, without_nan
-from tasks.registry.previous import ACCEPTED_TAG, SERIES_TAG
+from tasks.registry.previous import ACCEPTED_TAG, PROVENANCE_FOLDER, SERIES_TAG
 from tasks.results import Evaluation, RegisteredVersion, TrainedModel
 from tasks.retrain import recipe_digest
-from tasks.train import PROVENANCE_FOLDER, training_history
+from tasks.train import training_history
 from tasks.validate import record_name
 
 
@@ -41,21 +42,19 @@ def usage_note(config: RunConfig) -> str:
     return "Research use only"
 
 
-def _is_challenger(result: RegisteredVersion, store: Store) -> bool:
-    """Whether a cached result's version is still the challenger, and each configured alias is on some version."""
+def _is_registered(result: RegisteredVersion, store: Store) -> bool:
+    """Whether a cached result's version still exists, and each alias is on it or where somebody has put it."""
     from mlflow.exceptions import MlflowException
 
     client = connect(result.registry, store)
     try:
-        version = client.get_model_version_by_alias(result.name, CHALLENGER)
-        aliases = client.get_registered_model(result.name).aliases
+        version = client.get_model_version(result.name, str(result.version))
+        return version.run_id == result.run_id and are_settled(client, result.name, result.version, result.registry)
     except MlflowException:
         return False
-    same = (int(version.version), version.run_id) == (result.version, result.run_id)
-    return same and aliases.keys() >= set(result.registry.aliases)
 
 
-@stage("register", valid=_is_challenger)
+@stage("register", valid=_is_registered)
 def register(
     recordings: Artifact, accepted: Artifact, manifest: Artifact, provenance: Artifact, model: TrainedModel,
     evaluation: Evaluation, config: RunConfig, store: Store,
@@ -67,6 +66,7 @@ def register(
     with track("register") as advance:
         versions = client.search_model_versions(f"name = '{name}'")
         version = next((v for v in versions if v.tags.get(KEY_TAG) == key), None)
+        is_new = version is None
         if version is None:
             experiment = experiment_of(client, config.registry, store)
             tags = {
@@ -85,31 +85,14 @@ def register(
                 **{f"plots/{plot}.png": image for plot, image in evaluation.plots.items()},
             }
             version = _log_run(client, experiment, tags, files, manifest, model, evaluation, config, store)
-        _note_if_older(client, name, int(version.version))
-        for alias in {CHALLENGER, *config.registry.aliases}:
-            client.set_registered_model_alias(name, alias, version.version)
+        give_aliases(client, name, version, is_new, config.registry)
         url = f"{config.registry.ui_url}/#/models/{quote(name)}/versions/{version.version}"
-        advance(1, 1, f"{name} version {version.version}, alias {CHALLENGER}")
+        advance(1, 1, f"{name} version {version.version}" + ("" if is_new else ", registered before"))
         if FlowRunContext.get():
             text = f"{escape(name)} version {version.version} in MLflow"
             create_link_artifact(url, link_text=text, key="mlflow-model")
         return RegisteredVersion(
             name=name, version=int(version.version), run_id=version.run_id, url=url, registry=config.registry
-        )
-
-
-def _note_if_older(client: Any, name: str, version: int) -> None:
-    """A note when the alias moves to an older version than the one that has it."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        current = int(client.get_model_version_by_alias(name, CHALLENGER).version)
-    except MlflowException:  # no version has it yet
-        return
-    if current > version:
-        add_note(
-            f"models:/{name}@{CHALLENGER} goes back from version {current} to {version}, which has the same data set and "
-            "settings; for data sets that alternate, give each a registry.model_name of its own"
         )
 
 

@@ -12,7 +12,9 @@ import heartdata
 from heartdata.config import RunConfig
 from heartdata.reports.summary import data_notes
 from heartdata.scoring.promotion import Decision
-from heartdata.storage.schemas import ACCEPTED, CHECKS, MANIFEST, METRICS, QUARANTINE, RECORDINGS, predictions_schema
+from heartdata.storage.schemas import (
+    ACCEPTED, CHECKS, MANIFEST, METRICS, QUARANTINE, RECORDINGS, SLICES, predictions_schema,
+)  # fmt: skip
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.copies import copy_files
 from tasks.engine.progress import track
@@ -28,8 +30,8 @@ VERSIONS = ("heartbeat", "torch", "fastai", "librosa", "mlflow", "prefect")  # s
 @stage("report")
 def report(
     recordings: Artifact, accepted: Artifact, quarantine: Artifact, checks: Artifact, manifest: Artifact,
-    model: TrainedModel, evaluation: Evaluation, registered: RegisteredVersion, decision: Decision | None,
-    config: RunConfig, store: Store,
+    model: TrainedModel, evaluation: Evaluation, slices: Artifact, registered: RegisteredVersion,
+    decision: Decision | None, config: RunConfig, store: Store,
 ) -> RunReport:  # fmt: skip
     """Write the page and the corrections to fill in, and log both to the version's MLflow run."""
     from heartdata.reports.listening import chapters, clips_to_make, with_clips
@@ -60,7 +62,7 @@ def report(
         per_class=evaluation.per_class,
         classes=classes,
         calibration=predictor.config.calibration,
-        slices=None,
+        slices=store.read_frame(slices, SLICES),
         compared_by=config.promotion.metric,
         notes=data_notes(
             recordings.counts, store.read_frame(checks, CHECKS), used, dataset, config.split, metrics,

@@ -9,12 +9,12 @@ from prefect.artifacts import create_markdown_artifact
 from heartdata.config import RunConfig, source_options
 from heartdata.reports import summary as reports
 from heartdata.reports.summary import Summary
-from heartdata.scoring.promotion import Decision
 from heartdata.storage.schemas import ACCEPTED, CHECKS, MANIFEST, METRICS, QUARANTINE, RECORDINGS
 from heartdata.storage.store import Artifact, Store, atomic_write
 from tasks.engine import progress
 from tasks.engine.copies import copy_files
 from tasks.engine.stage import uncached_task
+from tasks.promote import Promotion
 from tasks.registry.client import connect, tracking_uri
 from tasks.registry.previous import note_if_test_set_changed
 from tasks.report import CORRECTIONS, PAGE
@@ -24,8 +24,8 @@ from tasks.results import Evaluation, RegisteredVersion, RunReport, TrainedModel
 @uncached_task("summary")
 def summarise(
     recordings: Artifact, validation: ValidationResult, manifest: Artifact, model: TrainedModel,
-    evaluation: Evaluation, registered: RegisteredVersion, report: RunReport, decision: Decision | None,
-    config: RunConfig, store: Store,
+    evaluation: Evaluation, registered: RegisteredVersion, promotion: Promotion, report: RunReport, config: RunConfig,
+    store: Store,
 ) -> Summary:  # fmt: skip
     """Collect the tables, publish them as a Prefect artifact, and copy the run's files to ``latest/``."""
     listed = store.read_frame(recordings, RECORDINGS)
@@ -42,6 +42,8 @@ def summarise(
         note_if_test_set_changed(manifest, registered.registry, registered.version, store),
     ]  # fmt: skip
     summary = Summary(
+        decision=promotion.decision,
+        nothing_new=promotion.nothing_new,
         recordings=reports.recordings_by_class(listed, accepted, quarantine, dataset),
         subjects=reports.subjects_by_part(dataset),
         scores=metrics.to_dict("records"),
@@ -60,7 +62,6 @@ def summarise(
         run_id=registered.run_id,
         data_docs=str(store.workpath(validation.data_docs) / "index.html"),
         latest=str(store.workpath("latest")),
-        decision=decision,
         report=str(store.workpath("latest") / PAGE),
     )
     connect(config.registry, store).set_tag(registered.run_id, "data_docs", summary.data_docs)

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from heartdata.config import RegistryConfig, SpectrogramConfig
-from heartdata.dataset.provenance import refuse_if_trained_on, sounds_trained_on, upgrade_schema
+from heartdata.dataset.provenance import refuse_if_trained_on, sounds_trained_on
 from heartdata.errors import ConfigError
 from heartdata.serving.model_config import ModelConfig
 from heartdata.settings import sha256_json
@@ -20,10 +20,9 @@ from tasks.engine.progress import track
 from tasks.engine.stage import LONG_S, fingerprint, stage, uncached_task
 from tasks.engine.versions import STAGES
 from tasks.registry.client import connect
+from tasks.registry.previous import recordings_trained_on
 from tasks.results import InitialWeights, TrainedModel
 
-PROVENANCE_FOLDER = "provenance"  # of a run in MLflow
-PROVENANCE_FOLDERS = (PROVENANCE_FOLDER, "heard")  # registered versions have one of these
 UNKNOWN_PROVENANCE = "{} does not say what it was trained on: recordings of the test part may be among them"
 
 
@@ -74,7 +73,6 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from heartdata.storage.store import read_parquet
     from heartdata.training.network import first_member, read_weights
 
     with TemporaryDirectory() as folder:
@@ -87,13 +85,7 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
         if not paths:
             raise ConfigError(f"training.init = {uri!r} holds no .safetensors file")
         weights = first_member(read_weights(paths[0]))
-        run = mlflow.models.get_model_info(uri).run_id
-        folders = PROVENANCE_FOLDERS if run else ()
-        tables = [file for name in folders for file in mlflow.artifacts.list_artifacts(run_id=run, artifact_path=name)]
-        if not tables:
-            return weights, None
-        path = mlflow.artifacts.download_artifacts(run_id=run, artifact_path=tables[0].path, dst_path=folder)
-        return weights, upgrade_schema(read_parquet(Path(path)))
+        return weights, recordings_trained_on(mlflow.models.get_model_info(uri).run_id)
 
 
 @stage("provenance")

@@ -30,6 +30,8 @@ class Stoppable(TyperGroup):
 app = typer.Typer(cls=Stoppable, name="heartbeat", no_args_is_help=True, pretty_exceptions_enable=False)
 datasets = typer.Typer(help="List, fetch and inspect data sets; prune the store.", no_args_is_help=True)
 app.add_typer(datasets, name="data")
+champions = typer.Typer(help="Show, choose and take back the champion of a model.", no_args_is_help=True)
+app.add_typer(champions, name="champion")
 
 # The default None means "not given": the defaults are in heartdata.config.
 SourceOption = Annotated[
@@ -229,6 +231,55 @@ def prune(
     from flows.cli.prune import prune_store
 
     prune_store(run_config(config=config, store=store), keep, yes)
+
+
+ModelNameOption = Annotated[
+    str | None,
+    typer.Option("--model", help="Name of the registered model.", show_default="the only one besides the demo's"),
+]
+
+
+@champions.command("show")
+def show_champion(model: ModelNameOption = None, store: StoreOption = None, config: ConfigOption = None) -> None:
+    """Show the champion, who chose it, when and why; and the challenger."""
+    from flows.cli.champion import registered_model, show
+
+    show(registered_model(model, config is not None, run_config(config=config, store=store)))
+
+
+@champions.command()
+def history(model: ModelNameOption = None, store: StoreOption = None, config: ConfigOption = None) -> None:
+    """Show every change of the champion: when, from which version to which, by whom and why."""
+    from flows.cli.champion import registered_model, show_history
+
+    show_history(registered_model(model, config is not None, run_config(config=config, store=store)))
+
+
+@champions.command()
+def promote(
+    version: Annotated[int, typer.Argument(help="Version of the model, such as 3.")],
+    reason: Annotated[str, typer.Option(help="Why; it stays in the record.")],
+    model: ModelNameOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make a version the champion; nightly runs replace it only by a new version that is better."""
+    from flows.cli.champion import promote, registered_model
+
+    promote(registered_model(model, config is not None, run_config(config=config, store=store)), version, reason)
+
+
+@champions.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; it stays in the record.")] = "",
+    model: ModelNameOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make the champion before the present one the champion again."""
+    from flows.cli.champion import registered_model, roll_back
+
+    roll_back(registered_model(model, config is not None, run_config(config=config, store=store)), reason)
 
 
 def options_typed(source: str | None, data: str | None, config: Path | None, changes: list[str] | None) -> list[str]:

@@ -15,7 +15,7 @@ from heartdata.errors import BadAudio, HeartbeatError
 from heartdata.scoring.calibration import Calibration
 from heartdata.sources.base import find_files
 from heartdata.storage.store import Store
-from tasks.registry.client import is_empty, load_model
+from tasks.registry.client import find_version, is_empty, load_model
 
 BATCH_FILES, BATCH_BYTES = 32, 64 << 20
 
@@ -23,7 +23,7 @@ BATCH_FILES, BATCH_BYTES = 32, 64 << 20
 def predict_files(paths: Sequence[Path], model_uri: str | None, out: Path | None, config: RunConfig) -> None:
     """Show a model's prediction for each audio file in ``paths`` (files and folders); ``out``: a CSV of all columns.
 
-    ``model_uri``: as in `tasks.registry.client.load_model`. Raises `HeartbeatError`, also when every file is refused.
+    ``model_uri``: as in `tasks.registry.client.find_version`. Raises `HeartbeatError`, also when every file is refused.
     """
     files, notes = [], []
     for path in paths:
@@ -39,7 +39,9 @@ def predict_files(paths: Sequence[Path], model_uri: str | None, out: Path | None
         out = writable_file(out)
     prepare_environment(store.open())
     console = plain_console()
-    uri, model = load_model(model_uri, config.registry, store)
+    uri, on_choice = find_version(model_uri, config.registry, store)
+    notes += [on_choice] * bool(on_choice)
+    _, model = load_model(uri, config.registry, store)
     rows: list[dict[str, Any]] = []
     with bar(console, "predicting") as advance:
         for batch in _batches(files):

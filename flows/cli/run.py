@@ -61,6 +61,9 @@ def run_pipeline(config: RunConfig, verbose: bool = False, typed: Sequence[str] 
     if isinstance(summary, Waiting):
         run.console.print(f"{summary.reason}\nFiles       {summary.page}", markup=False)
         return
+    if summary.nothing_new:
+        run.console.print(f"{summary.nothing_new}\nFiles       {summary.latest}", markup=False)
+        return
     command = up_command(Store(config.store).uri, typed)
     links = where_to_look(command, summary.model_url, summary.run_id, run.url, run.server_runs)
     show(summary, run.console, links, run.notes)

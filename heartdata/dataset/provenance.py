@@ -22,14 +22,10 @@ def sounds_trained_on(manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Ta
     return table_from_frame(unique[~redundant], TRAINED_ON)
 
 
-def refuse_if_trained_on(
-    manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, init: str, threshold: float
-) -> None:
-    """Raise `DataRefused` when ``before`` (schema TRAINED_ON) has a test recording, a copy or near-duplicate of one, or
-    another recording of its subject. ``init``: the name of the weights; ``threshold``: see
-    `heartdata.checks.near_duplicates.near_duplicates`.
+def was_trained_on(tested: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, threshold: float) -> pd.Series:
+    """Which rows of the manifest, ``tested``, are in ``before`` (schema TRAINED_ON), are copies or near-duplicates of a
+    recording that is, or are of its subject. ``threshold``: see `heartdata.checks.near_duplicates.near_duplicates`.
     """
-    tested = manifest[manifest["part"] == "test"]
     sounds, earlier = _sounds(tested, facts), before.to_pandas()
     pairs = near_duplicates_between(sounds, earlier, threshold)
     both = pd.concat([pairs, pairs.rename(columns={"sha256_a": "sha256_b", "sha256_b": "sha256_a"})])
@@ -37,13 +33,22 @@ def refuse_if_trained_on(
     leaked = sounds["sha256"].isin([*earlier["sha256"], *similar])
     for column in ("samples_sha256", "subject"):
         leaked |= sounds[column].isin(earlier[column].dropna())
-    if leaked.any():
-        first = tested.loc[tested["sha256"].isin(sounds["sha256"][leaked]), "recording_id"].iloc[0]
+    return tested["sha256"].isin(sounds["sha256"][leaked])
+
+
+def refuse_if_trained_on(
+    manifest: pd.DataFrame, facts: pd.DataFrame, before: pa.Table, init: str, threshold: float
+) -> None:
+    """Raise `DataRefused` when a test recording `was_trained_on`. ``init``: the name of the weights."""
+    tested = manifest[manifest["part"] == "test"]
+    leaked = tested[was_trained_on(tested, facts, before, threshold)]
+    if len(leaked):
         raise DataRefused(
-            f"the weights {init} were trained on {leaked.sum()} of the {tested['sha256'].nunique()} recordings of the test "
-            f"part, or on near-duplicates or other recordings of their subjects, the first being {first!r}: scores would be "
-            "too high. Use training.init=random, weights trained on other recordings, or split.strategy=hash from the first "
-            "run on; if different people have the same subject name, rename them"
+            f"the weights {init} were trained on {leaked['sha256'].nunique()} of the {tested['sha256'].nunique()} recordings "
+            "of the test part, or on near-duplicates or other recordings of their subjects, the first being "
+            f"{leaked['recording_id'].iloc[0]!r}: scores would be too high. Use training.init=random, weights trained on "
+            "other recordings, or split.strategy=hash from the first run on; if different people have the same subject "
+            "name, rename them"
         )
 
 

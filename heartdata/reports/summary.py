@@ -22,7 +22,10 @@ WARNED_OF = {"recording": ("recording", "recordings"), "subject": ("subject", "s
 
 
 class Summary(BaseModel):
-    """The tables of one run as plain rows, for the terminal, the Prefect page and tests."""
+    """The tables of one run as plain rows, for the terminal, the Prefect page and tests.
+
+    ``nothing_new``: a sentence, where the version and the decision on it are an earlier run's.
+    """
 
     recordings: list[dict[str, Any]]
     subjects: list[dict[str, Any]]
@@ -41,6 +44,7 @@ class Summary(BaseModel):
     latest: str
     report: str
     decision: Decision | None = None
+    nothing_new: str = ""
 
     @property
     def headline(self) -> str:
@@ -48,7 +52,7 @@ class Summary(BaseModel):
         version = f"{self.model} version {self.model_version}"
         if self.decision is None:
             return f"{version} is the challenger"
-        return f"{version}: {self.decision.outcome}. {self.decision.reason}"
+        return self.nothing_new or f"{version}: {self.decision.outcome}. {self.decision.reason}"
 
     def score_rows(self) -> list[dict[str, str]]:
         """One row per metric: each model's value with its interval."""
@@ -70,6 +74,7 @@ def summary_page(summary: Summary, source: str, served_by: str = "") -> str:
         f"[Open the model in MLflow]({summary.model_url}){served_by} · run `{summary.run_id}` · "
         f"data set version `{summary.dataset_version[:12]}`",
         *[f"> {escape(note)}" for note in summary.notes],
+        *_decision_sections(summary),
         "## Recordings",
         markdown_table(summary.recordings),
         "## Subjects and recordings of each part",
@@ -88,6 +93,32 @@ def summary_page(summary: Summary, source: str, served_by: str = "") -> str:
         "Research use only; not a medical device.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _decision_sections(summary: Summary) -> list[str]:
+    decision = summary.decision
+    if decision is None or not decision.gates:
+        return []
+    sentence = f"{decision.outcome}. {decision.reason}"
+    return [
+        "## The decision",
+        *([escape(sentence)] if summary.nothing_new else []),
+        markdown_table(gate_rows(decision)),
+    ]
+
+
+def gate_rows(decision: Decision) -> list[dict[str, Any]]:
+    """A row a gate: its value, its bound, whether it was passed, and why."""
+    return [
+        {
+            "gate": gate.name,
+            "value": "unknown" if gate.value is None else f"{gate.value:.3f}",
+            "bound": "none" if gate.bound is None else f"{gate.bound:.3f}",
+            "passed": "passed" if gate.passed else "failed",
+            "detail": gate.detail,
+        }
+        for gate in decision.gates
+    ]
 
 
 def recordings_by_class(

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from heartdata.scoring.bootstrap import subject_draws, with_interval
-from heartdata.scoring.confusion import class_numbers
-from heartdata.scoring.metrics import compute_metrics
+from heartdata.scoring.confusion import balanced_accuracy, class_numbers, confusion_counts
 
 FEW_OF_CLASS = 5  # of fewer, no probability is known to be typical
 RESAMPLES = 500
@@ -44,11 +43,10 @@ def suspected_labels(predictions: pd.DataFrame, classes: list[str]) -> Suspects:
         return Suspects(none, 0, weakness=few)
     probabilities = rows[[f"p_{name}" for name in judged]].to_numpy(float)
     probabilities = (probabilities + 1e-9) / (probabilities + 1e-9).sum(axis=1, keepdims=True)
-    names = np.array(judged, object)
     draws = subject_draws(rows["group"], rows["label"], RESAMPLES, 0)
-    most_probable = names[probabilities.argmax(axis=1)]
-    metrics = compute_metrics(rows["label"].to_numpy(object), most_probable, probabilities, judged, draws.weights)
-    value, low, _ = with_interval(metrics["balanced_accuracy"], draws.degrees_of_freedom)
+    labels, predicted = class_numbers(rows["label"], judged), probabilities.argmax(axis=1)
+    counts = confusion_counts(labels, predicted, len(judged), draws.weights)
+    value, low, _ = with_interval(balanced_accuracy(counts), draws.degrees_of_freedom)
     if not low > 1 / len(judged):
         weak = (
             f"the model is too weak to judge labels: its balanced accuracy on {len(rows)} held-out recordings, "
@@ -58,10 +56,10 @@ def suspected_labels(predictions: pd.DataFrame, classes: list[str]) -> Suspects:
     from cleanlab.filter import find_label_issues  # a second to import
 
     order = find_label_issues(
-        class_numbers(rows["label"], judged), probabilities, filter_by="low_normalized_margin",
+        labels, probabilities, filter_by="low_normalized_margin",
         return_indices_ranked_by="self_confidence", n_jobs=1,
     )  # fmt: skip
-    suspects = rows.iloc[order].assign(suggested=most_probable[order])
+    suspects = rows.iloc[order].assign(suggested=np.array(judged, object)[predicted[order]])
     return Suspects(
         suspects[suspects["suggested"] != suspects["label"]].reset_index(drop=True), len(rows), float(value)
     )

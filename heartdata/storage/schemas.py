@@ -146,6 +146,20 @@ _DIFFERENCE = (("difference", F), ("difference_low", F), ("difference_high", F))
 
 METRICS = pa.schema([("model", S), ("metric", S), ("value", F), ("low", F), ("high", F), *_DIFFERENCE])
 
+# What a recording of the manifest can be grouped by, null where unknown; see heartdata.scoring.slices.
+SLICE_ATTRIBUTES = pa.schema([
+    ("recording_id", S), ("source", S), ("collection", S), ("site", S),
+    ("sex", S),  # female | male
+    ("age_group", S),
+    ("quality", S),  # low | good
+])  # fmt: skip
+
+# One row per metric and slice: the recordings of the test part that have a value (column slice) of an attribute.
+SLICES = pa.schema([
+    ("attribute", S), ("slice", S), ("recordings", N), ("subjects", N),
+    ("metric", S), ("value", F), ("low", F), ("high", F),
+])  # fmt: skip
+
 STUDY_METRICS = pa.schema([
     ("arm", S), ("model", S), ("metric", S),
     ("value", F),  # mean over seeds
@@ -163,6 +177,11 @@ def predictions_schema(classes: list[str]) -> pa.Schema:
     """One row per held-out recording: label, prediction, and one probability per class (``p_<class>``)."""
     columns = (("recording_id", S), ("sha256", S), ("group", S), ("label", S), ("prediction", S))
     return pa.schema([*columns, *_probabilities(classes)])
+
+
+def champion_schema(classes: list[str]) -> pa.Schema:
+    """What a champion has predicted so far, a row a file: ``error`` says why it refuses one."""
+    return pa.schema([("sha256", S), ("prediction", S), ("error", S), *_probabilities(classes)])
 
 
 def subjects_schema(classes: list[str]) -> pa.Schema:

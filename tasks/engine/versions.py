@@ -95,9 +95,12 @@ STAGES = {
         ("tasks.report", "heartdata.reports.clips", "heartdata.reports.labels", "heartdata.reports.listening",
          "heartdata.reports.plots", "heartdata.reports.report", "heartdata.reports.study_plots",
          "heartdata.reports.summary", "heartdata.scoring.bootstrap", "heartdata.scoring.label_errors",
-         "heartdata.scoring.metrics", "heartdata.serving.explain", "heartdata.studies.page", "heartdata.storage.schemas",
+         "heartdata.serving.explain", "heartdata.studies.page", "heartdata.storage.schemas",
          *PREDICTING),
         decodes=True,
+    ),
+    "champion predictions": Code(  # no task: kept in a table of each champion
+        "1", ("tasks.champion_predictions", "heartdata.scoring.metrics", *PREDICTING)
     ),
     "score fold": Code(
         "4",

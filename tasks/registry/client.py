@@ -133,42 +133,73 @@ def data_set_versions(config: RegistryConfig, store: Store) -> set[str]:
 
 
 def load_model(model: str | None, config: RegistryConfig, store: Store) -> tuple[str, Any]:
-    """A registered version as ``models:/name/3``, and its MLflow model; ``model``: the same or ``models:/name@alias``.
-
-    None: the challenger of the only registered model, the demo's aside where there is one other. Raises
-    `HeartbeatError` that lists the models.
-    """
+    """A registered version as ``models:/name/3``, and its MLflow model; ``model``: as in `find_version`."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    check_registry(config, store)
+    uri, _ = find_version(model, config, store)
     try:
-        client = connect(config, store)
-        models = client.search_registered_models()
-    except MlflowException as error:
-        raise HeartbeatError(f"the MLflow registry cannot be asked for a model ({error.message})") from error
-    known = sorted(f"models:/{each.name}@{alias}" for each in models for alias in {CHALLENGER, *each.aliases})
-    there_are = f"there are: {', '.join(known) or 'none'}"
-    if model is None and not models:
-        raise HeartbeatError(f"no model is registered in {store.uri}: run `heartbeat run` first")
-    if len(models) == 2:
-        models = [each for each in models if each.name != DEMO]
-    if model is None and len(models) != 1:
-        raise HeartbeatError(f"name a model with --model; {there_are}")
-    uri = model or f"models:/{models[0].name}@{CHALLENGER}"
-    if not uri.startswith("models:/"):
-        raise HeartbeatError(f"--model {uri} should begin with models:/; {there_are}")
-    try:
-        if alias := re.fullmatch("models:/([^/@]+)@(.+)", uri):
-            uri = f"models:/{alias[1]}/{client.get_model_version_by_alias(*alias.groups()).version}"
         return uri, mlflow.pyfunc.load_model(uri)
     except MlflowException as error:
-        raise HeartbeatError(f"the model {uri!r} is not in the registry ({error.message}); {there_are}") from error
+        raise HeartbeatError(
+            f"the model {uri!r} is not in the registry ({error.message}); {_known_models(connect(config, store))}"
+        ) from error
     except (ImportError, AttributeError, TypeError) as error:  # its served_model.py calls heartdata as it was then
         raise HeartbeatError(
             f"the model {uri!r} was registered by another version of heartbeat and cannot be loaded by this one ({error}): "
             "train it again, or serve it with `mlflow models serve`, which uses the code that was registered with it"
         ) from error
+
+
+def find_version(model: str | None, config: RegistryConfig, store: Store) -> tuple[str, str]:
+    """A registered version as ``models:/name/3``, and a note for people or nothing.
+
+    ``model``: the same, or ``models:/name@alias``; None: the champion of `only_model`, or its challenger while there is no
+    champion. Raises `HeartbeatError` that lists the models.
+    """
+    from mlflow.exceptions import MlflowException
+
+    check_registry(config, store)
+    client, note = connect(config, store), ""
+    if model is None:
+        name = only_model(client, store)
+        aliases = client.get_registered_model(name).aliases
+        model = f"models:/{name}@{CHAMPION if CHAMPION in aliases else CHALLENGER}"
+        if CHAMPION not in aliases:
+            note = f"{name} has no champion: this is its challenger, the last version that was trained"
+    if not model.startswith("models:/"):
+        raise HeartbeatError(f"--model {model} should begin with models:/; {_known_models(client)}")
+    if not (alias := re.fullmatch("models:/([^/@]+)@(.+)", model)):
+        return model, note
+    try:
+        return f"models:/{alias[1]}/{client.get_model_version_by_alias(*alias.groups()).version}", note
+    except MlflowException as error:
+        raise HeartbeatError(
+            f"the model {model!r} is not in the registry ({error.message}); {_known_models(client)}"
+        ) from error
+
+
+def only_model(client: Any, store: Store) -> str:
+    """The name of the only registered model, the demo's aside where there is one other. Raises `HeartbeatError`."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        names = [model.name for model in client.search_registered_models()]
+    except MlflowException as error:
+        raise HeartbeatError(f"the MLflow registry cannot be asked for a model ({error.message})") from error
+    if not names:
+        raise HeartbeatError(f"no model is registered in {store.uri}: run `heartbeat run` first")
+    if len(names) == 2:
+        names = [name for name in names if name != DEMO]
+    if len(names) != 1:
+        raise HeartbeatError(f"name a model with --model; {_known_models(client)}")
+    return names[0]
+
+
+def _known_models(client: Any) -> str:
+    models = client.search_registered_models()
+    known = sorted(f"models:/{each.name}@{alias}" for each in models for alias in {CHALLENGER, *each.aliases})
+    return f"there are: {', '.join(known) or 'none'}"
 
 
 def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:

@@ -1,13 +1,35 @@
 """What earlier versions of a model were trained and tested on."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+
 from heartdata.config import RegistryConfig
+from heartdata.dataset.provenance import upgrade_schema
 from heartdata.dataset.splits import subjects_that_changed_part
 from heartdata.errors import StoreError
 from heartdata.storage.schemas import MANIFEST
-from heartdata.storage.store import Artifact, Store
+from heartdata.storage.store import Artifact, Store, read_parquet
 from tasks.registry.client import CHAMPION, connect, is_empty
 
 ACCEPTED_TAG, SERIES_TAG = "heartbeat.accepted", "heartbeat.series"  # the accepted recordings, and their record's name
+
+PROVENANCE_FOLDER = "provenance"  # of a run in MLflow
+PROVENANCE_FOLDERS = (PROVENANCE_FOLDER, "heard")  # registered versions have one of these
+
+
+def recordings_trained_on(run_id: str | None) -> pa.Table | None:
+    """What a registered version was trained on (schema TRAINED_ON), if its run says so."""
+    import mlflow
+
+    folders = PROVENANCE_FOLDERS if run_id else ()
+    tables = [file for name in folders for file in mlflow.artifacts.list_artifacts(run_id=run_id, artifact_path=name)]
+    if not tables:
+        return None
+    with TemporaryDirectory() as folder:
+        path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=tables[0].path, dst_path=folder)
+        return upgrade_schema(read_parquet(Path(path)))
 
 
 def accepted_for_champion(config: RegistryConfig, series: str, store: Store) -> Artifact | None:

@@ -5,7 +5,8 @@ from mlflow.tracking import MlflowClient
 
 from heartdata.config import RegistryConfig
 from heartdata.storage.store import Store
-from tasks.register import _is_challenger
+from tasks.register import _is_registered
+from tasks.registry.aliases import give_aliases
 from tasks.registry.client import connect
 from tasks.registry.naming import allowed_names
 from tasks.results import RegisteredVersion
@@ -23,18 +24,20 @@ def test_settings_with_any_label_are_logged_as_parameters(registry_store: Store)
     assert kept["source.labels.murmur _systolic__2"] == "b"
 
 
-def test_a_lost_alias_makes_the_cached_version_invalid_but_a_moved_one_does_not(registry_store: Store):
-    config = RegistryConfig(aliases=("champion",))
+def test_a_cached_version_is_used_while_it_exists_and_its_aliases_are_settled(registry_store: Store):
+    config = RegistryConfig()
     client = connect(config, registry_store)
     with mlflow.start_run() as run:
         pass
     client.create_registered_model("heartbeat")
     for _ in range(2):
         client.create_model_version("heartbeat", source=run.info.artifact_uri, run_id=run.info.run_id)
-    client.set_registered_model_alias("heartbeat", "challenger", "1")
-    result = RegisteredVersion(name="heartbeat", version=1, run_id=run.info.run_id, url="", registry=config)
-    assert not _is_challenger(result, registry_store)
-    client.set_registered_model_alias("heartbeat", "champion", "2")
-    assert _is_challenger(result, registry_store)
-    client.delete_registered_model_alias("heartbeat", "champion")
-    assert not _is_challenger(result, registry_store)
+    result = RegisteredVersion(name="heartbeat", version=2, run_id=run.info.run_id, url="", registry=config)
+    assert not _is_registered(result, registry_store)
+    give_aliases(client, "heartbeat", client.get_model_version("heartbeat", "2"), True, config)
+    assert _is_registered(result, registry_store)
+    client.set_registered_model_alias("heartbeat", "challenger", "1")  # by a person
+    assert _is_registered(result, registry_store)
+    assert not _is_registered(result.model_copy(update={"run_id": "another"}), registry_store)
+    client.delete_model_version("heartbeat", "2")
+    assert not _is_registered(result, registry_store)

@@ -1,0 +1,222 @@
+"""Whether tonight's model becomes the champion, by the rules of docs/promotion.md, and who is told so."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from prefect.artifacts import create_table_artifact
+from prefect.context import FlowRunContext
+
+from heartdata.config import RunConfig
+from heartdata.dataset.provenance import was_trained_on
+from heartdata.reports.summary import gate_rows
+from heartdata.scoring import promotion
+from heartdata.scoring.promotion import Decision
+from heartdata.settings import sha256_json
+from heartdata.storage.schemas import FACTS, MANIFEST, SLICE_ATTRIBUTES, TRAINED_ON, predictions_schema
+from heartdata.storage.store import Artifact, Store, atomic_write, read_parquet
+from tasks.champion_predictions import UnusableChampion, champion_predictions
+from tasks.engine.progress import add_note, track
+from tasks.engine.stage import fingerprint, uncached_task
+from tasks.registry.aliases import same_series
+from tasks.registry.champion import Champion, move_champion, settled_champion
+from tasks.registry.client import CHAMPION, connect
+from tasks.registry.naming import metric_name
+from tasks.registry.previous import recordings_trained_on
+from tasks.results import Evaluation, RegisteredVersion
+
+TAGS, INPUTS_TAG = (
+    "promotion.",
+    "promotion.inputs",
+)  # of a version: the decision, and the digest of what it was made from
+DECISION_FILE = "decision.json"  # in the version's run, and in latest/
+TAG_LENGTH = 1000
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """The decision on a version; ``nothing_new``: a sentence for people where it is an earlier run's, else empty."""
+
+    decision: Decision
+    nothing_new: str = ""
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """Tonight's version and what it is judged by."""
+
+    version: Any
+    recordings: Artifact
+    manifest: Artifact
+    facts: Artifact
+    trained_on: Artifact
+    evaluation: Evaluation
+    attributes: Artifact
+
+    @property
+    def number(self) -> int:
+        return int(self.version.version)
+
+
+@uncached_task("promote")
+def promote(
+    registered: RegisteredVersion, recordings: Artifact, manifest: Artifact, facts: Artifact, trained_on: Artifact,
+    evaluation: Evaluation, attributes: Artifact, config: RunConfig, store: Store,
+) -> Promotion:  # fmt: skip
+    """Compare the registered version with the champion on recordings that both were not trained on, and decide."""
+    client = connect(config.registry, store)
+    version = client.get_model_version(registered.name, str(registered.version))
+    challenger = Challenger(version, recordings, manifest, facts, trained_on, evaluation, attributes)
+    with track("promote") as advance:
+        result = None
+        while result is None:  # again, where another run or a person has changed the champion meanwhile
+            result = _promote(challenger, client, config, store)
+        advance(1, 1, result.nothing_new or f"{result.decision.outcome}: {result.decision.reason}")
+    with atomic_write(store.workpath(f"latest/{DECISION_FILE}")) as file:
+        file.write(result.decision.model_dump_json(indent=2).encode())
+    return result
+
+
+def _promote(challenger: Challenger, client: Any, config: RunConfig, store: Store) -> Promotion | None:
+    """None where the champion that the challenger was compared with is the champion no more."""
+    name = challenger.version.name
+    champion = settled_champion(client, name, store)
+    inputs = _digest_of_inputs(challenger, champion.version, config)
+    if nothing_new := _nothing_new(challenger, champion, inputs):
+        earlier = _earlier_decision(challenger)
+        return Promotion(earlier or Decision(outcome="kept", reason=nothing_new), nothing_new)
+    try:
+        decision = _decide(challenger, champion, client, config, store)
+    except UnusableChampion as error:  # perhaps for this night only
+        decision = _undecided(f"the champion, version {champion.version}, cannot be loaded: {error}")
+        inputs = ""
+    decision = decision.model_copy(update={"challenger": challenger.number, "champion": champion.version})
+    _tag(decision, challenger.version, client)
+    if decision.outcome == "promoted" and not move_champion(
+        client, name, challenger.number, "rule", decision.reason, store, champion
+    ):
+        return None
+    if inputs:
+        client.set_model_version_tag(name, str(challenger.number), INPUTS_TAG, inputs)
+    if FlowRunContext.get():
+        create_table_artifact(
+            gate_rows(decision), key="promotion", description=f"**{decision.outcome}**: {decision.reason}"
+        )
+    return Promotion(decision)
+
+
+def _digest_of_inputs(challenger: Challenger, champion: int | None, config: RunConfig) -> str:
+    evaluation = challenger.evaluation
+    results = [evaluation.predictions, evaluation.baselines, challenger.attributes, challenger.trained_on]
+    return sha256_json(
+        [fingerprint([*results, config.promotion, config.evaluation]), config.registry.first_champion, champion]
+    )
+
+
+def _nothing_new(challenger: Challenger, champion: Champion, inputs: str) -> str:
+    """Why there is nothing to decide; empty where there is."""
+    number, choice = challenger.number, champion.choice_over(challenger.number)
+    if not (choice or champion.version == number or challenger.version.tags.get(INPUTS_TAG) == inputs):
+        return ""
+    registered = datetime.fromtimestamp(challenger.version.creation_timestamp / 1000, UTC)
+    standing = f"the champion is version {champion.version}" if champion.version else "there is no champion"
+    chosen = f", which {choice.who} chose on {choice.when:%Y-%m-%d} ({choice.reason})" if choice else ""
+    return f"Nothing new since version {number} of {registered:%Y-%m-%d}; {standing}{chosen}"
+
+
+def _decide(challenger: Challenger, champion: Champion, client: Any, config: RunConfig, store: Store) -> Decision:
+    name, number = challenger.version.name, challenger.number
+    if CHAMPION in config.registry.aliases:
+        return Decision(outcome="promoted", reason="registry.aliases makes every new version the champion")
+    predictions = None
+    if champion.version is not None:
+        of_champion = client.get_model_version(name, str(champion.version))
+        rows = _held_out_from_both(challenger, of_champion, config, store)
+        if rows is None:
+            return _undecided(f"the champion, version {champion.version}, does not say what it was trained on")
+        predictions = champion_predictions(of_champion, rows, challenger.recordings, challenger.facts, config, store)
+        if not same_series(of_champion.tags, challenger.version.tags):
+            add_note(
+                f"Version {number} is of another source or series than {name}@{CHAMPION}, version {champion.version}: they "
+                f"are compared on the {len(predictions)} recordings that were held out from both"
+            )
+    classes = list(challenger.evaluation.per_class)
+    schema = predictions_schema(classes)
+    baselines = challenger.evaluation.baselines.items()
+    return promotion.decide(
+        store.read_frame(challenger.evaluation.predictions, schema),
+        {name: store.read_frame(table, schema) for name, table in baselines},
+        predictions,
+        store.read_frame(challenger.attributes, SLICE_ATTRIBUTES),
+        classes,
+        config.promotion,
+        config.evaluation,
+        config.registry.first_champion,
+    )
+
+
+def _undecided(obstacle: str) -> Decision:
+    return Decision(outcome="cannot decide", reason=f"the champion stays: {obstacle}")
+
+
+def _held_out_from_both(challenger: Challenger, champion: Any, config: RunConfig, store: Store) -> pd.DataFrame | None:
+    """The test recordings whose subjects neither model was trained or tuned on, nor on near-duplicates of theirs.
+
+    Of models of different sources or series, those that were in the champion's test part as well. None where the
+    champion's provenance is unknown.
+    """
+    of_champion = recordings_trained_on(champion.run_id)
+    if of_champion is None:
+        return None
+    manifest, facts = store.read_frame(challenger.manifest, MANIFEST), store.read_frame(challenger.facts, FACTS)
+    tested = manifest[manifest["part"] == "test"]
+    either = pa.concat_tables([of_champion, store.read_table(challenger.trained_on, TRAINED_ON)])
+    leaked = was_trained_on(tested, facts, either, config.validation.near_duplicate_similarity)
+    rows = tested[~tested["group"].isin(tested["group"][leaked])]
+    if not same_series(champion.tags, challenger.version.tags):
+        rows = rows[rows["sha256"].isin(_tested_on(champion.run_id))]
+    return rows.reset_index(drop=True)
+
+
+def _tested_on(run_id: str) -> set[str]:
+    """The recordings of the test part of a registered version, by sha256."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    with TemporaryDirectory() as folder:
+        try:
+            path = mlflow.artifacts.download_artifacts(
+                run_id=run_id, artifact_path="tables/manifest.parquet", dst_path=folder
+            )
+        except (MlflowException, FileNotFoundError):
+            return set()
+        manifest = read_parquet(Path(path)).to_pandas()
+    return set(manifest.loc[manifest["part"] == "test", "sha256"])
+
+
+def _tag(decision: Decision, version: Any, client: Any) -> None:
+    """The decision as tags of the version, in place of those of an earlier one, and as a file of its run."""
+    tags = {"outcome": decision.outcome, "reason": decision.reason}
+    tags |= {f"gate.{row['gate']}": f"{row['value']} {row['bound']} {row['passed']}" for row in gate_rows(decision)}
+    named = {metric_name(TAGS + name): value[:TAG_LENGTH] for name, value in tags.items()}
+    for name in version.tags:
+        if name.startswith(TAGS) and name not in named:
+            client.delete_model_version_tag(version.name, version.version, name)
+    for name, value in named.items():
+        client.set_model_version_tag(version.name, version.version, name, value)
+    client.log_dict(version.run_id, decision.model_dump(mode="json"), DECISION_FILE)
+
+
+def _earlier_decision(challenger: Challenger) -> Decision | None:
+    """The decision that an earlier run made on the version."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Decision.model_validate(mlflow.artifacts.load_dict(f"runs:/{challenger.version.run_id}/{DECISION_FILE}"))
+    except (MlflowException, OSError, ValueError):
+        return None
