@@ -22,6 +22,7 @@ from tasks.register import register, usage_note
 from tasks.report import report
 from tasks.results import InitialWeights, TrainedModel, ValidationResult
 from tasks.retrain import Waiting, what_waits
+from tasks.slices import slices
 from tasks.spectrograms import spectrograms
 from tasks.split import split
 from tasks.summary import Summary, summarise
@@ -57,26 +58,17 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Summary] | Sta
         trained = train_model(dataset, initial, config.training, config.spectrogram, store)
         model = calibrate(dataset, trained, config.decision, config.measure, config.validation.loosest(), store)
         evaluation = evaluate(dataset, model, config.evaluation, usage_note(config), store)
+        min_quality = config.validation.loosest().min_quality
+        sliced = slices(dataset, ingested.recordings, ingested.facts, evaluation, min_quality, config.evaluation, store)
         recordings, validation, accepted = ingested.recordings, ingested.validation, ingested.accepted
         registered = register(recordings, accepted, dataset, trained_on, model, evaluation, config, store)
         promotion = promote(
             registered, recordings, dataset, ingested.facts, trained_on, evaluation, sliced.attributes, config, store
         )
-        quarantine, checks, decision = validation.quarantine, validation.checks, promotion.decision
         page = report(
-            recordings,
-            accepted,
-            quarantine,
-            checks,
-            dataset,
-            model,
-            evaluation,
-            sliced.metrics,
-            registered,
-            decision,
-            config,
-            store,
-        )
+            recordings, accepted, validation.quarantine, validation.checks, dataset, model, evaluation, sliced.metrics,
+            registered, promotion.decision, config, store,
+        )  # fmt: skip
         summary = summarise(
             recordings, validation, dataset, model, evaluation, registered, promotion, page, config, store
         )

@@ -7,8 +7,8 @@ import pandas as pd
 from heartdata.audio.measurements import MeasureConfig
 from heartdata.checks.suite import RecordingBounds
 from heartdata.scoring.calibration import TEMPERATURES, Calibration, DecisionConfig
-from heartdata.storage.schemas import MANIFEST
-from heartdata.storage.store import Artifact, Store
+from heartdata.storage.schemas import MANIFEST, predictions_schema
+from heartdata.storage.store import Artifact, Store, table_from_frame
 from tasks.engine.progress import track
 from tasks.engine.stage import LONG_S, stage
 from tasks.results import TrainedModel
@@ -26,7 +26,8 @@ def calibrate(
 
     Served, it refuses recordings that are outside the bounds ``accepts`` when measured by ``measure``.
     """
-    from heartdata.scoring.calibration import fit_calibration
+    from heartdata.scoring.calibration import apply_temperature, fit_calibration
+    from heartdata.scoring.metrics import prediction_rows
     from heartdata.serving.predictor import Predictor, predict_probabilities
 
     table = store.read_frame(manifest, MANIFEST)
@@ -34,12 +35,22 @@ def calibrate(
     with track("calibrate", len(rows), "recordings") as advance:
         predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
         probabilities = predict_probabilities(predictor, rows, store, advance)
-        fitted = fit_calibration(probabilities, rows, list(model.classes), config)
+        classes = list(model.classes)
+        fitted = fit_calibration(probabilities, rows, classes, config)
         unsure = f"unsure below {fitted.unsure_below:.2f}" if fitted.unsure_below else "no decision is unsure"
         advance(len(rows), len(rows), f"temperature {fitted.temperature:.2f}, {unsure}")
         calibrated = predictor.config.model_copy(update={"calibration": fitted, "measure": measure, "accepts": accepts})
         notes = [*model.note.splitlines(), *notes_on(fitted, rows["label"], model.classes, config)]
-        return model.model_copy(update={"config": write_model_config(calibrated, store), "note": "\n".join(notes)})
+        scaled = apply_temperature(probabilities, fitted.temperature)
+        schema = predictions_schema(classes)
+        validation = table_from_frame(prediction_rows(rows, scaled, classes, fitted.class_weights), schema)
+        return model.model_copy(
+            update={
+                "config": write_model_config(calibrated, store),
+                "validation": store.write_table("predictions", validation, schema),
+                "note": "\n".join(notes),
+            }
+        )
 
 
 def notes_on(fitted: Calibration, labels: pd.Series, classes: Sequence[str], config: DecisionConfig) -> list[str]:

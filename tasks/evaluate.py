@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from heartdata.checks.groups import subject_units
 from heartdata.scoring.metrics import EvaluationConfig
-from heartdata.scoring.model_names import MAJORITY_CLASS, METADATA_ONLY, NETWORK
+from heartdata.scoring.model_names import MAJORITY_CLASS, METADATA_ONLY, NETWORK, SIMPLE_FEATURES
 from heartdata.storage.schemas import MANIFEST, METRICS, predictions_schema, subjects_schema
 from heartdata.storage.store import Artifact, Store, table_from_frame, table_from_rows
 from tasks.engine.progress import track
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, note: str, store: Store) -> Evaluation:
     """Predict every test recording once; ``note`` is written under the plots."""
     from heartdata.scoring import metrics as scores
-    from heartdata.scoring.baselines import majority_baseline, metadata_baseline
+    from heartdata.scoring.baselines import classical_baseline, majority_baseline, metadata_baseline
     from heartdata.scoring.calibration import apply_temperature
     from heartdata.serving.predictor import Predictor, predict_probabilities
 
@@ -33,8 +33,10 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
     test = table[table["part"] == "test"]
     with track("evaluate", len(test), "recordings") as advance:
         scaled = apply_temperature(predict_probabilities(predictor, test, store, advance), calibration.temperature)
+        by_features = classical_baseline(table, classes, predictor.config.spectrogram.hop_s, store)
         predictions = {
             NETWORK: scores.prediction_rows(test, scaled, classes, calibration.class_weights),
+            SIMPLE_FEATURES: scores.prediction_rows(test, by_features, classes),
             METADATA_ONLY: scores.prediction_rows(test, metadata_baseline(table, classes), classes),
             MAJORITY_CLASS: scores.prediction_rows(test, majority_baseline(table, classes), classes),
         }
@@ -55,6 +57,11 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
             metrics=store.write_table("metrics", table_from_rows(metrics, METRICS), METRICS),
             per_class=scores.per_class(network, classes).to_dict("index"),
             confidence=scores.confidence_metrics(network, classes, calibration.unsure_below),
+            baselines={
+                name: _write(rows, predictions_schema(classes), store)
+                for name, rows in predictions.items()
+                if name != NETWORK
+            },
             plots=_plots(table, network, classes, model, predictor, note, store),
         )
 

@@ -121,6 +121,13 @@ class Evaluation(Result):
     plots: dict[str, Artifact]
 
 
+class SliceResult(Result):
+    """Which recordings are in which slice (schema SLICE_ATTRIBUTES), and the model's metrics in each (SLICES)."""
+
+    attributes: Artifact
+    metrics: Artifact
+
+
 class RegisteredVersion(Result):
     """A model version in the registry."""
 

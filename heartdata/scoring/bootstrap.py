@@ -52,25 +52,31 @@ def _degrees_of_freedom(sizes: np.ndarray) -> float:
     return float((1 / sizes).sum() ** 2 / (1 / sizes**2 / (sizes - 1)).sum())
 
 
-def with_interval(values: ArrayLike, degrees_of_freedom: float, is_share: bool = True) -> tuple[float, float, float]:
-    """The first of ``values``, and its 95 % interval by the standard deviation of the others, one a resample.
+def with_interval(
+    values: ArrayLike, degrees_of_freedom: float, is_share: bool = True, level: float = LEVEL
+) -> tuple[float, float, float]:
+    """The first of ``values``, and its interval by the standard deviation of the others, one a resample.
 
     A t-interval, computed for a share (a metric in 0-1) on the logit scale, where the distribution of one near 1 is less
     skewed: percentiles of the resamples cover too little (`benchmarks/intervals.py`). They are used where a resample's
-    value is infinite, so that a bound may be infinite. Values of nan are ignored; the bounds are nan where no stratum has two
-    subjects.
+    value is infinite, so that a bound may be infinite. A share of 0 or 1 in all resamples has the interval of Clopper and
+    Pearson (1934) for degrees_of_freedom + 1 subjects without exception. Values of nan are ignored; the bounds are nan
+    where no stratum has two subjects.
     """
     value, *_ = numbers = np.asarray(values, float)
     drawn = numbers[1:][~np.isnan(numbers[1:])]
     if np.isnan([value, degrees_of_freedom]).any() or len(drawn) < 2:
         return float(value), np.nan, np.nan
     if not np.isfinite(drawn).all():
-        low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], method="inverted_cdf")
+        low, high = np.percentile(drawn, [50 * (1 - level), 50 * (1 + level)], method="inverted_cdf")
         return float(value), float(low), float(high)
     error = drawn.std(ddof=1)
     if error < ROUNDING:
-        return float(value), float(value), float(value)
-    half = t.ppf((1 + LEVEL) / 2, degrees_of_freedom) * error
+        exceptions = 1 - ((1 - level) / 2) ** (1 / (degrees_of_freedom + 1))
+        low = value - exceptions if is_share and value > 1 - ROUNDING else value
+        high = value + exceptions if is_share and value < ROUNDING else value
+        return float(value), float(low), float(high)
+    half = t.ppf((1 + level) / 2, degrees_of_freedom) * error
     if is_share and 0 < value < 1:
         on_logit = half / (value * (1 - value))
         low, high = expit(logit(value) - on_logit), expit(logit(value) + on_logit)

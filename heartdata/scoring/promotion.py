@@ -1,25 +1,50 @@
 """Whether a challenger replaces the champion: gates with a value and a bound each, and the reason in one sentence."""
 
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Literal
 
+import numpy as np
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from heartdata.scoring.calibration import confidence_of, expected_calibration_error
+from heartdata.scoring.comparison import Comparison, Metric, compare
+from heartdata.scoring.metrics import EvaluationConfig, compute_metrics
+from heartdata.scoring.slices import slices_of
 from heartdata.settings import Settings
 
 Outcome = Literal["promoted", "kept", "cannot decide"]
+METRIC_LABELS = {
+    "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auroc": "AUROC"
+}  # fmt: skip
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PromotionConfig(Settings):
     """When a challenger becomes the champion."""
 
-    metric: Literal["macro_f1", "balanced_accuracy", "accuracy", "auroc"] = Field(
-        default="macro_f1", description="the metric that models are compared by"
-    )
+    metric: Metric = Field(default="macro_f1", description="the metric that models are compared by")
     level: float = Field(default=0.95, gt=0.5, lt=1, description="one-sided confidence of each comparison")
     min_difference: float = Field(
         default=0.0, ge=-1, le=1, description="the challenger less the champion must be above this, at that level"
     )
     min_subjects: int = Field(default=20, ge=2, description="held-out subjects that neither model was trained on")
+    min_metric: Share = Field(default=0.0, description="least metric of the challenger; 0: no such gate")
+    min_over_baselines: float = Field(
+        default=0.0,
+        ge=-1,
+        le=1,
+        description="the challenger less each baseline must be above this, at that level; -1: no gate",
+    )
+    min_sensitivity: dict[str, Share] = Field(
+        default={}, description="least sensitivity by the name of the class, such as {murmur: .7}"
+    )
+    max_ece: Share = Field(default=0.25, description="highest calibration error (ECE, 10 bins); 1: no such gate")
+    max_slice_drop: Share = Field(
+        default=0.05,
+        description="how much worse than the champion a slice may be, by more than chance; 1: no such gate",
+    )
+    min_slice_subjects: int = Field(default=20, ge=2, description="subjects of a slice, below which it is not compared")
 
 
 class Gate(BaseModel):
@@ -46,3 +71,178 @@ class Decision(BaseModel):
     champion: int | None = None
     subjects: int = 0
     recordings: int = 0
+
+
+def decide(
+    challenger: pd.DataFrame, baselines: Mapping[str, pd.DataFrame], champion: pd.DataFrame | None,
+    attributes: pd.DataFrame, classes: list[str], config: PromotionConfig, evaluation: EvaluationConfig,
+    first_champion: Literal["gates", "always"],
+) -> Decision:  # fmt: skip
+    """Decide by the rules of docs/promotion.md. Tables of predictions are of schema `predictions_schema`.
+
+    ``challenger`` and ``baselines``: of the whole test part; ``champion``: of those of its recordings that neither model
+    was trained or tuned on, None when there is no champion; ``attributes``: schema SLICE_ATTRIBUTES.
+    """
+    rules = _Rules(classes, config, evaluation)
+    rows = challenger
+    if champion is not None:
+        rows = challenger[challenger["recording_id"].isin(champion["recording_id"])].reset_index(drop=True)
+        champion = champion.set_index("recording_id").reindex(rows["recording_id"]).reset_index()
+    counted = {"subjects": rows["group"].nunique(), "recordings": len(rows)}
+    obstacle = rules.obstacle(rows, champion)
+    gates = () if rules.fault(challenger) else tuple(rules.absolute_gates(challenger, baselines))
+    if champion is None:
+        outcome, reason = _first(gates, obstacle, first_champion)
+        return Decision(outcome=outcome, reason=reason, gates=gates, **counted)
+    if obstacle:
+        return Decision(outcome="cannot decide", reason=f"the champion stays: {obstacle}", gates=gates, **counted)
+    comparison = rules.compare(rows, champion)
+    better = rules.difference_gate("the champion", comparison, config.min_difference)
+    gates = (better, *gates, *rules.slice_gate(rows, champion, attributes))
+    outcome, reason = _against(gates)
+    return Decision(outcome=outcome, reason=reason, gates=gates, **counted)
+
+
+class _Rules:
+    """The rules for one set of classes and settings."""
+
+    def __init__(self, classes: list[str], config: PromotionConfig, evaluation: EvaluationConfig) -> None:
+        self.classes, self.config, self.evaluation = classes, config, evaluation
+        self.probabilities = [f"p_{c}" for c in classes]
+        self.metric = METRIC_LABELS[config.metric]
+
+    def compare(self, first: pd.DataFrame, second: pd.DataFrame, level: float | None = None) -> Comparison:
+        """`compare` by the configured metric and, unless another is given, level."""
+        return compare(
+            first.reset_index(drop=True), second.reset_index(drop=True), self.classes, self.config.metric,
+            level or self.config.level, self.evaluation.bootstrap, self.evaluation.seed,
+        )  # fmt: skip
+
+    def fault(self, rows: pd.DataFrame) -> str:
+        """Why predictions cannot be scored; empty when they can."""
+        known = rows.columns[rows.columns.str.startswith("p_")]
+        if set(known) != set(self.probabilities):
+            return f"one model knows the classes {_names(known.str[2:])}, the other {_names(self.classes)}"
+        for column in ("label", "prediction"):
+            if unknown := set(rows[column].dropna()) - set(self.classes):
+                return f"{_names(unknown)} is a {column}, but none of the challenger's classes"
+        if rows[["label", "prediction", *self.probabilities]].isna().any(axis=None):
+            return "a prediction is missing or not a number"
+        return ""
+
+    def obstacle(self, rows: pd.DataFrame, champion: pd.DataFrame | None) -> str:
+        """Why a decision on these recordings is impossible; empty when it is possible."""
+        subjects, least = rows["group"].nunique(), self.config.min_subjects
+        where = "held out" if champion is None else "held out from both models"
+        if subjects < least:
+            return f"{subjects} subjects are {where}, {least} are needed (promotion.min_subjects)"
+        of_class = rows.groupby("label")["group"].nunique()
+        if len(of_class) < 2:
+            return f"all recordings {where} are {_names(of_class.index)}"
+        if of_class.min() < 2:  # whose variance no resampling measures
+            return f"only one subject {where} has the label {of_class.idxmin()}"
+        return self.fault(rows) or ("" if champion is None else self.fault(champion))
+
+    def absolute_gates(self, rows: pd.DataFrame, baselines: Mapping[str, pd.DataFrame]) -> Iterator[Gate]:
+        """The configured conditions on the challenger by itself, over the whole test part ``rows``."""
+        config = self.config
+        labels, predictions = rows["label"].to_numpy(object), rows["prediction"].to_numpy(object)
+        probabilities = rows[self.probabilities].to_numpy(float)
+        if config.min_metric > 0:
+            weights = np.ones((1, len(rows)))
+            table = compute_metrics(labels, predictions, probabilities, self.classes, weights, [config.metric])
+            value = float(table[config.metric].iloc[0])
+            yield _at_least(f"least {self.metric}", self.metric, value, config.min_metric)
+        for name, baseline in baselines.items() if config.min_over_baselines > -1 else ():
+            yield self.difference_gate(name, self.compare(rows, baseline), config.min_over_baselines)
+        for name, least in config.min_sensitivity.items():
+            of_class = labels == name
+            value = float((predictions == name)[of_class].mean()) if of_class.any() else np.nan
+            yield _at_least(f"sensitivity of {name}", f"sensitivity of {name}", value, least)
+        if config.max_ece < 1:
+            confidence = confidence_of(predictions, probabilities, self.classes)
+            ece = expected_calibration_error(confidence, labels == predictions)
+            passed = bool(ece <= config.max_ece)
+            detail = f"ECE {ece:.3f}, {'not ' if passed else ''}above {config.max_ece:g}"
+            yield Gate(name="ECE", value=ece, bound=config.max_ece, passed=passed, detail=detail)
+
+    def difference_gate(self, other: str, comparison: Comparison, bound: float) -> Gate:
+        """The one-sided lower bound of a difference must be above ``bound``; models that predict alike never pass."""
+        value: float | None = comparison.low
+        passed = bool(comparison.differing and comparison.low > bound)
+        if np.isnan(comparison.low):
+            value, detail = None, f"{self.metric} cannot be compared with {other} on {comparison.subjects} subjects"
+        elif not comparison.differing:
+            detail = f"{self.metric} {comparison.first:.3f}, with the same predictions as {other}"
+        else:
+            detail = (
+                f"{self.metric} {comparison.first:.3f} against {comparison.second:.3f} of {other}, difference "
+                f"{comparison.difference:+.3f} (one-sided {100 * self.config.level:g} % bound {comparison.low:+.3f}), "
+                f"{'' if passed else 'not '}above {bound:g}"
+            )
+        return Gate(name=f"better than {other}", value=value, bound=bound, passed=passed, detail=detail)
+
+    def slice_gate(self, rows: pd.DataFrame, champion: pd.DataFrame, attributes: pd.DataFrame) -> Iterator[Gate]:
+        """No slice may be worse than the champion by more than ``max_slice_drop`` and by more than chance.
+
+        The level is shared among the slices (Bonferroni). Classes of one subject in a slice are left out of it.
+        """
+        config = self.config
+        if config.max_slice_drop >= 1:
+            return
+        joined = rows.merge(attributes.drop_duplicates("recording_id"), on="recording_id", how="left")
+        measurable = {f"{a} {v}": _of_several_subjects(part) for a, v, part in slices_of(joined)}
+        large = {n: part for n, part in measurable.items() if part["group"].nunique() >= config.min_slice_subjects}
+        level = 1 - (1 - config.level) / max(len(large), 1)
+        compared = {name: self.compare(part, champion.loc[part.index], level) for name, part in large.items()}
+        compared = {name: c for name, c in compared.items() if not np.isnan(c.high)}
+        bound, size = -config.max_slice_drop, f"of at least {config.min_slice_subjects} subjects"
+        if not compared:
+            detail = f"no slice {size} can be compared"
+            yield Gate(name="worst slice", value=None, bound=bound, passed=True, detail=detail)
+            return
+        worse = {name: c for name, c in compared.items() if c.difference < bound and c.high < 0}
+        worst, of_worst = min((worse or compared).items(), key=lambda item: item[1].difference)
+        detail = (
+            f"{worst}: {self.metric} {of_worst.first:.3f} against {of_worst.second:.3f} of the champion on "
+            f"{of_worst.subjects} subjects, {'clearly' if worse else 'not clearly'} worse by more than {-bound:g} (the worst of {len(compared)} slices {size})"
+        )
+        yield Gate(name="worst slice", value=of_worst.difference, bound=bound, passed=not worse, detail=detail)
+
+
+def _first(gates: tuple[Gate, ...], obstacle: str, first_champion: str) -> tuple[Outcome, str]:
+    """Outcome and reason when there is no champion."""
+    failed = "; ".join([obstacle] * bool(obstacle) + [g.detail for g in gates if not g.passed])
+    if first_champion == "always":
+        despite = f", although {failed}" if failed else ", and passes every gate"
+        return "promoted", f"the first champion is any model (registry.first_champion=always){despite}"
+    if failed:
+        return "cannot decide" if obstacle else "kept", f"there is still no champion: {failed}"
+    return "promoted", f"the first champion: {'; '.join(g.detail for g in gates) or 'no gate is configured'}"
+
+
+def _against(gates: tuple[Gate, ...]) -> tuple[Outcome, str]:
+    """Outcome and reason of the comparison with the champion, whose gate is the first."""
+    better, *others = gates
+    failed = [g.detail for g in others if not g.passed]
+    if better.passed and not failed:
+        return "promoted", f"the challenger is better: {better.detail}, and passes every other gate"
+    but = ", but " if better.passed else "; also "
+    return "kept", f"the champion stays: {better.detail}{but if failed else ''}{'; '.join(failed)}"
+
+
+def _at_least(name: str, what: str, value: float, least: float) -> Gate:
+    if np.isnan(value):
+        return Gate(name=name, value=None, bound=least, passed=False, detail=f"no held-out recording for the {what}")
+    passed = bool(value >= least)
+    detail = f"{what} {value:.3f}, {'not ' if passed else ''}below {least:g}"
+    return Gate(name=name, value=value, bound=least, passed=passed, detail=detail)
+
+
+def _of_several_subjects(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose class has at least two subjects among them."""
+    return rows[rows.groupby("label")["group"].transform("nunique") > 1]
+
+
+def _names(names: Iterable[object]) -> str:
+    return ", ".join(sorted(map(str, names)))

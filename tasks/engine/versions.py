@@ -78,12 +78,22 @@ STAGES = {
          "heartdata.training.train", *NETWORK_MODULES),
     ),
     "ensemble": Code("1", ("tasks.ensemble", "heartdata.training.network")),
-    "calibrate": Code("3", ("tasks.calibrate", "heartdata.scoring.bootstrap", *PREDICTING)),
+    "calibrate": Code(
+        "4",
+        ("tasks.calibrate", "heartdata.scoring.bootstrap", "heartdata.scoring.metrics", "heartdata.storage.schemas",
+         *PREDICTING),
+    ),
     "evaluate": Code(
-        "6",
+        "7",
         ("tasks.evaluate", "heartdata.audio.spectrograms", "heartdata.checks.groups", "heartdata.reports.labels",
          "heartdata.reports.plots", "heartdata.scoring.baselines", "heartdata.scoring.bootstrap",
-         "heartdata.scoring.metrics", "heartdata.scoring.model_names", "heartdata.storage.schemas", *PREDICTING),
+         "heartdata.scoring.features", "heartdata.scoring.metrics", "heartdata.scoring.model_names",
+         "heartdata.storage.schemas", *PREDICTING),
+    ),
+    "slices": Code(
+        "1",
+        ("tasks.slices", "heartdata.scoring.bootstrap", "heartdata.scoring.confusion", "heartdata.scoring.metrics",
+         "heartdata.scoring.slices", "heartdata.storage.schemas"),
     ),
     "register": Code(
         "6",

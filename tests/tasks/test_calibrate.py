@@ -13,7 +13,7 @@ from heartdata.checks.suite import RecordingBounds
 from heartdata.scoring.calibration import Calibration, DecisionConfig
 from heartdata.serving import predictor
 from heartdata.serving.model_config import ModelConfig
-from heartdata.storage.schemas import MANIFEST
+from heartdata.storage.schemas import MANIFEST, predictions_schema
 from heartdata.storage.store import Store, table_from_rows
 from tasks.calibrate import calibrate, notes_on
 from tasks.engine import progress
@@ -61,7 +61,7 @@ def test_a_class_with_few_validation_recordings_is_named(
     assert note.endswith(ends)
 
 
-def test_progress_counts_the_validation_recordings(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_it_predicts_the_validation_recordings_and_counts_them(store: Store, monkeypatch: pytest.MonkeyPatch):
     rows = [
         {"recording_id": str(i), "group": str(i), "label": "ab"[i % 2], "part": ("valid", "test")[i > 7]}
         for i in range(12)
@@ -91,9 +91,13 @@ def test_progress_counts_the_validation_recordings(store: Store, monkeypatch: py
     display = Mock()
     progress.begin(display)
     try:
-        calibrate.fn(manifest, model, DecisionConfig(), MeasureConfig(), RecordingBounds(), store)
+        fitted = calibrate.fn(manifest, model, DecisionConfig(), MeasureConfig(), RecordingBounds(), store)
     finally:
         progress.begin(None)
     display.started.assert_called_once_with("calibrate", 8, "recordings")
     shown = [call.args[1:3] for call in display.advanced.call_args_list]
     assert shown == [*((done, 8) for done in range(1, 9)), (8, 8)]
+    validation = store.read_frame(fitted.validation, predictions_schema(["a", "b"]))
+    assert validation["recording_id"].tolist() == [str(i) for i in range(8)]
+    assert validation["prediction"].tolist() == ["a", "b"] * 4
+    assert validation["p_a"][0] > 0.8  # sharper than the network's, as all are right

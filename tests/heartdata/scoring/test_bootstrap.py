@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
+from scipy.stats import binomtest
 
 from heartdata.scoring import bootstrap
 from heartdata.scoring.metrics import METRICS, metrics_with_intervals
@@ -49,7 +50,8 @@ def test_resamples_that_lack_a_class_all_the_same_are_dropped():
 @pytest.mark.parametrize(
     ("values", "is_share", "expected"),
     [
-        ([1, 1, 1], True, (1, 1, 1)),
+        ([0.5, 0.5, 0.5], True, (0.5, 0.5, 0.5)),
+        ([1, 1, 1], False, (1, 1, 1)),
         ([np.nan, 1, 1], True, (np.nan,) * 3),
         ([0.5, np.nan, np.nan], True, (0.5, np.nan, np.nan)),
         ([2, np.inf, 1, np.nan], False, (2, 1, np.inf)),
@@ -58,6 +60,14 @@ def test_resamples_that_lack_a_class_all_the_same_are_dropped():
 )
 def test_intervals_of_known_values(values: list[float], is_share: bool, expected: tuple[float, ...]):
     assert bootstrap.with_interval(values, 1e9, is_share) == pytest.approx(expected, rel=1e-3, nan_ok=True)
+
+
+@pytest.mark.parametrize("subjects", [5, 30])
+def test_a_perfect_share_has_the_interval_of_clopper_and_pearson(subjects: int):
+    interval = binomtest(subjects, subjects).proportion_ci(0.9)
+    expected = (1, interval.low, interval.high)
+    assert bootstrap.with_interval([1.0] * 9, subjects - 1, level=0.9) == pytest.approx(expected)
+    assert bootstrap.with_interval([0.0] * 9, subjects - 1, level=0.9) == pytest.approx((0, 0, 1 - interval.low))
 
 
 def test_a_share_stays_between_0_and_1_and_an_unknown_variance_has_no_interval():
