@@ -14,6 +14,11 @@ from scipy.special import softmax
 
 from heartdata.scoring.label_errors import Suspects, suspected_labels
 
+HEAD = (
+    "| recordings | classes | balanced accuracy | suspected | of these wrong | wrong ones found | asked |\n"
+    + "| --- " * 7
+    + "|\n"
+)
 WRONG, DRAWS = 0.06, 20
 SHARES = {2: (0.7, 0.3), 4: (0.4, 0.3, 0.2, 0.1)}
 
@@ -31,8 +36,7 @@ def simulated(recordings: int, classes: int, distance: float, seed: int) -> pd.D
 
 
 def main() -> None:
-    print("| recordings | classes | balanced accuracy | suspected | of these wrong | wrong ones found | asked |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    sys.stdout.write(HEAD)
     for recordings in (100, 400, 1600):
         for classes in SHARES:
             for distance in (0.0, 1.0, 2.0, 3.0):
@@ -49,8 +53,8 @@ def _print(recordings: int, classes: int, tables: list[pd.DataFrame], found: lis
     share = len(rows) / sum(map(len, tables))
     precision = f"{rows['wrong'].mean():.0%}" if len(rows) else ""
     recall = f"{rows['wrong'].sum() / wrong:.0%}" if len(rows) else ""
-    line = f"| {recordings} | {classes} | {accuracy:.2f} | {share:.0%} | {precision} | {recall} | {asked:.0%} |"
-    print(line)
+    cells = recordings, classes, f"{accuracy:.2f}", f"{share:.0%}", precision, recall, f"{asked:.0%}"
+    sys.stdout.write(f"| {' | '.join(map(str, cells))} |\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,14 @@ from heartdata.config import RunConfig
 from heartdata.reports.summary import data_notes
 from heartdata.scoring.promotion import Decision
 from heartdata.storage.schemas import (
-    ACCEPTED, CHECKS, MANIFEST, METRICS, QUARANTINE, RECORDINGS, SLICES, predictions_schema,
+    ACCEPTED,
+    CHECKS,
+    MANIFEST,
+    METRICS,
+    QUARANTINE,
+    RECORDINGS,
+    SLICES,
+    predictions_schema,
 )  # fmt: skip
 from heartdata.storage.store import Artifact, Store
 from tasks.engine.copies import copy_files

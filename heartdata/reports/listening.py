@@ -122,14 +122,14 @@ def _refused(row: dict[str, Any], known: pd.DataFrame) -> Entry:
 
 
 def _entry(row: dict[str, Any], known: pd.DataFrame, verdict: str) -> Entry:
-    source = known.loc[row["recording_id"]] if row["recording_id"] in known.index else pd.Series(dtype=object)
-    texts = {
-        name: value if isinstance(value := source.get(name), str) else None for name in ("subject", "uri", "sha256")
-    }
-    label = row["label"] if isinstance(row["label"], str) else None
-    if isinstance(source.get("missing"), str):
-        texts["uri"] = None
-    return Entry(row["recording_id"], verdict, label, **texts)
+    of_source = known.loc[row["recording_id"]] if row["recording_id"] in known.index else pd.Series(dtype=object)
+
+    def text(value: Any) -> str | None:
+        return value if isinstance(value, str) else None
+
+    uri = None if text(of_source.get("missing")) else text(of_source.get("uri"))
+    subject, sha256 = text(of_source.get("subject")), text(of_source.get("sha256"))
+    return Entry(row["recording_id"], verdict, text(row["label"]), subject, uri, sha256)
 
 
 def with_clips(

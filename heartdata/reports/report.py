@@ -76,6 +76,7 @@ def report_page(run: Run, chapters: Sequence[Chapter]) -> str:
         style=Markup((FOLDER / "report.css").read_text()),
         counts=counts["all"],
         by_class=list(counts.values()),
+        decision=run.decision and tables.decision_sentence(run.decision),
         by_part=tables.subjects_by_part(run.manifest),
         subjects=run.manifest["group"].nunique(),
         scores=_scores(run.metrics),

@@ -18,6 +18,7 @@ from heartdata.studies.page import metric_label, with_bounds
 
 FEW_SUBJECTS = 20
 FEW_OF_CLASS = 5
+OUTCOMES = {"promoted": "promoted to champion", "kept": "not promoted", "cannot decide": "no decision"}
 WARNED_OF = {"recording": ("recording", "recordings"), "subject": ("subject", "subjects")}  # by a check's level
 
 
@@ -52,7 +53,7 @@ class Summary(BaseModel):
         version = f"{self.model} version {self.model_version}"
         if self.decision is None:
             return f"{version} is the challenger"
-        return self.nothing_new or f"{version}: {self.decision.outcome}. {self.decision.reason}"
+        return self.nothing_new or f"{version}: {decision_sentence(self.decision)}"
 
     def score_rows(self) -> list[dict[str, str]]:
         """One row per metric: each model's value with its interval."""
@@ -99,12 +100,16 @@ def _decision_sections(summary: Summary) -> list[str]:
     decision = summary.decision
     if decision is None or not decision.gates:
         return []
-    sentence = f"{decision.outcome}. {decision.reason}"
     return [
         "## The decision",
-        *([escape(sentence)] if summary.nothing_new else []),
+        *([escape(decision_sentence(decision))] if summary.nothing_new else []),
         markdown_table(gate_rows(decision)),
     ]
+
+
+def decision_sentence(decision: Decision) -> str:
+    """The outcome and the reason."""
+    return f"{OUTCOMES[decision.outcome]}: {decision.reason}"
 
 
 def gate_rows(decision: Decision) -> list[dict[str, Any]]:

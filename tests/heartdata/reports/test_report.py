@@ -63,7 +63,7 @@ def test_the_page_says_what_was_decided_and_by_what():
     reason = "macro-F1 .61 against .58"
     page = report_page(run_of(["a", "b"], decision=Decision(outcome="kept", reason=reason, gates=gates)), [])
     text = " ".join(" ".join(parsed(page).text).split())
-    assert "Kept. macro-F1 .61 against .58" in text
+    assert "Not promoted: macro-F1 .61 against .58" in text
     assert "over the champion 0.031 0.000 ✓ yes" in text
     assert "slice – – ✗ no site AV is worse" in text
     assert "No decision was made" in " ".join(" ".join(parsed(report_page(run_of(["a", "b"]), [])).text).split())
