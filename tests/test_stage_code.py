@@ -25,8 +25,9 @@ NOTHING_CACHED = (
     # settings, which are in cache keys themselves, and the versions
     "config", "config_file", "dataset.retraining", "serving.model_config", "settings", "training.pretraining",
     "training.recipe", "versions",
-    # computed in every run: the inventory, the results of a study over its folds, the summary
-    "dataset.inventory", "reports.study_plots", "reports.summary", "sources", "storage.hash_cache", "studies",
+    # computed in every run: the inventory, the results of a study over its folds, the summary, decisions
+    "dataset.inventory", "reports.study_plots", "reports.summary", "scoring.comparison",
+    "scoring.promotion", "sources", "storage.hash_cache", "studies",
     # the store
     "errors", "processes", "storage.remote", "storage.store", "storage.working_folder",
     # commands of their own

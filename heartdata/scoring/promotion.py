@@ -84,13 +84,14 @@ def decide(
     was trained or tuned on, None when there is no champion; ``attributes``: schema SLICE_ATTRIBUTES.
     """
     rules = _Rules(classes, config, evaluation)
-    rows = challenger
+    rows = challenger = challenger.reset_index(drop=True)
     if champion is not None:
         rows = challenger[challenger["recording_id"].isin(champion["recording_id"])].reset_index(drop=True)
-        champion = champion.set_index("recording_id").reindex(rows["recording_id"]).reset_index()
+        champion = _aligned(champion, rows)
     counted = {"subjects": rows["group"].nunique(), "recordings": len(rows)}
-    obstacle = rules.obstacle(rows, champion)
-    gates = () if rules.fault(challenger) else tuple(rules.absolute_gates(challenger, baselines))
+    fault = rules.fault(challenger)
+    obstacle = rules.obstacle(rows, champion) or fault
+    gates = () if fault else tuple(rules.absolute_gates(challenger, baselines))
     if champion is None:
         outcome, reason = _first(gates, obstacle, first_champion)
         return Decision(outcome=outcome, reason=reason, gates=gates, **counted)
@@ -113,13 +114,13 @@ class _Rules:
 
     def compare(self, first: pd.DataFrame, second: pd.DataFrame, level: float | None = None) -> Comparison:
         """`compare` by the configured metric and, unless another is given, level."""
-        return compare(
-            first.reset_index(drop=True), second.reset_index(drop=True), self.classes, self.config.metric,
-            level or self.config.level, self.evaluation.bootstrap, self.evaluation.seed,
-        )  # fmt: skip
+        settings = self.config.metric, level or self.config.level, self.evaluation.bootstrap, self.evaluation.seed
+        return compare(first, second, self.classes, *settings)
 
     def fault(self, rows: pd.DataFrame) -> str:
         """Why predictions cannot be scored; empty when they can."""
+        if rows.empty:
+            return "nothing is held out"
         known = rows.columns[rows.columns.str.startswith("p_")]
         if set(known) != set(self.probabilities):
             return f"one model knows the classes {_names(known.str[2:])}, the other {_names(self.classes)}"
@@ -135,13 +136,13 @@ class _Rules:
         subjects, least = rows["group"].nunique(), self.config.min_subjects
         where = "held out" if champion is None else "held out from both models"
         if subjects < least:
-            return f"{subjects} subjects are {where}, {least} are needed (promotion.min_subjects)"
+            return f"{subjects} of the {least} subjects needed are {where} (promotion.min_subjects)"
         of_class = rows.groupby("label")["group"].nunique()
         if len(of_class) < 2:
             return f"all recordings {where} are {_names(of_class.index)}"
         if of_class.min() < 2:  # whose variance no resampling measures
             return f"only one subject {where} has the label {of_class.idxmin()}"
-        return self.fault(rows) or ("" if champion is None else self.fault(champion))
+        return "" if champion is None else self.fault(champion)
 
     def absolute_gates(self, rows: pd.DataFrame, baselines: Mapping[str, pd.DataFrame]) -> Iterator[Gate]:
         """The configured conditions on the challenger by itself, over the whole test part ``rows``."""
@@ -154,7 +155,12 @@ class _Rules:
             value = float(table[config.metric].iloc[0])
             yield _at_least(f"least {self.metric}", self.metric, value, config.min_metric)
         for name, baseline in baselines.items() if config.min_over_baselines > -1 else ():
-            yield self.difference_gate(name, self.compare(rows, baseline), config.min_over_baselines)
+            aligned = _aligned(baseline, rows)
+            if fault := self.fault(aligned):
+                detail, bound = f"{name} cannot be compared ({fault})", config.min_over_baselines
+                yield Gate(name=f"better than {name}", value=None, bound=bound, passed=False, detail=detail)
+            else:
+                yield self.difference_gate(name, self.compare(rows, aligned), config.min_over_baselines)
         for name, least in config.min_sensitivity.items():
             of_class = labels == name
             value = float((predictions == name)[of_class].mean()) if of_class.any() else np.nan
@@ -215,10 +221,10 @@ def _first(gates: tuple[Gate, ...], obstacle: str, first_champion: str) -> tuple
     failed = "; ".join([obstacle] * bool(obstacle) + [g.detail for g in gates if not g.passed])
     if first_champion == "always":
         despite = f", although {failed}" if failed else ", and passes every gate"
-        return "promoted", f"the first champion is any model (registry.first_champion=always){despite}"
+        return "promoted", f"it becomes the first champion (registry.first_champion=always){despite}"
     if failed:
         return "cannot decide" if obstacle else "kept", f"there is still no champion: {failed}"
-    return "promoted", f"the first champion: {'; '.join(g.detail for g in gates) or 'no gate is configured'}"
+    return "promoted", f"it becomes the first champion: {'; '.join(g.detail for g in gates) or 'no gate is configured'}"
 
 
 def _against(gates: tuple[Gate, ...]) -> tuple[Outcome, str]:
@@ -229,6 +235,12 @@ def _against(gates: tuple[Gate, ...]) -> tuple[Outcome, str]:
         return "promoted", f"the challenger is better: {better.detail}, and passes every other gate"
     but = ", but " if better.passed else "; also "
     return "kept", f"the champion stays: {better.detail}{but if failed else ''}{'; '.join(failed)}"
+
+
+def _aligned(predictions: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The predictions for the recordings of ``rows``, in their order, with their labels and groups."""
+    aligned = predictions.drop_duplicates("recording_id").set_index("recording_id").reindex(rows["recording_id"])
+    return aligned.reset_index().assign(label=rows["label"], group=rows["group"])
 
 
 def _at_least(name: str, what: str, value: float, least: float) -> Gate:

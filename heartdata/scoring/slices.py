@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 
 from heartdata.scoring.metrics import metrics_with_intervals
-from heartdata.sources.table.columns import normal_name
 
 ATTRIBUTES = ("source", "collection", "site", "sex", "age_group", "quality")
 SEXES = dict.fromkeys(("m", "male", "man", "boy"), "male") | dict.fromkeys(
     ("f", "female", "w", "woman", "girl"), "female"
 )
 SEX_COLUMNS = ("sex", "gender", "patientsex", "biologicalsex")
-AGE_COLUMNS = {  # names as of `normal_name`, to the unit of numbers without one
+AGE_COLUMNS = {  # to the unit of numbers without one
     **dict.fromkeys(("age", "agegroup", "agecategory", "patientage", "ageyears", "ageinyears", "ageyr", "ageyrs"), "y"),
     **dict.fromkeys(("agemonths", "ageinmonths"), "m"), "agedays": "d", "ageindays": "d",
 }  # fmt: skip
@@ -94,6 +93,6 @@ def slice_metrics(
 
 
 def _cells(text: Any) -> dict[str, str]:
-    """What a source says of a recording: normalised names to values in lower case."""
+    """What a source says of a recording: names of letters and digits alone to values, all in lower case."""
     cells = json.loads(text) if isinstance(text, str) else {}
-    return {normal_name(name): str(value).strip().casefold() for name, value in cells.items()}
+    return {re.sub(r"[\W_]+", "", name.casefold()): str(value).strip().casefold() for name, value in cells.items()}

@@ -128,7 +128,7 @@ def test_a_named_class_that_does_not_exist_is_a_gate_that_is_not_passed():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"n": 16}, "16 subjects are held out from both models, 20 are needed (promotion.min_subjects)"),
+        ({"n": 16}, "16 of the 20 subjects needed are held out from both models (promotion.min_subjects)"),
         ({"label": "normal"}, "all recordings held out from both models are normal"),
         ({"label": ["murmur"] + ["normal"] * 79}, "only one subject held out from both models has the label murmur"),
         (
@@ -158,6 +158,29 @@ def test_the_first_champion_needs_the_gates_or_none():
     few = predictions(0.1, n=12)
     assert decided(few, None, {}).outcome == "cannot decide"
     assert decided(few, None, {}, first="always").outcome == "promoted"
+
+
+def test_nothing_is_decided_on_nothing():
+    empty = predictions(0.1).iloc[:0]
+    for champion in (None, empty):
+        decision = decided(empty, champion)
+        assert (decision.outcome, decision.subjects) == ("cannot decide", 0)
+    decision = decided(predictions(0.1), empty)
+    assert (
+        decision.reason
+        == "the champion stays: 0 of the 20 subjects needed are held out from both models (promotion.min_subjects)"
+    )
+
+
+def test_predictions_that_cannot_be_scored_pass_no_gate():
+    champion = predictions(0.4, seed=3).iloc[:60]
+    challenger = predictions(0.1)
+    challenger.loc[70, "p_murmur"] = np.nan  # of a recording that the champion was trained on
+    assert decided(challenger, champion).outcome == "cannot decide"
+    lacking = {"simple features": predictions(0.5, n=40)}
+    decision = decided(predictions(0.1), champion, lacking)
+    assert decision.outcome == "kept"
+    assert decision.reason.endswith("but simple features cannot be compared (a prediction is missing or not a number)")
 
 
 def test_only_the_recordings_held_out_from_both_are_compared():
