@@ -59,18 +59,19 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Summary] | Sta
         model = calibrate(dataset, trained, config.decision, config.measure, config.validation.loosest(), store)
         evaluation = evaluate(dataset, model, config.evaluation, usage_note(config), store)
         min_quality = config.validation.loosest().min_quality
-        sliced = slices(dataset, ingested.recordings, ingested.facts, evaluation, min_quality, config.evaluation, store)
-        recordings, validation, accepted = ingested.recordings, ingested.validation, ingested.accepted
-        registered = register(recordings, accepted, dataset, trained_on, model, evaluation, config, store)
+        recordings, facts, accepted = ingested.recordings, ingested.facts, ingested.accepted
+        sliced = slices(dataset, recordings, facts, evaluation, min_quality, config.evaluation, store)
+        version = register(recordings, accepted, dataset, trained_on, model, evaluation, config, store)
         promotion = promote(
-            registered, recordings, dataset, ingested.facts, trained_on, evaluation, sliced.attributes, config, store
+            version, recordings, dataset, facts, trained_on, evaluation, sliced.attributes, config, store
         )
+        validation = ingested.validation
         page = report(
             recordings, accepted, validation.quarantine, validation.checks, dataset, model, evaluation, sliced.metrics,
-            registered, promotion.decision, config, store,
+            version, promotion.decision, config, store,
         )  # fmt: skip
         summary = summarise(
-            recordings, validation, dataset, model, evaluation, registered, promotion, page, config, store
+            recordings, validation, dataset, model, evaluation, version, promotion, page, config, store
         )
         return Completed(message=promotion.nothing_new, data=summary) if promotion.nothing_new else summary
 

@@ -23,6 +23,7 @@ from flows.pipeline import heartbeat, prepare
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.config_file import build_config
 from heartdata.errors import ConfigError, DataRefused, HeartbeatError
+from heartdata.scoring.promotion import Decision
 from heartdata.sources.demo import DemoSource
 from heartdata.storage.schemas import MANIFEST
 from heartdata.storage.store import Artifact, Store
@@ -140,6 +141,14 @@ def test_the_registry_holds_everything_about_the_run(first, root: Path):
     assert sum(row["recordings"] for row in first.per_class) == first.subjects[-2]["test"]
 
 
+def test_the_decision_is_in_latest_and_with_the_version(first, root: Path):
+    version = registry(root).get_model_version("heartbeat-demo", "1")
+    assert first.decision.outcome == version.tags["promotion.outcome"] == "cannot decide"
+    assert first.decision.challenger == 1
+    assert Decision.model_validate_json((root / "latest" / "decision.json").read_text()) == first.decision
+    assert first.decision.reason in (root / "latest" / "summary.md").read_text().replace("\\", "")
+
+
 def test_the_registered_model_predicts_from_audio_bytes(first, root: Path, monkeypatch, tmp_path: Path):
     import mlflow
 
@@ -201,7 +210,7 @@ def test_the_model_holds_no_pickle(first, root: Path):
 
 ALWAYS = {
     "inventory", "find facts", "gather facts", "last accepted", "accept", "find spectrograms", "gather spectrograms",
-    "initial weights", "summary",
+    "initial weights", "promote", "summary",
 }  # fmt: skip
 
 
@@ -221,6 +230,7 @@ def task_states(flow_name: str) -> dict[str, set[str]]:
 def test_a_refused_run_leaves_a_notice_until_the_next_run_which_repeats_no_work(first, root: Path, work, caplog):
     page = root / "latest" / "summary.md"
     good = page.read_text()
+    registered = registry(root).get_registered_model("heartbeat-demo")
     with pytest.raises(DataRefused):
         heartbeat(tiny(root, validation__min_recordings=1000))
     assert page.read_text().startswith("# The last run was refused: source demo, 2")
@@ -239,6 +249,12 @@ def test_a_refused_run_leaves_a_notice_until_the_next_run_which_repeats_no_work(
     assert not states.keys() & {"measure shard", "spectrogram shard"}  # finished shards cost no task
     assert {name for name, ended in states.items() if ended != {"Cached"}} <= ALWAYS | {"measure", "spectrograms"}
     assert len(registry(root).search_model_versions("name = 'heartbeat-demo'")) == 1
+    unchanged = registry(root).get_registered_model("heartbeat-demo")
+    assert (unchanged.aliases, unchanged.tags) == (registered.aliases, registered.tags)
+    assert again.nothing_new.startswith("Nothing new since version 1 of 20")
+    assert again.nothing_new.endswith("; there is no champion")  # too few subjects are held out
+    assert again.nothing_new in page.read_text()
+    assert again.decision == first.decision
 
 
 def test_another_seed_only_trains_and_going_back_makes_the_earlier_version_the_challenger(first, root: Path, work):
@@ -256,6 +272,20 @@ def test_another_seed_only_trains_and_going_back_makes_the_earlier_version_the_c
     message = f"heartbeat-demo@challenger goes back from version 2 to {first.model_version}"
     assert any(message in note for note in back.notes)
     assert any(message in remark for remark in display.remarks)
+    registry(root).set_registered_model_alias("heartbeat-demo", "challenger", "2")  # by a person
+    heartbeat(tiny(root))
+    assert challenger(root) == 2
+
+
+def test_another_version_is_compared_with_the_champion_on_what_both_have_not_seen(first, root: Path):
+    rules = {"registry__first_champion": "always", "promotion__min_subjects": 2}
+    always = heartbeat(tiny(root, **rules))
+    assert (always.decision.outcome, always.model_version) == ("promoted", 1)
+    second = heartbeat(tiny(root, training__seed=1, **rules)).decision
+    assert (second.champion, second.recordings) == (1, first.subjects[-2]["test"])
+    assert second.challenger > 1
+    shown = registry(root).get_registered_model("heartbeat-demo").aliases["champion"]
+    assert int(shown) == (second.challenger if second.outcome == "promoted" else 1)
 
 
 def test_scores_on_other_held_out_subjects_are_reported_as_not_comparable(first, root: Path):

@@ -5,6 +5,7 @@ import pytest
 
 from heartdata.dataset.splits import SplitConfig
 from heartdata.reports.summary import (
+    Summary,
     baseline_note,
     check_warnings,
     data_set_notes,
@@ -12,7 +13,9 @@ from heartdata.reports.summary import (
     planted_faults,
     recordings_by_class,
     subjects_by_part,
+    summary_page,
 )
+from heartdata.scoring.promotion import Decision, Gate
 from heartdata.storage.schemas import METRICS
 
 MANIFEST = pd.DataFrame(
@@ -120,3 +123,22 @@ def test_the_model_is_compared_with_the_best_baseline_on_the_same_resamples(
     assert [note.partition(":")[0] for note in baseline_note(metrics)] == (
         [f"The model is {verdict}"] if verdict else []
     )
+
+
+def test_the_decision_is_on_top_and_its_gates_are_a_table():
+    gates = (
+        Gate(name="over the champion", value=-0.03, bound=0.0, passed=False, detail="macro-F1 .61 against .60"),
+        Gate(name="sensitivity of murmur", value=None, bound=0.7, passed=False),
+    )
+    decision = Decision(outcome="kept", reason="the champion stays", gates=gates, challenger=7, champion=5)
+    tables = dict.fromkeys(("recordings", "subjects", "scores", "per_class", "quarantine", "planted", "notes"), [])
+    texts = dict.fromkeys(("dataset_version", "model_url", "run_id", "data_docs", "latest"), "x")
+    summary = Summary(**tables, **texts, seconds={}, model="m", model_version=7, decision=decision)
+    page = summary_page(summary, "table")
+    assert page.splitlines()[2] == "m version 7: kept. the champion stays"
+    assert "| over the champion | -0.030 | 0.000 | failed | macro-F1 .61 against .60 |" in page
+    assert "| sensitivity of murmur | unknown | 0.700 | failed |" in page
+    again = summary.model_copy(update={"nothing_new": "Nothing new since version 7"})
+    assert summary_page(again, "table").splitlines()[2] == "Nothing new since version 7"
+    assert "## The decision\n\nkept. the champion stays" in summary_page(again, "table")
+    assert again.model_copy(update={"decision": None, "nothing_new": ""}).headline == "m version 7 is the challenger"

@@ -22,7 +22,7 @@ from heartdata.serving.model_config import ModelConfig
 from heartdata.storage.store import Store
 from heartdata.training.network import build_net, read_weights, weights_bytes
 from heartdata.versions import PREPROCESSING
-from tasks.registry.client import check_registry, connect, experiment_of, is_own, load_model
+from tasks.registry.client import check_registry, connect, experiment_of, find_version, is_own, load_model
 from tasks.registry.model_version import SERVED_MODEL
 from tasks.train import initial_weights
 
@@ -61,6 +61,21 @@ def test_of_two_models_the_one_that_is_not_the_demos_predicts(registry_store: St
         HeartbeatError, match="name a model with --model; there are: models:/heartbeat-demo@challenger, "
     ):
         load_model(None, RegistryConfig(), registry_store)
+
+
+def test_the_champion_predicts_and_while_there_is_none_the_challenger_with_a_note(registry_store: Store):
+    client = connect(RegistryConfig(), registry_store)
+    client.create_registered_model("heartbeat")
+    for _ in range(2):
+        client.create_model_version("heartbeat", source=str(registry_store.root))
+    client.set_registered_model_alias("heartbeat", "challenger", "2")
+    uri, note = find_version(None, RegistryConfig(), registry_store)
+    assert (uri, "heartbeat has no champion" in note) == ("models:/heartbeat/2", True)
+    client.set_registered_model_alias("heartbeat", "champion", "1")
+    assert find_version(None, RegistryConfig(), registry_store) == ("models:/heartbeat/1", "")
+    assert find_version("models:/heartbeat/2", RegistryConfig(), registry_store) == ("models:/heartbeat/2", "")
+    with pytest.raises(HeartbeatError, match="'models:/heartbeat@best' is not in the registry"):
+        find_version("models:/heartbeat@best", RegistryConfig(), registry_store)
 
 
 @pytest.fixture
