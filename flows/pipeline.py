@@ -70,9 +70,7 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Summary] | Sta
             recordings, accepted, validation.quarantine, validation.checks, dataset, model, evaluation, sliced.metrics,
             version, promotion.decision, config, store,
         )  # fmt: skip
-        summary = summarise(
-            recordings, validation, dataset, model, evaluation, version, promotion, page, config, store
-        )
+        summary = summarise(recordings, validation, dataset, model, evaluation, version, promotion, page, config, store)
         return Completed(message=promotion.nothing_new, data=summary) if promotion.nothing_new else summary
 
 
