@@ -203,10 +203,12 @@ def _calibration(run: Run) -> dict[str, Any]:
     correct = (run.predictions["label"] == run.predictions["prediction"]).to_numpy()
     kept = confidence >= run.calibration.unsure_below
     coverage, risk = float(kept.mean()), float(1 - correct[kept].mean()) if kept.any() else float("nan")
-    rule = AT_POINT if len(set(run.calibration.class_weights or ())) > 1 else MOST_PROBABLE
+    at_point = len(set(run.calibration.class_weights or ())) > 1
+    rule = AT_POINT if at_point else MOST_PROBABLE
     error = expected_calibration_error(confidence, correct, BINS)
     bins = reliability_bins(confidence, correct, BINS)
     return {
+        "at_point": at_point,
         "ece": error,
         "bins": [row for row in bins.to_dict("records") if row["count"]],
         "coverage": coverage,

@@ -68,8 +68,8 @@ def suspected_labels(predictions: pd.DataFrame, classes: list[str]) -> Suspects:
 def corrections_csv(suspects: Suspects) -> str:
     """A table to fill in: the suspects, with columns new_label, who and why empty (see ``source.corrections``)."""
     rows = suspects.rows
-    columns = ["recording", "new_label", "who", "why", "label", "suggested", "p_label", "p_suggested"]
-    table = pd.DataFrame({"recording": rows["recording_id"], "label": rows["label"], "suggested": rows["suggested"]})
+    columns = ["recording", "new_label", "who", "why", "label", "suggested", "p_label", "p_suggested", "sha256"]
+    table = rows[["label", "suggested", "sha256"]].assign(recording=rows["recording_id"])
     for name in ("label", "suggested"):
         table[f"p_{name}"] = [round(float(row[f"p_{row[name]}"]), 3) for row in rows.to_dict("records")]
     return table.reindex(columns=columns, fill_value="").to_csv(index=False)

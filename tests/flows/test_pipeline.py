@@ -99,8 +99,8 @@ def test_latest_holds_the_tables_plots_and_summary(first, root: Path):
 def test_a_night_with_nothing_new_makes_no_report_and_keeps_corrections_that_were_filled_in(first, root: Path):
     corrections, made = root / "latest" / "corrections.csv", list((root / "report").iterdir())
     header = corrections.read_text(encoding="utf-8-sig").splitlines()[0]
-    assert header == "recording,new_label,who,why,label,suggested,p_label,p_suggested"
-    filled = f"{header}\na.wav,murmur,me,heard it,normal,murmur,0.1,0.9\n"
+    assert header == "recording,new_label,who,why,label,suggested,p_label,p_suggested,sha256"
+    filled = f"{header}\na.wav,murmur,me,heard it,normal,murmur,0.1,0.9,\n"
     corrections.write_text(filled)
     heartbeat(tiny(root))
     assert corrections.read_text() == filled

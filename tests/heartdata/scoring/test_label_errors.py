@@ -1,11 +1,13 @@
 """Which labels are suspected, where it is known which are wrong."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from heartdata.scoring.label_errors import suspected_labels
+from heartdata.scoring.label_errors import corrections_csv, suspected_labels
 
 CLASSES = ["artifact", "murmur", "normal"]
 
@@ -70,3 +72,13 @@ def test_a_class_without_recordings_changes_nothing():
     rows = held_out(3.0, 0.06).assign(p_extrahls=0.0)
     expected = suspected_labels(held_out(3.0, 0.06), CLASSES).rows["recording_id"].tolist()
     assert suspected_labels(rows, [*CLASSES, "extrahls"]).rows["recording_id"].tolist() == expected
+
+
+def test_suspects_are_a_table_to_fill_in():
+    suspects = suspected_labels(held_out(3.0, 0.06), CLASSES)
+    rows = pd.read_csv(io.StringIO(corrections_csv(suspects)))
+    assert list(rows.columns[:4]) == ["recording", "new_label", "who", "why"]
+    assert rows[["new_label", "who", "why"]].isna().all(axis=None)
+    assert rows["recording"].tolist() == suspects.rows["recording_id"].tolist()
+    assert rows["p_label"].is_monotonic_increasing
+    assert corrections_csv(suspected_labels(held_out(0.0, 0.0), CLASSES)).count("\n") == 1
