@@ -24,13 +24,13 @@ ONSET_S = 0.015  # the smoothed loudness rises so much before the sound begins
 
 # feature: mean, standard deviation, weight of its z-score; printed by ``python -m benchmarks.beats``
 WEIGHTS = {
-    "regularity": (0.533, 0.259, 0.779),
-    "timing": (-0.144, 0.143, 1.857),
-    "contrast": (1.498, 0.239, 1.754),
+    "regularity": (0.533, 0.259, 1.099),
+    "timing": (-0.143, 0.142, 1.600),
+    "contrast": (1.498, 0.241, 1.632),
 }
-INTERCEPT = 3.389
+INTERCEPT = 3.433
 MIN_CONFIDENCE = 0.7
-SWAPPABLE_BPM = 110
+SWAPPABLE_BPM = 110  # from here on systole and diastole are much alike
 
 
 @dataclass(frozen=True)

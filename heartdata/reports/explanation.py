@@ -1,5 +1,7 @@
 """The plot of an explanation: waveform with beats, and the spectrogram with what speaks for a class."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -73,7 +75,10 @@ def _draw_beats(axes: Axes, beats: Beats | None) -> None:
         return
     low, high = axes.get_ylim()
     few = len(beats.s1_s) + len(beats.s2_s) <= SHOWN_BEATS
-    marks = [("S1", beats.s1_s, "v", RED, RED, "-"), ("S2", beats.s2_s, "o", "white", BLUE, "--")]
+    marks: list[tuple[str, np.ndarray, str, str, str, Any]] = [
+        ("S1", beats.s1_s, "v", RED, RED, "-"),
+        ("S2", beats.s2_s, "o", "white", BLUE, "--"),
+    ]
     for _, at_s, marker, face, color, line in marks:
         axes.plot(
             at_s,
@@ -90,7 +95,7 @@ def _draw_beats(axes: Axes, beats: Beats | None) -> None:
         for name, _, marker, face, color, line in marks
     ]
     title = "S1 and S2 may be swapped at this rate" if beats.may_be_swapped else None
-    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2, "frameon": False}
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2, "frameon": False}
     axes.legend(handles=handles, title=title, title_fontsize=8, fontsize=8, ncols=2, **place)
 
 

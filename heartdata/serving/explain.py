@@ -131,7 +131,7 @@ def _over_time(maps: np.ndarray, columns: int, view: str) -> np.ndarray:
         return np.stack([np.interp(np.arange(columns), at, band) for band in maps[0].T], axis=1)
     total, count = np.zeros((columns, maps.shape[2])), np.zeros((columns, 1))
     for start, of_window in zip(window_starts(columns, width), maps, strict=True):
-        at = np.arange(start, start + width) % columns
-        np.add.at(total, at, of_window)
-        np.add.at(count, at, 1)
+        covered = np.arange(start, start + width) % columns
+        np.add.at(total, covered, of_window)
+        np.add.at(count, covered, 1)
     return total / count
