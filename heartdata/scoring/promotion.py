@@ -200,8 +200,8 @@ class _Rules:
         measurable = {f"{a} {v}": _of_several_subjects(part) for a, v, part in slices_of(joined)}
         large = {n: part for n, part in measurable.items() if part["group"].nunique() >= config.min_slice_subjects}
         level = 1 - (1 - config.level) / max(len(large), 1)
-        compared = {name: self.compare(part, champion.loc[part.index], level) for name, part in large.items()}
-        compared = {name: c for name, c in compared.items() if not np.isnan(c.high)}
+        each = {name: self.compare(part, champion.loc[part.index], level) for name, part in large.items()}
+        compared = {name: c for name, c in each.items() if not np.isnan(c.high)}
         bound, size = -config.max_slice_drop, f"of at least {config.min_slice_subjects} subjects"
         if not compared:
             detail = f"no slice {size} can be compared"
@@ -209,9 +209,11 @@ class _Rules:
             return
         worse = {name: c for name, c in compared.items() if c.difference < bound and c.high < 0}
         worst, of_worst = min((worse or compared).items(), key=lambda item: item[1].difference)
+        without = f", {len(each) - len(compared)} of which cannot be compared" if len(each) > len(compared) else ""
         detail = (
             f"{worst}: {self.metric} {of_worst.first:.3f} against {of_worst.second:.3f} of the champion on "
-            f"{of_worst.subjects} subjects, {'clearly' if worse else 'not clearly'} worse by more than {-bound:g} (the worst of {len(compared)} slices {size})"
+            f"{of_worst.subjects} subjects, {'' if worse else 'not '}worse by more than {-bound:g} and beyond chance (the "
+            f"worst of {len(each)} slices {size}{without})"
         )
         yield Gate(name="worst slice", value=of_worst.difference, bound=bound, passed=not worse, detail=detail)
 
