@@ -140,5 +140,5 @@ def test_the_decision_is_on_top_and_its_gates_are_a_table():
     assert "| sensitivity of murmur | unknown | 0.700 | failed |" in page
     again = summary.model_copy(update={"nothing_new": "Nothing new since version 7"})
     assert summary_page(again, "table").splitlines()[2] == "Nothing new since version 7"
-    assert "## The decision\n\nkept. the champion stays" in summary_page(again, "table")
+    assert "## The decision\n\nnot promoted: the champion stays" in summary_page(again, "table")
     assert again.model_copy(update={"decision": None, "nothing_new": ""}).headline == "m version 7 is the challenger"
