@@ -19,6 +19,7 @@ from tasks.measure import measure
 from tasks.near_duplicates import find_near_duplicates
 from tasks.promote import promote
 from tasks.register import register, usage_note
+from tasks.report import report
 from tasks.results import InitialWeights, TrainedModel, ValidationResult
 from tasks.retrain import Waiting, what_waits
 from tasks.slices import slices
@@ -65,7 +66,11 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Summary] | Sta
             version, recordings, dataset, facts, trained_on, evaluation, sliced.attributes, config, store
         )
         validation = ingested.validation
-        summary = summarise(recordings, validation, dataset, model, evaluation, version, promotion, config, store)
+        page = report(
+            recordings, accepted, validation.quarantine, validation.checks, dataset, model, evaluation, sliced.metrics,
+            version, promotion.decision, config, store,
+        )  # fmt: skip
+        summary = summarise(recordings, validation, dataset, model, evaluation, version, promotion, page, config, store)
         return Completed(message=promotion.nothing_new, data=summary) if promotion.nothing_new else summary
 
 

@@ -155,6 +155,13 @@ class Scored(Result):
     counts: list[dict[str, Any]]
 
 
+class RunReport(Result):
+    """The page of a run (HTML), and the suspected labels to review (CSV)."""
+
+    page: Artifact
+    corrections: Artifact
+
+
 class FoldResult(Result):
     """One fold (`study_schema`): ``predictions`` of the network and the baselines for its test part, and those of the
     network for its ``validation`` part.

@@ -1,7 +1,9 @@
 """The summary of a run as one page in Prefect, and copies of its files in ``latest/``."""
 
 import shlex
+from contextlib import suppress
 
+import pandas as pd
 from prefect.artifacts import create_markdown_artifact
 
 from heartdata.config import RunConfig, source_options
@@ -15,13 +17,15 @@ from tasks.engine.stage import uncached_task
 from tasks.promote import Promotion
 from tasks.registry.client import connect, tracking_uri
 from tasks.registry.previous import note_if_test_set_changed
-from tasks.results import Evaluation, RegisteredVersion, TrainedModel, ValidationResult
+from tasks.report import CORRECTIONS, PAGE
+from tasks.results import Evaluation, RegisteredVersion, RunReport, TrainedModel, ValidationResult
 
 
 @uncached_task("summary")
 def summarise(
     recordings: Artifact, validation: ValidationResult, manifest: Artifact, model: TrainedModel,
-    evaluation: Evaluation, registered: RegisteredVersion, promotion: Promotion, config: RunConfig, store: Store,
+    evaluation: Evaluation, registered: RegisteredVersion, promotion: Promotion, report: RunReport, config: RunConfig,
+    store: Store,
 ) -> Summary:  # fmt: skip
     """Collect the tables, publish them as a Prefect artifact, and copy the run's files to ``latest/``."""
     listed = store.read_frame(recordings, RECORDINGS)
@@ -30,15 +34,13 @@ def summarise(
     dataset = store.read_frame(manifest, MANIFEST)
     metrics = store.read_frame(evaluation.metrics, METRICS)
     notes = [
-        *reports.check_warnings(store.read_frame(validation.checks, CHECKS)),
-        *(str(text) for name, text in recordings.counts.items() if name.startswith("note_")),
-        *reports.data_set_notes(accepted, dataset, config.split),
-        *reports.baseline_note(metrics),
-        *model.note.splitlines(),
+        *reports.data_notes(
+            recordings.counts, store.read_frame(validation.checks, CHECKS), accepted, dataset, config.split, metrics,
+            evaluation.per_class, model.note,
+        ),
         *progress.notes(),
-        *reports.missed_classes(evaluation.per_class),
         note_if_test_set_changed(manifest, registered.registry, registered.version, store),
-    ]
+    ]  # fmt: skip
     summary = Summary(
         decision=promotion.decision,
         nothing_new=promotion.nothing_new,
@@ -60,6 +62,7 @@ def summarise(
         run_id=registered.run_id,
         data_docs=str(store.workpath(validation.data_docs) / "index.html"),
         latest=str(store.workpath("latest")),
+        report=str(store.workpath("latest") / PAGE),
     )
     connect(config.registry, store).set_tag(registered.run_id, "data_docs", summary.data_docs)
     files = {
@@ -71,14 +74,25 @@ def summarise(
         "predictions.parquet": evaluation.predictions,
         "subjects.parquet": evaluation.subjects,
         "metrics.parquet": evaluation.metrics,
+        PAGE: report.page,
         **{f"{name}.png": plot for name, plot in evaluation.plots.items()},
     }
     copy_files(files, store.workpath("latest"), store)
+    _offer_corrections(report.corrections, store)
     page = reports.summary_page(summary, config.source.name, _served_by(config, store))
     with atomic_write(store.workpath("latest/summary.md")) as file:
         file.write(page.encode())
     create_markdown_artifact(page, key="heartbeat-summary", description="Recordings, scores and notes of the run")
     return summary
+
+
+def _offer_corrections(corrections: Artifact, store: Store) -> None:
+    """Copy the labels to review to ``latest/``, unless the file there has been filled in."""
+    path = store.workpath("latest") / CORRECTIONS
+    with suppress(FileNotFoundError, ValueError):
+        if pd.read_csv(path, dtype=str)["new_label"].notna().any():
+            return
+    copy_files({CORRECTIONS: corrections}, path.parent, store)
 
 
 def _served_by(config: RunConfig, store: Store) -> str:

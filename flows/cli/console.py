@@ -1,5 +1,6 @@
 """What commands show in the terminal: notes, tables, progress bars, and the summary of a run."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from heartdata.reports.labels import broken, pieces
-from heartdata.scoring.model_names import NETWORK
 
 if TYPE_CHECKING:
     from tasks.summary import Summary  # loads Prefect
 
 LINE_EVERY_S = 10.0  # where the output is no terminal
 QUARANTINED_SHOWN = 10
+NOTES_SHOWN, REASONS_SHOWN, STAGES_SHOWN = 5, 4, 5  # in the summary of a run
+SCORES_SHOWN = ("macro_f1", "auroc")
 LONG_WORD = 20  # longer names may be broken in tables
 
 
@@ -164,26 +166,55 @@ def quarantine_table(rows: Sequence[Mapping[str, Any]]) -> RichTable:
 
 
 def show(summary: "Summary", console: Console, links: Mapping[str, str], said: Collection[str] = ()) -> None:
-    """Print the tables of a finished run, then ``links``: what to open next, by name; notes in ``said`` not again."""
-    for text in summary.notes:
-        if text not in said:
-            console.print(note(text))
-    console.print(rich_table("Recordings", summary.recordings))
-    console.print(rich_table("Splits", summary.subjects))
-    console.print(rich_table("Scores on held-out subjects (95 % interval)", summary.score_rows()))
-    console.print(rich_table(f"Scores by class ({NETWORK})", summary.per_class))
-    if summary.planted:
-        caught = sum(row["caught"] for row in summary.planted)
-        console.print(rich_table(f"Planted faults: {caught} of {len(summary.planted)} caught", summary.planted))
-    elif summary.quarantine:
-        console.print(quarantine_table(summary.quarantine))
+    """Print a finished run on one screen, then ``links``: what to open next, by name; notes in ``said`` not again."""
+    notes = [text for text in summary.notes if text not in said]
+    for text in notes[:NOTES_SHOWN]:
+        console.print(note(text))
+    if len(notes) > NOTES_SHOWN:
+        console.print(f"     … {len(notes) - NOTES_SHOWN} more are in the report", markup=False)
+    console.print(f"[bold]{escape(summary.headline)}[/bold]", soft_wrap=True)
+    counts = summary.recordings[-1] if summary.recordings else {}
+    parts = summary.subjects[-1] if summary.subjects else {}
+    console.print(_scores(summary))
     lines = {
-        "Seconds": " · ".join(f"{stage} {value:.1f}" for stage, value in summary.seconds.items()),
-        "Data set": summary.dataset_version[:12],
-        "Model": f"{summary.model} version {summary.model_version} (challenger)",
-        "Files": summary.latest,
+        "Recordings": ", ".join(f"{n} {name}" for name, n in counts.items() if name != "label"),
+        "Subjects": ", ".join(f"{n} {name}" for name, n in parts.items() if name != "label"),
+        "Quarantine": _quarantine(summary),
+        "Seconds": _seconds(summary.seconds),
+        "Report": f"open {summary.report}",
         "Data Docs": f"open {summary.data_docs}",
         **links,
     }
     for name, text in lines.items():
-        console.print(f"{name:<11} {escape(text)}", soft_wrap=True)
+        if text:
+            console.print(f"{name:<11} {escape(text)}", soft_wrap=True)
+
+
+def _scores(summary: "Summary") -> RichTable:
+    """A row a model."""
+    from heartdata.studies.page import metric_label, with_bounds  # loads all settings
+
+    rows = {row["model"]: {"held-out subjects": row["model"]} for row in summary.scores}
+    for score in summary.scores:
+        if score["metric"] in SCORES_SHOWN:
+            value = with_bounds(score["value"], score["low"], score["high"])
+            rows[score["model"]][metric_label(score["metric"])] = value
+    return rich_table("", list(rows.values()))
+
+
+def _quarantine(summary: "Summary") -> str:
+    """The commonest reasons; of synthetic recordings, how many planted faults were caught."""
+    if summary.planted:
+        missed = [row["fault"] for row in summary.planted if not row["caught"]]
+        text = f"{len(summary.planted) - len(missed)} of {len(summary.planted)} planted faults caught"
+        return text + (f", not {', '.join(missed)}" if missed else "")
+    checks = Counter(row["check"].replace("_", " ") for row in summary.quarantine).most_common()
+    shown = [f"{n} {check}" for check, n in checks[:REASONS_SHOWN]]
+    others = sum(n for _, n in checks[REASONS_SHOWN:])
+    return ", ".join([*shown, *([f"{others} for other reasons"] if others else [])])
+
+
+def _seconds(seconds: Mapping[str, float]) -> str:
+    """All together, and the slowest stages."""
+    slowest = sorted(seconds.items(), key=lambda item: -item[1])[:STAGES_SHOWN]
+    return " · ".join([f"{sum(seconds.values()):.1f}", *(f"{stage} {value:.1f}" for stage, value in slowest)])

@@ -11,8 +11,8 @@ from heartdata.studies.page import metric_label, with_bounds
 
 
 @plain_text
-def plot_reliability(bins: pd.DataFrame, error: float, note: str) -> bytes:
-    """Accuracy of the most probable class against its probability, below it the number of predictions in each bin.
+def plot_reliability(bins: pd.DataFrame, error: float, note: str, rule: str = MOST_PROBABLE) -> bytes:
+    """Accuracy of predictions by ``rule`` against their probability, below it the number of predictions in each bin.
 
     ``bins`` are rows of `heartdata.scoring.calibration.reliability_bins`; ``error`` is the expected calibration error.
     """
@@ -24,8 +24,8 @@ def plot_reliability(bins: pd.DataFrame, error: float, note: str) -> bytes:
     above.vlines(full["confidence"], full["confidence"], full["accuracy"], color=RED, alpha=0.5, linewidth=3)
     above.plot(full["confidence"], full["accuracy"], "o-", color=BLUE, markersize=5, label="predictions, by bin")
     above.set(ylim=(-0.02, 1.02), ylabel="accuracy")
-    above.set_title(f"Reliability of {MOST_PROBABLE}\nECE {error:.3f} ({len(bins)} bins)", fontsize=11)
-    above.legend(fontsize=8, loc="upper left")
+    above.set_title(f"Reliability of {rule}\nECE {error:.3f} ({len(bins)} bins)", fontsize=11)
+    above.legend(fontsize=8, loc="best")
     bars = below.bar(bins["low"], bins["count"], width=width, align="edge", color=BLUE, alpha=0.5, edgecolor="white")
     below.bar_label(bars, [f"{n:.0f}" if n else "" for n in bins["count"]], fontsize=7)
     below.margins(y=0.2)
@@ -37,16 +37,24 @@ def plot_reliability(bins: pd.DataFrame, error: float, note: str) -> bytes:
 
 
 @plain_text
-def plot_coverage_risk(curve: pd.DataFrame, note: str) -> bytes:
-    """Error rate of the predictions that are not unsure against their share, from `calibration.coverage_risk`."""
+def plot_coverage_risk(
+    curve: pd.DataFrame, note: str, rule: str = MOST_PROBABLE, point: tuple[float, float] | None = None
+) -> bytes:
+    """Error rate of the predictions that are not unsure against their share, from `calibration.coverage_risk`.
+
+    ``point``: the coverage and risk that the model has.
+    """
     figure = Figure(figsize=(5.4, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.plot(curve["coverage"], curve["risk"], color=BLUE, label="by confidence")
     total = float(curve["risk"].iloc[0])
     axes.axhline(total, color=GREY, linestyle="--", linewidth=1, label=f"without abstaining: risk {total:.3f}")
+    if point is not None and np.isfinite(point).all():
+        label = f"as fitted: coverage {point[0]:.2f}, risk {point[1]:.3f}"
+        axes.plot(*point, "o", color=RED, markersize=7, label=label, clip_on=False)
     axes.set(xlim=(0, 1.02), ylim=(0, max(0.05, 1.4 * float(curve["risk"].max()))))
     axes.set(xlabel="coverage (share of predictions not unsure)", ylabel="risk (error rate of these)")
-    axes.set_title(f"Abstaining: {MOST_PROBABLE}, or unsure", fontsize=11)
+    axes.set_title(f"Abstaining: {rule}, or unsure", fontsize=11)
     add_grid(axes)
     axes.legend(fontsize=8, loc="upper left")
     return as_png(figure, note)

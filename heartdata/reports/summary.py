@@ -18,6 +18,7 @@ from heartdata.studies.page import metric_label, with_bounds
 
 FEW_SUBJECTS = 20
 FEW_OF_CLASS = 5
+OUTCOMES = {"promoted": "promoted to champion", "kept": "not promoted", "cannot decide": "no decision"}
 WARNED_OF = {"recording": ("recording", "recordings"), "subject": ("subject", "subjects")}  # by a check's level
 
 
@@ -42,6 +43,7 @@ class Summary(BaseModel):
     run_id: str
     data_docs: str
     latest: str
+    report: str
     decision: Decision | None = None
     nothing_new: str = ""
 
@@ -51,7 +53,7 @@ class Summary(BaseModel):
         version = f"{self.model} version {self.model_version}"
         if self.decision is None:
             return f"{version} is the challenger"
-        return self.nothing_new or f"{version}: {self.decision.outcome}. {self.decision.reason}"
+        return self.nothing_new or f"{version}: {decision_sentence(self.decision)}"
 
     def score_rows(self) -> list[dict[str, str]]:
         """One row per metric: each model's value with its interval."""
@@ -69,6 +71,7 @@ def summary_page(summary: Summary, source: str, served_by: str = "") -> str:
     sections = [
         f"# {source}: {escape(summary.model)} version {summary.model_version}",
         escape(summary.headline),
+        f"The report, with recordings to listen to: {code(summary.report)}.",
         f"[Open the model in MLflow]({summary.model_url}){served_by} · run `{summary.run_id}` · "
         f"data set version `{summary.dataset_version[:12]}`",
         *[f"> {escape(note)}" for note in summary.notes],
@@ -97,12 +100,16 @@ def _decision_sections(summary: Summary) -> list[str]:
     decision = summary.decision
     if decision is None or not decision.gates:
         return []
-    sentence = f"{decision.outcome}. {decision.reason}"
     return [
         "## The decision",
-        *([escape(sentence)] if summary.nothing_new else []),
+        *([escape(decision_sentence(decision))] if summary.nothing_new else []),
         markdown_table(gate_rows(decision)),
     ]
+
+
+def decision_sentence(decision: Decision) -> str:
+    """The outcome and the reason."""
+    return f"{OUTCOMES[decision.outcome]}: {decision.reason}"
 
 
 def gate_rows(decision: Decision) -> list[dict[str, Any]]:
@@ -159,6 +166,21 @@ def planted_faults(listed: pd.DataFrame, quarantine: pd.DataFrame) -> list[dict[
     }
     checks = quarantine.set_index("recording_id")["check"].to_dict()
     return [{"fault": fault, "recording": name, "caught": checks.get(name) == fault} for name, fault in planted.items()]
+
+
+def data_notes(
+    listed: Mapping[str, Any], checks: pd.DataFrame, accepted: pd.DataFrame, manifest: pd.DataFrame, split: SplitConfig,
+    metrics: pd.DataFrame, per_class: Mapping[str, Mapping[str, float]], of_model: str,
+) -> list[str]:  # fmt: skip
+    """What limits the data and the scores: from the inventory's counts ``listed``, the tables, and the model's notes."""
+    return [
+        *check_warnings(checks),
+        *(str(text) for name, text in listed.items() if name.startswith("note_")),
+        *data_set_notes(accepted, manifest, split),
+        *baseline_note(metrics),
+        *of_model.splitlines(),
+        *missed_classes(per_class),
+    ]
 
 
 def check_warnings(checks: pd.DataFrame) -> list[str]:

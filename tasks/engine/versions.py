@@ -100,6 +100,15 @@ STAGES = {
         ("mlflow.served_model", "heartdata.reports.model_card", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
          "tasks.registry.naming"),
     ),
+    "report": Code(
+        "1",
+        ("tasks.report", "heartdata.reports.clips", "heartdata.reports.labels", "heartdata.reports.listening",
+         "heartdata.reports.plots", "heartdata.reports.report", "heartdata.reports.study_plots",
+         "heartdata.reports.summary", "heartdata.scoring.bootstrap", "heartdata.scoring.label_errors",
+         "heartdata.serving.explain", "heartdata.studies.page", "heartdata.storage.schemas",
+         *PREDICTING),
+        decodes=True,
+    ),
     "champion predictions": Code(  # no task: kept in a table of each champion
         "1", ("tasks.champion_predictions", "heartdata.scoring.metrics", *PREDICTING)
     ),

@@ -94,6 +94,21 @@ def test_latest_holds_the_tables_plots_and_summary(first, root: Path):
     page = (root / "latest" / "summary.md").read_text()
     assert "not a medical device" in page
     assert f"(while `heartbeat up --store {root}` runs)" in page
+    assert Path(first.report).read_text().startswith("<!doctype html>")
+
+
+def test_a_night_with_nothing_new_makes_no_report_and_keeps_corrections_that_were_filled_in(first, root: Path):
+    corrections, made = root / "latest" / "corrections.csv", list((root / "report").iterdir())
+    header = corrections.read_text(encoding="utf-8-sig").splitlines()[0]
+    assert header == "recording,new_label,who,why,label,suggested,p_label,p_suggested,sha256"
+    filled = f"{header}\na.wav,murmur,me,heard it,normal,murmur,0.1,0.9,\n"
+    corrections.write_text(filled)
+    heartbeat(tiny(root))
+    assert corrections.read_text() == filled
+    assert list((root / "report").iterdir()) == made
+    corrections.write_text(f"{header}\n")
+    heartbeat(tiny(root))
+    assert task_states("heartbeat")["report"] == {"Cached"}
 
 
 def test_the_served_model_predicts_every_test_recording_as_evaluation_did(first, root: Path):
@@ -138,6 +153,7 @@ def test_the_registry_holds_everything_about_the_run(first, root: Path):
     card = client.download_artifacts(version.run_id, "model_card.md")
     assert version.description[:200] in Path(card).read_text()
     assert version.tags["macro_f1"].startswith(f"{first.scores[0]['value']:.3f}")
+    assert {"report.html", "corrections.csv"} <= {f.path for f in client.list_artifacts(version.run_id)}
     assert "plots/roc.png" in {f.path for f in client.list_artifacts(version.run_id, "plots")}
     assert run.data.tags["data_docs"] == first.data_docs
     assert len(run.inputs.dataset_inputs) == 3

@@ -9,6 +9,7 @@ from rich.console import Console
 from flows.cli import console
 from heartdata.errors import DataRefused
 from heartdata.reports.summary import Summary, summary_page
+from heartdata.scoring.promotion import Decision
 from heartdata.studies.config import study_config
 from heartdata.studies.page import study_page
 from tasks.engine.failure_notice import failure_notice
@@ -21,7 +22,7 @@ SUMMARY = Summary(
     quarantine=[{"recording_id": f"{LABEL}.wav", "check": "unknown_label", "reason": f"its label {LABEL!r} is odd"}],
     notes=[f"None of the 3 held-out recordings of {LABEL} was recognised"], dataset_version="0" * 64,
     model="heartbeat", model_version=1, model_url="http://127.0.0.1:5000/#/models/heartbeat/versions/1", run_id="r",
-    data_docs=f"/out/{IMAGE}`/index.html", latest="/out/latest",
+    data_docs=f"/out/{IMAGE}`/index.html", latest="/out/latest", report="/out/latest/report.html",
 )  # fmt: skip
 
 
@@ -62,6 +63,39 @@ def test_the_page_of_a_study_shows_settings_and_warnings_as_they_are():
 def test_the_terminal_shows_names_as_they_are():
     odd = "[red]x[/red] :heart: [/] [link=http://x.org]y[/link]"
     terminal = Console(file=io.StringIO(), width=200, emoji=False, highlight=False)
-    tables = {"recordings": [{"label": odd, odd: 1}], "subjects": [], "notes": [f"a note on {odd}"]}
-    console.show(SUMMARY.model_copy(update=tables), terminal, {})
-    assert terminal.file.getvalue().count(odd) == 3
+    decision = Decision(outcome="kept", reason=f"worse for {odd}")
+    changed = {"decision": decision, "notes": [f"a note on {odd}"], "quarantine": [{"check": odd}]}
+    console.show(SUMMARY.model_copy(update=changed), terminal, {"UI": odd})
+    assert terminal.file.getvalue().count(odd) == 4
+
+
+def test_the_summary_of_a_run_fits_one_screen():
+    names = ("resnet34", "simple features", "metadata only", "majority class")
+    metrics = ("macro_f1", "balanced_accuracy", "accuracy", "auroc", "macro_f1_by_subject", "auroc_by_subject")
+    stages = ("inventory", "measure", "near-duplicates", "validate", "split", "spectrograms", "train", "calibrate")
+    scores = [{"model": name, "metric": m, "value": 0.5, "low": 0.4, "high": 0.6} for name in names for m in metrics]
+    summary = SUMMARY.model_copy(
+        update={
+            "recordings": [{"label": "all", "found": 832, "accepted": 814, "quarantined": 18, "in use": 455}],
+            "subjects": [{"label": "subjects", "train": 99, "valid": 33, "test": 31}],
+            "scores": scores,
+            "quarantine": [{"check": check} for check in ("too_short", "too_short", "a", "b", "c", "d", "e")],
+            "notes": ["said before", *(f"note number {number}" for number in range(30))],
+            "seconds": {stage: float(number) for number, stage in enumerate(stages)},
+            "decision": Decision(outcome="promoted", reason="macro-F1 .61 against .52, difference +.09"),
+        }
+    )
+    terminal = Console(file=io.StringIO(), width=100, emoji=False, highlight=False, soft_wrap=True)
+    links = {"To open these, run:": "heartbeat up --store out", "Prefect UI": "http://p", "MLflow UI": "http://m"}
+    console.show(summary, terminal, links, {"said before"})
+    text = terminal.file.getvalue()
+    lines = text.splitlines()
+    assert sum(-(-max(len(line), 1) // 100) for line in lines) <= 24
+    assert "said before" not in text
+    assert "… 25 more are in the report" in text
+    assert "heartbeat version 1: promoted to champion: macro-F1 .61 against .52, difference +.09" in lines
+    assert "Recordings  832 found, 814 accepted, 18 quarantined, 455 in use" in lines
+    assert "Quarantine  2 too short, 1 a, 1 b, 1 c, 2 for other reasons" in lines
+    assert "Seconds     28.0 · calibrate 7.0 · train 6.0 · spectrograms 5.0 · split 4.0 · validate 3.0" in lines
+    assert all(any(line.split("  ")[0].strip() == name for line in lines) for name in names)
+    assert lines.index("Report      open /out/latest/report.html") < lines.index("Prefect UI  http://p")

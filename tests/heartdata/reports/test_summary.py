@@ -132,13 +132,13 @@ def test_the_decision_is_on_top_and_its_gates_are_a_table():
     )
     decision = Decision(outcome="kept", reason="the champion stays", gates=gates, challenger=7, champion=5)
     tables = dict.fromkeys(("recordings", "subjects", "scores", "per_class", "quarantine", "planted", "notes"), [])
-    texts = dict.fromkeys(("dataset_version", "model_url", "run_id", "data_docs", "latest"), "x")
+    texts = dict.fromkeys(("dataset_version", "model_url", "run_id", "data_docs", "latest", "report"), "x")
     summary = Summary(**tables, **texts, seconds={}, model="m", model_version=7, decision=decision)
     page = summary_page(summary, "table")
-    assert page.splitlines()[2] == "m version 7: kept. the champion stays"
+    assert page.splitlines()[2] == "m version 7: not promoted: the champion stays"
     assert "| over the champion | -0.030 | 0.000 | failed | macro-F1 .61 against .60 |" in page
     assert "| sensitivity of murmur | unknown | 0.700 | failed |" in page
     again = summary.model_copy(update={"nothing_new": "Nothing new since version 7"})
     assert summary_page(again, "table").splitlines()[2] == "Nothing new since version 7"
-    assert "## The decision\n\nkept. the champion stays" in summary_page(again, "table")
+    assert "## The decision\n\nnot promoted: the champion stays" in summary_page(again, "table")
     assert again.model_copy(update={"decision": None, "nothing_new": ""}).headline == "m version 7 is the challenger"
