@@ -26,13 +26,13 @@ NOTHING_CACHED = (
     "config", "config_file", "dataset.retraining", "serving.model_config", "settings", "training.pretraining",
     "training.recipe", "versions",
     # computed in every run: the inventory, the results of a study over its folds, the summary, decisions
-    "dataset.inventory", "reports.study_plots", "reports.summary", "scoring.comparison",
+    "dataset.inventory", "reports.explanation", "scoring.comparison",
     "scoring.promotion", "sources", "storage.hash_cache", "studies",
     # the store
     "errors", "processes", "storage.remote", "storage.store", "storage.working_folder",
     # commands of their own
     "dataset.prune", "markdown", "reports.inspect", "reports.inspect_plots",
-    "scoring.adaptation", "serving.export", "serving.recalibration", "serving.reproduction",
+    "scoring.adaptation", "serving.export", "serving.formats", "serving.recalibration", "serving.reproduction",
 )  # fmt: skip
 
 CODE = """
@@ -113,7 +113,7 @@ def test_every_task_that_is_a_stage_has_its_own_module_in_the_table():
                         stage = ast.literal_eval(call.args[0])
                         declared.add(stage)
                         assert path in {stage_code.path_of(name) for name in STAGES[stage].modules}
-    assert declared | {"demo recordings", "scores"} == set(STAGES)
+    assert declared | {"champion predictions", "demo recordings", "scores"} == set(STAGES)
     assert all(code_of(code.modules) for code in STAGES.values())
 
 

@@ -122,7 +122,7 @@ STAGES = {
     ),
     "scores": Code(  # no task: kept in a folder
         versions.SCORES,
-        ("heartdata.audio.beats", "heartdata.audio.measurements", "heartdata.audio.quality", "heartdata.checks.suite",
+        ("heartdata.audio.beats", "heartdata.audio.heart_cycle", "heartdata.audio.measurements", "heartdata.audio.quality", "heartdata.checks.suite",
          "heartdata.serving.files", *PREDICTING),
         decodes=True,
     ),
