@@ -171,7 +171,7 @@ def show(summary: "Summary", console: Console, links: Mapping[str, str], said: C
     for text in notes[:NOTES_SHOWN]:
         console.print(note(text))
     if len(notes) > NOTES_SHOWN:
-        console.print(f"     … {len(notes) - NOTES_SHOWN} more are in the report", markup=False)
+        console.print(f"     … {len(notes) - NOTES_SHOWN} more are in summary.md beside the report", markup=False)
     console.print(f"[bold]{escape(summary.headline)}[/bold]", soft_wrap=True)
     counts = summary.recordings[-1] if summary.recordings else {}
     parts = summary.subjects[-1] if summary.subjects else {}
