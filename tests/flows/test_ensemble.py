@@ -85,7 +85,7 @@ def test_an_ensemble_is_trained_calibrated_registered_and_served(tmp_path: Path,
 
     history = training_history(model, store)
     assert list(zip(history["member"], history["epoch"], history["step"], strict=True)) == [(0, 0, 0), (1, 0, 1)]
-    logged = registry(tmp_path).get_metric_history(summary.run_id, "train_loss")
+    logged = registry(tmp_path).get_metric_history(summary.run_id, "train/train_loss")
     assert sorted(metric.step for metric in logged) == [1, 2]
 
     trained(ensemble_of(3, config))

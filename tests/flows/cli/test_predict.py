@@ -49,6 +49,7 @@ def classify(monkeypatch, capsys, tmp_path: Path):
     def run(predictions: list, out: Path | None = None, pictures: Path | None = None) -> str:
         loaded = predictor(predictions, batches)
         model = SimpleNamespace(unwrap_python_model=lambda: SimpleNamespace(predictor=loaded))
+        monkeypatch.setattr(predict, "find_version", lambda *_: ("models:/m/1", ""))
         monkeypatch.setattr(predict, "load_model", lambda *_: ("models:/m@challenger", model))
         monkeypatch.setattr(predict, "is_empty", lambda *_: False)
         monkeypatch.setattr(predict, "prepare_environment", lambda store: None)
