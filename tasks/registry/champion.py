@@ -23,6 +23,7 @@ from heartdata.storage.store import Store
 from tasks.registry.client import CHAMPION
 
 MOVE, INTENDED = "heartbeat.champion.", "heartbeat.champion_intended"  # tags of the registered model
+REASON_LENGTH = 2000  # of the 5,000 characters that MLflow's databases keep of a tag
 By = Literal["rule", "person", "rollback"]
 
 
@@ -152,7 +153,7 @@ def _move(
         when=max(datetime.now(UTC), earliest),  # the record is in order even where the clock was set back
         who=who or user(),
         by=by,
-        reason=reason,
+        reason=reason[:REASON_LENGTH],
         before=present.version,
         after=after,
         newest=max(_versions(client, name), default=0),

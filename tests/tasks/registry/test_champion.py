@@ -44,6 +44,13 @@ def test_every_move_is_recorded_once_and_in_order(client: Any, registry_store: S
     assert settled_champion(client, NAME, registry_store) == champion
 
 
+def test_a_long_reason_is_cut_so_that_a_database_keeps_the_record(client: Any, registry_store: Store):
+    move_champion(client, NAME, 1, "person", "why " * 5000, registry_store)
+    (move,) = settled_champion(client, NAME, registry_store).moves
+    assert move.reason.startswith("why why")
+    assert len(move.model_dump_json()) < 5000
+
+
 def test_a_choice_stands_against_the_versions_of_its_time_only(client: Any, registry_store: Store):
     move_champion(client, NAME, 3, "rule", "better", registry_store)
     assert settled_champion(client, NAME, registry_store).choice_over(3) is None

@@ -184,11 +184,17 @@ def test_in_a_shared_registry_only_the_configured_model_is_pruned(
 ):
     for weights in ("one", "two"):
         register(client, registry_store, weights)
+    for model_name in (NAME, "other"):
+        killed, _ = log_run(client, registry_store, model_name, {}, {"registry.model_name": model_name}, ours=True)
+        client.set_terminated(killed.info.run_id, "KILLED")
     monkeypatch.setattr(pruning, "is_own", lambda config, store: False)
-    assert numbers(planned(registry_store, 1)) == [1]
+    plan = planned(registry_store, 1)
+    assert numbers(plan) == [1]
+    assert [r.run.data.params["registry.model_name"] for r in plan.removals if not r.version] == [NAME]
     other = CONFIG.model_copy(update={"model_name": "other"})
     plan = plan_versions(other, registry_store, 1, now_s=time.time() + LATER_S)
-    assert (plan.removals, plan.kept) == ((), {"of another model": 2})
+    assert [removal.version for removal in plan.removals] == [None]
+    assert plan.kept == {"of another model": 2}
 
 
 def test_an_empty_registry_has_nothing_to_prune(store: Store):
