@@ -74,6 +74,7 @@ def plan_versions(config: RegistryConfig, store: Store, keep: int, now_s: float 
         Removal(f"run {run.info.run_name}, which was not registered", run, _models_of(run))
         for run in runs.values()
         if run.info.run_id not in registered and run.info.start_time < before_ms and _is_left_over(run)
+        if _may_prune(run.data.params.get("registry.model_name", ""), config, store)
     ]
     removed = {removal.run.info.run_id for removal in removals}
     needed = {digest for run_id, run in runs.items() if run_id not in removed for digest in _weights(run)}
