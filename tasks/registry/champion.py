@@ -113,7 +113,12 @@ def _lock(name: str, store: Store) -> Iterator[None]:
     path = store.workpath(f"champions/{sha256_json(name)[:20]}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # of some network drives
+            raise HeartbeatError(
+                f"{path} cannot be locked ({error.strerror}): use a store on a drive that has file locks"
+            ) from error
         yield
 
 
