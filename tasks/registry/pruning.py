@@ -95,10 +95,15 @@ def removal_bytes(removal: Removal, config: RegistryConfig, store: Store) -> int
 
 
 def remove_run(removal: Removal, config: RegistryConfig, store: Store) -> None:
-    """Remove the version, then the files of its models and of its run. One that is interrupted is planned again."""
+    """Remove the version, then the files of its models and of its run. One that is interrupted is planned again.
+
+    Raises `HeartbeatError` when the version has got an alias since it was planned.
+    """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     client, version = connect(config, store), removal.version
+    if version is not None and (aliases := client.get_model_version(version.name, version.version).aliases):
+        raise HeartbeatError(f"{removal.title} has just become {', '.join(aliases)}: run again to remove the others")
     addresses = _addresses(client, removal)
     client.set_tag(removal.run.info.run_id, PRUNED_TAG, "yes")
     if version is not None:

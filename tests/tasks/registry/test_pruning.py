@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from heartdata.config import RegistryConfig
 from heartdata.dataset.prune import RECENT_S
+from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 from tasks.registry import pruning
 from tasks.registry.champion import move_champion
@@ -177,6 +178,16 @@ def test_an_interrupted_removal_and_runs_that_were_killed_are_finished(
     assert again.version is None
     remove_run(again, CONFIG, store)
     assert old.run.info.run_id not in {r.run.info.run_id for r in planned(store, 1).removals}
+
+
+def test_a_version_that_became_champion_since_the_plan_is_not_removed(client: Any, registry_store: Store):
+    for weights in ("one", "two"):
+        register(client, registry_store, weights)
+    (removal,) = planned(registry_store, 1).removals
+    move_champion(client, NAME, 1, "person", "better after all", registry_store)
+    with pytest.raises(HeartbeatError, match="heartbeat version 1 has just become champion: run again"):
+        remove_run(removal, CONFIG, registry_store)
+    assert answer(1) == "one"
 
 
 def test_in_a_shared_registry_only_the_configured_model_is_pruned(
