@@ -69,11 +69,11 @@ def promote(
 ) -> Promotion:  # fmt: skip
     """Compare the registered version with the champion on recordings that both were not trained on, and decide."""
     client = connect(config.registry, store)
-    version = client.get_model_version(registered.name, str(registered.version))
-    challenger = Challenger(version, recordings, manifest, facts, trained_on, evaluation, attributes)
     with track("promote") as advance:
         result = None
         while result is None:  # again, where another run or a person has changed the champion meanwhile
+            version = client.get_model_version(registered.name, str(registered.version))
+            challenger = Challenger(version, recordings, manifest, facts, trained_on, evaluation, attributes)
             result = _promote(challenger, client, config, store)
         advance(1, 1, result.nothing_new or f"{result.decision.outcome}: {result.decision.reason}")
     with atomic_write(store.workpath(f"latest/{DECISION_FILE}")) as file:
@@ -112,9 +112,9 @@ def _promote(challenger: Challenger, client: Any, config: RunConfig, store: Stor
 def _digest_of_inputs(challenger: Challenger, champion: int | None, config: RunConfig) -> str:
     evaluation = challenger.evaluation
     results = [evaluation.predictions, evaluation.baselines, challenger.attributes, challenger.trained_on]
-    return sha256_json(
-        [fingerprint([*results, config.promotion, config.evaluation]), config.registry.first_champion, champion]
-    )
+    rules = [config.promotion, config.evaluation, config.validation.near_duplicate_similarity]
+    of_registry = [config.registry.first_champion, CHAMPION in config.registry.aliases]
+    return sha256_json([fingerprint([*results, *rules]), of_registry, champion])
 
 
 def _nothing_new(challenger: Challenger, champion: Champion, inputs: str) -> str:

@@ -25,6 +25,7 @@ from tasks.engine.copies import copy_files
 from tasks.engine.progress import track
 from tasks.engine.stage import fingerprint, stage
 from tasks.registry.aliases import are_settled, give_aliases
+from tasks.registry.champion import settled_champion
 from tasks.registry.client import KEY_TAG, RECIPE_TAG, connect, experiment_of
 from tasks.registry.killed_runs import process_tag
 from tasks.registry.model_version import check_served, log_model
@@ -162,12 +163,19 @@ def _log_run(
             mlflow.log_artifacts(folder)
         check_served(info.model_uri, model, evaluation, files["tables/recordings.parquet"], store)
     name = config.registry.model_name
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name, description=DESCRIPTION)
+    _open_model(client, name, store)
     return client.create_model_version(
         name, source=info.model_uri, run_id=run.info.run_id, model_id=info.model_id,
         tags=version_tags, description=description(card, DESCRIPTION_LENGTH),
     )  # fmt: skip
+
+
+def _open_model(client: Any, name: str, store: Store) -> None:
+    """Make the registered model, or record how its champion was moved in MLflow by people who knew no newer version."""
+    if client.search_registered_models(f"name = '{name}'"):
+        settled_champion(client, name, store)
+    else:
+        client.create_registered_model(name, description=DESCRIPTION)
 
 
 def _log_metrics(

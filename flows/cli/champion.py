@@ -11,7 +11,7 @@ from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 from tasks.registry.champion import Move, move_champion, settled_champion
-from tasks.registry.client import CHALLENGER, check_registry, connect, is_empty, only_model
+from tasks.registry.client import CHALLENGER, check_registry, connect, only_model, refuse_empty_registry
 
 BY = {"rule": "the rule", "person": "choice", "rollback": "rollback"}
 
@@ -31,10 +31,7 @@ def registered_model(name: str | None, configured: bool, config: RunConfig) -> M
     Raises `HeartbeatError`.
     """
     store = Store(config.store)
-    if is_empty(config.registry, store):
-        raise HeartbeatError(
-            f"no model is registered in {store.uri}: run `heartbeat run` first, or name another --store"
-        )
+    refuse_empty_registry(config.registry, store)
     prepare_environment(store.open())
     check_registry(config.registry, store)
     client = connect(config.registry, store)

@@ -18,7 +18,7 @@ from heartdata.serving.formats import check_format, write_predictions
 from heartdata.sources.base import find_files
 from heartdata.sources.table.readers import SUFFIXES
 from heartdata.storage.store import Store, atomic_write
-from tasks.registry.client import find_version, is_empty, load_model
+from tasks.registry.client import find_version, load_model, refuse_empty_registry
 
 NAME_LENGTH = 50  # characters of a picture's name, of up to four bytes each; file systems allow 255
 
@@ -36,8 +36,8 @@ def predict_files(
         more, left_out = _files_of(path)
         files += more
         notes += left_out
-    refuse_empty_registry(config)
     store = Store(config.store)
+    refuse_empty_registry(config.registry, store)
     if out is not None:
         out = writable_file(out)
         check_format(out)
@@ -85,15 +85,6 @@ def _predictions(predictor: Any, files: Sequence[Path], pictures: Path | None, c
             done += len(batch)
             advance(done, len(files))
     return pd.concat(frames, ignore_index=True)
-
-
-def refuse_empty_registry(config: RunConfig) -> None:
-    """Raises `HeartbeatError` where the store's own registry has no model, without making one."""
-    store = Store(config.store)
-    if is_empty(config.registry, store):
-        raise HeartbeatError(
-            f"no model is registered in {store.uri}: run `heartbeat run` first, or name another --store"
-        )
 
 
 def explained(frame: pd.DataFrame, fitted: Calibration, classes: Sequence[str]) -> list[str]:
@@ -169,7 +160,7 @@ def _draw(predictor: Any, file: Any, target: Path) -> str | None:
         return None
     title = f"{Path(file.uri).name}: what speaks for {explanation.explained}"
     with atomic_write(target) as png:
-        png.write(plot_explanation(explanation, predictor.config.spectrogram, title, "Research use only"))
+        png.write(plot_explanation(explanation, predictor.config.spectrogram, title))
     return str(target)
 
 

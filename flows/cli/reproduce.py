@@ -144,6 +144,6 @@ def _sentence(result: "Reproduction") -> str:
     verdict = f"is reproduced within {TOLERANCE:g}" if result.reproduced else "is NOT reproduced"
     return (
         f"{result.model} {verdict}: the weights differ, probabilities by up to {result.max_difference:.4f}, "
-        f"{result.changed_labels} of {result.recordings} test recordings get another label, macro-F1 {result.macro_f1:.3f} "
-        f"then, {result.macro_f1_again:.3f} now{elsewhere}"
+        f"{result.changed_labels} of {result.recordings} test recordings get another label, macro-F1 "
+        f"{result.macro_f1_again:.3f} instead of {result.macro_f1:.3f}{elsewhere}"
     )

@@ -15,7 +15,7 @@ from flows.local.environment import prepare_environment
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
-from tasks.registry.client import is_empty, load_model
+from tasks.registry.client import load_model, refuse_empty_registry
 
 STOP_TIMEOUT_S = 5
 
@@ -26,10 +26,7 @@ def serve_model(model_uri: str | None, host: str, port: int, limits: Limits, con
     Raises `HeartbeatError` when the address cannot be used or there is no such model.
     """
     store = Store(config.store)
-    if is_empty(config.registry, store):
-        raise HeartbeatError(
-            f"no model is registered in {store.uri}: run `heartbeat run` first, or name another --store"
-        )
+    refuse_empty_registry(config.registry, store)
     with _listening(host, port) as listener, contextlib.suppress(KeyboardInterrupt):
         for number in (signal.SIGINT, signal.SIGTERM):  # a script's background jobs ignore SIGINT by default
             signal.signal(number, _stop)

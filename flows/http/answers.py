@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from heartdata.errors import BadAudio
 from heartdata.serving.explain import Explanation
+from heartdata.serving.files import most_probable
 from heartdata.serving.model_config import ModelConfig
 from heartdata.serving.predictor import Prediction
 
@@ -128,11 +129,10 @@ def answer(result: Prediction | BadAudio, classes: tuple[str, ...]) -> Answer:
             label=None, most_probable=None, probabilities={}, unsure=True, warnings=[], heart_rate_bpm=None,
             error=str(result),
         )  # fmt: skip
-    probabilities = dict(zip(classes, result.probabilities, strict=True))
     return Answer(
         label=result.label,
-        most_probable=max(probabilities, key=lambda name: (probabilities[name], name == result.label)),
-        probabilities=probabilities,
+        most_probable=most_probable(result, classes),
+        probabilities=dict(zip(classes, result.probabilities, strict=True)),
         unsure=result.unsure,
         warnings=list(result.warnings),
         heart_rate_bpm=result.heart_rate_bpm,

@@ -1,5 +1,6 @@
 """The web application: `/predict`, `/explain`, `/health`, a page to try a recording, and the API's description."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -75,7 +76,7 @@ def create_app(predictor: Predictor, uri: str, limits: Limits, loopback_only: bo
         contents = await recordings_of(request)
         if len(contents) > 1:
             raise HTTPException(400, "more than one recording: send one to explain")
-        return explained(await worker.explain(contents[0], label), model, config)
+        return await asyncio.to_thread(explained, await worker.explain(contents[0], label), model, config)
 
     described = app.openapi()
     pages = {

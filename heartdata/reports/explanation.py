@@ -24,10 +24,10 @@ RELEVANT = LinearSegmentedColormap.from_list("relevant", [(0, (*CYAN, 0)), (0.25
 
 
 @plain_text
-def plot_explanation(explanation: Explanation, config: SpectrogramConfig, title: str = "", note: str = "") -> bytes:
+def plot_explanation(explanation: Explanation, config: SpectrogramConfig, title: str = "") -> bytes:
     """PNG: the waveform with the beats above, the spectrogram with its relevance below, in seconds and Hz.
 
-    ``title`` is above the prediction; ``note`` is below the plot.
+    ``title`` is above the prediction.
     """
     figure = Figure(figsize=(9, 5.4), dpi=120, layout="constrained")
     wave, spectrogram = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.5))
@@ -40,7 +40,7 @@ def plot_explanation(explanation: Explanation, config: SpectrogramConfig, title:
     if title:
         figure.suptitle(shortened(title, 90), fontsize=12, weight="bold")
     wave.set_title(_prediction(explanation), fontsize=10, loc="left")
-    return as_png(figure, " ".join(filter(None, (note, RESEARCH_ONLY))))
+    return as_png(figure, RESEARCH_ONLY)
 
 
 def _prediction(explanation: Explanation) -> str:

@@ -86,8 +86,8 @@ def chapters(
     else:
         suspected += (
             f"The model's balanced accuracy on the {suspects.judged} held-out recordings is {suspects.balanced_accuracy:.3f}: the "
-            "lower it is, the more of these labels are right and the model is wrong. All are in corrections.csv beside "
-            "this page, to be filled in."
+            "lower it is, the more of these labels are right and the model is wrong. All are in corrections.csv, to be "
+            "filled in: in the MLflow run and, unless that of an earlier run has been filled in, beside this page."
         )
     return [
         Chapter("Worst mistakes", "Test recordings, the most confident first.", entries(wrong, MISTAKES), len(wrong)),

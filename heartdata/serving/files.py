@@ -60,12 +60,12 @@ def predict_batch(predictor: Predictor, batch: list[FileContent]) -> pd.DataFram
     results: list[Prediction | BadAudio] = [BadAudio(file.error) if file.error else next(readable) for file in batch]
     frame = prediction_frame(results, predictor)
     frame.insert(0, "file", [file.uri for file in batch])
-    most_probable = [_most_probable(result, predictor.config.classes) for result in results]
-    frame.insert(2, "most_probable", pd.Series(most_probable, dtype=object))
+    likeliest = [most_probable(result, predictor.config.classes) for result in results]
+    frame.insert(2, "most_probable", pd.Series(likeliest, dtype=object))
     return frame
 
 
-def _most_probable(result: Prediction | BadAudio, classes: tuple[str, ...]) -> str | None:
+def most_probable(result: Prediction | BadAudio, classes: tuple[str, ...]) -> str | None:
     """The class of the highest probability, the label among equals."""
     if isinstance(result, BadAudio):
         return None

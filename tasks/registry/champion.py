@@ -23,6 +23,7 @@ from heartdata.storage.store import Store
 from tasks.registry.client import CHAMPION
 
 MOVE, INTENDED = "heartbeat.champion.", "heartbeat.champion_intended"  # tags of the registered model
+REASON_LENGTH = 2000  # of the 5,000 characters that MLflow's databases keep of a tag
 By = Literal["rule", "person", "rollback"]
 
 
@@ -112,7 +113,12 @@ def _lock(name: str, store: Store) -> Iterator[None]:
     path = store.workpath(f"champions/{sha256_json(name)[:20]}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # of some network drives
+            raise HeartbeatError(
+                f"{path} cannot be locked ({error.strerror}): use a store on a drive that has file locks"
+            ) from error
         yield
 
 
@@ -152,7 +158,7 @@ def _move(
         when=max(datetime.now(UTC), earliest),  # the record is in order even where the clock was set back
         who=who or user(),
         by=by,
-        reason=reason,
+        reason=reason[:REASON_LENGTH],
         before=present.version,
         after=after,
         newest=max(_versions(client, name), default=0),

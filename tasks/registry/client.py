@@ -59,6 +59,14 @@ def is_empty(config: RegistryConfig, store: Store) -> bool:
     return is_own(config, store) and not store.workpath("mlflow.db").is_file()
 
 
+def refuse_empty_registry(config: RegistryConfig, store: Store) -> None:
+    """Raise `HeartbeatError` when the store's own registry has no model, without making one."""
+    if is_empty(config, store):
+        raise HeartbeatError(
+            f"no model is registered in {store.uri}: run `heartbeat run` first, or name another --store"
+        )
+
+
 def check_registry(config: RegistryConfig, store: Store) -> None:
     """Ask the registry once, without waiting long. Raises `ConfigError`, which names the setting, if it cannot be used."""
     if is_empty(config, store):

@@ -74,6 +74,7 @@ def plan_versions(config: RegistryConfig, store: Store, keep: int, now_s: float 
         Removal(f"run {run.info.run_name}, which was not registered", run, _models_of(run))
         for run in runs.values()
         if run.info.run_id not in registered and run.info.start_time < before_ms and _is_left_over(run)
+        if _may_prune(run.data.params.get("registry.model_name", ""), config, store)
     ]
     removed = {removal.run.info.run_id for removal in removals}
     needed = {digest for run_id, run in runs.items() if run_id not in removed for digest in _weights(run)}
@@ -94,10 +95,15 @@ def removal_bytes(removal: Removal, config: RegistryConfig, store: Store) -> int
 
 
 def remove_run(removal: Removal, config: RegistryConfig, store: Store) -> None:
-    """Remove the version, then the files of its models and of its run. One that is interrupted is planned again."""
+    """Remove the version, then the files of its models and of its run. One that is interrupted is planned again.
+
+    Raises `HeartbeatError` when the version has got an alias since it was planned.
+    """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     client, version = connect(config, store), removal.version
+    if version is not None and (aliases := client.get_model_version(version.name, version.version).aliases):
+        raise HeartbeatError(f"{removal.title} has just become {', '.join(aliases)}: run again to remove the others")
     addresses = _addresses(client, removal)
     client.set_tag(removal.run.info.run_id, PRUNED_TAG, "yes")
     if version is not None:

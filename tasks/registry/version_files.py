@@ -8,7 +8,7 @@ from typing import Any
 from heartdata.config import RegistryConfig
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
-from tasks.registry.client import connect, find_version, is_empty
+from tasks.registry.client import connect, find_version, refuse_empty_registry
 from tasks.registry.pruning import CALIBRATED_FROM
 
 INIT_TAG, MACHINE_TAG = "init_sha256", "machine"  # of a run
@@ -30,10 +30,7 @@ def fetch_model(model: str | None, config: RegistryConfig, store: Store, folder:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    if is_empty(config, store):
-        raise HeartbeatError(
-            f"no model is registered in {store.uri}: run `heartbeat run` first, or name another --store"
-        )
+    refuse_empty_registry(config, store)
     uri, _ = find_version(model, config, store)
     name, number = uri.removeprefix("models:/").split("/")
     (folder / number).mkdir(exist_ok=True)

@@ -61,5 +61,5 @@ def test_spectrograms_and_audio_give_the_same_predictions(
     assert "1.0 s" in from_shards["error"][2] or "short" in from_shards["error"][2]
     both = from_audio[:2], from_shards[:2]
     assert both[0]["prediction"].tolist() == both[1]["prediction"].tolist()
-    assert np.allclose(*(frame[["p_a", "p_b"]].to_numpy(float) for frame in both), rtol=0, atol=2e-3)
+    assert np.allclose(*(frame[["p_a", "p_b"]].to_numpy(float) for frame in both), rtol=0, atol=1e-5)
     assert np.ptp(from_audio["p_a"][:2]) > 1e-4  # a mix-up would be noticed

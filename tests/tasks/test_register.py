@@ -5,8 +5,9 @@ from mlflow.tracking import MlflowClient
 
 from heartdata.config import RegistryConfig
 from heartdata.storage.store import Store
-from tasks.register import _is_registered
+from tasks.register import _is_registered, _open_model
 from tasks.registry.aliases import give_aliases
+from tasks.registry.champion import move_champion, settled_champion
 from tasks.registry.client import connect
 from tasks.registry.naming import allowed_names
 from tasks.results import RegisteredVersion
@@ -41,3 +42,17 @@ def test_a_cached_version_is_used_while_it_exists_and_its_aliases_are_settled(re
     assert not _is_registered(result.model_copy(update={"run_id": "another"}), registry_store)
     client.delete_model_version("heartbeat", "2")
     assert not _is_registered(result, registry_store)
+
+
+def test_a_move_made_in_mlflow_does_not_count_as_a_choice_over_the_version_that_follows(registry_store: Store):
+    client = connect(RegistryConfig(), registry_store)
+    _open_model(client, "heartbeat", registry_store)
+    for _ in range(2):
+        client.create_model_version("heartbeat", source=str(registry_store.root))
+    move_champion(client, "heartbeat", 2, "rule", "better", registry_store)
+    client.set_registered_model_alias("heartbeat", "champion", "1")
+    _open_model(client, "heartbeat", registry_store)
+    client.create_model_version("heartbeat", source=str(registry_store.root))
+    champion = settled_champion(client, "heartbeat", registry_store)
+    assert champion.choice_over(2) == champion.moves[-1]
+    assert champion.choice_over(3) is None

@@ -17,10 +17,9 @@ class UnlabelledSource(TableSource):
 
     @classmethod
     def at(cls, data: str | Path, settings: Source) -> Self:
-        """The recordings at ``data``, read by ``settings`` if they are those of a table."""
-        return cls.model_validate(
-            {**(settings.model_dump() if isinstance(settings, TableSource) else {}), "data": data}
-        )
+        """The recordings at ``data``, read by ``settings`` if they are those of a table; its corrections are of others."""
+        of_table = settings.model_dump(exclude={"corrections"}) if isinstance(settings, TableSource) else {}
+        return cls.model_validate({**of_table, "data": data})
 
     def _read(self, workdir: Path | None = None) -> tuple[FileLookup, list[Entry], list[str]]:
         data = self._data()

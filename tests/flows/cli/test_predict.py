@@ -51,7 +51,7 @@ def classify(monkeypatch, capsys, tmp_path: Path):
         model = SimpleNamespace(unwrap_python_model=lambda: SimpleNamespace(predictor=loaded))
         monkeypatch.setattr(predict, "find_version", lambda *_: ("models:/m/1", ""))
         monkeypatch.setattr(predict, "load_model", lambda *_: ("models:/m@challenger", model))
-        monkeypatch.setattr(predict, "is_empty", lambda *_: False)
+        monkeypatch.setattr(predict, "refuse_empty_registry", lambda *_: None)
         monkeypatch.setattr(predict, "prepare_environment", lambda store: None)
         predict.predict_files(paths, None, out, RunConfig(store=str(tmp_path / "store")), pictures)
         return " ".join(capsys.readouterr().out.split())

@@ -51,13 +51,12 @@ def texts(figure: Figure) -> str:
 
 @pytest.mark.parametrize(("duration_s", "bpm"), [(0.02, None), (1, 60), (10, 75), (300, 80), (4, None)])
 def test_any_length_is_drawn(drawn: list[Figure], duration_s: float, bpm: float | None):
-    content = plot_explanation(explanation(duration_s, bpm=bpm), CONFIG, "recording.wav", "a note")
+    content = plot_explanation(explanation(duration_s, bpm=bpm), CONFIG, "recording.wav")
     assert content.startswith(b"\x89PNG")
     wave, spectrogram = drawn[0].axes[:2]
     assert wave.get_xlim() == pytest.approx((0, duration_s), rel=0.01)
     assert wave.get_shared_x_axes().joined(wave, spectrogram)
     assert "research only" in texts(drawn[0])
-    assert "a note" in texts(drawn[0])
     assert "recording.wav" in texts(drawn[0])
 
 
@@ -101,5 +100,5 @@ def test_s1_and_s2_differ_without_colour_and_may_be_swapped_in_a_fast_heart(draw
 
 def test_the_picture_fits_a_page(tmp_path):
     path = tmp_path / "a.png"
-    path.write_bytes(plot_explanation(explanation(), CONFIG, "x" * 300, "y" * 900))
+    path.write_bytes(plot_explanation(explanation(), CONFIG, "x" * 300))
     assert Image.open(path).size == (1080, 648)

@@ -44,7 +44,8 @@ def test_a_table_needs_no_labels(tmp_path: Path, table: str, labels: list[str | 
 def test_the_settings_of_a_table_are_used(tmp_path: Path):
     (tmp_path / "a.wav").touch()
     (tmp_path / "list.csv").write_text("file,Sound\nx,a.wav\n")
-    settings = TableSource(data="elsewhere", columns={"path": "Sound"})
+    settings = TableSource(data="elsewhere", columns={"path": "Sound"}, corrections="of_elsewhere.csv")
+    assert UnlabelledSource.at(tmp_path / "list.csv", settings).corrections is None
     (recording,) = UnlabelledSource.at(tmp_path / "list.csv", settings).listing(tmp_path).recordings
     assert recording.path == tmp_path / "a.wav"
 

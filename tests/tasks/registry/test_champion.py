@@ -1,5 +1,6 @@
 """The champion's alias and its record: interrupted moves, two processes at once, moves made in MLflow."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,13 @@ def test_every_move_is_recorded_once_and_in_order(client: Any, registry_store: S
     assert champion.moves[0].when < champion.moves[1].when
     assert champion.moves[1].newest == 3
     assert settled_champion(client, NAME, registry_store) == champion
+
+
+def test_a_long_reason_is_cut_so_that_a_database_keeps_the_record(client: Any, registry_store: Store):
+    move_champion(client, NAME, 1, "person", "why " * 5000, registry_store)
+    (move,) = settled_champion(client, NAME, registry_store).moves
+    assert move.reason.startswith("why why")
+    assert len(move.model_dump_json()) < 5000
 
 
 def test_a_choice_stands_against_the_versions_of_its_time_only(client: Any, registry_store: Store):
@@ -157,6 +165,19 @@ def test_a_clock_that_was_set_back_does_not_change_the_order(client: Any, regist
     Clock.year_now = 2029
     move_champion(client, NAME, 2, "rule", "b", registry_store)
     assert moves(settled_champion(client, NAME, registry_store)) == [(None, 1, "rule"), (1, 2, "rule")]
+
+
+def test_a_drive_without_locks_is_named_and_nothing_is_moved(client: Any, registry_store: Store, monkeypatch):
+    from tasks.registry import champion
+
+    def no_locks(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(champion.fcntl, "flock", no_locks)
+        with pytest.raises(HeartbeatError, match=r"\.lock cannot be locked \(No locks available\): use a store on"):
+            move_champion(client, NAME, 1, "rule", "better", registry_store)
+    assert settled_champion(client, NAME, registry_store).version is None
 
 
 def test_a_model_that_does_not_exist_is_named(client: Any):

@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from heartdata.config import RegistryConfig
 from heartdata.dataset.prune import RECENT_S
+from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 from tasks.registry import pruning
 from tasks.registry.champion import move_champion
@@ -179,16 +180,32 @@ def test_an_interrupted_removal_and_runs_that_were_killed_are_finished(
     assert old.run.info.run_id not in {r.run.info.run_id for r in planned(store, 1).removals}
 
 
+def test_a_version_that_became_champion_since_the_plan_is_not_removed(client: Any, registry_store: Store):
+    for weights in ("one", "two"):
+        register(client, registry_store, weights)
+    (removal,) = planned(registry_store, 1).removals
+    move_champion(client, NAME, 1, "person", "better after all", registry_store)
+    with pytest.raises(HeartbeatError, match="heartbeat version 1 has just become champion: run again"):
+        remove_run(removal, CONFIG, registry_store)
+    assert answer(1) == "one"
+
+
 def test_in_a_shared_registry_only_the_configured_model_is_pruned(
     client: Any, registry_store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     for weights in ("one", "two"):
         register(client, registry_store, weights)
+    for model_name in (NAME, "other"):
+        killed, _ = log_run(client, registry_store, model_name, {}, {"registry.model_name": model_name}, ours=True)
+        client.set_terminated(killed.info.run_id, "KILLED")
     monkeypatch.setattr(pruning, "is_own", lambda config, store: False)
-    assert numbers(planned(registry_store, 1)) == [1]
+    plan = planned(registry_store, 1)
+    assert numbers(plan) == [1]
+    assert [r.run.data.params["registry.model_name"] for r in plan.removals if not r.version] == [NAME]
     other = CONFIG.model_copy(update={"model_name": "other"})
     plan = plan_versions(other, registry_store, 1, now_s=time.time() + LATER_S)
-    assert (plan.removals, plan.kept) == ((), {"of another model": 2})
+    assert [removal.version for removal in plan.removals] == [None]
+    assert plan.kept == {"of another model": 2}
 
 
 def test_an_empty_registry_has_nothing_to_prune(store: Store):
