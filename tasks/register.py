@@ -25,6 +25,7 @@ from tasks.engine.copies import copy_files
 from tasks.engine.progress import track
 from tasks.engine.stage import fingerprint, stage
 from tasks.registry.aliases import are_settled, give_aliases
+from tasks.registry.champion import settled_champion
 from tasks.registry.client import KEY_TAG, RECIPE_TAG, connect, experiment_of
 from tasks.registry.killed_runs import process_tag
 from tasks.registry.model_version import check_served, log_model
@@ -90,6 +91,8 @@ def register(
         version = next((v for v in versions if v.tags.get(KEY_TAG) == key), None)
         is_new = version is None
         if version is None:
+            if client.search_registered_models(f"name = '{name}'"):
+                settled_champion(client, name, store)  # who set the alias in MLflow did not know this version
             experiment = experiment_of(client, config.registry, store)
             inputs = CardInputs(
                 config=config,
