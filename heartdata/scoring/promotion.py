@@ -98,7 +98,8 @@ def decide(
     if obstacle:
         return Decision(outcome="cannot decide", reason=f"the champion stays: {obstacle}", gates=gates, **counted)
     comparison = rules.compare(rows, champion)
-    better = rules.difference_gate("the champion", comparison, config.min_difference)
+    where = f" on {comparison.subjects} subjects held out from both"
+    better = rules.difference_gate("the champion", comparison, config.min_difference, where)
     gates = (better, *gates, *rules.slice_gate(rows, champion, attributes))
     outcome, reason = _against(gates)
     return Decision(outcome=outcome, reason=reason, gates=gates, **counted)
@@ -172,17 +173,20 @@ class _Rules:
             detail = f"ECE {ece:.3f}, {'not ' if passed else ''}above {config.max_ece:g}"
             yield Gate(name="ECE", value=ece, bound=config.max_ece, passed=passed, detail=detail)
 
-    def difference_gate(self, other: str, comparison: Comparison, bound: float) -> Gate:
-        """The one-sided lower bound of a difference must be above ``bound``; models that predict alike never pass."""
+    def difference_gate(self, other: str, comparison: Comparison, bound: float, where: str = "") -> Gate:
+        """The one-sided lower bound of a difference must be above ``bound``; models that predict alike never pass.
+
+        ``where``: what they are compared on, for people.
+        """
         value: float | None = comparison.low
         passed = bool(comparison.differing and comparison.low > bound)
         if np.isnan(comparison.low):
             value, detail = None, f"{self.metric} cannot be compared with {other} on {comparison.subjects} subjects"
         elif not comparison.differing:
-            detail = f"{self.metric} {comparison.first:.3f}, with the same predictions as {other}"
+            detail = f"{self.metric} {comparison.first:.3f}, with the same predictions as {other}{where}"
         else:
             detail = (
-                f"{self.metric} {comparison.first:.3f} against {comparison.second:.3f} of {other}, difference "
+                f"{self.metric} {comparison.first:.3f} against {comparison.second:.3f} of {other}{where}, difference "
                 f"{comparison.difference:+.3f} (one-sided {100 * self.config.level:g} % bound {comparison.low:+.3f}), "
                 f"{'' if passed else 'not '}above {bound:g}"
             )
