@@ -134,6 +134,8 @@ class _Rules:
 
     def obstacle(self, rows: pd.DataFrame, champion: pd.DataFrame | None) -> str:
         """Why a decision on these recordings is impossible; empty when it is possible."""
+        if champion is not None and len(champion) and (fault := self.fault(champion)):
+            return fault
         subjects, least = rows["group"].nunique(), self.config.min_subjects
         where = "held out" if champion is None else "held out from both models"
         if subjects < least:
@@ -143,7 +145,7 @@ class _Rules:
             return f"all recordings {where} are {_names(of_class.index)}"
         if of_class.min() < 2:  # whose variance no resampling measures
             return f"only one subject {where} has the label {of_class.idxmin()}"
-        return "" if champion is None else self.fault(champion)
+        return ""
 
     def absolute_gates(self, rows: pd.DataFrame, baselines: Mapping[str, pd.DataFrame]) -> Iterator[Gate]:
         """The configured conditions on the challenger by itself, over the whole test part ``rows``."""
