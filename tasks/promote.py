@@ -13,6 +13,7 @@ from prefect.context import FlowRunContext
 
 from heartdata.config import RunConfig
 from heartdata.dataset.provenance import was_trained_on
+from heartdata.errors import StoreError
 from heartdata.reports.summary import gate_rows
 from heartdata.scoring import promotion
 from heartdata.scoring.promotion import Decision
@@ -29,10 +30,8 @@ from tasks.registry.naming import metric_name
 from tasks.registry.previous import recordings_trained_on
 from tasks.results import Evaluation, RegisteredVersion
 
-TAGS, INPUTS_TAG = (
-    "promotion.",
-    "promotion.inputs",
-)  # of a version: the decision, and the digest of what it was made from
+TAGS = "promotion."  # of a version: the decision
+DECIDED_TAG, INPUTS_TAG = f"{TAGS}outcome", f"{TAGS}inputs"  # its outcome, and the digest of what it was made from
 DECISION_FILE = "decision.json"  # in the version's run, and in latest/
 TAG_LENGTH = 1000
 
@@ -124,8 +123,11 @@ def _nothing_new(challenger: Challenger, champion: Champion, inputs: str) -> str
         return ""
     registered = datetime.fromtimestamp(challenger.version.creation_timestamp / 1000, UTC)
     standing = f"the champion is version {champion.version}" if champion.version else "there is no champion"
-    chosen = f", which {choice.who} chose on {choice.when:%Y-%m-%d} ({choice.reason})" if choice else ""
-    return f"Nothing new since version {number} of {registered:%Y-%m-%d}; {standing}{chosen}"
+    decided_on = f"Nothing new since version {number} of {registered:%Y-%m-%d}"
+    subject = decided_on if DECIDED_TAG in challenger.version.tags else f"Version {number} is not compared"
+    verb = "which {who} chose on" if champion.version else "as {who} decided on"
+    chosen = f", {verb.format(who=choice.who)} {choice.when:%Y-%m-%d} ({choice.reason})" if choice else ""
+    return f"{subject}; {standing}{chosen}"
 
 
 def _decide(challenger: Challenger, champion: Champion, client: Any, config: RunConfig, store: Store) -> Decision:
@@ -167,9 +169,15 @@ def _held_out_from_both(challenger: Challenger, champion: Any, config: RunConfig
     """The test recordings whose subjects neither model was trained or tuned on, nor on near-duplicates of theirs.
 
     Of models of different sources or series, those that were in the champion's test part as well. None where the
-    champion's provenance is unknown.
+    champion's provenance is unknown. Raises `UnusableChampion`.
     """
-    of_champion = recordings_trained_on(champion.run_id)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        of_champion = recordings_trained_on(champion.run_id)
+    except (MlflowException, pa.ArrowException, OSError, StoreError) as error:
+        text = (str(error).splitlines() or [""])[0]
+        raise UnusableChampion(f"the list of what it was trained on cannot be read ({text})") from error
     if of_champion is None:
         return None
     manifest, facts = store.read_frame(challenger.manifest, MANIFEST), store.read_frame(challenger.facts, FACTS)

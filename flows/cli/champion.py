@@ -1,5 +1,6 @@
 """`heartbeat champion`: show, choose and take back the champion of a model, and the record of its moves."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from flows.cli.console import plain_console, rich_table
 from flows.local.environment import prepare_environment
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
+from heartdata.sources.text import enumerated
 from heartdata.storage.store import Store
 from tasks.registry.champion import Move, move_champion, settled_champion
 from tasks.registry.client import CHALLENGER, check_registry, connect, only_model, refuse_empty_registry
@@ -38,7 +40,8 @@ def registered_model(name: str | None, configured: bool, config: RunConfig) -> M
     names = sorted(model.name for model in client.search_registered_models())
     if name is None:
         name = config.registry.model_name if configured else only_model(client, store)
-    name = name.removeprefix("models:/")
+    if name.startswith("models:/"):  # as other commands are given it, with a version or an alias
+        name = re.split("[/@]", name)[1]
     if name not in names:
         raise HeartbeatError(f"there is no registered model {name!r}; there are: {', '.join(names) or 'none'}")
     return Model(client, name, store)
@@ -94,7 +97,7 @@ def promote(model: Model, version: int, reason: str) -> None:
     champion = settled_champion(model.client, model.name, model.store)
     versions = sorted(int(v.version) for v in model.client.search_model_versions(f"name = '{model.name}'"))
     if version not in versions:
-        there_are = ", ".join(map(str, versions)) or "none"
+        there_are = enumerated([str(number) for number in reversed(versions)]) or "none"
         raise HeartbeatError(f"{model.name} has no version {version}; there are: {there_are}")
     if champion.version == version:
         raise HeartbeatError(f"{model.name} version {version} is the champion already: nothing was changed")

@@ -98,7 +98,8 @@ def decide(
     if obstacle:
         return Decision(outcome="cannot decide", reason=f"the champion stays: {obstacle}", gates=gates, **counted)
     comparison = rules.compare(rows, champion)
-    better = rules.difference_gate("the champion", comparison, config.min_difference)
+    where = f" on {comparison.subjects} subjects held out from both"
+    better = rules.difference_gate("the champion", comparison, config.min_difference, where)
     gates = (better, *gates, *rules.slice_gate(rows, champion, attributes))
     outcome, reason = _against(gates)
     return Decision(outcome=outcome, reason=reason, gates=gates, **counted)
@@ -133,6 +134,8 @@ class _Rules:
 
     def obstacle(self, rows: pd.DataFrame, champion: pd.DataFrame | None) -> str:
         """Why a decision on these recordings is impossible; empty when it is possible."""
+        if champion is not None and len(champion) and (fault := self.fault(champion)):
+            return fault
         subjects, least = rows["group"].nunique(), self.config.min_subjects
         where = "held out" if champion is None else "held out from both models"
         if subjects < least:
@@ -142,7 +145,7 @@ class _Rules:
             return f"all recordings {where} are {_names(of_class.index)}"
         if of_class.min() < 2:  # whose variance no resampling measures
             return f"only one subject {where} has the label {of_class.idxmin()}"
-        return "" if champion is None else self.fault(champion)
+        return ""
 
     def absolute_gates(self, rows: pd.DataFrame, baselines: Mapping[str, pd.DataFrame]) -> Iterator[Gate]:
         """The configured conditions on the challenger by itself, over the whole test part ``rows``."""
@@ -172,17 +175,20 @@ class _Rules:
             detail = f"ECE {ece:.3f}, {'not ' if passed else ''}above {config.max_ece:g}"
             yield Gate(name="ECE", value=ece, bound=config.max_ece, passed=passed, detail=detail)
 
-    def difference_gate(self, other: str, comparison: Comparison, bound: float) -> Gate:
-        """The one-sided lower bound of a difference must be above ``bound``; models that predict alike never pass."""
+    def difference_gate(self, other: str, comparison: Comparison, bound: float, where: str = "") -> Gate:
+        """The one-sided lower bound of a difference must be above ``bound``; models that predict alike never pass.
+
+        ``where``: what they are compared on, for people.
+        """
         value: float | None = comparison.low
         passed = bool(comparison.differing and comparison.low > bound)
         if np.isnan(comparison.low):
             value, detail = None, f"{self.metric} cannot be compared with {other} on {comparison.subjects} subjects"
         elif not comparison.differing:
-            detail = f"{self.metric} {comparison.first:.3f}, with the same predictions as {other}"
+            detail = f"{self.metric} {comparison.first:.3f}, with the same predictions as {other}{where}"
         else:
             detail = (
-                f"{self.metric} {comparison.first:.3f} against {comparison.second:.3f} of {other}, difference "
+                f"{self.metric} {comparison.first:.3f} against {comparison.second:.3f} of {other}{where}, difference "
                 f"{comparison.difference:+.3f} (one-sided {100 * self.config.level:g} % bound {comparison.low:+.3f}), "
                 f"{'' if passed else 'not '}above {bound:g}"
             )

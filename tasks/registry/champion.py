@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from socket import gethostname
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from heartdata.errors import HeartbeatError
 from heartdata.settings import sha256_json
@@ -61,13 +61,13 @@ class Champion:
         """The champion before the present one, of those ``versions``; one that was rolled back from does not count."""
         promoted = {move.after: move.before for move in self.moves if move.by != "rollback"}
         version = promoted.pop(self.version, None)
-        while version is not None and version not in versions:  # deleted since
-            version = promoted.pop(version, None)
-        return version
+        while version not in versions and version in promoted:  # deleted since, or the alias was removed for a time
+            version = promoted.pop(version)
+        return version if version in versions else None
 
 
 def read_champion(client: Any, name: str) -> Champion:
-    """As the registry has it. Raises `HeartbeatError` when there is no such model."""
+    """As the registry has it. Raises `HeartbeatError` when there is no such model, or its record cannot be read."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -75,13 +75,21 @@ def read_champion(client: Any, name: str) -> Champion:
     except MlflowException as error:
         raise HeartbeatError(f"there is no registered model {name!r} ({error.message})") from error
     version = model.aliases.get(CHAMPION)
-    moves = [Move.model_validate_json(text) for tag, text in sorted(model.tags.items()) if tag.startswith(MOVE)]
-    intended = model.tags.get(INTENDED)
-    return Champion(
-        None if version is None else int(version),
-        tuple(moves),
-        Move.model_validate_json(intended) if intended else None,
-    )
+    moves = {
+        tag: _read_move(name, tag, text) for tag, text in sorted(model.tags.items()) if tag.startswith((MOVE, INTENDED))
+    }
+    intended = moves.pop(INTENDED, None)
+    return Champion(None if version is None else int(version), tuple(moves.values()), intended)
+
+
+def _read_move(name: str, tag: str, text: str) -> Move:
+    try:
+        return Move.model_validate_json(text)
+    except ValidationError:
+        raise HeartbeatError(
+            f"the tag {tag} of the registered model {name!r}, of the record of its champions, cannot be read: correct or "
+            "delete that tag in MLflow"
+        ) from None
 
 
 def settled_champion(client: Any, name: str, store: Store) -> Champion:
@@ -135,7 +143,7 @@ def _settle(client: Any, name: str) -> Champion:
     if present.version != recorded:
         before = Champion(recorded, present.moves, None)
         reason = "the alias was set in MLflow" if present.version else "the alias or its version was removed in MLflow"
-        _record(client, name, _move(client, name, before, present.version, "person", reason, who="unknown"))
+        _record(client, name, _move(client, name, before, present.version, "person", reason, who="somebody"))
         present = read_champion(client, name)
     return present
 

@@ -133,14 +133,25 @@ def load_model(model: str | None, config: RegistryConfig, store: Store) -> tuple
     try:
         return uri, mlflow.pyfunc.load_model(uri)
     except MlflowException as error:
-        raise HeartbeatError(
-            f"the model {uri!r} is not in the registry ({error.message}); {_known_models(connect(config, store))}"
-        ) from error
+        raise HeartbeatError(_why_not_loaded(connect(config, store), uri, error.message)) from error
+    except OSError as error:
+        raise HeartbeatError(_why_not_loaded(connect(config, store), uri, str(error))) from error
     except (ImportError, AttributeError, TypeError) as error:  # its served_model.py calls heartdata as it was then
         raise HeartbeatError(
             f"the model {uri!r} was registered by another version of heartbeat and cannot be loaded by this one ({error}): "
             "train it again, or serve it with `mlflow models serve`, which uses the code that was registered with it"
         ) from error
+
+
+def _why_not_loaded(client: Any, uri: str, why: str) -> str:
+    """Whether the version is not registered, or its files are not where MLflow keeps them."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = client.get_model_version(*uri.removeprefix("models:/").split("/"))
+    except (MlflowException, TypeError):
+        return f"the model {uri!r} is not in the registry ({why}); {_known_models(client)}"
+    return f"the files of the model {uri!r} cannot be read ({why}): restore {version.source} in MLflow, or use another version"
 
 
 def find_version(model: str | None, config: RegistryConfig, store: Store) -> tuple[str, str]:

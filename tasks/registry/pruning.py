@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from heartdata.config import RegistryConfig
@@ -76,6 +77,8 @@ def plan_versions(config: RegistryConfig, store: Store, keep: int, now_s: float 
         if run.info.run_id not in registered and run.info.start_time < before_ms and _is_left_over(run)
         if _may_prune(run.data.params.get("registry.model_name", ""), config, store)
     ]
+    if is_own(config, store):
+        _check_inside(client, removals, store)
     removed = {removal.run.info.run_id for removal in removals}
     needed = {digest for run_id, run in runs.items() if run_id not in removed for digest in _weights(run)}
     weights = {digest for removal in removals for digest in _weights(removal.run)} - needed
@@ -195,6 +198,22 @@ def _addresses(client: Any, removal: Removal) -> list[str]:
         except MlflowException:
             continue
     return [*addresses, removal.run.info.artifact_uri]
+
+
+def _check_inside(client: Any, removals: list[Removal], store: Store) -> None:
+    """Raise `HeartbeatError` where the store's own registry names files of another folder: those of the original."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+    from mlflow.utils.uri import is_local_uri
+
+    inside = store.workpath("").resolve()
+    for removal in removals:
+        for address in _addresses(client, removal):
+            folder = local_file_uri_to_path(address) if is_local_uri(address) else inside
+            if not Path(folder).resolve().is_relative_to(inside):
+                raise HeartbeatError(
+                    f"the registry of {store.uri} names the files of {removal.title} in another folder, {folder}: the store "
+                    "was copied or moved, and can be pruned only at its first place"
+                )
 
 
 def _file_sizes(address: str) -> Iterator[int]:

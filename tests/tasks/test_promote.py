@@ -206,6 +206,30 @@ def test_a_champion_that_cannot_be_loaded_stays_and_is_tried_again(night: Night,
     assert night.champion == second
 
 
+def test_a_champion_whose_provenance_cannot_be_read_stays_and_is_tried_again(night: Night):
+    night.decide(night.version(["x"]), PROMOTED)
+    (table,) = night.store.workpath("mlflow-artifacts").rglob(f"{PROVENANCE_FOLDER}/*.parquet")
+    whole = table.read_bytes()
+    table.write_bytes(b"torn")
+    second = night.version(["x"])
+    decision = night.decide(second).decision
+    assert decision.outcome == "cannot decide"
+    assert "the list of what it was trained on cannot be read (" in decision.reason
+    table.write_bytes(whole)
+    night.decide(second, PROMOTED)
+    assert night.champion == second
+
+
+def test_a_choice_made_before_a_new_version_was_decided_on_is_said(night: Night):
+    night.decide(night.version(["x"]), PROMOTED)
+    second = night.version(["x"])
+    move_champion(night.client, night.name, second, "person", "heard both", night.store)  # while the run was at work
+    result = night.decide(second)
+    assert result.nothing_new.startswith("Version 2 is not compared; the champion is version 2, which ")
+    night.client.delete_registered_model_alias(night.name, "champion")
+    assert "; there is no champion, as somebody decided on 20" in night.decide(second).nothing_new
+
+
 def test_models_of_other_series_are_compared_on_recordings_held_out_from_both(night: Night):
     night.decide(night.version(["x"], series="s", tested_on=["b", "z"]), PROMOTED)
     night.decide(night.version(["x"], series="t"), KEPT)

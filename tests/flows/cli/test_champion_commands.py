@@ -44,7 +44,7 @@ def test_choices_are_made_taken_back_and_shown(heartbeat: Any):
     assert heartbeat("history") == (0, "murmurs has had no champion")
     assert "murmurs has no champion Challenger murmurs version 3 Decision kept: macro-F1 .61" in heartbeat("show")[1]
     assert heartbeat("promote", 2, "--reason", "heard [both]\n twice")[0] == 0
-    status, shown = heartbeat("promote", "3", "--reason", "newer", "--model", "models:/murmurs")
+    status, shown = heartbeat("promote", "3", "--reason", "newer", "--model", "models:/murmurs@challenger")
     assert (status, "is version 3, before: version 2." in shown) == (0, True)
     assert "is version 2, before: version 3." in heartbeat("rollback", "--reason", "false alarms")[1]
     _, shown = heartbeat("show")
@@ -60,7 +60,7 @@ def test_choices_are_made_taken_back_and_shown(heartbeat: Any):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["promote", "9", "--reason", "x"], "murmurs has no version 9; there are: 1, 2, 3"),
+        (["promote", "9", "--reason", "x"], "murmurs has no version 9; there are: 3, 2, 1"),
         (["promote", "1", "--reason", " "], "say why with --reason"),
         (["promote", "1", "--reason", "x", "--model", "other"], "no registered model 'other'; there are: murmurs"),
         (["rollback"], "murmurs has no champion: there is nothing to take back"),

@@ -59,7 +59,7 @@ def test_a_better_challenger_is_promoted_and_the_reason_has_the_numbers():
     [
         (predictions(0.2), predictions(0.25, seed=3), "the champion stays: accuracy 0.800 against 0.750 of the champion"),
         (predictions(0.4), predictions(0.1, seed=3), "the champion stays: accuracy 0.600 against 0.900 of the champion"),
-        (predictions(0.1), predictions(0.1), "the champion stays: accuracy 0.900, with the same predictions as the champion"),
+        (predictions(0.1), predictions(0.1), "the champion stays: accuracy 0.900, with the same predictions as the champion on 80 subjects held out from both"),
         (predictions(0), predictions(0), "the champion stays: accuracy 1.000, with the same predictions as the champion"),
         (predictions(1, n=80), predictions(1), "the champion stays: accuracy 0.000, with the same predictions"),
     ],
@@ -137,6 +137,7 @@ def test_a_named_class_that_does_not_exist_is_a_gate_that_is_not_passed():
         ),
         ({"prediction": "click"}, "click is a prediction, but none of the challenger's classes"),
         ({"p_click": 0.1}, "one model knows the classes click, murmur, normal, the other murmur, normal"),
+        ({"n": 16, "p_click": 0.1}, "one model knows the classes click, murmur, normal, the other murmur, normal"),
         ({"p_murmur": np.nan}, "a prediction is missing or not a number"),
     ],
 )

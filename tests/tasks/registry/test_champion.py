@@ -83,6 +83,26 @@ def test_only_the_champion_that_was_compared_with_is_replaced(client: Any, regis
     assert not move_champion(client, NAME, 3, "rule", "better", registry_store, compared_with)
 
 
+def test_rolling_back_passes_over_a_time_without_champion(client: Any, registry_store: Store):
+    for version in (1, 2):
+        move_champion(client, NAME, version, "rule", "better", registry_store)
+    client.delete_model_version(NAME, "2")  # and with it the alias
+    assert settled_champion(client, NAME, registry_store).version is None
+    move_champion(client, NAME, 3, "rule", "the first again", registry_store)
+    assert settled_champion(client, NAME, registry_store).previous({1, 3}) == 1
+    assert settled_champion(client, NAME, registry_store).previous({3}) is None
+
+
+@pytest.mark.parametrize("tag", ["heartbeat.champion.2026-01-01T00:00:00.000000Z", "heartbeat.champion_intended"])
+def test_a_record_that_cannot_be_read_names_the_tag_to_delete(tag: str, client: Any, registry_store: Store):
+    move_champion(client, NAME, 1, "rule", "the first", registry_store)
+    client.set_registered_model_tag(NAME, tag, '{"when": ')
+    with pytest.raises(HeartbeatError, match=f"the tag {tag} of the registered model 'heartbeat'.* delete that tag"):
+        settled_champion(client, NAME, registry_store)
+    client.delete_registered_model_tag(NAME, tag)
+    assert settled_champion(client, NAME, registry_store).version == 1
+
+
 class Killed(BaseException):
     """The process ends at this call."""
 

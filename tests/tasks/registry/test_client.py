@@ -63,6 +63,17 @@ def test_of_two_models_the_one_that_is_not_the_demos_predicts(registry_store: St
         load_model(None, RegistryConfig(), registry_store)
 
 
+def test_a_version_without_its_files_is_told_from_one_that_is_not_registered(registry_store: Store, tmp_path: Path):
+    client = connect(RegistryConfig(), registry_store)
+    client.create_registered_model("heartbeat")
+    client.create_model_version("heartbeat", source=(tmp_path / "gone").as_uri())
+    with pytest.raises(HeartbeatError, match=r"the files of the model 'models:/heartbeat/1' cannot be read \(.*gone"):
+        load_model("models:/heartbeat/1", RegistryConfig(), registry_store)
+    for unknown in ("models:/heartbeat/2", "models:/other/1", "models:/heartbeat"):
+        with pytest.raises(HeartbeatError, match=f"{unknown}' is not in the registry"):
+            load_model(unknown, RegistryConfig(), registry_store)
+
+
 def test_the_champion_predicts_and_while_there_is_none_the_challenger_with_a_note(registry_store: Store):
     client = connect(RegistryConfig(), registry_store)
     client.create_registered_model("heartbeat")

@@ -1,6 +1,7 @@
 """Old versions of models are removed with their files; champions, their origins and what is not ours are kept."""
 
 import hashlib
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,15 @@ def test_files_of_old_versions_are_gone_and_a_kept_one_predicts(client: Any, reg
         answer(1)
     assert answer(3) == "three"
     assert planned(store, 1).removals == ()
+
+
+def test_a_copied_store_does_not_remove_the_files_of_the_original(client: Any, registry_store: Store, tmp_path: Path):
+    for weights in ("one", "two"):
+        register(client, registry_store, weights)
+    copy = Store(shutil.copytree(registry_store.root, tmp_path / "copy"))
+    with pytest.raises(HeartbeatError, match="heartbeat version 1 in another folder, .* was copied or moved"):
+        planned(copy, 1)
+    assert numbers(planned(registry_store, 1)) == [1]
 
 
 def test_champions_aliases_origins_and_recalibrated_versions_are_kept(client: Any, registry_store: Store):
