@@ -20,9 +20,9 @@ from heartdata.serving.formats import write_predictions
 from heartdata.settings import sha256_json
 from heartdata.storage.schemas import RECORDINGS, scores_schema
 from heartdata.storage.store import Artifact, Store, table_from_frame
-from tasks.engine.progress import track
+from tasks.engine.progress import add_note, track
 from tasks.engine.stage import uncached_task
-from tasks.registry.client import load_model
+from tasks.registry.client import find_version, load_model
 from tasks.results import Scored
 
 if TYPE_CHECKING:
@@ -34,8 +34,12 @@ KEEP_EVERY_S = 30.0  # what a killed run may lose
 
 @uncached_task("load model")
 def scoring_model(model: str | None, registry: RegistryConfig, store: Store) -> "tuple[str, Predictor]":
-    """A registered version's URI, and its predictor; ``model``: as in `tasks.registry.client.load_model`."""
-    uri, loaded = load_model(model, registry, store)
+    """A registered version's URI, and its predictor; ``model``: as in `tasks.registry.client.find_version`."""
+    uri, on_choice = find_version(model, registry, store)
+    if on_choice:
+        get_run_logger().warning(on_choice)
+        add_note(on_choice)
+    _, loaded = load_model(uri, registry, store)
     return uri, loaded.unwrap_python_model().predictor
 
 

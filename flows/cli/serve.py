@@ -9,19 +9,19 @@ from typing import Any
 
 import uvicorn
 
-from flows.cli.console import plain_console
+from flows.cli.console import note, plain_console
 from flows.http.limits import LOOPBACK, Limits
 from flows.local.environment import prepare_environment
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
-from tasks.registry.client import load_model, refuse_empty_registry
+from tasks.registry.client import find_version, load_model, refuse_empty_registry
 
 STOP_TIMEOUT_S = 5
 
 
 def serve_model(model_uri: str | None, host: str, port: int, limits: Limits, config: RunConfig) -> None:
-    """Serve until Ctrl-C or SIGTERM. ``model_uri``: as in `tasks.registry.client.load_model`.
+    """Serve until Ctrl-C or SIGTERM. ``model_uri``: as in `tasks.registry.client.find_version`.
 
     Raises `HeartbeatError` when the address cannot be used or there is no such model.
     """
@@ -31,15 +31,18 @@ def serve_model(model_uri: str | None, host: str, port: int, limits: Limits, con
         for number in (signal.SIGINT, signal.SIGTERM):  # a script's background jobs ignore SIGINT by default
             signal.signal(number, _stop)
         log = prepare_environment(store.open())
-        os.environ["OMP_NUM_THREADS"] = "1"  # requests are computed side by side, each in a thread
         console = plain_console()
+        uri, on_choice = find_version(model_uri, config.registry, store)
+        if on_choice:
+            console.print(note(on_choice))
+        os.environ["OMP_NUM_THREADS"] = "1"  # requests are computed side by side, each in a thread
         with console.status("loading the model"):
             import torch
 
             from flows.http.app import create_app
 
             torch.set_num_threads(1)
-            uri, model = load_model(model_uri, config.registry, store)
+            _, model = load_model(uri, config.registry, store)
             predictor = model.unwrap_python_model().predictor
             app = create_app(predictor, uri, limits, loopback_only=host in LOOPBACK)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -53,6 +53,9 @@ class Gate:
             self.requests += 1
             try:
                 await self._admit(headers, scope, receive, send)
+            except asyncio.CancelledError:  # by the server, which waits for no longer
+                sentence = "the server is stopping: send it again when the server runs again"
+                await refusal(503, sentence, {"Retry-After": "10"})(scope, receive, send)
             finally:
                 self.requests -= 1
 

@@ -69,9 +69,11 @@ async def recordings_of(request: Request) -> list[bytes]:
 
 async def _of_form(request: Request) -> list[bytes]:
     try:
-        form = await request.form(max_files=MAX_RECORDINGS)
+        form = await request.form()
     except StarletteHTTPException as error:
-        sentence = f"the form cannot be read: send it as multipart/form-data, with at most {MAX_RECORDINGS} files"
+        sentence = (
+            f"the form cannot be read: send at most {MAX_RECORDINGS} files as multipart/form-data, with short names"
+        )
         raise HTTPException(400, sentence) from error
     files = form.getlist("file")
     if not all(isinstance(file, UploadFile) for file in files):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
-from scipy.stats import t
+from scipy.stats import beta, t
 
 LEVEL = 0.95
 ROUNDING = 1e-12
@@ -53,15 +53,15 @@ def _degrees_of_freedom(sizes: np.ndarray) -> float:
 
 
 def with_interval(
-    values: ArrayLike, degrees_of_freedom: float, is_share: bool = True, level: float = LEVEL
+    values: ArrayLike, degrees_of_freedom: float, is_share: bool = True, level: float = LEVEL, varies: bool = True
 ) -> tuple[float, float, float]:
     """The first of ``values``, and its interval by the standard deviation of the others, one a resample.
 
     A t-interval, computed for a share (a metric in 0-1) on the logit scale, where the distribution of one near 1 is less
     skewed: percentiles of the resamples cover too little (`benchmarks/intervals.py`). They are used where a resample's
-    value is infinite, so that a bound may be infinite. A share of 0 or 1 in all resamples has the interval of Clopper and
-    Pearson (1934) for degrees_of_freedom + 1 subjects without exception. Values of nan are ignored; the bounds are nan
-    where no stratum has two subjects.
+    value is infinite, so that a bound may be infinite. A share that is the same in all resamples although it ``varies``, as
+    where each class is all right or all wrong, has the interval of Clopper and Pearson (1934) for degrees_of_freedom + 1
+    subjects. Values of nan are ignored; the bounds are nan where no stratum has two subjects.
     """
     value, *_ = numbers = np.asarray(values, float)
     drawn = numbers[1:][~np.isnan(numbers[1:])]
@@ -72,10 +72,9 @@ def with_interval(
         return float(value), float(low), float(high)
     error = drawn.std(ddof=1)
     if error < ROUNDING:
-        exceptions = 1 - ((1 - level) / 2) ** (1 / (degrees_of_freedom + 1))
-        low = value - exceptions if is_share and value > 1 - ROUNDING else value
-        high = value + exceptions if is_share and value < ROUNDING else value
-        return float(value), float(low), float(high)
+        if not (is_share and varies):
+            return float(value), float(value), float(value)
+        return float(value), *_clopper_pearson(value, degrees_of_freedom + 1, level)
     half = t.ppf((1 + level) / 2, degrees_of_freedom) * error
     if is_share and 0 < value < 1:
         on_logit = half / (value * (1 - value))
@@ -83,3 +82,10 @@ def with_interval(
     else:
         low, high = value - half, value + half
     return float(value), float(low), float(high)
+
+
+def _clopper_pearson(share: float, subjects: float, level: float) -> tuple[float, float]:
+    right, tail = share * subjects, (1 - level) / 2
+    low = beta.ppf(tail, right, subjects - right + 1) if share > ROUNDING else 0.0
+    high = beta.ppf(1 - tail, right + 1, subjects - right) if share < 1 - ROUNDING else 1.0
+    return float(low), float(high)

@@ -84,9 +84,14 @@ def metrics_with_intervals(
     }  # fmt: skip
     dof = draws.degrees_of_freedom
     first = next(iter(values.values()))
+    constant = {name for name, rows in predictions.items() if rows["prediction"].nunique() == 1}
     return [
         {"model": name, "metric": metric}
-        | dict(zip(("value", "low", "high"), with_interval(of_model[metric], dof), strict=True))
+        | dict(
+            zip(
+                ("value", "low", "high"), with_interval(of_model[metric], dof, varies=name not in constant), strict=True
+            )
+        )
         | dict(zip(DIFFERENCE, with_interval(first[metric] - of_model[metric], dof, is_share=False), strict=True))
         for name, of_model in values.items()
         for metric in METRICS

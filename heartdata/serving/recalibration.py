@@ -72,7 +72,7 @@ def own_recordings(
     for why, mask in (
         ("they have no label", unlabelled),
         (
-            "the model was trained on them, on copies of them or on other recordings of their subjects",
+            "the model was trained on them, on recordings that sound alike or on others of their subjects",
             known & ~unlabelled,
         ),
     ):

@@ -200,9 +200,12 @@ def only_model(client: Any, store: Store) -> str:
 
 
 def _known_models(client: Any) -> str:
-    models = client.search_registered_models()
-    known = sorted(f"models:/{each.name}@{alias}" for each in models for alias in {CHALLENGER, *each.aliases})
-    return f"there are: {', '.join(known) or 'none'}"
+    known = []
+    for each in client.search_registered_models():
+        known += [f"models:/{each.name}@{alias}" for alias in sorted(each.aliases)]
+        if not each.aliases and (numbers := [int(version.version) for version in each.latest_versions]):
+            known.append(f"models:/{each.name}/{max(numbers)}")
+    return f"there are: {', '.join(sorted(known)) or 'none'}"
 
 
 def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:

@@ -16,6 +16,7 @@ from heartdata.serving import files
 from heartdata.serving.predictor import Predictor
 from heartdata.storage.store import Store, sha256_file
 from tasks import score as scores
+from tasks.engine import progress
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -131,6 +132,17 @@ def test_a_killed_run_is_resumed(model_store: Store, folder: Path, tmp_path: Pat
     predicted.clear()
     run(model_store, folder, tmp_path / "p.parquet")
     assert sum(predicted) == 2  # the one that was not reached, and one whose table is damaged
+
+
+def test_a_challenger_that_predicts_for_want_of_a_champion_is_noted(
+    model_store: Store, folder: Path, tmp_path: Path, caplog
+):
+    progress.clear_notes()
+    run(model_store, folder, tmp_path / "named.parquet", model="models:/heartbeat@challenger")
+    assert not [text for text in progress.notes() if "champion" in text]
+    run(model_store, folder, tmp_path / "chosen.parquet")
+    assert len([text for text in progress.notes() if "has no champion: this is its challenger" in text]) == 1
+    assert "has no champion" in caplog.text
 
 
 def test_tables_need_no_labels_and_keep_those_they_have(model_store: Store, folder: Path, tmp_path: Path):

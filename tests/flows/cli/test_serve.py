@@ -68,6 +68,22 @@ def test_there_must_be_a_model(tmp_path: Path):
         serve_model(None, "127.0.0.1", free_port(), Limits(), RunConfig(store=str(tmp_path)))
 
 
+def test_what_is_served_while_there_is_no_champion_is_said(tmp_path: Path, monkeypatch):
+    def noted(text: str) -> None:
+        raise HeartbeatError(f"noted: {text}")  # far enough
+
+    for name, value in {
+        "is_empty": lambda *_: False,
+        "prepare_environment": lambda _: tmp_path,
+        "find_version": lambda *_: ("models:/heartbeat/1", "heartbeat has no champion"),
+        "note": noted,
+        "signal.signal": lambda *_: None,
+    }.items():
+        monkeypatch.setattr(f"flows.cli.serve.{name}", value)
+    with pytest.raises(HeartbeatError, match="noted: heartbeat has no champion"):
+        serve_model(None, "127.0.0.1", free_port(), Limits(), RunConfig(store=str(tmp_path)))
+
+
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory) -> Path:
     """One real recording, or a synthetic one where there are none, in each format."""

@@ -100,3 +100,10 @@ def test_95_percent_intervals_contain_the_true_value_in_95_percent_of_simulation
         hits.append([row["low"] <= true["value"] <= row["high"] for row, true in zip(rows, truth, strict=True)])
     coverage = dict(zip(METRICS, np.mean(hits, axis=0), strict=True))
     assert {name: abs(rate - 0.95) <= 0.02 for name, rate in coverage.items()} == dict.fromkeys(METRICS, True), coverage
+
+
+def test_a_share_that_happens_not_to_vary_has_the_interval_of_clopper_and_pearson():
+    values = np.full(101, 0.5)
+    value, low, high = bootstrap.with_interval(values, 7)
+    assert (value, low, high) == pytest.approx((0.5, *binomtest(4, 8).proportion_ci(method="exact")), abs=1e-9)
+    assert bootstrap.with_interval(values, 7, varies=False) == (0.5, 0.5, 0.5)

@@ -89,6 +89,17 @@ def test_the_champion_predicts_and_while_there_is_none_the_challenger_with_a_not
         find_version("models:/heartbeat@best", RegistryConfig(), registry_store)
 
 
+def test_models_without_an_alias_are_offered_by_their_version(registry_store: Store):
+    client = connect(RegistryConfig(), registry_store)
+    client.create_registered_model("heartbeat")
+    for _ in range(11):
+        client.create_model_version("heartbeat", source=str(registry_store.root))
+    with pytest.raises(HeartbeatError, match=r"alias challenger not found.*; there are: models:/heartbeat/11$") as said:
+        find_version(None, RegistryConfig(), registry_store)
+    offered = str(said.value).split()[-1]
+    assert find_version(offered, RegistryConfig(), registry_store)[0] == offered
+
+
 @pytest.fixture
 def old(registry_store: Store, tmp_path: Path) -> str:
     """A registered version that needs another version of spectrograms, logged with a heartdata that computes them."""
