@@ -205,7 +205,8 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def find_files(folder: Path) -> Files:
-    """Every file below ``folder``, stores aside; hidden ones (such as macOS's ``._`` ones) are no audio files.
+    """Every file below ``folder``, stores and Python's environments aside; hidden ones (such as macOS's ``._`` ones) are no
+    audio files.
 
     Symbolic links are followed, but each folder is entered once, by its own name where it is below ``folder`` itself.
     Raises `SourceError` for a folder that may not be read and for an audio file's name that is not UTF-8.
@@ -222,7 +223,7 @@ def find_files(folder: Path) -> Files:
         links: list[Path] = []
         for start in starts:
             for here, folders, names in os.walk(start, onerror=refuse):
-                folders[:] = [n for n in folders if n not in SYSTEM_FOLDERS and not is_store(Path(here, n))]
+                folders[:] = [n for n in folders if n not in SYSTEM_FOLDERS and not _holds_no_data(Path(here, n))]
                 if (real := Path(here).resolve()) in visited:
                     folders.clear()
                     continue
@@ -241,6 +242,11 @@ def find_files(folder: Path) -> Files:
             f"{os.fsencode(not_utf8[0])!r}: rename them, or all with convmv -r -f latin1 -t utf8 --notest {folder}"
         )
     return Files(folder, list(map(Path, files)), sorted(others))
+
+
+def _holds_no_data(folder: Path) -> bool:
+    """Whether a folder is a store or a Python environment, whose packages bring audio files for their tests."""
+    return is_store(folder) or (folder / "pyvenv.cfg").is_file()
 
 
 def names_below(folder: Path, files: Sequence[Path]) -> list[str]:

@@ -289,3 +289,16 @@ def test_data_and_folder_that_are_no_place(tmp_path: Path):
             TableSource(data=data).check()
     with pytest.raises(SourceError, match="nowhere does not exist: give the folder .* with source.folder"):
         TableSource(data=write(tmp_path / "t.csv", "path,label\n1,a\n"), folder=tmp_path / "nowhere").check()
+
+
+@pytest.mark.parametrize("environment", [".venv", "my_env"])
+def test_audio_of_a_python_environment_is_none_of_a_tables_files(tmp_path: Path, environment: str):
+    names = (
+        "1.wav",
+        f"{environment}/pyvenv.cfg",
+        f"{environment}/lib/python3.11/site-packages/scipy/io/tests/data/2.wav",
+    )
+    (touch(tmp_path, *names) / "t.csv").write_text("path,label\n1.wav,a\n2.wav,b\n")
+    listing = TableSource(data=tmp_path / "t.csv").listing(tmp_path)
+    assert [row.missing is None for row in listing.recordings] == [True, False]
+    assert not [note for note in listing.notes if environment in note]
