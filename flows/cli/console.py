@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 10.0  # where the output is no terminal
 QUARANTINED_SHOWN = 10
-NOTES_SHOWN, REASONS_SHOWN, STAGES_SHOWN = 5, 4, 5  # in the summary of a run
+NOTES_SHOWN, REASONS_SHOWN, STAGES_SHOWN = 3, 4, 5  # in the summary of a run
 SCORES_SHOWN = ("macro_f1", "auroc")
 LONG_WORD = 20  # longer names may be broken in tables
 

@@ -102,7 +102,7 @@ def _context(inputs: CardInputs) -> dict[str, Any]:
         "slices": _table(_slices(inputs.slices)) if len(inputs.slices) else None,
         "temperature": f"{calibration.temperature:.2f}",
         "weights": ", ".join(f"{c} {w:.2f}" for c, w in zip(model.classes, weights, strict=True)),
-        "unsure_below": f"{calibration.unsure_below:.2f}",
+        "unsure_below": calibration.unsure_below and f"{calibration.unsure_below:.2f}",
         "ece": _number(confidence.get("ece_10_bins")),
         "brier": _number(confidence.get("brier")),
         "coverage": _share(confidence.get("coverage")),

@@ -18,6 +18,7 @@ from heartdata.studies.page import metric_label, with_bounds
 
 FEW_SUBJECTS = 20
 FEW_OF_CLASS = 5
+NO_SUBJECT = "no subject: each counts as its own"
 OUTCOMES = {"promoted": "promoted to champion", "kept": "not promoted", "cannot decide": "no decision"}
 WARNED_OF = {"recording": ("recording", "recordings"), "subject": ("subject", "subjects")}  # by a check's level
 
@@ -173,10 +174,14 @@ def data_notes(
     metrics: pd.DataFrame, per_class: Mapping[str, Mapping[str, float]], of_model: str,
 ) -> list[str]:  # fmt: skip
     """What limits the data and the scores: from the inventory's counts ``listed``, the tables, and the model's notes."""
+    of_source = [str(text) for name, text in listed.items() if name.startswith("note_")]
+    of_data = data_set_notes(accepted, manifest, split)
+    if any("each counts as" in text for text in of_source):  # it says more: which, and what to do
+        of_data = [text for text in of_data if not text.endswith(NO_SUBJECT)]
     return [
         *check_warnings(checks),
-        *(str(text) for name, text in listed.items() if name.startswith("note_")),
-        *data_set_notes(accepted, manifest, split),
+        *of_source,
+        *of_data,
         *baseline_note(metrics),
         *of_model.splitlines(),
         *missed_classes(per_class),
@@ -217,7 +222,7 @@ def data_set_notes(accepted: pd.DataFrame, manifest: pd.DataFrame, split: SplitC
     if several := int((labels > 1).sum()):
         notes.append(f"Scores by subject leave out {several} held-out subjects whose recordings have several labels")
     if nameless := int(manifest["subject"].isna().sum()):
-        notes.append(f"{nameless} recordings name no subject: each counts as its own")
+        notes.append(f"{nameless} recording{' names' if nameless == 1 else 's name'} {NO_SUBJECT}")
     return notes
 
 
