@@ -209,21 +209,31 @@ def data_set_notes(accepted: pd.DataFrame, manifest: pd.DataFrame, split: SplitC
     others = unused[~unused["collection"].isin(split.collections)] if split.collections is not None else unused[:0]
     if len(others):
         names = ", ".join(sorted(others["collection"].unique()))
-        notes.append(f"{len(others)} labelled recordings of {names} were checked but not used: see split.collections")
+        notes.append(f"{_labelled(len(others), f' of {names}')} checked but not used: see split.collections")
     if left_out := len(unused) - len(others):
-        notes.append(f"{left_out} labelled recordings were left out by split.strategy={split.strategy}")
+        notes.append(f"{_labelled(left_out)} left out by split.strategy={split.strategy}")
     test = manifest[manifest["part"] == "test"]
     tested = test["group"].nunique()
     if tested < FEW_SUBJECTS:
-        notes.append(f"Only {tested} subjects are held out for testing: intervals are wide and may still be too narrow")
+        notes.append(
+            f"Only {tested} subject{' is' if tested == 1 else 's are'} held out for testing: intervals are wide and may still be too narrow"
+        )
     elif (of_class := test.groupby("label")["group"].nunique()).min() < FEW_OF_CLASS:
-        notes.append(f"Only {of_class.min()} held-out subjects are {of_class.idxmin()}: intervals may be too narrow")
+        notes.append(
+            f"Only {of_class.min()} held-out subject{' is' if of_class.min() == 1 else 's are'} {of_class.idxmin()}: intervals may be too narrow"
+        )
     labels = test.groupby(subject_units(test))["label"].nunique()
     if several := int((labels > 1).sum()):
-        notes.append(f"Scores by subject leave out {several} held-out subjects whose recordings have several labels")
+        notes.append(
+            f"Scores by subject leave out {several} held-out subject{'' if several == 1 else 's'} whose recordings have several labels"
+        )
     if nameless := int(manifest["subject"].isna().sum()):
         notes.append(f"{nameless} recording{' names' if nameless == 1 else 's name'} {NO_SUBJECT}")
     return notes
+
+
+def _labelled(count: int, which: str = "") -> str:
+    return f"{count} labelled recording{which} was" if count == 1 else f"{count} labelled recordings{which} were"
 
 
 def baseline_note(metrics: pd.DataFrame) -> list[str]:

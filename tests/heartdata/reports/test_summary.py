@@ -72,14 +72,15 @@ def test_notes_name_what_was_not_used_and_what_limits_the_scores():
     unused = pd.DataFrame({"recording_id": ["x", "y"], "label": "murmur", "collection": ["c", "other"]})
     accepted = pd.concat([MANIFEST, unused])
     notes = data_set_notes(accepted, MANIFEST, SplitConfig(collections=("c",), strategy="hash"))
-    expected = ["1 labelled recordings of other were checked but not used", "1 labelled recordings were left out by",
-                "Only 1 subjects are held out", "Scores by subject leave out 1 held-out subjects",
+    expected = ["1 labelled recording of other was checked but not used", "1 labelled recording was left out by",
+                "Only 1 subject is held out", "Scores by subject leave out 1 held-out subject whose",
                 "1 recording names no subject"]  # fmt: skip
     assert [text for text, note in zip(expected, notes, strict=True) if note.startswith(text)] == expected
 
 
 @pytest.mark.parametrize(
-    ("of_source", "times"), [({}, 1), ({"note_0": "The subjects of 1 of 5 are not known, so each counts as one: ..."}, 0)]
+    ("of_source", "times"),
+    [({}, 1), ({"note_0": "The subjects of 1 of 5 are not known, so each counts as one: ..."}, 0)],
 )
 def test_unknown_subjects_are_noted_once(of_source: dict[str, str], times: int):
     checks = pd.DataFrame({"check": [], "level": [], "failing": [], "severity": [], "passed": []})

@@ -126,7 +126,8 @@ def test_a_reason_gives_one_gate_in_full_and_names_the_others():
     assert reason.startswith("there is still no champion: accuracy 0.450 against")
     assert reason.endswith(f"not above 0; also failed: {names}")
     few = decided(bad[:12], None).reason
-    assert "12 of the 20 subjects needed" in few and few.endswith(f"also failed: better than simple features, {names}")
+    assert "12 of the 20 subjects needed" in few
+    assert few.endswith(f"also failed: better than simple features, {names}")
     good = decided(predictions(0.1), None).reason
     assert good.startswith("it becomes the first champion: accuracy 0.900 against")
     assert good.endswith(f"; also passed: {names}")
