@@ -96,10 +96,10 @@ def _thumbnail(power_db: np.ndarray, config: SpectrogramConfig, start_s: float, 
     seconds = np.arange(np.ceil(start_s), end_s)
     if len(seconds) > 1:
         axes.set_xticks(seconds - start_s, [f"{s:g}" for s in seconds])
-    at = [*axes.get_yticks()]
+    marks = [*axes.get_yticks()]
     labels = [text.get_text() for text in axes.get_yticklabels()]
-    apart = [n for n in range(len(at)) if n + 1 == len(at) or at[n + 1] - at[n] >= 0.12 * config.mel_bands]
-    axes.set_yticks([at[n] for n in apart], [labels[n] for n in apart])
+    apart = [n for n in range(len(marks)) if n + 1 == len(marks) or marks[n + 1] - marks[n] >= 0.12 * config.mel_bands]
+    axes.set_yticks([marks[n] for n in apart], [labels[n] for n in apart])
     axes.tick_params(labelsize=7, pad=2, length=2)
     axes.set_xlabel("s", fontsize=7, labelpad=0)
     axes.set_ylabel("Hz", fontsize=7, labelpad=1)

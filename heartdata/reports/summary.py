@@ -18,6 +18,7 @@ from heartdata.studies.page import metric_label, with_bounds
 
 FEW_SUBJECTS = 20
 FEW_OF_CLASS = 5
+MISSED_NAMED = 3
 NO_SUBJECT = "no subject: each counts as its own"
 OUTCOMES = {"promoted": "promoted to champion", "kept": "not promoted", "cannot decide": "no decision"}
 WARNED_OF = {"recording": ("recording", "recordings"), "subject": ("subject", "subjects")}  # by a check's level
@@ -176,7 +177,7 @@ def data_notes(
     """What limits the data and the scores: from the inventory's counts ``listed``, the tables, and the model's notes."""
     of_source = [str(text) for name, text in listed.items() if name.startswith("note_")]
     of_data = data_set_notes(accepted, manifest, split)
-    if any("each counts as" in text for text in of_source):  # it says more: which, and what to do
+    if any("counts as" in text for text in of_source):  # it says more: which, and what to do
         of_data = [text for text in of_data if not text.endswith(NO_SUBJECT)]
     return [
         *check_warnings(checks),
@@ -254,9 +255,11 @@ def baseline_note(metrics: pd.DataFrame) -> list[str]:
 
 
 def missed_classes(per_class: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """A note on each class of which the network recognised no held-out recording."""
-    return [
-        f"None of the {row['recordings']:.0f} held-out recordings of {name} was recognised"
-        for name, row in per_class.items()
-        if row["recordings"] and not row["recall"]
-    ]
+    """A note on the classes of which the network recognised no held-out recording: each, or of many their number."""
+    missed = [(name, row["recordings"]) for name, row in per_class.items() if row["recordings"] and not row["recall"]]
+    if len(missed) > MISSED_NAMED:
+        names = ", ".join(name for name, _ in missed[:MISSED_NAMED])
+        return [
+            f"No held-out recording of {len(missed)} of the {len(per_class)} classes was recognised, for example of {names}"
+        ]
+    return [f"None of the {count:.0f} held-out recordings of {name} was recognised" for name, count in missed]

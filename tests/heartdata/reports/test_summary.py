@@ -80,7 +80,11 @@ def test_notes_name_what_was_not_used_and_what_limits_the_scores():
 
 @pytest.mark.parametrize(
     ("of_source", "times"),
-    [({}, 1), ({"note_0": "The subjects of 1 of 5 are not known, so each counts as one: ..."}, 0)],
+    [
+        ({}, 1),
+        ({"note_0": "The subjects of 1 of 5 are not known, so each counts as one: ..."}, 0),
+        ({"note_0": "The table has no subject column: every recording counts as a subject of its own: ..."}, 0),
+    ],
 )
 def test_unknown_subjects_are_noted_once(of_source: dict[str, str], times: int):
     checks = pd.DataFrame({"check": [], "level": [], "failing": [], "severity": [], "passed": []})
@@ -115,6 +119,12 @@ def test_a_class_of_which_nothing_was_recognised_is_named():
     rows = {"a": (0.5, 4), "b": (0.0, 6), "c": (0.0, 0)}  # of c nothing was held out
     per_class = {name: {"recall": recall, "recordings": count} for name, (recall, count) in rows.items()}
     assert missed_classes(per_class) == ["None of the 6 held-out recordings of b was recognised"]
+
+
+def test_many_classes_of_which_nothing_was_recognised_are_one_note():
+    per_class = {name: {"recall": 0.0, "recordings": 2} for name in "abcde"} | {"f": {"recall": 0.5, "recordings": 2}}
+    text = "No held-out recording of 5 of the 6 classes was recognised, for example of a, b, c"
+    assert missed_classes(per_class) == [text]
 
 
 @pytest.mark.parametrize(
