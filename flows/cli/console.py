@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 10.0  # where the output is no terminal
 QUARANTINED_SHOWN = 10
-NOTES_SHOWN, REASONS_SHOWN, STAGES_SHOWN = 5, 4, 5  # in the summary of a run
+NOTES_SHOWN, REASONS_SHOWN, STAGES_SHOWN = 3, 4, 5  # in the summary of a run
 SCORES_SHOWN = ("macro_f1", "auroc")
 LONG_WORD = 20  # longer names may be broken in tables
 
@@ -117,6 +117,7 @@ class RichTable:
 
     title: str
     rows: Sequence[Mapping[str, Any]]
+    apart: bool = True  # by an empty line above and below
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         columns = {name: [Cell(name), *(Cell(row[name]) for row in self.rows)] for name in (self.rows or [{}])[0]}
@@ -136,7 +137,7 @@ class RichTable:
         """Columns of numbers are right-aligned; all are as wide as their content, or else the widest are narrowed."""
         table = Table(
             title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
-            padding=(0, 1, 0, 0),
+            padding=(0, 1, 0, 0), show_edge=self.apart,
         )  # fmt: skip
         for name, cells in columns.items():
             values = [row[name] for row in self.rows]
@@ -199,7 +200,7 @@ def _scores(summary: "Summary") -> RichTable:
         if score["metric"] in SCORES_SHOWN:
             value = with_bounds(score["value"], score["low"], score["high"])
             rows[score["model"]][metric_label(score["metric"])] = value
-    return rich_table("", list(rows.values()))
+    return RichTable("", list(rows.values()), apart=False)
 
 
 def _quarantine(summary: "Summary") -> str:

@@ -85,7 +85,7 @@ def _mp3(sound: np.ndarray) -> bytes:
 
 def _thumbnail(power_db: np.ndarray, config: SpectrogramConfig, start_s: float, relevance: np.ndarray | None) -> bytes:
     figure = Figure(figsize=(3.2, 1.36), dpi=140)
-    axes = figure.add_axes((0.125, 0.21, 0.865, 0.77))  # fixed margins: a layout takes longer than the drawing
+    axes = figure.add_axes((0.135, 0.21, 0.855, 0.77))  # fixed margins: a layout takes longer than the drawing
     draw_spectrogram(axes, power_db, config)
     if relevance is not None and relevance.max() > 0:
         shown = relevance[: len(power_db)]
@@ -96,9 +96,13 @@ def _thumbnail(power_db: np.ndarray, config: SpectrogramConfig, start_s: float, 
     seconds = np.arange(np.ceil(start_s), end_s)
     if len(seconds) > 1:
         axes.set_xticks(seconds - start_s, [f"{s:g}" for s in seconds])
+    marks = [*axes.get_yticks()]
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    apart = [n for n in range(len(marks)) if n + 1 == len(marks) or marks[n + 1] - marks[n] >= 0.12 * config.mel_bands]
+    axes.set_yticks([marks[n] for n in apart], [labels[n] for n in apart])
     axes.tick_params(labelsize=7, pad=2, length=2)
     axes.set_xlabel("s", fontsize=7, labelpad=0)
-    axes.set_ylabel("Hz", fontsize=7, labelpad=0)
+    axes.set_ylabel("Hz", fontsize=7, labelpad=1)
     image = io.BytesIO()
     FigureCanvasAgg(figure).print_webp(image, pil_kwargs={"quality": 70})
     return image.getvalue()

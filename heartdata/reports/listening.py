@@ -66,7 +66,7 @@ def chapters(
     sorted_rows = predictions.assign(confidence=confidence).sort_values(["confidence", "recording_id"])
     wrong = sorted_rows[sorted_rows["label"] != sorted_rows["prediction"]][::-1]
     least_sure = sorted_rows[sorted_rows["confidence"] < unsure_below]
-    abstained = f"Test recordings whose prediction has a probability below {unsure_below:.2f}: the model abstains."
+    abstained = f"Test recordings whose prediction has a probability below {unsure_below:.3f}: the model abstains."
     if least_sure.empty:
         least_sure, abstained = sorted_rows, "Test recordings, the least confident first; the model abstains from none."
 

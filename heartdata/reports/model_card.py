@@ -102,7 +102,7 @@ def _context(inputs: CardInputs) -> dict[str, Any]:
         "slices": _table(_slices(inputs.slices)) if len(inputs.slices) else None,
         "temperature": f"{calibration.temperature:.2f}",
         "weights": ", ".join(f"{c} {w:.2f}" for c, w in zip(model.classes, weights, strict=True)),
-        "unsure_below": f"{calibration.unsure_below:.2f}",
+        "unsure_below": calibration.unsure_below and f"{calibration.unsure_below:.3f}",
         "ece": _number(confidence.get("ece_10_bins")),
         "brier": _number(confidence.get("brier")),
         "coverage": _share(confidence.get("coverage")),
@@ -117,6 +117,7 @@ def _context(inputs: CardInputs) -> dict[str, Any]:
         "parts": _table(subjects_by_part(manifest)),
         "strategy": config.split.strategy,
         "seed": config.split.seed,
+        "near_duplicates": config.validation.near_duplicates != "off",
         "networks": "One resnet34" if model.members == 1 else f"{model.members} resnet34 networks, averaged",
         "init": {"random": "random weights", "imagenet": "weights trained on ImageNet"}.get(model.init, model.init),
         "spectrogram": f"{spectrogram.mel_bands} bands, {spectrogram.low_hz:g} to {spectrogram.high_hz:g} Hz, windows of "
@@ -133,10 +134,10 @@ def _limits(inputs: CardInputs) -> Iterator[str]:
         yield "Some or all recordings are synthetic: scores on them show that the pipeline works, and nothing about people."
     subjects = manifest.loc[manifest["part"] == "test", "group"].nunique()
     if subjects < FEW_SUBJECTS:
-        yield f"Only {subjects} subjects are held out: the intervals are wide and may still be too narrow."
+        yield f"Only {subjects} subject{' is' if subjects == 1 else 's are'} held out: the intervals are wide and may still be too narrow."
     if unknown := int(manifest["subject"].isna().sum()):
         yield (
-            f"The subject of {unknown} recordings is unknown, and each counts as its own: recordings of one person may be in "
+            f"The subject of {unknown} of {len(manifest)} recordings is unknown, and each counts as its own: recordings of one person may be in "
             "training and test, and the scores too high."
         )
     yield "The scores hold for recordings made like those under Data; on others they are usually lower."

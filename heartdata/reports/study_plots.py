@@ -52,11 +52,11 @@ def plot_coverage_risk(
     if point is not None and np.isfinite(point).all():
         label = f"as fitted: coverage {point[0]:.2f}, risk {point[1]:.3f}"
         axes.plot(*point, "o", color=RED, markersize=7, label=label, clip_on=False)
-    axes.set(xlim=(0, 1.02), ylim=(0, max(0.05, 1.4 * float(curve["risk"].max()))))
+    axes.set(xlim=(0, 1.02), ylim=(0, float(np.clip(1.4 * curve["risk"].max(), 0.05, 1.02))))
     axes.set(xlabel="coverage (share of predictions not unsure)", ylabel="risk (error rate of these)")
     axes.set_title(f"Abstaining: {rule}, or unsure", fontsize=11)
     add_grid(axes)
-    axes.legend(fontsize=8, loc="upper left")
+    axes.legend(fontsize=8, loc="best")
     return as_png(figure, note)
 
 

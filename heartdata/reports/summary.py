@@ -18,6 +18,8 @@ from heartdata.studies.page import metric_label, with_bounds
 
 FEW_SUBJECTS = 20
 FEW_OF_CLASS = 5
+MISSED_NAMED = 3
+NO_SUBJECT = "no subject: each counts as its own"
 OUTCOMES = {"promoted": "promoted to champion", "kept": "not promoted", "cannot decide": "no decision"}
 WARNED_OF = {"recording": ("recording", "recordings"), "subject": ("subject", "subjects")}  # by a check's level
 
@@ -173,10 +175,14 @@ def data_notes(
     metrics: pd.DataFrame, per_class: Mapping[str, Mapping[str, float]], of_model: str,
 ) -> list[str]:  # fmt: skip
     """What limits the data and the scores: from the inventory's counts ``listed``, the tables, and the model's notes."""
+    of_source = [str(text) for name, text in listed.items() if name.startswith("note_")]
+    of_data = data_set_notes(accepted, manifest, split)
+    if any("counts as" in text for text in of_source):  # it says more: which, and what to do
+        of_data = [text for text in of_data if not text.endswith(NO_SUBJECT)]
     return [
         *check_warnings(checks),
-        *(str(text) for name, text in listed.items() if name.startswith("note_")),
-        *data_set_notes(accepted, manifest, split),
+        *of_source,
+        *of_data,
         *baseline_note(metrics),
         *of_model.splitlines(),
         *missed_classes(per_class),
@@ -204,21 +210,31 @@ def data_set_notes(accepted: pd.DataFrame, manifest: pd.DataFrame, split: SplitC
     others = unused[~unused["collection"].isin(split.collections)] if split.collections is not None else unused[:0]
     if len(others):
         names = ", ".join(sorted(others["collection"].unique()))
-        notes.append(f"{len(others)} labelled recordings of {names} were checked but not used: see split.collections")
+        notes.append(f"{_labelled(len(others), f' of {names}')} checked but not used: see split.collections")
     if left_out := len(unused) - len(others):
-        notes.append(f"{left_out} labelled recordings were left out by split.strategy={split.strategy}")
+        notes.append(f"{_labelled(left_out)} left out by split.strategy={split.strategy}")
     test = manifest[manifest["part"] == "test"]
     tested = test["group"].nunique()
     if tested < FEW_SUBJECTS:
-        notes.append(f"Only {tested} subjects are held out for testing: intervals are wide and may still be too narrow")
+        notes.append(
+            f"Only {tested} subject{' is' if tested == 1 else 's are'} held out for testing: intervals are wide and may still be too narrow"
+        )
     elif (of_class := test.groupby("label")["group"].nunique()).min() < FEW_OF_CLASS:
-        notes.append(f"Only {of_class.min()} held-out subjects are {of_class.idxmin()}: intervals may be too narrow")
+        notes.append(
+            f"Only {of_class.min()} held-out subject{' is' if of_class.min() == 1 else 's are'} {of_class.idxmin()}: intervals may be too narrow"
+        )
     labels = test.groupby(subject_units(test))["label"].nunique()
     if several := int((labels > 1).sum()):
-        notes.append(f"Scores by subject leave out {several} held-out subjects whose recordings have several labels")
+        notes.append(
+            f"Scores by subject leave out {several} held-out subject{'' if several == 1 else 's'} whose recordings have several labels"
+        )
     if nameless := int(manifest["subject"].isna().sum()):
-        notes.append(f"{nameless} recordings name no subject: each counts as its own")
+        notes.append(f"{nameless} recording{' names' if nameless == 1 else 's name'} {NO_SUBJECT}")
     return notes
+
+
+def _labelled(count: int, which: str = "") -> str:
+    return f"{count} labelled recording{which} was" if count == 1 else f"{count} labelled recordings{which} were"
 
 
 def baseline_note(metrics: pd.DataFrame) -> list[str]:
@@ -239,9 +255,11 @@ def baseline_note(metrics: pd.DataFrame) -> list[str]:
 
 
 def missed_classes(per_class: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """A note on each class of which the network recognised no held-out recording."""
-    return [
-        f"None of the {row['recordings']:.0f} held-out recordings of {name} was recognised"
-        for name, row in per_class.items()
-        if row["recordings"] and not row["recall"]
-    ]
+    """A note on the classes of which the network recognised no held-out recording: each, or of many their number."""
+    missed = [(name, row["recordings"]) for name, row in per_class.items() if row["recordings"] and not row["recall"]]
+    if len(missed) > MISSED_NAMED:
+        names = ", ".join(name for name, _ in missed[:MISSED_NAMED])
+        return [
+            f"No held-out recording of {len(missed)} of the {len(per_class)} classes was recognised, for example of {names}"
+        ]
+    return [f"None of the {count:.0f} held-out recordings of {name} was recognised" for name, count in missed]

@@ -1,6 +1,6 @@
 """Whether a challenger replaces the champion: gates with a value and a bound each, and the reason in one sentence."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -226,23 +226,36 @@ class _Rules:
 
 def _first(gates: tuple[Gate, ...], obstacle: str, first_champion: str) -> tuple[Outcome, str]:
     """Outcome and reason when there is no champion."""
-    failed = "; ".join([obstacle] * bool(obstacle) + [g.detail for g in gates if not g.passed])
+    failed = _first_failure(gates, obstacle)
     if first_champion == "always":
         despite = f", although {failed}" if failed else ", and passes every gate"
         return "promoted", f"it becomes the first champion (registry.first_champion=always){despite}"
     if failed:
         return "cannot decide" if obstacle else "kept", f"there is still no champion: {failed}"
-    return "promoted", f"it becomes the first champion: {'; '.join(g.detail for g in gates) or 'no gate is configured'}"
+    return "promoted", f"it becomes the first champion: {_passed(gates) if gates else 'no gate is configured'}"
 
 
 def _against(gates: tuple[Gate, ...]) -> tuple[Outcome, str]:
     """Outcome and reason of the comparison with the champion, whose gate is the first."""
     better, *others = gates
-    failed = [g.detail for g in others if not g.passed]
+    failed = _first_failure(others)
     if better.passed and not failed:
         return "promoted", f"the challenger is better: {better.detail}, and passes every other gate"
     but = ", but " if better.passed else "; also "
-    return "kept", f"the champion stays: {better.detail}{but if failed else ''}{'; '.join(failed)}"
+    return "kept", f"the champion stays: {better.detail}{but if failed else ''}{failed}"
+
+
+def _first_failure(gates: Sequence[Gate], obstacle: str = "") -> str:
+    """The obstacle or else why the first failed gate was failed, and the names of the others; empty if all were passed."""
+    failed = [gate for gate in gates if not gate.passed]
+    reason, others = (obstacle, failed) if obstacle or not failed else (failed[0].detail, failed[1:])
+    return reason + (f"; also failed: {', '.join(gate.name for gate in others)}" if others else "")
+
+
+def _passed(gates: Sequence[Gate]) -> str:
+    """How the first gate was passed, and the names of the others."""
+    first, *others = gates
+    return first.detail + (f"; also passed: {', '.join(gate.name for gate in others)}" if others else "")
 
 
 def _aligned(predictions: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,9 @@ import io
 
 from rich.console import Console
 
-from flows.cli.console import Terminal, rich_table
+from flows.cli.console import Terminal, rich_table, show
+from heartdata.reports.summary import Summary
+from heartdata.scoring.promotion import Decision
 
 NAME = "ward-a/patient_0012_left.wav"
 
@@ -50,3 +52,29 @@ def test_the_terminal_remembers_the_notes_it_showed_and_aligns_stages():
     assert terminal.notes == {"one"}
     one, two = (line for line in output.getvalue().splitlines() if line.endswith(" s  x"))
     assert len(one) == len(two)
+
+
+def test_a_run_is_shown_on_one_screen():
+    scores = [
+        {"model": model, "metric": metric, "value": 0.518, "low": 0.442, "high": 0.592}
+        for model in ("resnet34", "simple features", "metadata only", "majority class")
+        for metric in ("macro_f1", "accuracy", "auroc")
+    ]
+    reason = (
+        "there is still no champion: macro-F1 0.518 against 0.641 of simple features, difference -0.123 (one-sided 95 % "
+        "bound -0.235), not above 0; also failed: better than metadata only, ECE"
+    )
+    texts = dict.fromkeys(("dataset_version", "model_url", "run_id", "data_docs", "latest", "report"), "a/b")
+    summary = Summary(
+        recordings=[{"label": "all", "found": 5, "accepted": 4, "quarantined": 1, "in use": 4}],
+        subjects=[{"label": "subjects", "train": 2, "valid": 1, "test": 1}],
+        quarantine=[{"check": "too_short"}], scores=scores, per_class=[], planted=[], seconds={"train": 9.0},
+        notes=["word " * 19] * 6, model="heartbeat", model_version=1, decision=Decision(outcome="kept", reason=reason), **texts,
+    )  # fmt: skip
+    output = io.StringIO()
+    links = {"To open these, run:": "word " * 30, "Prefect UI": "a/b", "MLflow UI": "a/b"}
+    show(summary, Console(file=output, width=100), links)
+    lines = output.getvalue().splitlines()
+    assert sum(max(1, -(-len(line.rstrip()) // 100)) for line in lines) <= 24
+    assert "0.518 (0.442-0.592)" in output.getvalue()
+    assert "3 more are in summary.md" in output.getvalue()

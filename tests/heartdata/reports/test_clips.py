@@ -61,3 +61,16 @@ def test_what_is_no_sound_is_no_error(sound: np.ndarray):
     clip = make_clip(sound, 4000, CONFIG, np.zeros((3, CONFIG.mel_bands)))
     assert np.isfinite(played(clip.mp3)).all()
     assert np.isfinite([clip.gain_db, clip.duration_s]).all()
+
+
+def test_ticks_of_the_small_spectrogram_do_not_overlap(monkeypatch):
+    shown = []
+
+    def save(canvas, file, **_):
+        canvas.draw()
+        shown.extend(label.get_window_extent() for label in canvas.figure.axes[0].get_yticklabels())
+
+    monkeypatch.setattr("heartdata.reports.clips.FigureCanvasAgg.print_webp", save)
+    make_clip(np.random.default_rng(0).normal(size=8000).astype(np.float32), 4000, SpectrogramConfig())
+    assert len(shown) > 1
+    assert all(upper.y0 >= lower.y1 for lower, upper in zip(shown[:-1], shown[1:], strict=True))

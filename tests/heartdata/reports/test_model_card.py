@@ -53,10 +53,20 @@ def test_the_card_states_the_runs_numbers():
         "calibration error is 0.044", "Brier score unknown", "decided 75%", "10% of these decisions were wrong",
         "23 recordings were found, 2 refused by the checks, 1 left out by people, 2 given another label",
         "20 used", "ODC-By 1.0", "weights trained on ImageNet", "Only 4 subjects are held out",
-        "The subject of 1 recordings is unknown", "f" * 64, "scores for groups of people, devices or sites are unknown",
+        "The subject of 1 of 20 recordings is unknown", "below 0.600 are *unsure*", "and no near-duplicates", "f" * 64, "scores for groups of people, devices or sites are unknown",
     ):  # fmt: skip
         assert text in flat, text
     assert "synthetic" not in flat
+
+
+def test_what_was_not_done_is_not_claimed():
+    config = build_config("cinc2016", ".", changes={"validation.near_duplicates": "off"})
+    given = inputs()
+    model = given.model.model_copy(update={"calibration": Calibration()})
+    card = model_card(inputs(config=config, model=model), TEMPLATE)
+    assert "near-duplicates were not looked for" in card
+    assert "no near-duplicates" not in card
+    assert "; no decision is *unsure*." in card
 
 
 def test_synthetic_recordings_are_said_to_be():

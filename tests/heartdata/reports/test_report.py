@@ -69,6 +69,15 @@ def test_the_page_says_what_was_decided_and_by_what():
     assert "No decision was made" in " ".join(" ".join(parsed(report_page(run_of(["a", "b"]), [])).text).split())
 
 
+@pytest.mark.parametrize(
+    ("bound", "text"),
+    [(0.0, "No prediction is unsure"), (0.3224, "Predictions of a probability below 0.322 are unsure")],
+)
+def test_the_page_says_which_predictions_are_unsure(bound: float, text: str):
+    page = report_page(run_of(["a", "b", "c"], calibration=Calibration(unsure_below=bound)), [])
+    assert text in " ".join(" ".join(parsed(page).text).split())
+
+
 def test_names_that_look_like_markup_or_turn_text_round_are_shown_as_they_are():
     odd = entry(
         recording_id=REVERSED, verdict=LABEL, label="\x07bell", subject=LABEL, uri=f"/data/{LABEL}", reason=LABEL

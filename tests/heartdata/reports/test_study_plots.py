@@ -57,3 +57,12 @@ def test_the_comparison_shows_values_intervals_and_the_reference(monkeypatch):
     assert [text.get_text() for text in texts] == [
         "0.610 (0.550-0.660)", "0.520 (0.450-0.580)", "0.270", "none", "reference 11,144"
     ]  # fmt: skip
+
+
+def test_the_axis_of_a_risk_ends_at_one(monkeypatch):
+    ends = []
+    monkeypatch.setattr(study_plots, "as_png", lambda figure, note: ends.append(figure.axes[0].get_ylim()[1]) or b"")
+    for wrong in (1.0, 0.01):
+        curve = pd.DataFrame({"coverage": [1.0, 0.5], "risk": [wrong, wrong]})
+        study_plots.plot_coverage_risk(curve, "")
+    assert ends == [1.02, 0.05]

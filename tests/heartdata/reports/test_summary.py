@@ -8,6 +8,7 @@ from heartdata.reports.summary import (
     Summary,
     baseline_note,
     check_warnings,
+    data_notes,
     data_set_notes,
     missed_classes,
     planted_faults,
@@ -71,10 +72,29 @@ def test_notes_name_what_was_not_used_and_what_limits_the_scores():
     unused = pd.DataFrame({"recording_id": ["x", "y"], "label": "murmur", "collection": ["c", "other"]})
     accepted = pd.concat([MANIFEST, unused])
     notes = data_set_notes(accepted, MANIFEST, SplitConfig(collections=("c",), strategy="hash"))
-    expected = ["1 labelled recordings of other were checked but not used", "1 labelled recordings were left out by",
-                "Only 1 subjects are held out", "Scores by subject leave out 1 held-out subjects",
-                "1 recordings name no subject"]  # fmt: skip
+    expected = ["1 labelled recording of other was checked but not used", "1 labelled recording was left out by",
+                "Only 1 subject is held out", "Scores by subject leave out 1 held-out subject whose",
+                "1 recording names no subject"]  # fmt: skip
     assert [text for text, note in zip(expected, notes, strict=True) if note.startswith(text)] == expected
+
+
+@pytest.mark.parametrize(
+    ("of_source", "times"),
+    [
+        ({}, 1),
+        ({"note_0": "The subjects of 1 of 5 are not known, so each counts as one: ..."}, 0),
+        ({"note_0": "The table has no subject column: every recording counts as a subject of its own: ..."}, 0),
+    ],
+)
+def test_unknown_subjects_are_noted_once(of_source: dict[str, str], times: int):
+    checks = pd.DataFrame({"check": [], "level": [], "failing": [], "severity": [], "passed": []})
+    metrics = pd.DataFrame(
+        [("resnet34", 0.7, 0.6, 0.8, 0.0, 0.0, 0.0), ("metadata only", 0.2, 0.1, 0.3, 0.5, 0.4, 0.6)],
+        columns=[n for n in METRICS.names if n != "metric"],
+    ).assign(metric="macro_f1")
+    notes = data_notes(of_source, checks, MANIFEST, MANIFEST, SplitConfig(), metrics, {}, "")
+    assert notes.count("1 recording names no subject: each counts as its own") == times
+    assert set(of_source.values()) <= set(notes)
 
 
 def test_a_class_with_few_held_out_subjects_is_named():
@@ -99,6 +119,12 @@ def test_a_class_of_which_nothing_was_recognised_is_named():
     rows = {"a": (0.5, 4), "b": (0.0, 6), "c": (0.0, 0)}  # of c nothing was held out
     per_class = {name: {"recall": recall, "recordings": count} for name, (recall, count) in rows.items()}
     assert missed_classes(per_class) == ["None of the 6 held-out recordings of b was recognised"]
+
+
+def test_many_classes_of_which_nothing_was_recognised_are_one_note():
+    per_class = {name: {"recall": 0.0, "recordings": 2} for name in "abcde"} | {"f": {"recall": 0.5, "recordings": 2}}
+    text = "No held-out recording of 5 of the 6 classes was recognised, for example of a, b, c"
+    assert missed_classes(per_class) == [text]
 
 
 @pytest.mark.parametrize(

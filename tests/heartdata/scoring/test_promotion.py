@@ -116,7 +116,21 @@ def test_each_gate_refuses_a_bad_challenger_and_passes_a_good_one(name: str, is_
         assert gate.passed == passes
         if not passes:
             assert decision.outcome == "kept"
-            assert text in decision.reason
+            assert text in gate.detail
+            assert text in decision.reason or name in decision.reason.split("also failed: ")[-1].split(", ")
+
+
+def test_a_reason_gives_one_gate_in_full_and_names_the_others():
+    bad, names = predictions(0.55, seed=3), "better than metadata only, ECE"
+    reason = decided(bad, None).reason
+    assert reason.startswith("there is still no champion: accuracy 0.450 against")
+    assert reason.endswith(f"not above 0; also failed: {names}")
+    few = decided(bad[:12], None).reason
+    assert "12 of the 20 subjects needed" in few
+    assert few.endswith(f"also failed: better than simple features, {names}")
+    good = decided(predictions(0.1), None).reason
+    assert good.startswith("it becomes the first champion: accuracy 0.900 against")
+    assert good.endswith(f"; also passed: {names}")
 
 
 def test_a_named_class_that_does_not_exist_is_a_gate_that_is_not_passed():
