@@ -50,11 +50,15 @@ def predict_files(
     _, model = load_model(uri, config.registry, store)
     predictor = model.unwrap_python_model().predictor
     frame = _predictions(predictor, files, pictures, console).assign(model=uri)
-    console.print(rich_table(f"Predictions of {uri}", shown(frame)))
+    folder = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
+    if rows := shown(frame, folder):
+        console.print(rich_table(f"Predictions of {uri}", rows))
     for text in explained(frame, predictor.config.calibration, predictor.config.classes):
         console.print(text)
     if refused := int(frame["error"].notna().sum()):
-        console.print(f"{refused} of {len(files)} files have no prediction")
+        console.print(f"{refused} of {len(files)} files have no prediction:")
+        for row in frame[frame["error"].notna()].to_dict("records"):
+            console.print(f"  {_name(row['file'], folder)}: {row['error']}", markup=False, highlight=False)
     for text in notes:
         console.print(note(text))
     if out is not None:
@@ -113,25 +117,28 @@ def accuracy_note(fitted: Calibration) -> str:
     )
 
 
-def shown(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows for the terminal; columns that say nothing of any file are left out."""
+def shown(frame: pd.DataFrame, folder: Path | None = None) -> list[dict[str, Any]]:
+    """Rows for the terminal of the files with a prediction, named from ``folder`` on.
+
+    Columns that say nothing of any file are left out.
+    """
     rows = []
-    for row in frame.to_dict("records"):
-        cells = dict.fromkeys(("label", "probability", "most probable", "heart rate", "warnings", "error"), "")
-        if row["error"] is not None:
-            cells["error"] = row["error"]
-        else:
-            label, probable, rate_bpm = row["label"], row["most_probable"], row["heart_rate_bpm"]
-            cells |= {
-                "label": f"unsure ({label})" if row["unsure"] else label,
-                "probability": f"{row['p_' + label]:.2f}",
-                "most probable": f"{probable} {row['p_' + probable]:.2f}" if probable != label else "",
-                "heart rate": f"{rate_bpm:.0f}" if pd.notna(rate_bpm) else "",
-                "warnings": row["warnings"],
-            }
-        rows.append({"file": row["file"], **cells})
-    used = {name for row in rows for name, cell in row.items() if cell} | {"label", "probability"}
+    for row in frame[frame["error"].isna()].to_dict("records"):
+        label, probable, rate_bpm = row["label"], row["most_probable"], row["heart_rate_bpm"]
+        rows.append({
+            "file": _name(row["file"], folder),
+            "label": f"unsure ({label})" if row["unsure"] else label,
+            "probability": f"{row['p_' + label]:.2f}",
+            "most probable": f"{probable} {row['p_' + probable]:.2f}" if probable != label else "",
+            "heart rate": f"{rate_bpm:.0f}" if pd.notna(rate_bpm) else "",
+            "warnings": row["warnings"],
+        })  # fmt: skip
+    used = {name for row in rows for name, cell in row.items() if cell}
     return [{name: cell for name, cell in row.items() if name in used} for row in rows]
+
+
+def _name(file: str, folder: Path | None) -> str:
+    return file if folder is None else str(Path(file).relative_to(folder))
 
 
 def picture_names(files: Sequence[Path]) -> list[str]:

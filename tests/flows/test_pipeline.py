@@ -184,7 +184,7 @@ def test_the_registered_model_predicts_from_audio_bytes(first, root: Path, monke
     probabilities = [c for c in predictions.columns if c.startswith("p_")]
     assert predictions.loc[0, probabilities].sum() == pytest.approx(1)
     assert f"p_{predictions.loc[0, 'label']}" in probabilities
-    assert predictions["unsure"].tolist()[1:] == [True, True]  # neither is a recording
+    assert predictions["unsure"].tolist()[1:] == [None, None]  # neither is a recording
     assert predictions["error"].isna().tolist() == [True, False, False]
     assert "not finite numbers" in predictions.loc[2, "error"]
 

@@ -222,7 +222,17 @@ def test_training_starts_again_from_the_same_weights(store: Store, tmp_path: Pat
         reproduce._initial_weights({**tags, "init_sha256": digest}, RunConfig(), empty, scratch)
 
 
-def test_a_calibration_that_is_no_better_says_so():
-    metrics = pd.DataFrame({"model": ["as trained"], "metric": ["brier"], "difference": [0.01]})
-    assert not calibrate.is_better(metrics)
-    assert calibrate.is_better(metrics.assign(difference=-0.01))
+@pytest.mark.parametrize(
+    ("f1", "brier", "ending"),
+    [
+        ((0.02, 0.42), (-0.1, 0.1), "labels (macro-F1) better, probabilities (Brier score) no clear difference"),
+        ((-0.1, 0.1), (-0.2, -0.1), "labels (macro-F1) no clear difference, probabilities (Brier score) better"),
+        ((-0.1, 0.1), (-0.1, 0.1), "probabilities (Brier score) no clear difference: keep models:/m/1"),
+        ((-0.1, 0.1), (0.1, 0.2), "probabilities (Brier score) worse: keep models:/m/1"),
+        ((-0.2, -0.1), (-0.2, -0.1), "better: choose by which of them you use"),
+    ],
+)
+def test_the_verdict_on_a_calibration_follows_from_the_intervals(f1: tuple, brier: tuple, ending: str):
+    rows = [("as trained", "macro_f1", *f1), ("as trained", "brier", *brier), ("calibrated here", "brier", 0, 0)]
+    metrics = pd.DataFrame(rows, columns=["model", "metric", "difference_low", "difference_high"])
+    assert calibrate.verdict(metrics, "models:/m/1").endswith(ending)
