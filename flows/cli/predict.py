@@ -55,10 +55,7 @@ def predict_files(
         console.print(rich_table(f"Predictions of {uri}", rows))
     for text in explained(frame, predictor.config.calibration, predictor.config.classes):
         console.print(text)
-    if refused := int(frame["error"].notna().sum()):
-        console.print(f"{refused} of {len(files)} files have no prediction:")
-        for row in frame[frame["error"].notna()].to_dict("records"):
-            console.print(f"  {_name(row['file'], folder)}: {row['error']}", markup=False, highlight=False)
+    refused = _show_refused(frame, folder, console)
     for text in notes:
         console.print(note(text))
     if out is not None:
@@ -68,6 +65,16 @@ def predict_files(
         console.print(f"Pictures    {pictures}", markup=False)
     if refused == len(files):
         raise HeartbeatError(f"none of the {len(files)} files has a prediction; the first: {frame['error'][0]}")
+
+
+def _show_refused(frame: pd.DataFrame, folder: Path | None, console: Console) -> int:
+    """Print the files that have no prediction, with the reasons; returns how many."""
+    refused = frame[frame["error"].notna()].to_dict("records")
+    if refused:
+        console.print(f"{len(refused)} of {len(frame)} files have no prediction:")
+    for row in refused:
+        console.print(f"  {_name(row['file'], folder)}: {row['error']}", markup=False, highlight=False)
+    return len(refused)
 
 
 def _predictions(predictor: Any, files: Sequence[Path], pictures: Path | None, console: Console) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import HTTPException, Request
@@ -72,7 +72,7 @@ async def recordings_of(request: Request) -> list[bytes]:
 async def _of_form(request: Request) -> list[bytes]:
     body = await request.body()
 
-    async def pieces() -> AsyncIterator[bytes]:
+    async def pieces() -> AsyncGenerator[bytes, None]:
         for start in range(0, len(body), PIECE_BYTES):
             yield body[start : start + PIECE_BYTES]
             await asyncio.sleep(0)  # others are answered meanwhile

@@ -29,10 +29,15 @@ def log_model(model: TrainedModel, store: Store) -> Any:
 
     if not SERVED_MODEL.is_file():
         raise HeartbeatError(f"{SERVED_MODEL} does not exist: run heartbeat from a checkout of the project")
-    columns = {"label": DataType.string, "unsure": DataType.boolean, "error": DataType.string, "warnings": DataType.string}
+    columns = {
+        "label": DataType.string,
+        "unsure": DataType.boolean,
+        "error": DataType.string,
+        "warnings": DataType.string,
+    }
     columns |= {"heart_rate_bpm": DataType.double, "model_digest": DataType.string}
     columns |= {f"p_{c}": DataType.double for c in model.classes}
-    outputs = [
+    outputs: list[Any] = [
         ColSpec(kind, name, required=name in ("warnings", "model_digest")) for name, kind in columns.items()
     ]  # the others are null in a row with an error, or without one
     weights, config = store.local(model.weights.name), store.local(model.config.name)

@@ -164,9 +164,20 @@ def test_the_exported_folder_predicts_as_the_registered_version(heartbeat, train
     assert error.endswith("exported is not empty: name a folder that is new or empty\n")
 
 
-def test_reproduce_gives_the_same_weights(heartbeat, trained: Path, tmp_path: Path):
-    out = tmp_path / "result.json"
-    status, error, output = heartbeat("reproduce", f"models:/{NAME}/1", "--store", trained, "--out", out)
+def test_reproduce_gives_the_same_weights_also_of_recordings_that_have_moved(heartbeat, trained: Path, tmp_path: Path):
+    out, elsewhere = tmp_path / "result.json", tmp_path / "elsewhere"
+    manifest = pd.read_parquet(trained / "latest" / "manifest.parquet")
+    recordings = read_parquet(trained / "latest" / "recordings.parquet").to_pandas().set_index("recording_id")
+    uris = [Path(uri) for uri in recordings.loc[manifest["recording_id"][:2], "uri"]]
+    (elsewhere / "inside").mkdir(parents=True)
+    moved = [shutil.move(uri, elsewhere / "inside" / f"{number}.wav") for number, uri in enumerate(uris)]
+    try:
+        status, error, output = heartbeat(
+            "reproduce", f"models:/{NAME}/1", "--data", elsewhere, "--store", trained, "--out", out
+        )
+    finally:
+        for file, uri in zip(moved, uris, strict=True):
+            shutil.move(file, uri)
     assert (status, error) == (0, "")
     assert f"models:/{NAME}/1 is reproduced: the same weights, bit by bit" in sentence(output)
     result = json.loads(out.read_text())
