@@ -37,7 +37,6 @@ def scoring_model(model: str | None, registry: RegistryConfig, store: Store) -> 
     """A registered version's URI, and its predictor; ``model``: as in `tasks.registry.client.find_version`."""
     uri, on_choice = find_version(model, registry, store)
     if on_choice:
-        get_run_logger().warning(on_choice)
         add_note(on_choice)
     _, loaded = load_model(uri, registry, store)
     return uri, loaded.unwrap_python_model().predictor

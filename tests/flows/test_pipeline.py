@@ -300,7 +300,7 @@ def test_another_seed_only_trains_and_going_back_makes_the_earlier_version_the_c
 
 def test_another_version_is_compared_with_the_champion_on_what_both_have_not_seen(first, root: Path):
     registry(root).set_registered_model_alias("heartbeat-demo", "champion", "1")  # by a person, between two nights
-    summary = heartbeat(tiny(root, training__seed=1, promotion__min_subjects=2))
+    summary = heartbeat(tiny(root, training__seed=2, promotion__min_subjects=2))
     second = summary.decision
     assert summary.nothing_new == ""  # the choice was made before there was the new version
     assert (second.champion, second.recordings) == (1, first.subjects[-2]["test"])
