@@ -14,9 +14,9 @@ from prefect.context import FlowRunContext
 from heartdata.config import RunConfig
 from heartdata.dataset.provenance import was_trained_on
 from heartdata.errors import StoreError
-from heartdata.reports.summary import gate_rows
+from heartdata.reports.summary import OUTCOMES, gate_rows
 from heartdata.scoring import promotion
-from heartdata.scoring.promotion import Decision
+from heartdata.scoring.promotion import HELD_OUT, Decision
 from heartdata.settings import sha256_json
 from heartdata.storage.schemas import FACTS, MANIFEST, SLICE_ATTRIBUTES, TRAINED_ON, predictions_schema
 from heartdata.storage.store import Artifact, Store, atomic_write, read_parquet
@@ -74,7 +74,7 @@ def promote(
             version = client.get_model_version(registered.name, str(registered.version))
             challenger = Challenger(version, recordings, manifest, facts, trained_on, evaluation, attributes)
             result = _promote(challenger, client, config, store)
-        advance(1, 1, result.nothing_new or f"{result.decision.outcome}: {result.decision.reason}")
+        advance(1, 1, "nothing new" if result.nothing_new else OUTCOMES[result.decision.outcome])
     with atomic_write(store.workpath(f"latest/{DECISION_FILE}")) as file:
         file.write(result.decision.model_dump_json(indent=2).encode())
     return result
@@ -123,8 +123,9 @@ def _nothing_new(challenger: Challenger, champion: Champion, inputs: str) -> str
         return ""
     registered = datetime.fromtimestamp(challenger.version.creation_timestamp / 1000, UTC)
     standing = f"the champion is version {champion.version}" if champion.version else "there is no champion"
-    decided_on = f"Nothing new since version {number} of {registered:%Y-%m-%d}"
-    subject = decided_on if DECIDED_TAG in challenger.version.tags else f"Version {number} is not compared"
+    version = f"{challenger.version.name} version {number}"
+    decided_on = f"Nothing new since {version} of {registered:%Y-%m-%d}"
+    subject = decided_on if DECIDED_TAG in challenger.version.tags else f"{version} is not compared"
     verb = "which {who} chose on" if champion.version else "as {who} decided on"
     chosen = f", {verb.format(who=choice.who)} {choice.when:%Y-%m-%d} ({choice.reason})" if choice else ""
     return f"{subject}; {standing}{chosen}"
@@ -134,7 +135,7 @@ def _decide(challenger: Challenger, champion: Champion, client: Any, config: Run
     name, number = challenger.version.name, challenger.number
     if CHAMPION in config.registry.aliases:
         return Decision(outcome="promoted", reason="registry.aliases makes every new version the champion")
-    predictions = None
+    predictions = of_champion = None
     if champion.version is not None:
         of_champion = client.get_model_version(name, str(champion.version))
         rows = _held_out_from_both(challenger, of_champion, config, store)
@@ -149,8 +150,9 @@ def _decide(challenger: Challenger, champion: Champion, client: Any, config: Run
     classes = list(challenger.evaluation.per_class)
     schema = predictions_schema(classes)
     baselines = challenger.evaluation.baselines.items()
-    return promotion.decide(
-        store.read_frame(challenger.evaluation.predictions, schema),
+    tested = store.read_frame(challenger.evaluation.predictions, schema)
+    decision = promotion.decide(
+        tested,
         {name: store.read_frame(table, schema) for name, table in baselines},
         predictions,
         store.read_frame(challenger.attributes, SLICE_ATTRIBUTES),
@@ -159,6 +161,25 @@ def _decide(challenger: Challenger, champion: Champion, client: Any, config: Run
         config.evaluation,
         config.registry.first_champion,
     )
+    remedy = _remedy(decision, challenger, tested["group"].nunique(), of_champion, config)
+    return decision.model_copy(update={"reason": f"{decision.reason}; {remedy}"}) if remedy else decision
+
+
+def _remedy(decision: Decision, challenger: Challenger, tested: int, of_champion: Any, config: RunConfig) -> str:
+    """What to do where too few subjects are held out to decide, ``tested`` of them in the test part; else empty."""
+    few = any(gate.name == HELD_OUT and not gate.passed for gate in decision.gates)
+    if decision.outcome != "cannot decide" or not few:
+        return ""
+    version = challenger.version
+    if of_champion is None or tested < config.promotion.min_subjects:
+        command = f"heartbeat champion promote {version.version} --model {version.name} --reason ..."
+        return f"choose it yourself ({command}), or lower promotion.min_subjects"
+    if config.split.redraws_test and same_series(of_champion.tags, version.tags):
+        return (
+            f"split.strategy={config.split.strategy} draws another test part when recordings are added: set "
+            "split.strategy=hash, and choose the first version trained with it yourself (heartbeat champion promote)"
+        )
+    return ""
 
 
 def _undecided(obstacle: str) -> Decision:

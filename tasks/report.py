@@ -73,7 +73,7 @@ def report(
         compared_by=config.promotion.metric,
         notes=data_notes(
             recordings.counts, store.read_frame(checks, CHECKS), used, dataset, config.split, metrics,
-            evaluation.per_class, model.note,
+            evaluation.per_class, model.note, decision,
         ),
         provenance=_provenance(manifest, model, registered, config),
         commands=_commands(registered, store),

@@ -36,7 +36,7 @@ def summarise(
     notes = [
         *reports.data_notes(
             recordings.counts, store.read_frame(validation.checks, CHECKS), accepted, dataset, config.split, metrics,
-            evaluation.per_class, model.note,
+            evaluation.per_class, model.note, promotion.decision,
         ),
         *progress.notes(),
         note_if_test_set_changed(manifest, registered.registry, registered.version, store),

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from flows.cli.console import plain_console, rich_table
+from flows.cli.console import note, plain_console, rich_table
 from flows.local.environment import prepare_environment
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
@@ -38,8 +38,12 @@ def registered_model(name: str | None, configured: bool, config: RunConfig) -> M
     check_registry(config.registry, store)
     client = connect(config.registry, store)
     names = sorted(model.name for model in client.search_registered_models())
-    if name is None:
-        name = config.registry.model_name if configured else only_model(client, store)
+    if name is None and configured:
+        name = config.registry.model_name
+    elif name is None:
+        name = only_model(client, store)
+        if len(names) > 1:
+            plain_console().print(note(f"this is {name}, of {len(names)} models; --model chooses another"))
     if name.startswith("models:/"):  # as other commands are given it, with a version or an alias
         name = re.split("[/@]", name)[1]
     if name not in names:
@@ -66,7 +70,11 @@ def show(model: Model) -> None:
     is_champion = " (the champion)" if int(challenger) == champion.version else ""
     console.print(f"Challenger  {model.name} version {challenger}{is_champion}", markup=False)
     if decided:
-        console.print(f"Decision    {decided}", markup=False, soft_wrap=True)
+        console.print(f"Decision    of the rule on version {challenger}: {decided}", markup=False, soft_wrap=True)
+    choice = champion.choice_over(int(challenger))
+    if decided and choice and choice == champion.moves[-1]:
+        chosen = "champion was chosen by hand" if choice.after else "alias was removed by hand"
+        console.print(f"            after that the {chosen}, {choice.when:%Y-%m-%d %H:%M} UTC", markup=False)
 
 
 def show_history(model: Model) -> None:
@@ -114,7 +122,8 @@ def roll_back(model: Model, reason: str) -> None:
     previous = champion.previous(versions)
     if previous is None:
         raise HeartbeatError(
-            f"{model.name} had no champion before version {champion.version}: choose one with `heartbeat champion promote`"
+            f"{model.name} had no champion before version {champion.version} (versions rolled back from do not count): choose "
+            "one with `heartbeat champion promote`"
         )
     move_champion(model.client, model.name, previous, "rollback", _one_line(reason) or "taken back", model.store)
     _say_moved(model, champion.version, previous)

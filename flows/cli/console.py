@@ -191,6 +191,22 @@ def show(summary: "Summary", console: Console, links: Mapping[str, str], said: C
             console.print(f"{name:<11} {escape(text)}", soft_wrap=True)
 
 
+def show_nothing_new(summary: "Summary", console: Console) -> None:
+    """Print a run that neither registered nor decided anything in a few lines."""
+    from heartdata.scoring.model_names import NETWORK
+    from heartdata.studies.page import metric_label, with_bounds  # loads all settings
+
+    scores = [
+        f"{metric_label(score['metric'])} {with_bounds(score['value'], score['low'], score['high'])}"
+        for score in summary.scores
+        if score["model"] == NETWORK and score["metric"] in SCORES_SHOWN
+    ]
+    lines = {"Scores": ", ".join(scores), "Report": f"open {summary.report}", "Files": summary.latest}
+    console.print(f"[bold]{escape(summary.headline)}[/bold]", soft_wrap=True)
+    for name, text in lines.items():
+        console.print(f"{name:<11} {escape(text)}", soft_wrap=True)
+
+
 def _scores(summary: "Summary") -> RichTable:
     """A row a model."""
     from heartdata.studies.page import metric_label, with_bounds  # loads all settings

@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 
 class Stoppable(TyperGroup):
-    """Commands that end with a sentence on Ctrl-C; typer would end them without one."""
+    """Commands that end with a sentence on Ctrl-C, and where an option or argument is missing or wrong."""
 
     def invoke(self, ctx: Any) -> Any:
+        from heartdata.errors import ConfigError
+
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            text = " ".join(error.format_message().split()).rstrip(".")
+            command = error.ctx.command_path if error.ctx else "heartbeat"
+            raise ConfigError(f"{text[0].lower()}{text[1:]}: see `{command} --help`") from error
         except KeyboardInterrupt:
             typer.echo(
                 "heartbeat: stopped; run again to resume (training continues from its last complete epoch)", err=True
@@ -440,7 +446,7 @@ def main() -> None:
     replace_unknown_characters()
     warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")  # a note says what that means
     try:
-        app()
+        app(prog_name="heartbeat")
     except HeartbeatError as error:
         typer.secho("heartbeat: ", fg="red", bold=True, nl=False, err=True)
         typer.echo(str(error), err=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from flows.cli.console import Terminal, plain_console, show
+from flows.cli.console import Terminal, note, plain_console, show, show_nothing_new
 from flows.local.environment import prepare_environment
 from flows.local.servers import (
     HOST,
@@ -54,7 +54,8 @@ def run_pipeline(config: RunConfig, verbose: bool = False, typed: Sequence[str] 
 
     Raises `HeartbeatError`.
     """
-    run = run_flow("flows.pipeline:heartbeat", config, config, verbose)
+    with _earlier_report_named(Store(config.store).workpath("latest/report.html")):
+        run = run_flow("flows.pipeline:heartbeat", config, config, verbose)
     summary = run.result
     from tasks.retrain import Waiting  # loads Prefect
 
@@ -62,7 +63,7 @@ def run_pipeline(config: RunConfig, verbose: bool = False, typed: Sequence[str] 
         run.console.print(f"{summary.reason}\nFiles       {summary.page}", markup=False)
         return
     if summary.nothing_new:
-        run.console.print(f"{summary.nothing_new}\nFiles       {summary.latest}", markup=False)
+        show_nothing_new(summary, run.console)
         return
     command = up_command(Store(config.store).uri, typed)
     links = where_to_look(command, summary.model_url, summary.run_id, run.url, run.server_runs)
@@ -114,6 +115,22 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool, 
         finally:
             progress.begin(None)
     return FinishedRun(result, urls[0], temporary is None, console, frozenset(terminal.notes))
+
+
+@contextlib.contextmanager
+def _earlier_report_named(page: Path) -> Iterator[None]:
+    """On an error, say that the report in ``latest/`` is of an earlier run, if it is."""
+
+    def state() -> tuple[int, int] | None:
+        return (page.stat().st_ino, page.stat().st_mtime_ns) if page.is_file() else None
+
+    before = state()
+    try:
+        yield
+    except HeartbeatError:
+        if before and state() == before:
+            plain_console().print(note(f"{page} is of an earlier run"))
+        raise
 
 
 @contextlib.contextmanager

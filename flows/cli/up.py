@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any, TextIO
 
-from flows.cli.console import plain_console
+from flows.cli.console import note, plain_console
 from flows.cli.run import program
 from flows.local.environment import prepare_environment
 from flows.local.servers import HOST, PREFECT_PORT, announced, load_prefect, mlflow_server, port_is_free, prefect_server
@@ -69,6 +69,12 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         console.print(
             f"             {api}{program('prefect')} deployment run score/{scoring.name} {parameters} --watch"
         )
+        if config.split.redraws_test:
+            text = (
+                f"split.strategy={config.split.strategy} draws another test part when recordings are added, so few subjects stay "
+                "held out to compare models on: set split.strategy=hash from the first night on (docs/splits.md)"
+            )
+            console.print(note(text))
         console.print("Press Ctrl-C to stop.")
         serve(deployment, scoring, pause_on_shutdown=False, print_starting_message=False, limit=1)
     console.print("Stopped.")

@@ -30,6 +30,7 @@ USED_BY = {
     "column": ("column",),
     "unlabelled": ("subject", "k_fold", "leave_one_source_out", "hash"),
 }
+REDRAWN = ("subject", "k_fold", "blocks")  # new recordings may move others out of the test part
 REQUIRED = {"k_fold": ("folds", "fold"), "leave_one_source_out": ("held_out",), "column": ("column",)}
 
 # The parts that must have every label, and what to do when one has not.
@@ -84,6 +85,11 @@ class SplitConfig(Settings):
         if self.fold is not None and self.folds is not None and self.fold >= self.folds:
             raise ValueError(f"split.fold counts from 0: with {self.folds} folds it is at most {self.folds - 1}")
         return self
+
+    @property
+    def redraws_test(self) -> bool:
+        """Whether recordings of the test part may be in another part once there are more recordings."""
+        return self.strategy in REDRAWN
 
     @property
     def fractions(self) -> tuple[float, float, float]:

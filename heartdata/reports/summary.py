@@ -13,7 +13,7 @@ from heartdata.dataset.splits import SplitConfig
 from heartdata.markdown import code, escape, markdown_table
 from heartdata.scoring.metrics import DIFFERENCE
 from heartdata.scoring.model_names import NETWORK
-from heartdata.scoring.promotion import Decision
+from heartdata.scoring.promotion import BETTER_THAN, Decision
 from heartdata.studies.page import metric_label, with_bounds
 
 FEW_SUBJECTS = 20
@@ -119,13 +119,17 @@ def gate_rows(decision: Decision) -> list[dict[str, Any]]:
     return [
         {
             "gate": gate.name,
-            "value": "unknown" if gate.value is None else f"{gate.value:.3f}",
-            "bound": "none" if gate.bound is None else f"{gate.bound:.3f}",
+            "value": "unknown" if gate.value is None else _number(gate.value),
+            "bound": "none" if gate.bound is None else _number(gate.bound),
             "passed": "passed" if gate.passed else "failed",
             "detail": gate.detail,
         }
         for gate in decision.gates
     ]
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
 def recordings_by_class(
@@ -172,9 +176,12 @@ def planted_faults(listed: pd.DataFrame, quarantine: pd.DataFrame) -> list[dict[
 
 def data_notes(
     listed: Mapping[str, Any], checks: pd.DataFrame, accepted: pd.DataFrame, manifest: pd.DataFrame, split: SplitConfig,
-    metrics: pd.DataFrame, per_class: Mapping[str, Mapping[str, float]], of_model: str,
+    metrics: pd.DataFrame, per_class: Mapping[str, Mapping[str, float]], of_model: str, decision: Decision | None = None,
 ) -> list[str]:  # fmt: skip
-    """What limits the data and the scores: from the inventory's counts ``listed``, the tables, and the model's notes."""
+    """What limits the data and the scores: from the inventory's counts ``listed``, the tables, and the model's notes.
+
+    ``decision``: what its gates say of the baselines is not said again.
+    """
     of_source = [str(text) for name, text in listed.items() if name.startswith("note_")]
     of_data = data_set_notes(accepted, manifest, split)
     if any("counts as" in text for text in of_source):  # it says more: which, and what to do
@@ -183,7 +190,7 @@ def data_notes(
         *check_warnings(checks),
         *of_source,
         *of_data,
-        *baseline_note(metrics),
+        *baseline_note(metrics, decision),
         *of_model.splitlines(),
         *missed_classes(per_class),
     ]
@@ -237,15 +244,16 @@ def _labelled(count: int, which: str = "") -> str:
     return f"{count} labelled recording{which} was" if count == 1 else f"{count} labelled recordings{which} were"
 
 
-def baseline_note(metrics: pd.DataFrame) -> list[str]:
-    """A note unless the network's macro-F1 is clearly above that of the best baseline.
+def baseline_note(metrics: pd.DataFrame, decision: Decision | None = None) -> list[str]:
+    """A note unless the network's macro-F1 is clearly above that of the best baseline, or a gate compared the two.
 
     Clearly: the 95 % interval of the difference, over the same resamples of subjects, is above zero. Two separate
     intervals may overlap although it is, as subjects that are hard for one model are hard for the other.
     """
     macro_f1 = metrics[metrics["metric"] == "macro_f1"].set_index("model")
     network, best = macro_f1.loc[NETWORK], macro_f1.loc[macro_f1["value"].drop(NETWORK).idxmax()]
-    if best["difference_low"] > 0:
+    compared = {gate.name for gate in decision.gates} if decision else set()
+    if best["difference_low"] > 0 or f"{BETTER_THAN}{best.name}" in compared:
         return []
     verdict = "worse than" if best["difference_high"] < 0 else "not clearly better than"
     return [

@@ -17,6 +17,7 @@ Outcome = Literal["promoted", "kept", "cannot decide"]
 METRIC_LABELS = {
     "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auroc": "AUROC"
 }  # fmt: skip
+HELD_OUT, BETTER_THAN = "held-out subjects", "better than "  # names of gates
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -48,13 +49,13 @@ class PromotionConfig(Settings):
 
 
 class Gate(BaseModel):
-    """One condition of a promotion; ``value`` and ``bound`` are None where they could not be computed."""
+    """One condition of a promotion; ``value`` and ``bound``: whole numbers are counts, None could not be computed."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    value: float | None
-    bound: float | None
+    value: int | float | None
+    bound: int | float | None
     passed: bool
     detail: str = ""
 
@@ -90,19 +91,21 @@ def decide(
         champion = _aligned(champion, rows)
     counted = {"subjects": rows["group"].nunique(), "recordings": len(rows)}
     fault = rules.fault(challenger)
-    obstacle = rules.obstacle(rows, champion) or fault
+    enough = rules.subjects_gate(rows, champion)
+    obstacle = rules.obstacle(rows, champion, enough) or fault
     gates = () if fault else tuple(rules.absolute_gates(challenger, baselines))
     if champion is None:
         outcome, reason = _first(gates, obstacle, first_champion)
-        return Decision(outcome=outcome, reason=reason, gates=gates, **counted)
+        return Decision(outcome=outcome, reason=reason, gates=(enough, *gates), **counted)
     if obstacle:
-        return Decision(outcome="cannot decide", reason=f"the champion stays: {obstacle}", gates=gates, **counted)
+        reason = f"the champion stays: {_first_failure(gates, obstacle)}"
+        return Decision(outcome="cannot decide", reason=reason, gates=(enough, *gates), **counted)
     comparison = rules.compare(rows, champion)
     where = f" on {comparison.subjects} subjects held out from both"
     better = rules.difference_gate("the champion", comparison, config.min_difference, where)
     gates = (better, *gates, *rules.slice_gate(rows, champion, attributes))
     outcome, reason = _against(gates)
-    return Decision(outcome=outcome, reason=reason, gates=gates, **counted)
+    return Decision(outcome=outcome, reason=reason, gates=(enough, *gates), **counted)
 
 
 class _Rules:
@@ -132,14 +135,22 @@ class _Rules:
             return "a prediction is missing or not a number"
         return ""
 
-    def obstacle(self, rows: pd.DataFrame, champion: pd.DataFrame | None) -> str:
+    def subjects_gate(self, rows: pd.DataFrame, champion: pd.DataFrame | None) -> Gate:
+        """Enough subjects are held out from the challenger, and from the champion if there is one."""
+        subjects, least, where = rows["group"].nunique(), self.config.min_subjects, _held_out(champion)
+        if passed := subjects >= least:
+            detail = f"{subjects} subjects are {where}, at least {least} are needed"
+        else:
+            detail = f"{subjects} of the {least} subjects needed are {where} (promotion.min_subjects)"
+        return Gate(name=HELD_OUT, value=subjects, bound=least, passed=passed, detail=detail)
+
+    def obstacle(self, rows: pd.DataFrame, champion: pd.DataFrame | None, enough: Gate) -> str:
         """Why a decision on these recordings is impossible; empty when it is possible."""
         if champion is not None and len(champion) and (fault := self.fault(champion)):
             return fault
-        subjects, least = rows["group"].nunique(), self.config.min_subjects
-        where = "held out" if champion is None else "held out from both models"
-        if subjects < least:
-            return f"{subjects} of the {least} subjects needed are {where} (promotion.min_subjects)"
+        if not enough.passed:
+            return enough.detail
+        where = _held_out(champion)
         of_class = rows.groupby("label")["group"].nunique()
         if len(of_class) < 2:
             return f"all recordings {where} are {_names(of_class.index)}"
@@ -161,7 +172,7 @@ class _Rules:
             aligned = _aligned(baseline, rows)
             if fault := self.fault(aligned):
                 detail, bound = f"{name} cannot be compared ({fault})", config.min_over_baselines
-                yield Gate(name=f"better than {name}", value=None, bound=bound, passed=False, detail=detail)
+                yield Gate(name=f"{BETTER_THAN}{name}", value=None, bound=bound, passed=False, detail=detail)
             else:
                 yield self.difference_gate(name, self.compare(rows, aligned), config.min_over_baselines)
         for name, least in config.min_sensitivity.items():
@@ -192,7 +203,7 @@ class _Rules:
                 f"{comparison.difference:+.3f} (one-sided {100 * self.config.level:g} % bound {comparison.low:+.3f}), "
                 f"{'' if passed else 'not '}above {bound:g}"
             )
-        return Gate(name=f"better than {other}", value=value, bound=bound, passed=passed, detail=detail)
+        return Gate(name=f"{BETTER_THAN}{other}", value=value, bound=bound, passed=passed, detail=detail)
 
     def slice_gate(self, rows: pd.DataFrame, champion: pd.DataFrame, attributes: pd.DataFrame) -> Iterator[Gate]:
         """No slice may be worse than the champion by more than ``max_slice_drop`` and by more than chance.
@@ -222,6 +233,10 @@ class _Rules:
             f"worst of {len(each)} slices {size}{without})"
         )
         yield Gate(name="worst slice", value=of_worst.difference, bound=bound, passed=not worse, detail=detail)
+
+
+def _held_out(champion: pd.DataFrame | None) -> str:
+    return "held out" if champion is None else "held out from both models"
 
 
 def _first(gates: tuple[Gate, ...], obstacle: str, first_champion: str) -> tuple[Outcome, str]:

@@ -101,7 +101,7 @@ STAGES = {
          "tasks.registry.naming"),
     ),
     "report": Code(
-        "1",
+        "2",
         ("tasks.report", "heartdata.reports.clips", "heartdata.reports.labels", "heartdata.reports.listening",
          "heartdata.reports.plots", "heartdata.reports.report", "heartdata.reports.study_plots",
          "heartdata.reports.summary", "heartdata.scoring.bootstrap", "heartdata.scoring.label_errors",

@@ -272,7 +272,7 @@ def test_a_refused_run_leaves_a_notice_until_the_next_run_which_repeats_no_work(
     assert len(registry(root).search_model_versions("name = 'heartbeat-demo'")) == 1
     unchanged = registry(root).get_registered_model("heartbeat-demo")
     assert (unchanged.aliases, unchanged.tags) == (registered.aliases, registered.tags)
-    assert again.nothing_new.startswith("Nothing new since version 1 of 20")
+    assert again.nothing_new.startswith("Nothing new since heartbeat-demo version 1 of 20")
     assert again.nothing_new.endswith("; there is no champion")  # too few subjects are held out
     assert again.nothing_new in page.read_text()
     assert again.decision == first.decision

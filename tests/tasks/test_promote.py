@@ -225,7 +225,7 @@ def test_a_choice_made_before_a_new_version_was_decided_on_is_said(night: Night)
     second = night.version(["x"])
     move_champion(night.client, night.name, second, "person", "heard both", night.store)  # while the run was at work
     result = night.decide(second)
-    assert result.nothing_new.startswith("Version 2 is not compared; the champion is version 2, which ")
+    assert result.nothing_new.startswith("heartbeat-demo version 2 is not compared; the champion is version 2, which ")
     night.client.delete_registered_model_alias(night.name, "champion")
     assert "; there is no champion, as somebody decided on 20" in night.decide(second).nothing_new
 
@@ -238,6 +238,39 @@ def test_models_of_other_series_are_compared_on_recordings_held_out_from_both(ni
     assert "on the 1 recordings that were held out from both" in progress.notes()[-1]
 
 
+FEW = Decision(
+    outcome="cannot decide", reason="too few", gates=(Gate(name="held-out subjects", value=2, bound=3, passed=False),)
+)  # fmt: skip
+DRAWN = "draws another test part when recordings are added: set split.strategy=hash"
+
+
+@pytest.mark.parametrize(
+    ("has_champion", "min_subjects", "strategy", "series", "remedy"),
+    [
+        (False, 3, "subject", "s", "choose it yourself (heartbeat champion promote 1 --model heartbeat-demo --reason ...)"),
+        (False, 3, "hash", "s", "or lower promotion.min_subjects"),
+        (True, 4, "subject", "s", "choose it yourself (heartbeat champion promote 2 --model heartbeat-demo"),
+        (True, 3, "subject", "s", f"split.strategy=subject {DRAWN}"),
+        (True, 3, "blocks", "s", f"split.strategy=blocks {DRAWN}"),
+        (True, 3, "hash", "s", ""),
+        (True, 3, "subject", "of other data", ""),
+    ],
+)  # fmt: skip
+def test_too_few_held_out_subjects_have_a_remedy(
+    has_champion: bool, min_subjects: int, strategy: str, series: str, remedy: str, night: Night
+):
+    if has_champion:
+        night.decide(night.version(["x"], tested_on=["a"]), PROMOTED)
+    version = night.version(["x"], series=series)
+    settings = {"split": {"strategy": strategy}, "promotion": {"min_subjects": min_subjects}}
+    reason = night.decide(version, FEW, **settings).decision.reason
+    assert remedy in reason
+    assert reason.startswith("too few" + ("; " if remedy else ""))
+    assert bool(remedy) == (reason != "too few")
+    if remedy:
+        assert night.tags(version)["promotion.reason"] == reason
+
+
 def test_a_night_with_nothing_new_decides_nothing_and_moves_nothing(night: Night):
     first, second = night.version(["x"]), night.version(["x"])
     night.decide(first, PROMOTED)
@@ -245,7 +278,7 @@ def test_a_night_with_nothing_new_decides_nothing_and_moves_nothing(night: Night
     moves = settled_champion(night.client, night.name, night.store).moves
     for version, decision in ((second, kept), (first, None)):
         again = night.decide(version)  # the rules are not asked
-        assert again.nothing_new.startswith(f"Nothing new since version {version} of 20")
+        assert again.nothing_new.startswith(f"Nothing new since heartbeat-demo version {version} of 20")
         assert again.nothing_new.endswith("; the champion is version 1")
         assert decision is None or again.decision == decision
     assert settled_champion(night.client, night.name, night.store).moves == moves

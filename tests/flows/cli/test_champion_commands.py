@@ -42,7 +42,10 @@ def heartbeat(heartbeat, three_versions: Path, tmp_path: Path, monkeypatch):
 
 def test_choices_are_made_taken_back_and_shown(heartbeat: Any):
     assert heartbeat("history") == (0, "murmurs has had no champion")
-    assert "murmurs has no champion Challenger murmurs version 3 Decision kept: macro-F1 .61" in heartbeat("show")[1]
+    assert (
+        "murmurs has no champion Challenger murmurs version 3 Decision of the rule on version 3: kept: macro"
+        in heartbeat("show")[1]
+    )
     assert heartbeat("promote", 2, "--reason", "heard [both]\n twice")[0] == 0
     status, shown = heartbeat("promote", "3", "--reason", "newer", "--model", "models:/murmurs@challenger")
     assert (status, "is version 3, before: version 2." in shown) == (0, True)
@@ -65,7 +68,8 @@ def test_choices_are_made_taken_back_and_shown(heartbeat: Any):
         (["promote", "1", "--reason", "x", "--model", "other"], "no registered model 'other'; there are: murmurs"),
         (["rollback"], "murmurs has no champion: there is nothing to take back"),
         (["show", "--store", "{folder}/new"], "no model is registered in {folder}/new: run `heartbeat run` first"),
-        (["promote", "1"], "Missing option '--reason'"),
+        (["promote", "1"], "heartbeat: missing option '--reason': see `heartbeat champion promote --help`"),
+        (["promote", "x", "--reason", "y"], "heartbeat: invalid value for 'version': "),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments: list[str], message: str, heartbeat: Any, tmp_path: Path):
@@ -79,5 +83,25 @@ def test_nothing_is_recorded_where_nothing_changes(heartbeat: Any):
     status, shown = heartbeat("promote", "1", "--reason", "y")
     assert (status, "murmurs version 1 is the champion already" in shown) == (2, True)
     status, shown = heartbeat("rollback")
-    assert (status, "murmurs had no champion before version 1" in shown) == (2, True)
+    assert (status, "murmurs had no champion before version 1 (versions rolled back from do not count)" in shown) == (
+        2,
+        True,
+    )
     assert "y" not in heartbeat("history")[1].split()
+
+
+def test_a_choice_by_hand_is_told_from_the_rules_decision(heartbeat: Any):
+    assert "after that" not in heartbeat("show")[1]
+    heartbeat("promote", "3", "--reason", "few subjects")
+    _, shown = heartbeat("show")
+    assert (
+        "Decision of the rule on version 3: kept: macro-F1 .61 against .60 after that the champion was chosen by hand, 20"
+        in shown
+    )
+
+
+def test_the_chosen_model_is_named_where_there_are_several(heartbeat: Any, tmp_path: Path):
+    client = connect(RegistryConfig(), Store(tmp_path / "store").open())
+    client.create_registered_model("heartbeat-demo")
+    assert "note this is murmurs, of 2 models; --model chooses another" in heartbeat("show")[1]
+    assert "of 2 models" not in heartbeat("show", "--model", "murmurs")[1]

@@ -88,6 +88,18 @@ def test_a_read_only_store_is_refused(heartbeat, tmp_path: Path):
     assert "cannot write to the output folder" in err
 
 
+@pytest.mark.parametrize("has_report", [True, False])
+def test_after_a_refused_run_the_report_is_said_to_be_of_an_earlier_one(has_report: bool, heartbeat, tmp_path: Path):
+    page = tmp_path / "out/latest/report.html"
+    if has_report:
+        page.parent.mkdir(parents=True)
+        page.touch()
+    status, _, out = heartbeat(
+        "run", "--source", "table", "--data", tmp_path / "absent.csv", "--store", tmp_path / "out"
+    )
+    assert (status, f"note {page} is of an earlier run" in out) == (2, has_report)
+
+
 def test_a_failed_run_is_reported_in_one_sentence(heartbeat, prefect_server, tmp_path: Path, monkeypatch):
     from prefect.settings import PREFECT_API_URL
 

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from flows.cli.console import Terminal, rich_table, show
+from flows.cli.console import Terminal, rich_table, show, show_nothing_new
 from heartdata.reports.summary import Summary
 from heartdata.scoring.promotion import Decision
 
@@ -78,3 +78,13 @@ def test_a_run_is_shown_on_one_screen():
     assert sum(max(1, -(-len(line.rstrip()) // 100)) for line in lines) <= 24
     assert "0.518 (0.442-0.592)" in output.getvalue()
     assert "3 more are in summary.md" in output.getvalue()
+    assert output.getvalue().count("there is still no champion") == 1
+    output = io.StringIO()
+    nothing_new = "Nothing new since heartbeat version 1 of 2026-11-30; there is no champion"
+    show_nothing_new(summary.model_copy(update={"nothing_new": nothing_new}), Console(file=output, width=100))
+    assert [line.rstrip() for line in output.getvalue().splitlines()] == [
+        nothing_new,
+        "Scores      macro-F1 0.518 (0.442-0.592), AUROC 0.518 (0.442-0.592)",
+        "Report      open a/b",
+        "Files       a/b",
+    ]

@@ -208,6 +208,23 @@ def test_subjects_that_entered_or_left_the_test_part_are_counted():
     assert subjects_that_changed_part(before, now[now["group"] == "eve"]) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("settings", "redraws"),
+    [
+        ({"strategy": "subject"}, True),
+        ({"strategy": "k_fold", "folds": 3, "fold": 0}, True),
+        ({"strategy": "hash"}, False),
+    ],
+)
+def test_only_some_strategies_keep_held_out_subjects_held_out(settings: dict, redraws: bool):
+    more = MANY | {f"new{i:02d}": "ab"[i % 2] for i in range(40)}
+    before, after = (
+        set(table["group"][table["part"] == "test"]) for table in (split(MANY, **settings), split(more, **settings))
+    )
+    assert (not before <= after) == redraws
+    assert SplitConfig(**settings).redraws_test == redraws
+
+
 @pytest.mark.parametrize("strategy", ["subject", "hash"])
 def test_near_duplicates_without_subjects_that_are_kept_are_in_one_part(strategy: str):
     table = accepted(MANY, known=False).to_pandas().assign(samples_sha256=lambda rows: rows["sha256"], duration_s=5.0)

@@ -149,12 +149,17 @@ def test_the_model_is_compared_with_the_best_baseline_on_the_same_resamples(
     assert [note.partition(":")[0] for note in baseline_note(metrics)] == (
         [f"The model is {verdict}"] if verdict else []
     )
+    gate = Gate(name="better than metadata only", value=low, bound=0.0, passed=False)
+    of_gate = Decision(outcome="kept", reason="not better", gates=(gate,))
+    assert baseline_note(metrics, of_gate) == []
+    assert baseline_note(metrics, of_gate.model_copy(update={"gates": ()})) == baseline_note(metrics)
 
 
 def test_the_decision_is_on_top_and_its_gates_are_a_table():
     gates = (
         Gate(name="over the champion", value=-0.03, bound=0.0, passed=False, detail="macro-F1 .61 against .60"),
         Gate(name="sensitivity of murmur", value=None, bound=0.7, passed=False),
+        Gate(name="held-out subjects", value=12, bound=20, passed=False),
     )
     decision = Decision(outcome="kept", reason="the champion stays", gates=gates, challenger=7, champion=5)
     tables = dict.fromkeys(("recordings", "subjects", "scores", "per_class", "quarantine", "planted", "notes"), [])
@@ -164,6 +169,7 @@ def test_the_decision_is_on_top_and_its_gates_are_a_table():
     assert page.splitlines()[2] == "m version 7: not promoted: the champion stays"
     assert "| over the champion | -0.030 | 0.000 | failed | macro-F1 .61 against .60 |" in page
     assert "| sensitivity of murmur | unknown | 0.700 | failed |" in page
+    assert "| held-out subjects | 12 | 20 | failed |" in page
     again = summary.model_copy(update={"nothing_new": "Nothing new since version 7"})
     assert summary_page(again, "table").splitlines()[2] == "Nothing new since version 7"
     assert "## The decision\n\nnot promoted: the champion stays" in summary_page(again, "table")

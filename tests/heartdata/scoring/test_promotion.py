@@ -50,7 +50,12 @@ def test_a_better_challenger_is_promoted_and_the_reason_has_the_numbers():
     assert "above 0, and passes every other gate" in decision.reason
     assert (decision.subjects, decision.recordings) == (N, N)
     names = ["the champion", "simple features", "metadata only"]
-    assert [g.name for g in decision.gates] == [*(f"better than {n}" for n in names), "ECE", "worst slice"]
+    assert [g.name for g in decision.gates] == [
+        "held-out subjects",
+        *(f"better than {n}" for n in names),
+        "ECE",
+        "worst slice",
+    ]
     assert all(gate.passed for gate in decision.gates)
 
 
@@ -159,8 +164,22 @@ def test_what_cannot_be_compared_is_not_decided(changes: dict, reason: str):
     of_truth = {name: value for name, value in changes.items() if name == "label"}
     of_champion = {name: value for name, value in changes.items() if name != "label"}
     champion, challenger = predictions(0.4, seed=3, **of_champion), predictions(0.1, **of_truth)
-    decision = decided(challenger, champion, {}, metric="auroc")
+    decision = decided(challenger, champion, {}, metric="auroc", max_ece=1)
     assert (decision.outcome, decision.reason) == ("cannot decide", f"the champion stays: {reason}")
+
+
+@pytest.mark.parametrize("champion", [None, predictions(0.4, seed=3, n=12)])
+def test_too_few_subjects_are_a_gate_beside_the_others_that_failed(champion: pd.DataFrame | None):
+    rows = predictions(0.4, n=12)
+    decision = decided(rows, champion, {"metadata only": rows})
+    subjects, baseline, ece = decision.gates
+    assert (subjects.name, subjects.value, subjects.bound, subjects.passed) == ("held-out subjects", 12, 20, False)
+    assert (baseline.passed, ece.passed) == (False, False)
+    assert decision.outcome == "cannot decide"
+    assert "12 of the 20 subjects needed" in decision.reason
+    assert decision.reason.endswith("(promotion.min_subjects); also failed: better than metadata only, ECE")
+    enough = decided(rows, champion, {}, min_subjects=12, min_slice_subjects=12).gates[0]
+    assert (enough.name, enough.passed) == ("held-out subjects", True)
 
 
 def test_the_first_champion_needs_the_gates_or_none():
