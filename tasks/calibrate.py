@@ -14,7 +14,7 @@ from tasks.engine.stage import LONG_S, stage
 from tasks.results import TrainedModel
 from tasks.train import write_model_config
 
-FEW = 5  # validation recordings of a class
+FEW, FEW_IN_ALL = 5, 30  # validation recordings of a class, and of all
 
 
 @stage("calibrate", timeout_s=LONG_S)
@@ -54,8 +54,8 @@ def calibrate(
 
 
 def notes_on(fitted: Calibration, labels: pd.Series, classes: Sequence[str], config: DecisionConfig) -> list[str]:
-    """Warnings: a temperature at its bound, a risk above the one asked for, a class with hardly a validation
-    recording among ``labels``.
+    """Warnings: a temperature at its bound, a risk above the one asked for, few validation recordings, whose labels are
+    ``labels``, in all or of a class.
     """
     notes = []
     if fitted.temperature > 0.99 * TEMPERATURES[1]:
@@ -65,20 +65,26 @@ def notes_on(fitted: Calibration, labels: pd.Series, classes: Sequence[str], con
             "rank recordings (see the AUROC), but say nothing about how sure a prediction is"
         )
     if fitted.risk > config.max_risk:
-        of_these = "Of the validation predictions"
-        if fitted.coverage <= 0.995:
-            of_these = (
-                f"Even of the {100 * fitted.coverage:.0f} % of validation predictions that the model is surest of"
+        wrong, limit = f"{100 * fitted.risk:.0f} %", f"decision.max_risk = {100 * config.max_risk:.0f} %"
+        if fitted.unsure_below:
+            notes.append(
+                f"Decisions that are not unsure are wrong more often than {limit}: in validation, {wrong} of the "
+                f"{100 * fitted.coverage:.0f} % most confident were; check each, or lower decision.min_coverage"
             )
-        notes.append(
-            f"{of_these}, {100 * fitted.risk:.0f} % are wrong (limit: decision.max_risk = {100 * config.max_risk:.0f} %)"
-        )
+        else:
+            notes.append(
+                f"No prediction is marked unsure, as no confidence bound lowers the errors: in validation {wrong} of the "
+                f"predictions were wrong, more than {limit}; check each, whatever its probability"
+            )
     count = labels.value_counts().reindex(list(classes), fill_value=0)
-    if count.min() < FEW:
+    few = f"{count.min()} of the {len(labels)} validation recordings are {count.idxmin()}"
+    if count.min() >= FEW:
+        few = f"{len(labels)} recordings are in the validation part"
+    if count.min() < FEW or len(labels) < FEW_IN_ALL:
         uncertain = ["the temperature"] if config.temperature else []
         uncertain += ["the operating point"] if config.operating_point != "none" else []
         notes.append(
-            f"Only {count.min()} of the {len(labels)} validation recordings are {count.idxmin()}: do not rely on what is "
-            f"fitted to them ({', '.join([*uncertain, 'the confidence threshold'])})"
+            f"Only {few}: do not rely on what is fitted to them ({', '.join([*uncertain, 'the confidence threshold'])}), "
+            "which other recordings would change much"
         )
     return notes

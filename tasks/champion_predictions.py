@@ -1,6 +1,6 @@
 """What the champion predicts for tonight's held-out recordings; each recording is predicted once for each champion."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from heartdata.serving.predictor import Predictor
 
 STAGE = "champion predictions"
+KEPT_EVERY = 200  # recordings: a night that is stopped goes on from there
 
 
 class UnusableChampion(HeartbeatError):
@@ -45,11 +46,17 @@ def champion_predictions(
         with progress.track(STAGE, len(new), "recordings") as advance:
             predictor = _load(version, config, store)
             schema = champion_schema(list(predictor.config.classes))
-            predicted = pd.DataFrame(
-                _predict(predictor, new, recordings, facts, config, store, advance), columns=schema.names
-            )
-            known = pd.concat([known, predicted], ignore_index=True) if len(known) else predicted
-            store.write_table(STAGE, table_from_frame(known, schema), schema, name=name)
+            for done in range(0, len(new), KEPT_EVERY):
+                some = new[done : done + KEPT_EVERY]
+
+                def advanced(count: int, done: int = done) -> None:
+                    advance(done + count)
+
+                predicted = pd.DataFrame(
+                    _predict(predictor, some, recordings, facts, config, store, advanced), columns=schema.names
+                )
+                known = pd.concat([known, predicted], ignore_index=True) if len(known) else predicted
+                store.write_table(STAGE, table_from_frame(known, schema), schema, name=name)
             advance(len(new), len(new), f"{version.name} version {version.version}")
     frame = rows[["recording_id", "sha256", "group", "label"]].merge(known, on="sha256")
     return frame[frame["error"].isna()].drop(columns="error").reset_index(drop=True)
@@ -76,7 +83,7 @@ def _load(version: Any, config: RunConfig, store: Store) -> "Predictor":
 
 def _predict(
     predictor: "Predictor", rows: pd.DataFrame, recordings: Artifact, facts: Artifact, config: RunConfig, store: Store,
-    advance: progress.Tracker,
+    advance: Callable[[int], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """From tonight's spectrograms where the champion's would be the same, else from the audio, as it is served."""
     from heartdata.serving.predictor import predict_probabilities
@@ -99,7 +106,7 @@ def _predict(
     ]
 
 
-def _audio(rows: pd.DataFrame, recordings: pd.DataFrame, advance: progress.Tracker) -> Iterator[bytes]:
+def _audio(rows: pd.DataFrame, recordings: pd.DataFrame, advance: Callable[[int], None]) -> Iterator[bytes]:
     """The bytes of each recording's file, read as they are asked for."""
     uris = recordings.set_index("recording_id")["uri"]
     for done, row in enumerate(rows.itertuples(), 1):

@@ -70,6 +70,7 @@ def report(
         classes=classes,
         calibration=predictor.config.calibration,
         slices=store.read_frame(slices, SLICES),
+        slices_left_out={name: int(count) for name, count in slices.counts.items()},
         compared_by=config.promotion.metric,
         notes=data_notes(
             recordings.counts, store.read_frame(checks, CHECKS), used, dataset, config.split, metrics,
@@ -117,11 +118,13 @@ def _provenance(
 def _commands(registered: RegisteredVersion, store: Store) -> dict[str, str]:
     """Command lines by what they do."""
     uri = f"models:/{registered.name}/{registered.version}"
-    place = ["--store", store.uri]
+    place, corrections = ["--store", store.uri], str(store.workpath("latest") / CORRECTIONS)
     return {
         "Train it again from the same recordings and settings, and compare": shlex.join(
             ["heartbeat", "reproduce", uri, *place]
         ),
         "Use it": shlex.join(["heartbeat", "predict", "FOLDER", "--model", uri, *place]),
-        "Mend labels: fill in corrections.csv and run with it": "heartbeat run ... --set source.corrections=corrections.csv",
+        f"Mend labels: fill in {corrections}, and add this option to the run": shlex.join(
+            ["--set", f"source.corrections={corrections}"]
+        ),
     }

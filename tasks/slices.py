@@ -20,8 +20,11 @@ def slices(
     manifest: Artifact, recordings: Artifact, facts: Artifact, evaluation: Evaluation, min_quality: float,
     config: EvaluationConfig, store: Store,
 ) -> SliceResult:  # fmt: skip
-    """Which recordings of the manifest are in which slice, and the metrics of the test part's predictions in each."""
-    from heartdata.scoring.slices import slice_attributes, slice_metrics
+    """Which recordings of the manifest are in which slice, and the metrics of the test part's predictions in each.
+
+    The counts of the metrics are how many values of each attribute are left out.
+    """
+    from heartdata.scoring.slices import LEAST_SUBJECTS, slice_attributes, slice_metrics
 
     with track("slices") as advance:
         attributes = slice_attributes(
@@ -32,10 +35,15 @@ def slices(
         )
         classes = list(evaluation.per_class)
         predictions = store.read_frame(evaluation.predictions, predictions_schema(classes))
-        rows = slice_metrics(predictions, attributes, classes, config.bootstrap, config.seed)
-        advance(1, 1, f"{len({(row['attribute'], row['slice']) for row in rows})} slices")
+        rows, left_out = slice_metrics(predictions, attributes, classes, config.bootstrap, config.seed)
+        count, others = len({(row["attribute"], row["slice"]) for row in rows}), sum(left_out.values())
+        detail = f"{count} slices" + (f", {others} more are small and left out" if others else "")
+        if not count:
+            reason = f"none of {others} has {LEAST_SUBJECTS} subjects" if others else "no attribute has two values"
+            detail = f"no slices: {reason}"
+        advance(1, 1, detail)
         table = table_from_frame(attributes, SLICE_ATTRIBUTES)
         return SliceResult(
             attributes=store.write_table("slices", table, SLICE_ATTRIBUTES),
-            metrics=store.write_table("slices", table_from_rows(rows, SLICES), SLICES),
+            metrics=store.write_table("slices", table_from_rows(rows, SLICES), SLICES, {**left_out}),
         )

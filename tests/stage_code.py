@@ -44,14 +44,21 @@ def _is_ignored(node: Any) -> bool:
 
 
 def path_of(module: str) -> Path:
-    """The file of a module of this project."""
+    """The file of a module of this project, or of a path in it, such as that of a template."""
+    if "/" in module:
+        return ROOT / module
     path = ROOT.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def code_of(modules: tuple[str, ...]) -> dict[str, str]:
-    """The digest of each module. Names are not recorded, so that a module may be moved."""
-    return {module: digest(path_of(module).read_text(encoding="utf-8")) for module in modules}
+    """The digest of each module or other file. Names are not recorded, so that a module may be moved."""
+    return {name: _digest_of(path_of(name)) for name in modules}
+
+
+def _digest_of(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    return digest(text) if path.suffix == ".py" else hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def changes(recorded: Recorded) -> list[str]:

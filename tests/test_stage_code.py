@@ -34,6 +34,7 @@ NOTHING_CACHED = (
     "dataset.prune", "markdown", "reports.inspect", "reports.inspect_plots",
     "scoring.adaptation", "serving.export", "serving.formats", "serving.recalibration", "serving.reproduction",
 )  # fmt: skip
+OTHER_FILES = {"heartdata/serving/export.md"}  # of commands of their own
 
 CODE = """
 '''A module.'''
@@ -93,6 +94,19 @@ def test_a_changed_module_is_named_until_it_is_recorded(tmp_path: Path, monkeypa
     assert "a module that was removed" in sentences()[0]
 
 
+def test_a_changed_template_is_named(tmp_path: Path, monkeypatch):
+    template = tmp_path / "package" / "page.html"
+    template.parent.mkdir()
+    template.write_text("<p>one</p>\n")
+    monkeypatch.setattr(stage_code, "ROOT", tmp_path)
+    monkeypatch.setattr(stage_code, "STAGES", {"a": Code("1", ("package/page.html",))})
+    recorded = {"a": sorted(code_of(("package/page.html",)).values())}
+    assert changes(recorded) == []
+    template.write_text("<p>two</p>\n")
+    (sentence,) = changes(recorded)
+    assert "stage 'a' changed (package/page.html): raise its version" in sentence
+
+
 def test_every_module_belongs_to_a_stage_or_computes_nothing_cached():
     files = (path for path in (ROOT / "heartdata").rglob("*.py") if path.name != "__init__.py")
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files}
@@ -101,6 +115,12 @@ def test_every_module_belongs_to_a_stage_or_computes_nothing_cached():
     unassigned = {name for name in modules - of_stages if not any(f"{name}.".startswith(f"{o}.") for o in others)}
     assert unassigned == others & of_stages == of_stages - modules == set()
     assert all(stage_code.path_of(name).is_file() for name in others)
+
+
+def test_every_template_and_style_sheet_belongs_to_a_stage_or_makes_nothing_cached():
+    files = [path for path in (ROOT / "heartdata").rglob("*") if path.suffix in {".css", ".html", ".js", ".md"}]
+    found = {str(path.relative_to(ROOT)) for path in [*files, *(ROOT / "mlflow").glob("*.md")]}
+    assert found == {name for code in STAGES.values() for name in code.modules if "/" in name} | OTHER_FILES
 
 
 def test_every_task_that_is_a_stage_has_its_own_module_in_the_table():

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
+from textwrap import shorten
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 10.0  # where the output is no terminal
 QUARANTINED_SHOWN = 10
-NOTES_SHOWN, REASONS_SHOWN, STAGES_SHOWN = 3, 4, 5  # in the summary of a run
+NOTES_SHOWN, STAGES_SHOWN = 3, 5  # in the summary of a run
+SCREEN, NARROW_SCREEN, WIDE = 24, 28, 100  # lines of the summary in a terminal of WIDE columns, and of fewer
+MARGIN = 12  # columns of the names in the summary
+OTHER_REASONS = "for other reasons"
 SCORES_SHOWN = ("macro_f1", "auroc")
 LONG_WORD = 20  # longer names may be broken in tables
 
@@ -168,11 +173,31 @@ def quarantine_table(rows: Sequence[Mapping[str, Any]]) -> RichTable:
 
 def show(summary: "Summary", console: Console, links: Mapping[str, str], said: Collection[str] = ()) -> None:
     """Print a finished run on one screen, then ``links``: what to open next, by name; notes in ``said`` not again."""
-    notes = [text for text in summary.notes if text not in said]
-    for text in notes[:NOTES_SHOWN]:
-        console.print(note(text))
-    if len(notes) > NOTES_SHOWN:
-        console.print(f"     … {len(notes) - NOTES_SHOWN} more are in summary.md beside the report", markup=False)
+    with console.capture() as body:
+        _show_results(summary, console, links)
+    screen = SCREEN if console.width >= WIDE else NARROW_SCREEN
+    _show_notes([text for text in summary.notes if text not in said], console, screen - _height(body.get(), console))
+    _show_results(summary, console, links)
+
+
+def _show_notes(notes: Sequence[str], console: Console, room: int) -> None:
+    """The first notes in ``room`` lines, if need be only their beginnings, and where the rest is."""
+    shown = [note(text) for text in notes]
+    if len(notes) > NOTES_SHOWN or sum(_height(Text.from_markup(text).plain, console) for text in shown) > room:
+        count = min(len(notes), NOTES_SHOWN, max(0, room - 1))
+        shown = [note(shorten(text, console.width - len("note "), placeholder=" …")) for text in notes[:count]]
+        shown.append(f"     all {len(notes)} notes are in summary.md beside the report")
+    for text in shown:
+        console.print(text)
+
+
+def _height(text: str, console: Console) -> int:
+    """The lines that a text takes in the terminal."""
+    lines = Text.from_ansi(text).plain.splitlines()
+    return sum(max(1, -(-cell_len(line.rstrip()) // console.width)) for line in lines)
+
+
+def _show_results(summary: "Summary", console: Console, links: Mapping[str, str]) -> None:
     console.print(f"[bold]{escape(summary.headline)}[/bold]", soft_wrap=True)
     counts = summary.recordings[-1] if summary.recordings else {}
     parts = summary.subjects[-1] if summary.subjects else {}
@@ -180,15 +205,15 @@ def show(summary: "Summary", console: Console, links: Mapping[str, str], said: C
     lines = {
         "Recordings": ", ".join(f"{n} {name}" for name, n in counts.items() if name != "label"),
         "Subjects": ", ".join(f"{n} {name}" for name, n in parts.items() if name != "label"),
-        "Quarantine": _quarantine(summary),
-        "Seconds": _seconds(summary.seconds),
+        "Quarantine": _quarantine(summary, 2 * console.width - MARGIN),
+        "Seconds": _seconds(summary.seconds, console.width - MARGIN),
         "Report": f"open {summary.report}",
         "Data Docs": f"open {summary.data_docs}",
         **links,
     }
     for name, text in lines.items():
         if text:
-            console.print(f"{name:<11} {escape(text)}", soft_wrap=True)
+            console.print(f"{name:<{MARGIN - 1}} {escape(text)}", soft_wrap=True)
 
 
 def show_nothing_new(summary: "Summary", console: Console) -> None:
@@ -219,19 +244,31 @@ def _scores(summary: "Summary") -> RichTable:
     return RichTable("", list(rows.values()), apart=False)
 
 
-def _quarantine(summary: "Summary") -> str:
-    """The commonest reasons; of synthetic recordings, how many planted faults were caught."""
+def _quarantine(summary: "Summary", room: int) -> str:
+    """The reasons in ``room`` characters, what people excluded first and then the commonest; of synthetic recordings also
+    how many planted faults were caught.
+    """
+    checks = Counter(row["check"].replace("_", " ") for row in summary.quarantine)
+    reasons = sorted(checks.most_common(), key=lambda reason: reason[0] != "excluded")
+    end = ""
     if summary.planted:
-        missed = [row["fault"] for row in summary.planted if not row["caught"]]
-        text = f"{len(summary.planted) - len(missed)} of {len(summary.planted)} planted faults caught"
-        return text + (f", not {', '.join(missed)}" if missed else "")
-    checks = Counter(row["check"].replace("_", " ") for row in summary.quarantine).most_common()
-    shown = [f"{n} {check}" for check, n in checks[:REASONS_SHOWN]]
-    others = sum(n for _, n in checks[REASONS_SHOWN:])
-    return ", ".join([*shown, *([f"{others} for other reasons"] if others else [])])
+        missed = [row["fault"].replace("_", " ") for row in summary.planted if not row["caught"]]
+        end = f"; {len(summary.planted) - len(missed)} of {len(summary.planted)} planted faults caught"
+        end += f", not {', '.join(missed)}" if missed else ""
+    texts = [f"{count} {check}" for check, count in reasons]
+    shown = _that_fit(texts, ", ", room - len(end) - len(OTHER_REASONS))
+    others = sum(count for _, count in reasons[len(shown) :])
+    return ", ".join([*shown, *([f"{others} {OTHER_REASONS}"] if others else [])]) + end
 
 
-def _seconds(seconds: Mapping[str, float]) -> str:
-    """All together, and the slowest stages."""
+def _seconds(seconds: Mapping[str, float], room: int) -> str:
+    """All together, and the slowest stages, in ``room`` characters."""
     slowest = sorted(seconds.items(), key=lambda item: -item[1])[:STAGES_SHOWN]
-    return " · ".join([f"{sum(seconds.values()):.1f}", *(f"{stage} {value:.1f}" for stage, value in slowest)])
+    texts = [f"{sum(seconds.values()):.1f}", *(f"{stage} {value:.1f}" for stage, value in slowest)]
+    return " · ".join(_that_fit(texts, " · ", room))
+
+
+def _that_fit(texts: Sequence[str], between: str, room: int) -> list[str]:
+    """The first of ``texts``, one at least, that fit into ``room`` characters."""
+    ends = accumulate(len(between) + len(text) for text in texts)
+    return [text for number, (text, end) in enumerate(zip(texts, ends, strict=True)) if not number or end <= room]

@@ -7,17 +7,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from heartdata.audio.channels import Channel, choose
+from heartdata.audio.channels import choose
 from heartdata.audio.decode import decode, read_bytes
-from heartdata.audio.spectrograms import SpectrogramConfig
+from heartdata.audio.spectrograms import log_mel
+from heartdata.dataset.windows import window, window_starts
 from heartdata.errors import BadAudio, HeartbeatError
 from heartdata.reports.clips import Clip, make_clip
 from heartdata.scoring.calibration import confidence_of
 from heartdata.scoring.label_errors import Suspects
-from heartdata.serving.explain import explain
+from heartdata.serving.explain import relevance
 from heartdata.serving.predictor import Predictor
+from heartdata.training.features import outputs_of
 
 MISTAKES, UNSURE, SUSPECTS, QUARANTINED = 12, 8, 12, 30  # shown of each
+EXPLAINED_S = 30.0  # of a recording: the map of 10 minutes takes 17 s
+JUDGED = 64  # windows of a longer one, the same time apart
 PROBABILITIES = 3  # shown of a recording, and that of its label
 
 
@@ -158,16 +162,8 @@ def clips_to_make(chapters: Iterable[Chapter]) -> int:
 def _with_clip(entry: Entry, predictor: Predictor) -> Entry:
     if entry.uri is None:
         return entry
-    config = predictor.config
     try:
-        content = read_bytes(entry.uri, entry.sha256)
-        if not entry.predicted:
-            return replace(entry, clip=_plain(content, config.measure.channel, config.spectrogram))
-        try:
-            found = explain(predictor, content, entry.verdict)
-        except BadAudio:  # the model would refuse it, served
-            return replace(entry, clip=_plain(content, config.measure.channel, config.spectrogram))
-        return replace(entry, clip=make_clip(found.samples, found.rate_hz, config.spectrogram, found.relevance))
+        return replace(entry, clip=_clip(read_bytes(entry.uri, entry.sha256), entry, predictor))
     except BadAudio:
         return replace(entry, problem="It cannot be played: it cannot be decoded.")
     except OSError as error:
@@ -176,10 +172,30 @@ def _with_clip(entry: Entry, predictor: Predictor) -> Entry:
         return replace(entry, problem=f"It cannot be played: {error}.")
 
 
-def _plain(content: bytes, channel: Channel, config: SpectrogramConfig) -> Clip:
-    audio = decode(content)
+def _clip(content: bytes, entry: Entry, predictor: Predictor) -> Clip:
+    audio, config = decode(content), predictor.config
     try:
-        mono = choose(audio, channel).mono
+        mono = choose(audio, config.measure.channel).mono
     except BadAudio:  # it has fewer channels
         mono = audio.mono
-    return make_clip(np.asarray(mono), audio.rate_hz, config)
+    of_label = None
+    if entry.predicted:
+        of_label = _relevance(predictor, log_mel(mono, audio.rate_hz, config.spectrogram), entry.verdict)
+    return make_clip(np.asarray(mono), audio.rate_hz, config.spectrogram, of_label)
+
+
+def _relevance(predictor: Predictor, spectrogram: np.ndarray, label: str) -> np.ndarray:
+    """`relevance`; of a long recording, for EXPLAINED_S around the most telling of JUDGED windows, and 0 elsewhere."""
+    config = predictor.config
+    columns = max(config.width, round(EXPLAINED_S / config.spectrogram.hop_s))
+    if config.view == "whole" or len(spectrogram) <= columns:
+        return relevance(predictor, spectrogram, label)
+    starts = window_starts(len(spectrogram), config.width)
+    starts = starts[:: -(-len(starts) // JUDGED)]
+    (outputs,) = outputs_of(predictor.net, [[window(spectrogram, at, config.width) for at in starts]])
+    telling = starts[int(outputs.softmax(1)[:, config.classes.index(label)].argmax())]
+    first = min(max(0, telling - (columns - config.width) // 2), len(spectrogram) - columns)
+    explained = slice(first, first + columns)
+    result = np.zeros(spectrogram.shape)
+    result[explained] = relevance(predictor, spectrogram[explained], label)
+    return result

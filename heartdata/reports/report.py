@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from heartdata.reports import summary as tables
-from heartdata.reports.clips import Clip
+from heartdata.reports.clips import MOST_GAIN_DB, Clip
 from heartdata.reports.listening import Chapter
 from heartdata.reports.plots import AT_POINT, MOST_PROBABLE
 from heartdata.reports.study_plots import plot_coverage_risk, plot_reliability
@@ -26,9 +26,10 @@ from heartdata.scoring.calibration import (
 )
 from heartdata.scoring.confusion import class_numbers, confusion_counts
 from heartdata.scoring.promotion import Decision
+from heartdata.scoring.slices import LEAST_SUBJECTS, MOST_VALUES
 from heartdata.studies.page import metric_label, with_bounds
 
-BINS = 10
+BINS, FEW = 10, 10  # of the reliability diagram; predictions in one, whose accuracy is mostly chance
 MOST_CLASSES = 20  # in a confusion matrix; of more, the commonest mistakes are listed
 MOST_PAIRS = 20
 FOLDER = Path(__file__).parent
@@ -38,7 +39,7 @@ FOLDER = Path(__file__).parent
 class Run:
     """What a report shows. The frames have the schemas of `heartdata.storage.schemas`; ``slices``: rows of SLICES.
 
-    ``compared_by``: the metric that decides. ``provenance``: what the model was made from, by name; ``commands``: what repeats it, by purpose; ``settings``: as text.
+    ``slices_left_out``: how many values of each attribute are not in them. ``compared_by``: the metric that decides. ``provenance``: what the model was made from, by name; ``commands``: what repeats it, by purpose; ``settings``: as text.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Run:
     classes: list[str]
     calibration: Calibration
     slices: pd.DataFrame | None
+    slices_left_out: Mapping[str, int]
     compared_by: str
     notes: Sequence[str]
     provenance: Mapping[str, str]
@@ -81,6 +83,8 @@ def report_page(run: Run, chapters: Sequence[Chapter]) -> str:
         subjects=run.manifest["group"].nunique(),
         scores=_scores(run.metrics),
         slices=[] if run.slices is None else _slices(run.slices, run.compared_by),
+        least_subjects=LEAST_SUBJECTS,
+        most_values=MOST_VALUES,
         compared_by=metric_label(run.compared_by),
         per_class=[{"label": name, **row, "recordings": int(row["recordings"])} for name, row in run.per_class.items()],
         **_confusion(run.predictions, run.classes),
@@ -118,11 +122,15 @@ def _number(value: float | None) -> str:
 
 def _clip(clip: Clip) -> str:
     """Which seconds of a recording a clip is, and how much louder."""
-    seconds = f"All of its {clip.of_s:.1f} s"
-    if clip.duration_s < 0.999 * clip.of_s:
-        end_s = clip.start_s + clip.duration_s
-        seconds = f"Seconds {clip.start_s:.1f} to {end_s:.1f} of {clip.of_s:.1f}"
-    return f"{seconds}, {abs(clip.gain_db):.0f} dB {'louder' if clip.gain_db >= 0 else 'softer'}"
+    if clip.gain_db > MOST_GAIN_DB - 0.5:
+        return f"{_seconds(clip)}, silent or almost silent"
+    return f"{_seconds(clip)}, {abs(clip.gain_db):.0f} dB {'louder' if clip.gain_db >= 0 else 'softer'}"
+
+
+def _seconds(clip: Clip) -> str:
+    if clip.duration_s >= 0.999 * clip.of_s:
+        return f"All of its {clip.of_s:.1f} s"
+    return f"Seconds {clip.start_s:.1f} to {clip.start_s + clip.duration_s:.1f} of {clip.of_s:.1f}"
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -211,6 +219,7 @@ def _calibration(run: Run) -> dict[str, Any]:
         "at_point": at_point,
         "ece": error,
         "bins": [row for row in bins.to_dict("records") if row["count"]],
+        "few": FEW,
         "coverage": coverage,
         "risk": risk,
         "reliability": plot_reliability(bins, error, "", rule),

@@ -11,6 +11,7 @@ import pandas as pd
 from heartdata.scoring.metrics import metrics_with_intervals
 
 ATTRIBUTES = ("source", "collection", "site", "sex", "age_group", "quality")
+LEAST_SUBJECTS, MOST_VALUES = 5, 20  # of a slice that is scored; of an attribute
 SEXES = dict.fromkeys(("m", "male", "man", "boy"), "male") | dict.fromkeys(
     ("f", "female", "w", "woman", "girl"), "female"
 )
@@ -78,18 +79,30 @@ def slices_of(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 def slice_metrics(
     predictions: pd.DataFrame, attributes: pd.DataFrame, classes: list[str], resamples: int, seed: int
-) -> list[dict[str, Any]]:
-    """Rows of schema SLICES: each metric of rows of `predictions_schema` in each slice, with its interval.
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Rows of schema SLICES: each metric of rows of `predictions_schema` in each slice, with its interval; and how many
+    values of each attribute are left out: those of fewer than LEAST_SUBJECTS, and all but the MOST_VALUES largest.
 
     Means are over the classes that occur in the slice, so compare models within a slice, not slices with each other.
     """
     rows = predictions.merge(attributes, on="recording_id")
-    return [
-        {"attribute": attribute, "slice": value, "recordings": len(part), "subjects": part["group"].nunique()}
-        | {name: metric[name] for name in ("metric", "value", "low", "high")}
-        for attribute, value, part in slices_of(rows)
-        for metric in metrics_with_intervals({"": part}, classes, resamples, seed)
-    ]
+    metrics: list[dict[str, Any]] = []
+    left_out = {}
+    for attribute in ATTRIBUTES:
+        subjects = rows.groupby(attribute)["group"].nunique()
+        if len(subjects) < 2:
+            continue
+        scored = subjects[subjects >= LEAST_SUBJECTS].nlargest(MOST_VALUES).sort_index()
+        if len(scored) < len(subjects):
+            left_out[attribute] = len(subjects) - len(scored)
+        for value, count in scored.items():
+            part = rows[rows[attribute] == value]
+            of_slice = {"attribute": attribute, "slice": str(value), "recordings": len(part), "subjects": int(count)}
+            metrics += [
+                of_slice | {name: metric[name] for name in ("metric", "value", "low", "high")}
+                for metric in metrics_with_intervals({"": part}, classes, resamples, seed)
+            ]
+    return metrics, left_out
 
 
 def _cells(text: Any) -> dict[str, str]:

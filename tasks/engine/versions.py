@@ -2,7 +2,7 @@
 
 The version is in the stage's cache keys: raise it when a stage computes something else from the same inputs.
 `tests/test_stage_code.py` fails when one of the modules changes in more than comments, docstrings, formatting and
-imports.
+imports, or when a template or style sheet of a stage changes.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from heartdata import versions
 
 @dataclass(frozen=True)
 class Code:
-    """A stage's version, the modules that compute its result, and whether it ``decodes`` or resamples audio: then the
+    """A stage's version, the modules and paths of other files that make its result, and whether it ``decodes`` or resamples audio: then the
     versions of libsndfile and libsoxr are in its cache keys, too.
     """
 
@@ -43,7 +43,7 @@ STAGES = {
     ),
     "validate": Code(
         "12",
-        ("tasks.validate", "heartdata.checks.data_docs", "heartdata.checks.drift", "heartdata.checks.duplicates",
+        ("tasks.validate", "heartdata/checks/data_docs.css", "heartdata.checks.data_docs", "heartdata.checks.drift", "heartdata.checks.duplicates",
          "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.suite",
          "heartdata.checks.validation", "heartdata.reports.labels", "heartdata.reports.plots",
          "heartdata.storage.schemas"),
@@ -79,7 +79,7 @@ STAGES = {
     ),
     "ensemble": Code("1", ("tasks.ensemble", "heartdata.training.network")),
     "calibrate": Code(
-        "4",
+        "5",
         ("tasks.calibrate", "heartdata.scoring.bootstrap", "heartdata.scoring.metrics", "heartdata.storage.schemas",
          *PREDICTING),
     ),
@@ -91,21 +91,21 @@ STAGES = {
          "heartdata.storage.schemas", *PREDICTING),
     ),
     "slices": Code(
-        "1",
+        "2",
         ("tasks.slices", "heartdata.scoring.bootstrap", "heartdata.scoring.confusion", "heartdata.scoring.metrics",
          "heartdata.scoring.slices", "heartdata.storage.schemas"),
     ),
     "register": Code(
         "7",
-        ("mlflow.served_model", "heartdata.reports.model_card", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
+        ("mlflow.served_model", "mlflow/model_card.md", "heartdata.reports.model_card", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
          "tasks.registry.naming"),
     ),
     "report": Code(
         "2",
-        ("tasks.report", "heartdata.reports.clips", "heartdata.reports.labels", "heartdata.reports.listening",
+        ("tasks.report", "heartdata/reports/report.css", "heartdata/reports/report.html", "heartdata.reports.clips", "heartdata.reports.labels", "heartdata.reports.listening",
          "heartdata.reports.plots", "heartdata.reports.report", "heartdata.reports.study_plots",
          "heartdata.reports.summary", "heartdata.scoring.bootstrap", "heartdata.scoring.label_errors",
-         "heartdata.serving.explain", "heartdata.studies.page", "heartdata.storage.schemas",
+         "heartdata.scoring.slices", "heartdata.serving.explain", "heartdata.studies.page", "heartdata.storage.schemas",
          *PREDICTING),
         decodes=True,
     ),

@@ -20,7 +20,7 @@ from tasks.engine import progress
 from tasks.results import TrainedModel
 
 GOOD = Calibration(temperature=1.2, class_weights=(1.0, 1.0), coverage=0.6, risk=0.1)
-ENOUGH = pd.Series(["a"] * 9 + ["b"] * 5)
+ENOUGH = pd.Series(["a"] * 25 + ["b"] * 5)
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,16 @@ ENOUGH = pd.Series(["a"] * 9 + ["b"] * 5)
     [
         ({}, []),
         (
-            {"risk": 0.4},
-            ["Even of the 60 % of validation predictions that the model is surest of, 40 % are wrong (limit: "],
+            {"risk": 0.4, "unsure_below": 0.7},
+            [
+                "Decisions that are not unsure are wrong more often than decision.max_risk = 20 %: in validation, 40 % of the 60 % "
+            ],
         ),
         (
             {"risk": 0.4, "coverage": 1.0},
-            ["Of the validation predictions, 40 % are wrong (limit: decision.max_risk = 20 %)"],
+            [
+                "No prediction is marked unsure, as no confidence bound lowers the errors: in validation 40 % of the predictions "
+            ],
         ),
         ({"temperature": 20.0}, ["The temperature is at its upper bound, 20: on the validation part"]),
     ],
@@ -47,18 +51,20 @@ def test_a_model_that_is_not_to_be_relied_on_says_so(changes: dict, notes: list[
 @pytest.mark.parametrize(
     ("recordings", "config", "starts", "ends"),
     [
-        (4, DecisionConfig(), "Only 4 of the 13 validation recordings are b",
+        (4, DecisionConfig(), "Only 4 of the 13 validation recordings are b: ",
          "(the temperature, the operating point, the confidence threshold)"),
-        (0, DecisionConfig(temperature=False, operating_point="none"), "Only 0 of the 9 validation recordings are b",
+        (0, DecisionConfig(temperature=False, operating_point="none"), "Only 0 of the 9 validation recordings are b: ",
          "(the confidence threshold)"),
+        (5, DecisionConfig(), "Only 14 recordings are in the validation part: ",
+         "(the temperature, the operating point, the confidence threshold)"),
     ],
 )  # fmt: skip
-def test_a_class_with_few_validation_recordings_is_named(
+def test_few_validation_recordings_in_all_or_of_a_class_are_noted(
     recordings: int, config: DecisionConfig, starts: str, ends: str
 ):
     (note,) = notes_on(GOOD, pd.Series(["a"] * 9 + ["b"] * recordings), ("a", "b"), config)
     assert note.startswith(starts)
-    assert note.endswith(ends)
+    assert f"{ends}, which other recordings would change much" in note
 
 
 def test_it_predicts_the_validation_recordings_and_counts_them(store: Store, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
 """What a champion predicts: from tonight's spectrograms where they are its own, else from the audio, the same either way."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from heartdata.storage.schemas import RECORDINGS, SPECTROGRAMS
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Store, sha256_file, table_from_rows
 from heartdata.training.network import build_net
+from tasks import champion_predictions
 from tasks.champion_predictions import _predict
 from tasks.engine import progress
 from tasks.measure import measure_shard
@@ -63,3 +65,27 @@ def test_spectrograms_and_audio_give_the_same_predictions(
     assert both[0]["prediction"].tolist() == both[1]["prediction"].tolist()
     assert np.allclose(*(frame[["p_a", "p_b"]].to_numpy(float) for frame in both), rtol=0, atol=1e-5)
     assert np.ptp(from_audio["p_a"][:2]) > 1e-4  # a mix-up would be noticed
+
+
+def test_a_night_that_is_stopped_keeps_what_it_predicted(store: Store, monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    def predict(_predictor: Predictor, rows: pd.DataFrame, *_: object) -> list[dict]:
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        asked.extend(rows["sha256"])
+        return [{"sha256": name, "prediction": "a", "p_a": 0.9, "p_b": 0.1} for name in rows["sha256"]]
+
+    monkeypatch.setattr(champion_predictions, "KEPT_EVERY", 2)
+    monkeypatch.setattr(champion_predictions, "_load", lambda *_: predictor())
+    monkeypatch.setattr(champion_predictions, "_predict", predict)
+    rows = pd.DataFrame({"sha256": list("uvwxy"), "group": "g", "label": "a"}).assign(recording_id=list("uvwxy"))
+    version = SimpleNamespace(run_id="r", source="s", name="m", version=1)
+    table = store.write_table("recordings", table_from_rows([], RECORDINGS), RECORDINGS)
+    config = RunConfig.model_validate({"source": {"name": "demo"}, "store": store.uri})
+    with pytest.raises(KeyboardInterrupt):
+        champion_predictions.champion_predictions(version, rows, table, table, config, store)
+    asked.clear()
+    again = champion_predictions.champion_predictions(version, rows, table, table, config, store)
+    assert asked == ["y"]
+    assert again["recording_id"].tolist() == list("uvwxy")

@@ -1,7 +1,9 @@
 """What is shown in the terminal: names whole where they fit, and each note once."""
 
 import io
+from typing import Any
 
+import pytest
 from rich.console import Console
 
 from flows.cli.console import Terminal, rich_table, show, show_nothing_new
@@ -54,37 +56,76 @@ def test_the_terminal_remembers_the_notes_it_showed_and_aligns_stages():
     assert len(one) == len(two)
 
 
-def test_a_run_is_shown_on_one_screen():
+REASON = (
+    "there is still no champion: macro-F1 0.518 against 0.641 of simple features, difference -0.123 (one-sided 95 % "
+    "bound -0.235), not above 0; also failed: better than metadata only, ECE"
+)
+
+
+def summary_of(**changes: Any) -> Summary:
     scores = [
         {"model": model, "metric": metric, "value": 0.518, "low": 0.442, "high": 0.592}
         for model in ("resnet34", "simple features", "metadata only", "majority class")
         for metric in ("macro_f1", "accuracy", "auroc")
     ]
-    reason = (
-        "there is still no champion: macro-F1 0.518 against 0.641 of simple features, difference -0.123 (one-sided 95 % "
-        "bound -0.235), not above 0; also failed: better than metadata only, ECE"
-    )
-    texts = dict.fromkeys(("dataset_version", "model_url", "run_id", "data_docs", "latest", "report"), "a/b")
+    paths = {"latest": "/home/somebody/heart/out/latest", "report": "/home/somebody/heart/out/latest/report.html"}
+    texts = dict.fromkeys(("dataset_version", "model_url", "run_id"), "a/b")
     summary = Summary(
         recordings=[{"label": "all", "found": 5, "accepted": 4, "quarantined": 1, "in use": 4}],
         subjects=[{"label": "subjects", "train": 2, "valid": 1, "test": 1}],
-        quarantine=[{"check": "too_short"}], scores=scores, per_class=[], planted=[], seconds={"train": 9.0},
-        notes=["word " * 19] * 6, model="heartbeat", model_version=1, decision=Decision(outcome="kept", reason=reason), **texts,
+        quarantine=[{"check": "too_short"}], scores=scores, per_class=[], planted=[],
+        seconds={f"a stage of name {n}": 123.4 for n in range(9)},
+        data_docs="/home/somebody/heart/out/data-docs/0123456789/index.html",
+        notes=[], model="heartbeat", model_version=1, decision=Decision(outcome="kept", reason=REASON), **texts, **paths,
     )  # fmt: skip
+    return summary.model_copy(update=changes)
+
+
+def shown(summary: Summary, width: int) -> str:
     output = io.StringIO()
-    links = {"To open these, run:": "word " * 30, "Prefect UI": "a/b", "MLflow UI": "a/b"}
-    show(summary, Console(file=output, width=100), links)
-    lines = output.getvalue().splitlines()
-    assert sum(max(1, -(-len(line.rstrip()) // 100)) for line in lines) <= 24
-    assert "0.518 (0.442-0.592)" in output.getvalue()
-    assert "3 more are in summary.md" in output.getvalue()
-    assert output.getvalue().count("there is still no champion") == 1
-    output = io.StringIO()
+    links = {"To open these, run:": "word " * 28, "Prefect UI": "a/b", "MLflow UI": "a/b"}
+    show(summary, Console(file=output, width=width, highlight=False, soft_wrap=True), links)
+    return output.getvalue()
+
+
+@pytest.mark.parametrize(("width", "screen"), [(100, 24), (80, 28)])
+@pytest.mark.parametrize("notes", [["word " * 70] * 3, ["[word] " * 19] * 6, ["one", "other"], []])
+def test_a_run_is_shown_on_one_screen(notes: list[str], width: int, screen: int):
+    reasons = [{"check": f"some_check_{n}"} for n in range(30)]
+    text = shown(summary_of(notes=notes, quarantine=reasons), width)
+    assert sum(max(1, -(-len(line.rstrip()) // width)) for line in text.splitlines()) <= screen
+    assert "0.518 (0.442-0.592)" in text
+    assert text.count("heartbeat version 1") == 1
+    assert (f"all {len(notes)} notes are in summary.md" in text) is (len(notes) > 2)
+    assert text.count("note ") == min(len(notes), 3)
+
+
+def test_every_reason_of_quarantine_is_named_where_there_is_room_and_exclusions_always():
+    some = [{"check": "too_short"}] * 3 + [{"check": f"check_{n}"} for n in range(5)] + [{"check": "excluded"}]
+    few = "Quarantine  1 excluded, 3 too short, 1 check 0, 1 check 1, 1 check 2, 1 check 3, 1 check 4\n"
+    assert few in shown(summary_of(quarantine=some), 100)
+    many = [{"check": f"a_check_of_number_{n}"} for n in range(30)] * 2 + [{"check": "excluded"}]
+    text = shown(summary_of(quarantine=many), 80)
+    assert "Quarantine  1 excluded, 2 a check of number 0, " in text
+    assert " for other reasons\n" in text
+
+
+def test_of_synthetic_recordings_the_reasons_and_the_faults_that_were_caught_are_said():
+    planted = [
+        {"fault": fault, "recording": fault, "caught": fault != "clipped"}
+        for fault in ("silent", "clipped", "too_short")
+    ]
+    text = shown(summary_of(quarantine=[{"check": "silent"}, {"check": "too_short"}], planted=planted), 100)
+    assert "Quarantine  1 silent, 1 too short; 2 of 3 planted faults caught, not clipped\n" in text
+
+
+def test_a_night_with_nothing_new_is_a_few_lines():
     nothing_new = "Nothing new since heartbeat version 1 of 2026-11-30; there is no champion"
-    show_nothing_new(summary.model_copy(update={"nothing_new": nothing_new}), Console(file=output, width=100))
+    output = io.StringIO()
+    show_nothing_new(summary_of(nothing_new=nothing_new), Console(file=output, width=100, highlight=False))
     assert [line.rstrip() for line in output.getvalue().splitlines()] == [
         nothing_new,
         "Scores      macro-F1 0.518 (0.442-0.592), AUROC 0.518 (0.442-0.592)",
-        "Report      open a/b",
-        "Files       a/b",
+        "Report      open /home/somebody/heart/out/latest/report.html",
+        "Files       /home/somebody/heart/out/latest",
     ]

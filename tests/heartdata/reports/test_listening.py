@@ -9,6 +9,7 @@ import torch
 from helpers import beats, write_wav
 
 from heartdata.audio.spectrograms import SpectrogramConfig
+from heartdata.reports import listening
 from heartdata.reports.listening import QUARANTINED, chapters, clips_to_make, with_clips
 from heartdata.scoring.label_errors import Suspects
 from heartdata.serving.model_config import ModelConfig
@@ -92,6 +93,32 @@ def predictor() -> Predictor:
     torch.manual_seed(0)
     config = ModelConfig(classes=CLASSES, width=64, spectrogram=SpectrogramConfig(), dataset_version="d", init="random")
     return Predictor(build_net(len(CLASSES)).eval(), config)
+
+
+def test_of_a_long_recording_the_most_telling_part_is_explained(predictor: Predictor, monkeypatch: pytest.MonkeyPatch):
+    explained = []
+
+    def outputs(_net: object, recordings: list[list[np.ndarray]]) -> list[torch.Tensor]:
+        assert len(recordings[0]) <= listening.JUDGED
+        return [torch.tensor([[float(view.mean()), 0.0] for view in recordings[0]])]
+
+    def relevance(_predictor: Predictor, spectrogram: np.ndarray, label: str) -> np.ndarray:
+        explained.append(len(spectrogram))
+        return np.full(spectrogram.shape, 0.5)
+
+    monkeypatch.setattr(listening, "outputs_of", outputs)
+    monkeypatch.setattr(listening, "relevance", relevance)
+    hop_s = predictor.config.spectrogram.hop_s
+    long = np.zeros((round(600 / hop_s), 32), np.float16)
+    telling = slice(round(400 / hop_s), round(410 / hop_s))
+    long[telling] = 1
+    result = listening._relevance(predictor, long, "murmur")
+    assert result.shape == long.shape
+    assert (result[telling.start : telling.start + 64] > 0).all()
+    assert np.count_nonzero(result.any(axis=1)) == explained.pop() == round(listening.EXPLAINED_S / hop_s)
+    short = long[: round(20 / hop_s)]
+    assert listening._relevance(predictor, short, "murmur").all()
+    assert explained == [len(short)]
 
 
 def test_clips_are_of_what_can_be_read_and_the_rest_says_why_not(predictor: Predictor, tmp_path: Path):

@@ -39,8 +39,7 @@ def run_of(classes: list[str], recordings: int = 60, **changes: Any) -> Run:
         Run(
             model="heartbeat", version=7, source="table", usage="Research use only", decision=None, recordings=manifest,
             accepted=manifest, quarantine=manifest[:0], manifest=manifest, metrics=metrics, predictions=rows,
-            per_class=per_class(rows, classes).to_dict("index"), classes=classes, calibration=Calibration(), slices=None,
-            compared_by="macro_f1", notes=[], provenance={"data set version": "0" * 64},
+            per_class=per_class(rows, classes).to_dict("index"), classes=classes, calibration=Calibration(), slices=None, slices_left_out={}, compared_by="macro_f1", notes=[], provenance={"data set version": "0" * 64},
             commands={"Use it": "heartbeat predict"}, settings="{}",
         ),
         **changes,
@@ -99,10 +98,25 @@ def test_slices_are_shown_by_the_metric_that_decides():
         ("age_group", "child", 9, 7, metric, value, np.nan, np.nan)
         for metric, value in (("auroc", 0.9), ("macro_f1", 0.6))
     ]
-    text = " ".join(
-        " ".join(parsed(report_page(run_of(["a", "b"], slices=pd.DataFrame(rows, columns=columns)), [])).text).split()
-    )
+    run = run_of(["a", "b"], slices=pd.DataFrame(rows, columns=columns), slices_left_out={"site": 980, "age_group": 2})
+    text = " ".join(" ".join(parsed(report_page(run, [])).text).split())
     assert "age group child 0.600 9 7" in text
+    assert "not among the 20 with most: 980 of site, 2 of age group." in text
+
+
+@pytest.mark.parametrize(
+    ("level", "words"), [(0.0, "All of its 2.0 s, silent or almost silent"), (0.01, "All of its 2.0 s, 34 dB louder")]
+)
+def test_a_silent_clip_is_called_silent(level: float, words: str):
+    clip = make_clip(tone(60, 2.0, level=level), 4000, SpectrogramConfig())
+    page = report_page(run_of(["a", "b"]), [Chapter("Worst mistakes", "", (entry(clip=clip),), 1)])
+    assert words in " ".join(" ".join(parsed(page).text).split())
+
+
+@pytest.mark.parametrize(("recordings", "said"), [(20, True), (4000, False)])
+def test_a_reliability_of_few_predictions_is_said_to_be_chance(recordings: int, said: bool):
+    page = report_page(run_of(["a", "b"], recordings), [])
+    assert ("fewer than 10, the accuracy is mostly chance" in page) is said
 
 
 def test_many_classes_become_a_list_of_the_commonest_mistakes():

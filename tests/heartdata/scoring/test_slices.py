@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heartdata.scoring.slices import age_group, slice_attributes, slice_metrics
+from heartdata.scoring.slices import LEAST_SUBJECTS, MOST_VALUES, age_group, slice_attributes, slice_metrics
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,29 @@ def test_each_slice_is_scored_by_itself_and_constant_attributes_are_none():
         {"recording_id": [str(i) for i in range(n)], "group": np.arange(n) // 2, "label": label, "prediction": prediction,
          "p_a": 0.5, "p_b": 0.5}
     )  # fmt: skip
-    table = attributes([{"sex": "f"} if i < 2 else {"sex": "m"} for i in range(n)], site=site)
-    metrics = pd.DataFrame(slice_metrics(rows, table, ["a", "b"], 50, 0)).set_index(["attribute", "slice", "metric"])
+    table = attributes([{"sex": "f"} if i < 10 else {"sex": "m"} for i in range(n)], site=site)
+    scored, left_out = slice_metrics(rows, table, ["a", "b"], 50, 0)
+    assert left_out == {}
+    metrics = pd.DataFrame(scored).set_index(["attribute", "slice", "metric"])
     assert set(metrics.index.droplevel(2)) == {("site", "AV"), ("site", "MV"), ("sex", "female"), ("sex", "male")}
     assert metrics.loc[("site", "AV", "accuracy"), "value"] == 1
     assert metrics.loc[("site", "MV", "accuracy"), "value"] == 0.5
     assert metrics.loc[("site", "MV", "accuracy"), ["recordings", "subjects"]].tolist() == [20, 10]
-    assert metrics.loc[("sex", "female", "auroc"), "recordings"] == 2
+    assert metrics.loc[("sex", "female", "auroc"), "recordings"] == 10
+
+
+def test_small_slices_and_all_but_the_largest_are_left_out_and_counted():
+    subjects = [*range(5, 5 + MOST_VALUES + 3), *[LEAST_SUBJECTS - 1] * 50]
+    site = [f"site {n}" for n, count in enumerate(subjects) for _ in range(count)]
+    ids = [str(n) for n in range(len(site))]
+    rows = pd.DataFrame({"recording_id": ids, "group": ids, "label": "a", "prediction": "a", "p_a": 0.9, "p_b": 0.1})
+    table = pd.DataFrame(
+        {"recording_id": ids, "site": site, "sex": "male", "quality": ["low"] + ["good"] * (len(ids) - 1)}
+    )
+    table = table.assign(source=None, collection=None, age_group=None)
+    scored, left_out = slice_metrics(rows, table, ["a", "b"], 5, 0)
+    assert {(row["attribute"], row["slice"]) for row in scored} == {
+        ("quality", "good"),
+        *(("site", f"site {n}") for n in range(3, MOST_VALUES + 3)),
+    }
+    assert left_out == {"site": 53, "quality": 1}
