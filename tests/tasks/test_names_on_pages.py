@@ -92,7 +92,7 @@ def test_the_summary_of_a_run_fits_one_screen():
     lines = text.splitlines()
     assert sum(-(-max(len(line), 1) // 100) for line in lines) <= 24
     assert "said before" not in text
-    assert "… 25 more are in summary.md beside the report" in text
+    assert "all 30 notes are in summary.md beside the report" in text
     assert "heartbeat version 1: promoted to champion: macro-F1 .61 against .52, difference +.09" in lines
     assert "Recordings  832 found, 814 accepted, 18 quarantined, 455 in use" in lines
     assert "Quarantine  2 too short, 1 a, 1 b, 1 c, 2 for other reasons" in lines
