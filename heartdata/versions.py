@@ -7,6 +7,6 @@ DECODING = "3"  # and choosing the channel, and resampling; measurements and spe
 MEASURE = "5"
 SPECTROGRAMS = "4"
 DEMO = "2"
-SCORES = "1"
+SCORES = "2"
 
 PREPROCESSING = {"decoding": DECODING, "spectrograms": SPECTROGRAMS}  # recorded with each model

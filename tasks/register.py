@@ -91,8 +91,6 @@ def register(
         version = next((v for v in versions if v.tags.get(KEY_TAG) == key), None)
         is_new = version is None
         if version is None:
-            if client.search_registered_models(f"name = '{name}'"):
-                settled_champion(client, name, store)  # who set the alias in MLflow did not know this version
             experiment = experiment_of(client, config.registry, store)
             inputs = CardInputs(
                 config=config,

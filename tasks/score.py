@@ -37,7 +37,6 @@ def scoring_model(model: str | None, registry: RegistryConfig, store: Store) -> 
     """A registered version's URI, and its predictor; ``model``: as in `tasks.registry.client.find_version`."""
     uri, on_choice = find_version(model, registry, store)
     if on_choice:
-        get_run_logger().warning(on_choice)
         add_note(on_choice)
     _, loaded = load_model(uri, registry, store)
     return uri, loaded.unwrap_python_model().predictor
@@ -140,7 +139,7 @@ def score_rows(listed: pd.DataFrame, scores: pd.DataFrame, uri: str, predictor: 
     scores = scores.rename(columns={"label": "prediction"})
     rows = about.rename(columns={"uri": "file"}).merge(scores, how="left", on="sha256", validate="many_to_one")
     rows["error"] = rows["error"].fillna(rows.pop("missing"))
-    rows["unsure"] = rows["unsure"].isna() | rows["unsure"].eq(True)
+    rows["unsure"] = rows["unsure"].astype("boolean")
     rows["warnings"] = rows["warnings"].fillna("")
     empty = [name for name in ("collection", "subject", "site", "label") if not rows[name].fillna("").any()]
     return rows.drop(columns=empty).assign(model=uri, model_digest=predictor.digest)

@@ -66,12 +66,11 @@ def calibrate_model(model: str | None, config: RunConfig) -> None:
             version = register_calibrated(registered, predictor.config, adapted, trained_on, config, store)
     counts = f"{len(own.rows)} recordings of {own.rows['group'].nunique()} subjects, each scored by the others"
     console.print(rich_table(f"{registered.uri} on your {counts}", metric_rows(adapted.metrics)))
-    if not is_better(adapted.metrics):
-        console.print(note(f"This is no better on your recordings than {registered.uri}: keep that one"))
+    console.print(verdict(adapted.metrics, registered.uri), soft_wrap=True, markup=False)
     fitted, before = adapted.calibration, predictor.config.calibration
     console.print(
-        f"Temperature {before.temperature:.2f} to {fitted.temperature:.2f}; unsure below {before.unsure_below:.2f} to "
-        f"{fitted.unsure_below:.2f}: of your recordings {fitted.coverage:.0%} are decided, {fitted.risk:.0%} of them wrongly"
+        f"Temperature from {before.temperature:.2f} to {fitted.temperature:.2f}; bound of unsure from "
+        f"{before.unsure_below:.2f} to {fitted.unsure_below:.2f}: of your recordings {fitted.coverage:.0%} are decided, {fitted.risk:.0%} of them wrongly"
     )
     console.print(f"Registered  {version}, which no alias names: use it with --model {version}", markup=False)
 
@@ -117,11 +116,23 @@ def _show_left_out(own: "OwnRecordings", console: Console) -> None:
         console.print(note(f"{len(names)} recordings are left out, as {why}, the first being {names[0]}"))
 
 
-def is_better(metrics: pd.DataFrame) -> bool:
-    """Whether the Brier score, which is best for true probabilities, is lower after than before."""
+def verdict(metrics: pd.DataFrame, uri: str) -> str:
+    """What the differences say: better or worse is what a 95 % interval without 0 shows."""
     from heartdata.scoring.adaptation import BEFORE
 
-    return bool(metrics.set_index(["model", "metric"]).loc[(BEFORE, "brier"), "difference"] < 0)
+    differences = metrics[metrics["model"] == BEFORE].set_index("metric")
+    words = {1: "better", 0: "no clear difference", -1: "worse"}
+    signs = []
+    for metric, better in (("macro_f1", 1), ("brier", -1)):
+        low, high = differences.loc[metric, ["difference_low", "difference_high"]]
+        signs.append(better * (int(low > 0) - int(high < 0)))
+    said = (
+        f"Against {uri}, by the 95 % intervals of the difference: labels (macro-F1) {words[signs[0]]}, probabilities "
+        f"(Brier score) {words[signs[1]]}"
+    )
+    if min(signs) < 0 < max(signs):
+        return f"{said}: choose by which of them you use"
+    return said if max(signs) > 0 else f"{said}: keep {uri}"
 
 
 def metric_rows(metrics: pd.DataFrame) -> list[dict[str, str]]:

@@ -221,6 +221,7 @@ def export(
 @app.command()
 def reproduce(
     model: Annotated[str, typer.Argument(help="Registered version, e.g. models:/heartbeat/3.")],
+    data: Annotated[Path | None, typer.Option(help="Folder that the recordings have moved to.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
     config: ConfigOption = None,
     store: StoreOption = None,
@@ -231,7 +232,7 @@ def reproduce(
     """
     from flows.cli.reproduce import reproduce_model
 
-    reproduce_model(model, out, run_config(config=config, store=store))
+    reproduce_model(model, out, run_config(config=config, store=store), data)
 
 
 @app.command()

@@ -50,11 +50,12 @@ def predict_files(
     _, model = load_model(uri, config.registry, store)
     predictor = model.unwrap_python_model().predictor
     frame = _predictions(predictor, files, pictures, console).assign(model=uri)
-    console.print(rich_table(f"Predictions of {uri}", shown(frame)))
+    folder = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
+    if rows := shown(frame, folder):
+        console.print(rich_table(f"Predictions of {uri}", rows))
     for text in explained(frame, predictor.config.calibration, predictor.config.classes):
         console.print(text)
-    if refused := int(frame["error"].notna().sum()):
-        console.print(f"{refused} of {len(files)} files have no prediction")
+    refused = _show_refused(frame, folder, console)
     for text in notes:
         console.print(note(text))
     if out is not None:
@@ -64,6 +65,16 @@ def predict_files(
         console.print(f"Pictures    {pictures}", markup=False)
     if refused == len(files):
         raise HeartbeatError(f"none of the {len(files)} files has a prediction; the first: {frame['error'][0]}")
+
+
+def _show_refused(frame: pd.DataFrame, folder: Path | None, console: Console) -> int:
+    """Print the files that have no prediction, with the reasons; returns how many."""
+    refused = frame[frame["error"].notna()].to_dict("records")
+    if refused:
+        console.print(f"{len(refused)} of {len(frame)} files have no prediction:")
+    for row in refused:
+        console.print(f"  {_name(row['file'], folder)}: {row['error']}", markup=False, highlight=False)
+    return len(refused)
 
 
 def _predictions(predictor: Any, files: Sequence[Path], pictures: Path | None, console: Console) -> pd.DataFrame:
@@ -113,25 +124,28 @@ def accuracy_note(fitted: Calibration) -> str:
     )
 
 
-def shown(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows for the terminal; columns that say nothing of any file are left out."""
+def shown(frame: pd.DataFrame, folder: Path | None = None) -> list[dict[str, Any]]:
+    """Rows for the terminal of the files with a prediction, named from ``folder`` on.
+
+    Columns that say nothing of any file are left out.
+    """
     rows = []
-    for row in frame.to_dict("records"):
-        cells = dict.fromkeys(("label", "probability", "most probable", "heart rate", "warnings", "error"), "")
-        if row["error"] is not None:
-            cells["error"] = row["error"]
-        else:
-            label, probable, rate_bpm = row["label"], row["most_probable"], row["heart_rate_bpm"]
-            cells |= {
-                "label": f"unsure ({label})" if row["unsure"] else label,
-                "probability": f"{row['p_' + label]:.2f}",
-                "most probable": f"{probable} {row['p_' + probable]:.2f}" if probable != label else "",
-                "heart rate": f"{rate_bpm:.0f}" if pd.notna(rate_bpm) else "",
-                "warnings": row["warnings"],
-            }
-        rows.append({"file": row["file"], **cells})
-    used = {name for row in rows for name, cell in row.items() if cell} | {"label", "probability"}
+    for row in frame[frame["error"].isna()].to_dict("records"):
+        label, probable, rate_bpm = row["label"], row["most_probable"], row["heart_rate_bpm"]
+        rows.append({
+            "file": _name(row["file"], folder),
+            "label": f"unsure ({label})" if row["unsure"] else label,
+            "probability": f"{row['p_' + label]:.2f}",
+            "most probable": f"{probable} {row['p_' + probable]:.2f}" if probable != label else "",
+            "heart rate": f"{rate_bpm:.0f}" if pd.notna(rate_bpm) else "",
+            "warnings": row["warnings"],
+        })  # fmt: skip
+    used = {name for row in rows for name, cell in row.items() if cell}
     return [{name: cell for name, cell in row.items() if name in used} for row in rows]
+
+
+def _name(file: str, folder: Path | None) -> str:
+    return file if folder is None else str(Path(file).relative_to(folder))
 
 
 def picture_names(files: Sequence[Path]) -> list[str]:

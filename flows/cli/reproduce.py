@@ -31,12 +31,16 @@ if TYPE_CHECKING:
     from heartdata.serving.reproduction import Reproduction
 
 
-def reproduce_model(model: str, out: Path | None, config: RunConfig) -> None:
+def reproduce_model(model: str, out: Path | None, config: RunConfig, data: Path | None = None) -> None:
     """Train ``model`` again and print how it differs; ``out``: the same as JSON. Raises `HeartbeatError`.
+
+    ``data``: a folder that the recordings have moved to.
 
     Exits with status 1 where it is not reproduced.
     """
     store = Store(config.store)
+    if data and not data.is_dir():
+        raise HeartbeatError(f"--data {data} is no folder: name the one that the recordings have moved to")
     out = writable_file(out) if out else None
     prepare_environment(store.open())
     console = plain_console()
@@ -47,7 +51,7 @@ def reproduce_model(model: str, out: Path | None, config: RunConfig) -> None:
         if original := before_calibration(registered):
             console.print(note(f"{registered.uri} is {original} with another calibration: training {original} again"))
             registered = fetch_model(original, config.registry, store, folder)
-        result = _reproduce(registered, folder, config, store)
+        result = _reproduce(registered, folder, config, store, data)
     console.print(_sentence(result), soft_wrap=True, markup=False)
     if out:
         out.write_text(result.to_json() + "\n", encoding="utf-8")
@@ -56,13 +60,25 @@ def reproduce_model(model: str, out: Path | None, config: RunConfig) -> None:
         raise typer.Exit(1)
 
 
-def _reproduce(registered: RegisteredModel, folder: Path, config: RunConfig, store: Store) -> "Reproduction":
+def _reproduce(
+    registered: RegisteredModel, folder: Path, config: RunConfig, store: Store, data: Path | None
+) -> "Reproduction":
     from heartdata.serving.predictor import Predictor
-    from heartdata.serving.reproduction import Reproduction, check_recordings, differences, render_again, train_again
+    from heartdata.serving.reproduction import (
+        Reproduction,
+        check_recordings,
+        differences,
+        moved_to,
+        render_again,
+        train_again,
+    )
     from heartdata.training.network import machine, read_weights
 
     console, scratch = plain_console(), Store(folder / "store").open()
     settings, manifest, uris, tags = _recorded(registered, folder)
+    if data:
+        with console.status("looking for recordings"):
+            uris = moved_to(data, manifest, uris)
     with bar(console, "checking recordings") as advance:
         check_recordings(manifest, uris, advance)
     start = _initial_weights(tags, config, store, scratch)

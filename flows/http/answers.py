@@ -45,7 +45,7 @@ class Answer(BaseModel):
         description="the class of the highest probability, which a decision rule may overrule"
     )
     probabilities: dict[str, float] = Field(description="calibrated, by class")
-    unsure: bool = Field(description="whether the label's probability is too low to rely on it")
+    unsure: bool | None = Field(description="whether the label's probability is too low to rely on it")
     warnings: list[str] = Field(description="quality checks that the recording fails")
     heart_rate_bpm: float | None = Field(description="beats a minute; null where they are not clear")
     error: str | None = Field(description="why there is no label, and what to do")
@@ -126,7 +126,7 @@ def answer(result: Prediction | BadAudio, classes: tuple[str, ...]) -> Answer:
     """The answer for a prediction, or for the reason why there is none."""
     if isinstance(result, BadAudio):
         return Answer(
-            label=None, most_probable=None, probabilities={}, unsure=True, warnings=[], heart_rate_bpm=None,
+            label=None, most_probable=None, probabilities={}, unsure=None, warnings=[], heart_rate_bpm=None,
             error=str(result),
         )  # fmt: skip
     return Answer(

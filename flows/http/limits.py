@@ -9,6 +9,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LARGEST_AT_ONCE = 4  # so many requests of the largest size are held at once, or more smaller ones
+BUSY = "the server is busy with other requests: try again in a second"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Gate:
     def __init__(self, app: ASGIApp, limits: Limits, loopback_only: bool) -> None:
         self.app, self.limits, self.loopback_only = app, limits, loopback_only
         self.requests = 0
+        self.held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,8 +50,7 @@ class Gate:
             await self.app(scope, receive, send)
         elif self.requests >= self.limits.max_requests:
             await self._read(headers, receive, 0)
-            sentence = "the server is busy with other requests: try again in a second"
-            await refusal(503, sentence, {"Retry-After": "1"})(scope, receive, send)
+            await refusal(503, BUSY, {"Retry-After": "1"})(scope, receive, send)
         else:
             self.requests += 1
             try:
@@ -65,14 +67,20 @@ class Gate:
             await body(scope, receive, send)
             return
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        size = len(body)
+        del body  # the application frees it when it has the recordings
 
         async def whole() -> Message:
             return messages.pop() if messages else await receive()
 
-        await self.app(scope, whole, send)
+        self.held_bytes += size
+        try:
+            await self.app(scope, whole, send)
+        finally:
+            self.held_bytes -= size
 
     async def _read(self, headers: Headers, receive: Receive, max_bytes: int) -> bytes | JSONResponse:
-        """The body, or why it is refused. One that is too large is read to its end, and dropped.
+        """The body, or why it is refused. One that is too large, or too much at once, is read to its end, and dropped.
 
         A client that still sends would otherwise see a broken connection and not the response.
         """
@@ -80,7 +88,13 @@ class Gate:
         declared = headers.get("content-length", "0")
         if "expect" in headers and int(declared) > max_bytes:  # it waits before it sends
             return too_large
-        body, size, more = bytearray(), 0, True
+        chunks: list[bytes] = []
+        size, more, is_too_much = 0, True, False
+
+        def drop() -> None:
+            self.held_bytes -= sum(map(len, chunks))
+            chunks.clear()
+
         try:
             async with asyncio.timeout(self.limits.upload_s):
                 while more:
@@ -89,14 +103,20 @@ class Gate:
                         return refusal(400, "the upload broke off: send it again")
                     chunk, more = message.get("body", b""), message.get("more_body", False)
                     size += len(chunk)
-                    if size <= max_bytes:
-                        body += chunk
+                    is_too_much |= self.held_bytes + len(chunk) > LARGEST_AT_ONCE * self.limits.max_bytes
+                    if size > max_bytes or is_too_much:
+                        drop()
                     else:
-                        body.clear()
+                        self.held_bytes += len(chunk)
+                        chunks.append(chunk)
+            if size > max_bytes:
+                return too_large
+            return refusal(503, BUSY, {"Retry-After": "1"}) if is_too_much else b"".join(chunks)
         except TimeoutError:
             sentence = f"the upload took longer than {self.limits.upload_s:g} s: send a shorter recording"
             return too_large if size > max_bytes else refusal(408, sentence, {"Connection": "close"})
-        return too_large if size > max_bytes else bytes(body)
+        finally:
+            drop()
 
     def _foreign(self, headers: Headers) -> str:
         """Why a request is refused for where it is sent to or comes from; empty for others."""

@@ -3,13 +3,15 @@
 import asyncio
 import base64
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 MAX_RECORDINGS = 32
+PIECE_BYTES = 1 << 18  # of a form that is parsed without a pause
 RAW = (
     "audio/",
     "video/",
@@ -68,9 +70,16 @@ async def recordings_of(request: Request) -> list[bytes]:
 
 
 async def _of_form(request: Request) -> list[bytes]:
+    body = await request.body()
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(body), PIECE_BYTES):
+            yield body[start : start + PIECE_BYTES]
+            await asyncio.sleep(0)  # others are answered meanwhile
+
     try:
-        form = await request.form()
-    except StarletteHTTPException as error:
+        form = await MultiPartParser(request.headers, pieces()).parse()
+    except MultiPartException as error:
         sentence = (
             f"the form cannot be read: send at most {MAX_RECORDINGS} files as multipart/form-data, with short names"
         )

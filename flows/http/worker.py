@@ -15,7 +15,7 @@ from heartdata.audio.decode import decode
 from heartdata.errors import BadAudio
 from heartdata.processes import cpu_count
 from heartdata.serving.explain import Explanation, explain
-from heartdata.serving.predictor import Prediction, Predictor
+from heartdata.serving.predictor import Prediction, Predictor, Recording
 
 
 class Worker:
@@ -51,17 +51,17 @@ class Worker:
 
     def _predict(self, content: bytes) -> Prediction | BadAudio:
         try:
-            self._check_duration(content)
+            recording = self._prepare(content)
         except BadAudio as error:
             return error
-        return self._predictor.predict([content])[0]
+        return self._predictor.predict([recording])[0]
 
     def _explain(self, content: bytes, label: str | None) -> Explanation:
-        self._check_duration(content)
-        return explain(self._predictor, content, label)
+        return explain(self._predictor, self._prepare(content), label)
 
-    def _check_duration(self, content: bytes) -> None:
+    def _prepare(self, content: bytes) -> Recording:
         audio = decode(content)
         duration_s = len(audio.samples) / audio.rate_hz
         if duration_s > self._max_seconds:
             raise BadAudio(f"{duration_s:.0f} s long: send at most {self._max_seconds:g} s")
+        return self._predictor.prepare(audio)

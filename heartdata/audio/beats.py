@@ -120,7 +120,8 @@ def relative_loudness(sound: np.ndarray) -> np.ndarray:
     """The envelope in HEART_SOUNDS_HZ as deviations from its surroundings, within -2.5 and 2.5, FRAMES_HZ a second."""
     n, step = len(sound), RATE_HZ // FRAMES_HZ
     size = fft.next_fast_len(max(n, 1), real=True)
-    spectrum, hz = fft.rfft(sound.astype(np.float32), size), fft.rfftfreq(size, 1 / RATE_HZ)
+    sound = (sound - (sound.mean(dtype=float) if n else 0)).astype(np.float32)
+    spectrum, hz = fft.rfft(sound, size), fft.rfftfreq(size, 1 / RATE_HZ)
     spectrum[(hz < HEART_SOUNDS_HZ[0]) | (hz > HEART_SOUNDS_HZ[1])] = 0
     frames = fft.irfft(spectrum, size)[: n // step * step].reshape(-1, step)
     envelope = _mean_around(np.sqrt(np.mean(frames**2, axis=1)), SMOOTHING_S)

@@ -14,14 +14,11 @@ from captum.attr import LayerGradientXActivation
 from torch import nn
 from torch.nn import functional
 
-from heartdata.audio.beats import Beats, find_beats
-from heartdata.audio.channels import choose
-from heartdata.audio.decode import decode, resample
-from heartdata.audio.fingerprint import RATE_HZ
-from heartdata.audio.spectrograms import log_mel
+from heartdata.audio.beats import Beats
+from heartdata.audio.decode import decode
 from heartdata.dataset.windows import as_images, scoring_views, window_starts
 from heartdata.errors import BadAudio, ConfigError
-from heartdata.serving.predictor import Prediction, Predictor
+from heartdata.serving.predictor import Prediction, Predictor, Recording
 
 LAYERS = {"layer1": 4, "layer2": 8, "layer3": 16}  # spectrogram columns, and mel bands, from cell to cell
 BATCH_WINDOWS = 32  # with what the gradients need, 200 MB
@@ -46,22 +43,21 @@ class Explanation:
     probability: float
 
 
-def explain(predictor: Predictor, content: bytes, label: str | None = None) -> Explanation:
-    """What speaks for class ``label`` (None: the predicted one) in the audio file ``content``.
+def explain(predictor: Predictor, content: bytes | Recording, label: str | None = None) -> Explanation:
+    """What speaks for class ``label`` (None: the predicted one) in an audio file: ``content`` as of `Predictor.predict`.
 
     Raises `BadAudio` where there is no prediction, `ConfigError` for a class that the model does not know.
     """
-    (prediction,) = predictor.predict([content])
+    recording = content if isinstance(content, Recording) else predictor.prepare(decode(content))
+    (prediction,) = predictor.predict([recording])
     if isinstance(prediction, BadAudio):
         raise prediction
     explained = label or prediction.label
-    audio, config = decode(content), predictor.config
-    mono = choose(audio, config.measure.channel).mono
-    spectrogram = log_mel(mono, audio.rate_hz, config.spectrogram)
-    beats = find_beats(resample(mono, audio.rate_hz, RATE_HZ))
-    of_class = relevance(predictor, spectrogram, explained)
-    probability = prediction.probabilities[config.classes.index(prediction.label)]
-    return Explanation(prediction, explained, mono, audio.rate_hz, spectrogram, of_class, beats, probability)
+    return Explanation(
+        prediction, explained, recording.samples, recording.rate_hz, recording.spectrogram,
+        relevance(predictor, recording.spectrogram, explained), recording.beats,
+        probability=prediction.probabilities[predictor.config.classes.index(prediction.label)],
+    )  # fmt: skip
 
 
 def relevance(predictor: Predictor, spectrogram: np.ndarray, label: str) -> np.ndarray:

@@ -13,9 +13,9 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from heartdata.audio.beats import find_beats
+from heartdata.audio.beats import Beats, find_beats
 from heartdata.audio.channels import choose
-from heartdata.audio.decode import decode, resample
+from heartdata.audio.decode import Audio, decode, resample
 from heartdata.audio.fingerprint import RATE_HZ
 from heartdata.audio.measurements import measure_samples
 from heartdata.audio.spectrograms import log_mel
@@ -45,12 +45,18 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class _Recording:
-    """What is predicted from, and what is said beside the prediction."""
+class Recording:
+    """What a recording is predicted from, and what is said beside the prediction.
 
+    ``samples``: the mono signal, shape (n,), at ``rate_hz``; ``spectrogram``: shape (columns, mel_bands); ``beats``: None
+    where they are not clear.
+    """
+
+    samples: np.ndarray
+    rate_hz: int
     spectrogram: np.ndarray
     warnings: tuple[str, ...]
-    heart_rate_bpm: float | None
+    beats: Beats | None
 
 
 @dataclass(frozen=True)
@@ -97,21 +103,22 @@ class Predictor:
         views = (scoring_views(spectrogram, self.config.width, self.config.view) for spectrogram in spectrograms)
         return map(_mean_probabilities, outputs_of(self.net, views))
 
-    def predict(self, contents: Iterable[bytes]) -> list[Prediction | BadAudio]:
-        """One prediction for the bytes of each audio file, in order.
+    def predict(self, contents: Iterable[bytes | Recording]) -> list[Prediction | BadAudio]:
+        """One prediction for each audio file, in order: for its bytes, or for what `prepare` makes of them.
 
         `BadAudio` replaces it for files that cannot be decoded, and for recordings that validation would quarantine.
         """
-        prepared: list[_Recording | BadAudio] = []
+        prepared: list[Recording | BadAudio] = []
+        nothing = np.empty(0)
 
         def spectrograms() -> Iterator[np.ndarray]:
             for content in contents:
                 try:
-                    recording = self._prepare(content)
+                    recording = content if isinstance(content, Recording) else self.prepare(decode(content))
                 except BadAudio as error:
                     prepared.append(error)
                 else:
-                    prepared.append(replace(recording, spectrogram=np.empty(0)))  # large, and needed once
+                    prepared.append(replace(recording, samples=nothing, spectrogram=nothing))  # large, and needed once
                     yield recording.spectrogram
 
         probabilities = list(self.probabilities(spectrograms()))
@@ -119,12 +126,16 @@ class Predictor:
         return [
             each
             if isinstance(each, BadAudio)
-            else replace(next(decisions), warnings=each.warnings, heart_rate_bpm=each.heart_rate_bpm)
+            else replace(
+                next(decisions),
+                warnings=each.warnings,
+                heart_rate_bpm=None if each.beats is None else float(each.beats.heart_rate_bpm),
+            )
             for each in prepared
         ]
 
-    def _prepare(self, content: bytes) -> _Recording:
-        audio = decode(content)
+    def prepare(self, audio: Audio) -> Recording:
+        """What `predict` needs of a decoded recording. Raises `BadAudio` for one that validation would quarantine."""
         facts = measure_samples(audio, self.config.measure)
         if reason := quarantine_reason(facts, self.config.accepts):
             raise BadAudio(reason)
@@ -135,7 +146,8 @@ class Predictor:
             raise
         except Exception as error:  # one recording must not stop the others
             raise BadAudio(f"cannot be rendered ({type(error).__name__}: {error}): export it again") from error
-        return _Recording(spectrogram, warnings_of(facts, self.config.accepts), _heart_rate_bpm(mono, audio.rate_hz))
+        warnings = warnings_of(facts, self.config.accepts)
+        return Recording(mono, audio.rate_hz, spectrogram, warnings, _beats(mono, audio.rate_hz))
 
     def _decide(self, probabilities: np.ndarray) -> list[Prediction]:
         """Calibrate the network's ``probabilities`` (n, classes) and choose labels."""
@@ -158,11 +170,11 @@ def prediction_frame(results: Sequence[Prediction | BadAudio], predictor: Predic
     """The results of `Predictor.predict`, one row each.
 
     Columns: ``label``, ``unsure``, ``error`` (why there is no label), ``warnings`` (names of failed checks, comma
-    separated), ``heart_rate_bpm``, ``model_digest`` and ``p_<class>``. What is not known is None or, of numbers, NaN.
+    separated), ``heart_rate_bpm``, ``model_digest`` and ``p_<class>``. What is not known is None, NA or, of numbers, NaN.
     """
     names = [f"p_{name}" for name in predictor.config.classes]
     rows: list[dict[str, Any]] = [
-        {"label": None, "unsure": True, "error": str(result), "warnings": ""}
+        {"label": None, "unsure": None, "error": str(result), "warnings": ""}
         if isinstance(result, BadAudio)
         else {
             "label": result.label,
@@ -177,16 +189,15 @@ def prediction_frame(results: Sequence[Prediction | BadAudio], predictor: Predic
     columns = ["label", "unsure", "error", "warnings", "heart_rate_bpm", "model_digest", *names]
     frame = pd.DataFrame(rows, columns=columns, dtype=object)  # None stays None
     frame["model_digest"] = predictor.digest
-    return frame.astype({"unsure": bool, "heart_rate_bpm": float, **dict.fromkeys(names, float)})
+    return frame.astype({"unsure": "boolean", "heart_rate_bpm": float, **dict.fromkeys(names, float)})
 
 
-def _heart_rate_bpm(mono: np.ndarray, rate_hz: int) -> float | None:
-    """None where it is not clear, whatever the reason: a prediction does not depend on it."""
+def _beats(mono: np.ndarray, rate_hz: int) -> Beats | None:
+    """None where they are not clear, whatever the reason: a prediction does not depend on them."""
     try:
-        beats = find_beats(resample(mono, rate_hz, RATE_HZ))
+        return find_beats(resample(mono, rate_hz, RATE_HZ))
     except Exception:
         return None
-    return None if beats is None else float(beats.heart_rate_bpm)
 
 
 def predict_probabilities(

@@ -94,7 +94,7 @@ def own_recordings(
     for name, result in zip(rows["recording_id"], results, strict=True):
         if isinstance(result, BadAudio):
             left_out.setdefault(f"the model refuses them ({result})", []).append(name)
-    usable = [not isinstance(result, BadAudio) for result in results]
+    usable = np.array([not isinstance(result, BadAudio) for result in results], bool)
     probabilities = [result.probabilities for result in results if not isinstance(result, BadAudio)]
     shape = (-1, len(predictor.config.classes))
     return OwnRecordings(rows[usable].reset_index(drop=True), np.array(probabilities).reshape(shape), left_out)

@@ -20,6 +20,7 @@ from heartdata.errors import HeartbeatError
 from heartdata.scoring.calibration import apply_calibration, decide
 from heartdata.scoring.confusion import class_numbers, confusion_counts, macro_f1
 from heartdata.serving.predictor import Predictor, predict_probabilities
+from heartdata.sources.base import find_files
 from heartdata.storage.hash_cache import sha256_of
 from heartdata.storage.schemas import MANIFEST, SPECTROGRAMS
 from heartdata.storage.shards import into_shards
@@ -68,6 +69,13 @@ class Reproduction(BaseModel):
         """All of it, the two verdicts included."""
         verdicts = {"identical": self.identical, "reproduced": self.reproduced}
         return json.dumps({**self.model_dump(), **verdicts}, indent=2)
+
+
+def moved_to(folder: Path, manifest: pd.DataFrame, uris: Mapping[str, str]) -> dict[str, str]:
+    """``uris`` (of the recordings, by recording_id), those of ``manifest`` that ``folder`` holds there, by their content."""
+    found = {sha256_of(file): str(file) for file in find_files(folder).audio}
+    listed = zip(manifest["recording_id"], manifest["sha256"], strict=True)
+    return {**uris, **{name: found[sha256] for name, sha256 in listed if sha256 in found}}
 
 
 def check_recordings(manifest: pd.DataFrame, uris: Mapping[str, str], progress: Progress) -> None:

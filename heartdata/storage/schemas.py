@@ -184,8 +184,8 @@ def scores_schema(classes: list[str]) -> pa.Schema:
     """One row per content that a model has predicted: columns of `heartdata.serving.files.predict_batch`."""
     return pa.schema([
         ("sha256", S),
-        ("label", S), ("most_probable", S),  # null where there is an error
-        ("unsure", B), ("error", S),
+        ("label", S), ("most_probable", S), ("unsure", B),  # null where there is an error
+        ("error", S),
         ("warnings", S),  # names of failed checks of severity warning, comma separated
         ("heart_rate_bpm", F),
         *_probabilities(classes),

@@ -29,10 +29,17 @@ def log_model(model: TrainedModel, store: Store) -> Any:
 
     if not SERVED_MODEL.is_file():
         raise HeartbeatError(f"{SERVED_MODEL} does not exist: run heartbeat from a checkout of the project")
-    outputs: list[Any] = [ColSpec(DataType.string, "label"), ColSpec(DataType.boolean, "unsure")]
-    outputs += [ColSpec(DataType.string, "error", required=False), ColSpec(DataType.string, "warnings")]
-    outputs += [ColSpec(DataType.double, "heart_rate_bpm", required=False), ColSpec(DataType.string, "model_digest")]
-    outputs += [ColSpec(DataType.double, f"p_{c}") for c in model.classes]
+    columns = {
+        "label": DataType.string,
+        "unsure": DataType.boolean,
+        "error": DataType.string,
+        "warnings": DataType.string,
+    }
+    columns |= {"heart_rate_bpm": DataType.double, "model_digest": DataType.string}
+    columns |= {f"p_{c}": DataType.double for c in model.classes}
+    outputs: list[Any] = [
+        ColSpec(kind, name, required=name in ("warnings", "model_digest")) for name, kind in columns.items()
+    ]  # the others are null in a row with an error, or without one
     weights, config = store.local(model.weights.name), store.local(model.config.name)
     return mlflow.pyfunc.log_model(
         name="model",

@@ -164,9 +164,20 @@ def test_the_exported_folder_predicts_as_the_registered_version(heartbeat, train
     assert error.endswith("exported is not empty: name a folder that is new or empty\n")
 
 
-def test_reproduce_gives_the_same_weights(heartbeat, trained: Path, tmp_path: Path):
-    out = tmp_path / "result.json"
-    status, error, output = heartbeat("reproduce", f"models:/{NAME}/1", "--store", trained, "--out", out)
+def test_reproduce_gives_the_same_weights_also_of_recordings_that_have_moved(heartbeat, trained: Path, tmp_path: Path):
+    out, elsewhere = tmp_path / "result.json", tmp_path / "elsewhere"
+    manifest = pd.read_parquet(trained / "latest" / "manifest.parquet")
+    recordings = read_parquet(trained / "latest" / "recordings.parquet").to_pandas().set_index("recording_id")
+    uris = [Path(uri) for uri in recordings.loc[manifest["recording_id"][:2], "uri"]]
+    (elsewhere / "inside").mkdir(parents=True)
+    moved = [shutil.move(uri, elsewhere / "inside" / f"{number}.wav") for number, uri in enumerate(uris)]
+    try:
+        status, error, output = heartbeat(
+            "reproduce", f"models:/{NAME}/1", "--data", elsewhere, "--store", trained, "--out", out
+        )
+    finally:
+        for file, uri in zip(moved, uris, strict=True):
+            shutil.move(file, uri)
     assert (status, error) == (0, "")
     assert f"models:/{NAME}/1 is reproduced: the same weights, bit by bit" in sentence(output)
     result = json.loads(out.read_text())
@@ -222,7 +233,17 @@ def test_training_starts_again_from_the_same_weights(store: Store, tmp_path: Pat
         reproduce._initial_weights({**tags, "init_sha256": digest}, RunConfig(), empty, scratch)
 
 
-def test_a_calibration_that_is_no_better_says_so():
-    metrics = pd.DataFrame({"model": ["as trained"], "metric": ["brier"], "difference": [0.01]})
-    assert not calibrate.is_better(metrics)
-    assert calibrate.is_better(metrics.assign(difference=-0.01))
+@pytest.mark.parametrize(
+    ("f1", "brier", "ending"),
+    [
+        ((0.02, 0.42), (-0.1, 0.1), "labels (macro-F1) better, probabilities (Brier score) no clear difference"),
+        ((-0.1, 0.1), (-0.2, -0.1), "labels (macro-F1) no clear difference, probabilities (Brier score) better"),
+        ((-0.1, 0.1), (-0.1, 0.1), "probabilities (Brier score) no clear difference: keep models:/m/1"),
+        ((-0.1, 0.1), (0.1, 0.2), "probabilities (Brier score) worse: keep models:/m/1"),
+        ((-0.2, -0.1), (-0.2, -0.1), "better: choose by which of them you use"),
+    ],
+)
+def test_the_verdict_on_a_calibration_follows_from_the_intervals(f1: tuple, brier: tuple, ending: str):
+    rows = [("as trained", "macro_f1", *f1), ("as trained", "brier", *brier), ("calibrated here", "brier", 0, 0)]
+    metrics = pd.DataFrame(rows, columns=["model", "metric", "difference_low", "difference_high"])
+    assert calibrate.verdict(metrics, "models:/m/1").endswith(ending)

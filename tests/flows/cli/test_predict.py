@@ -46,14 +46,18 @@ def classify(monkeypatch, capsys, tmp_path: Path):
     """Classify two files with a model of known predictions; returns the output. ``batches``: what the model received."""
     paths, batches = [write_wav(tmp_path / f"{name}.wav", beats()) for name in "ab"], []
 
-    def run(predictions: list, out: Path | None = None, pictures: Path | None = None) -> str:
+    def run(
+        predictions: list, out: Path | None = None, pictures: Path | None = None, folder: Path | None = None
+    ) -> str:
         loaded = predictor(predictions, batches)
         model = SimpleNamespace(unwrap_python_model=lambda: SimpleNamespace(predictor=loaded))
         monkeypatch.setattr(predict, "find_version", lambda *_: ("models:/m/1", ""))
         monkeypatch.setattr(predict, "load_model", lambda *_: ("models:/m@challenger", model))
         monkeypatch.setattr(predict, "refuse_empty_registry", lambda *_: None)
         monkeypatch.setattr(predict, "prepare_environment", lambda store: None)
-        predict.predict_files(paths, None, out, RunConfig(store=str(tmp_path / "store")), pictures)
+        predict.predict_files(
+            [folder] if folder else paths, None, out, RunConfig(store=str(tmp_path / "store")), pictures
+        )
         return " ".join(capsys.readouterr().out.split())
 
     run.batches = batches
@@ -129,10 +133,17 @@ def test_only_columns_that_say_something_are_shown():
     ]  # fmt: skip
     rows = predict.shown(frame_of([NORMAL, UNSURE, REFUSED]))
     assert rows[0] == {
-        "file": "a", "label": "normal", "probability": "0.90", "heart rate": "72", "warnings": "short", "error": "",
+        "file": "a", "label": "normal", "probability": "0.90", "heart rate": "72", "warnings": "short",
     }  # fmt: skip
-    assert [row["label"] for row in rows] == ["normal", "unsure (normal)", ""]
-    assert rows[2]["error"] == "too short"
+    assert [row["label"] for row in rows] == ["normal", "unsure (normal)"]  # errors are listed below
+
+
+def test_files_of_a_folder_are_named_from_it_on_and_errors_are_listed_below(classify, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = classify([NORMAL, REFUSED], tmp_path / "out" / "x.csv", folder=tmp_path)
+    assert "a.wav normal 0.90" in said
+    assert "1 of 2 files have no prediction: b.wav: too short" in said
+    assert pd.read_csv(tmp_path / "out" / "x.csv")["file"].tolist() == [str(tmp_path / f"{name}.wav") for name in "ab"]
 
 
 def test_unsure_and_labels_that_are_not_the_most_probable_class_are_explained():

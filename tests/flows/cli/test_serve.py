@@ -73,7 +73,7 @@ def test_what_is_served_while_there_is_no_champion_is_said(tmp_path: Path, monke
         raise HeartbeatError(f"noted: {text}")  # far enough
 
     for name, value in {
-        "is_empty": lambda *_: False,
+        "refuse_empty_registry": lambda *_: None,
         "prepare_environment": lambda _: tmp_path,
         "find_version": lambda *_: ("models:/heartbeat/1", "heartbeat has no champion"),
         "note": noted,

@@ -10,9 +10,16 @@ import threading
 import numpy as np
 import pytest
 import soundfile
+from fastapi import Request
 from fastapi.testclient import TestClient
 from helpers import beats, parsed
 
+from flows.http import worker
+from flows.http.limits import LARGEST_AT_ONCE
+from flows.http.recordings import recordings_of
+from heartdata.audio.decode import decode
+from heartdata.serving import explain as explain_module
+from heartdata.serving import predictor as predictor_module
 from heartdata.serving.explain import explain
 from heartdata.serving.predictor import Predictor
 
@@ -60,7 +67,7 @@ def test_a_bad_file_among_several_has_its_own_error(client: TestClient, predicto
     answers = client.post("/predict", **body(GOOD, b"no audio", OTHER, SILENT)).json()["predictions"]
     assert [answer["error"] is None for answer in answers] == [True, False, True, False]
     assert answers[1]["label"] is None
-    assert answers[1]["unsure"] is True
+    assert answers[1]["unsure"] is None
     assert answers[1]["probabilities"] == {}
     expected = [list(result.probabilities) for result in predictor.predict([GOOD, OTHER])]
     assert [list(answers[i]["probabilities"].values()) for i in (0, 2)] == [
@@ -182,6 +189,15 @@ def test_only_pages_of_the_server_itself_may_use_it(make_app, headers: dict, loo
         assert "evil" not in response.text
 
 
+@pytest.mark.parametrize("path", ["/predict", "/explain"])
+def test_a_recording_is_decoded_once(client: TestClient, monkeypatch, path: str):
+    decoded = []
+    for module in (predictor_module, explain_module, worker):
+        monkeypatch.setattr(module, "decode", lambda content: decoded.append(1) or decode(content))
+    assert client.post(path, **form(GOOD)).status_code == 200
+    assert decoded == [1]
+
+
 def test_large_long_and_slow_requests_are_refused(make_app):
     opened = TestClient(make_app(max_bytes=100_000, max_seconds=4, upload_s=0.3), "http://localhost")
     assert opened.post("/predict", content=GOOD, headers=WAV).json() == {"error": "5 s long: send at most 4 s"}
@@ -250,6 +266,49 @@ def test_requests_beyond_the_limit_are_told_to_try_again(make_app):
     assert (refused[0], refused[1]["retry-after"]) == (503, "1")
     assert refused[2]["error"] == "the server is busy with other requests: try again in a second"
     assert (stalled[0], later[0]) == (408, 200)
+
+
+def test_bodies_that_are_too_much_together_are_told_to_try_again(make_app):
+    size, kind = len(GOOD), [(b"content-type", b"audio/wav")]
+    app = make_app(max_bytes=size, upload_s=0.5)
+
+    async def ask() -> list:
+        stalled = [asyncio.create_task(sending(app, iter([chunk(GOOD)]))) for _ in range(LARGEST_AT_ONCE)]
+        await asyncio.sleep(0.1)
+        pieces = [chunk(GOOD[: size // 2]), chunk(GOOD[size // 2 :], more=False)]
+        refused = await sending(app, iter(pieces), kind)
+        return [*[await each for each in stalled], refused, await sending(app, iter(pieces), kind)]
+
+    *stalled, refused, later = asyncio.run(ask())
+    assert [status for status, _, _ in stalled] == [408] * LARGEST_AT_ONCE
+    assert (refused[0], refused[1]["retry-after"]) == (503, "1")
+    assert later[0] == 200
+
+
+def test_a_large_form_leaves_others_their_turn():
+    boundary, content = b"x", np.random.default_rng(0).bytes(8 << 20)
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    messages = [chunk(head + content + b"\r\n--x--\r\n", more=False)]
+    scope = {"type": "http", "headers": [(b"content-type", b"multipart/form-data; boundary=" + boundary)]}
+
+    async def receive() -> dict:
+        return messages.pop()
+
+    async def others(turns: list) -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    async def parse() -> tuple[list[bytes], int]:
+        turns: list = []
+        asking = asyncio.create_task(others(turns))
+        contents = await recordings_of(Request(scope, receive))
+        asking.cancel()
+        return contents, len(turns)
+
+    contents, turns = asyncio.run(parse())
+    assert contents == [content]
+    assert turns > 20
 
 
 def test_a_request_that_the_server_stops_at_is_told_so(make_app, monkeypatch):

@@ -200,6 +200,6 @@ def test_results_as_a_table(weights: Path, tmp_path: Path):
         "label", "unsure", "error", "warnings", "heart_rate_bpm", "model_digest", "p_a", "p_b",
     ]  # fmt: skip
     assert frame.iloc[0].tolist() == ["b", False, None, "short, dc_offset", 61.5, predictor.digest, 0.25, 0.75]
-    assert frame.iloc[1, :4].tolist() == [None, True, "too short", ""]
+    assert frame.iloc[1, :4].tolist() == [None, pd.NA, "too short", ""]
     assert frame.iloc[1][["heart_rate_bpm", "p_a", "p_b"]].isna().all()
     assert len(prediction_frame([], predictor)) == 0

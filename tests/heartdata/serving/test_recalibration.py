@@ -77,6 +77,20 @@ def test_recordings_are_left_out_with_the_reason(predictor: Predictor, tmp_path:
     assert sorted(seen["sha256"]) == sorted(["0" * 64, *own.rows["sha256"]])
 
 
+def test_too_few_are_left_where_the_model_was_trained_on_all(predictor: Predictor, tmp_path: Path):
+    recordings, accepted, facts = prepared(tmp_path)
+    own = own_recordings(
+        predictor,
+        recordings,
+        accepted,
+        facts,
+        table_from_rows([{"sha256": s} for s in accepted["sha256"]], TRAINED_ON),
+        0.98,
+    )
+    with pytest.raises(HeartbeatError, match="only 0 recordings of 0 subjects are left"):
+        own.check_enough("models:/m/1")
+
+
 def test_a_copy_with_another_header_counts_as_trained_on(predictor: Predictor, tmp_path: Path):
     recordings, accepted, facts = prepared(tmp_path)
     row = facts.to_pandas().set_index("sha256").loc[accepted["sha256"][0]]

@@ -32,9 +32,10 @@ def test_predictions_are_valid_json(model_uri: str, tmp_path: Path):
     records = [{"audio": base64.b64encode(content).decode()} for content in contents]
     with TestClient(init(loaded)) as client:
         response = client.post("/invocations", json={"dataframe_records": records})
+    assert [column.required for column in loaded.metadata.signature.outputs].count(True) == 2
     good, bad = json.loads(response.text, parse_constant=pytest.fail)["predictions"]
     assert good == served.iloc[0].to_dict()
-    assert {name for name, value in bad.items() if value is not None} == {"unsure", "error", "warnings", "model_digest"}
+    assert {name for name, value in bad.items() if value is not None} == {"error", "warnings", "model_digest"}
 
 
 def test_the_digest_is_a_tag_of_the_logged_model(model_uri: str):
