@@ -12,8 +12,8 @@ from heartdata import versions
 
 @dataclass(frozen=True)
 class Code:
-    """A stage's version, the modules and paths of other files that make its result, and whether it ``decodes`` or resamples audio: then the
-    versions of libsndfile and libsoxr are in its cache keys, too.
+    """A stage's version, the modules and paths of other files that make its result, and whether it ``decodes`` or
+    resamples audio: then the versions of libsndfile and libsoxr are in its cache keys, too.
     """
 
     version: str
@@ -43,7 +43,8 @@ STAGES = {
     ),
     "validate": Code(
         "12",
-        ("tasks.validate", "heartdata/checks/data_docs.css", "heartdata.checks.data_docs", "heartdata.checks.drift", "heartdata.checks.duplicates",
+        ("tasks.validate", "heartdata/checks/data_docs.css", "heartdata.checks.data_docs", "heartdata.checks.drift",
+         "heartdata.checks.duplicates",
          "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.suite",
          "heartdata.checks.validation", "heartdata.reports.labels", "heartdata.reports.plots",
          "heartdata.storage.schemas"),
@@ -97,12 +98,13 @@ STAGES = {
     ),
     "register": Code(
         "7",
-        ("mlflow.served_model", "mlflow/model_card.md", "heartdata.reports.model_card", "heartdata.scoring.model_names", "tasks.register", "tasks.registry.model_version",
-         "tasks.registry.naming"),
+        ("mlflow.served_model", "mlflow/model_card.md", "heartdata.reports.model_card", "heartdata.scoring.model_names",
+         "tasks.register", "tasks.registry.model_version", "tasks.registry.naming"),
     ),
     "report": Code(
-        "2",
-        ("tasks.report", "heartdata/reports/report.css", "heartdata/reports/report.html", "heartdata.reports.clips", "heartdata.reports.labels", "heartdata.reports.listening",
+        "3",
+        ("tasks.report", "heartdata/reports/report.css", "heartdata/reports/report.html", "heartdata.reports.clips",
+         "heartdata.reports.labels", "heartdata.reports.listening",
          "heartdata.reports.plots", "heartdata.reports.report", "heartdata.reports.study_plots",
          "heartdata.reports.summary", "heartdata.scoring.bootstrap", "heartdata.scoring.label_errors",
          "heartdata.scoring.slices", "heartdata.serving.explain", "heartdata.studies.page", "heartdata.storage.schemas",

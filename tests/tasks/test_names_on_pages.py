@@ -95,7 +95,7 @@ def test_the_summary_of_a_run_fits_one_screen():
     assert "all 30 notes are in summary.md beside the report" in text
     assert "heartbeat version 1: promoted to champion: macro-F1 .61 against .52, difference +.09" in lines
     assert "Recordings  832 found, 814 accepted, 18 quarantined, 455 in use" in lines
-    assert "Quarantine  2 too short, 1 a, 1 b, 1 c, 2 for other reasons" in lines
+    assert "Quarantine  2 too short, 1 a, 1 b, 1 c, 1 d, 1 e" in lines
     assert "Seconds     28.0 · calibrate 7.0 · train 6.0 · spectrograms 5.0 · split 4.0 · validate 3.0" in lines
     assert all(any(line.split("  ")[0].strip() == name for line in lines) for name in names)
     assert lines.index("Report      open /out/latest/report.html") < lines.index("Prefect UI  http://p")
