@@ -167,13 +167,13 @@ def _decide(challenger: Challenger, champion: Champion, client: Any, config: Run
 
 def _remedy(decision: Decision, challenger: Challenger, tested: int, of_champion: Any, config: RunConfig) -> str:
     """What to do where too few subjects are held out to decide, ``tested`` of them in the test part; else empty."""
-    few = any(gate.name == HELD_OUT and not gate.passed for gate in decision.gates)
-    if decision.outcome != "cannot decide" or not few:
+    failed = [gate.name for gate in decision.gates if not gate.passed]
+    if decision.outcome != "cannot decide" or HELD_OUT not in failed:
         return ""
     version = challenger.version
     if of_champion is None or tested < config.promotion.min_subjects:
         command = f"heartbeat champion promote {version.version} --model {version.name} --reason ..."
-        return f"choose it yourself ({command}), or lower promotion.min_subjects"
+        return f"choose it yourself ({command})" + (", or lower promotion.min_subjects" if len(failed) == 1 else "")
     if config.split.redraws_test and same_series(of_champion.tags, version.tags):
         return (
             f"split.strategy={config.split.strategy} draws another test part when recordings are added: set "

@@ -271,6 +271,12 @@ def test_too_few_held_out_subjects_have_a_remedy(
         assert night.tags(version)["promotion.reason"] == reason
 
 
+def test_fewer_needed_subjects_are_no_remedy_where_other_gates_failed(night: Night):
+    ece = Gate(name="ECE", value=0.4, bound=0.25, passed=False)
+    reason = night.decide(night.version(["x"]), FEW.model_copy(update={"gates": (*FEW.gates, ece)})).decision.reason
+    assert reason.endswith("--reason ...)")
+
+
 def test_a_night_with_nothing_new_decides_nothing_and_moves_nothing(night: Night):
     first, second = night.version(["x"]), night.version(["x"])
     night.decide(first, PROMOTED)
