@@ -28,6 +28,7 @@ from tasks.registry.champion import Champion, move_champion, settled_champion
 from tasks.registry.client import CHAMPION, connect
 from tasks.registry.naming import metric_name
 from tasks.registry.previous import recordings_trained_on
+from tasks.registry.version_files import run_file
 from tasks.results import Evaluation, RegisteredVersion
 
 TAGS = "promotion."  # of a version: the decision
@@ -213,17 +214,11 @@ def _held_out_from_both(challenger: Challenger, champion: Any, config: RunConfig
 
 def _tested_on(run_id: str) -> set[str]:
     """The recordings of the test part of a registered version, by sha256."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
     with TemporaryDirectory() as folder:
-        try:
-            path = mlflow.artifacts.download_artifacts(
-                run_id=run_id, artifact_path="tables/manifest.parquet", dst_path=folder
-            )
-        except (MlflowException, FileNotFoundError):
+        path = run_file(run_id, "tables/manifest.parquet", Path(folder))
+        if path is None:
             return set()
-        manifest = read_parquet(Path(path)).to_pandas()
+        manifest = read_parquet(path).to_pandas()
     return set(manifest.loc[manifest["part"] == "test", "sha256"])
 
 

@@ -154,9 +154,9 @@ def _log_run(
         mlflow.log_params(allowed_names(flatten(config.model_dump(mode="json"))))
         mlflow.log_text(card, "model_card.md")
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
-        _log_dataset(manifest, config, store)
+        _log_dataset(inputs.manifest, manifest, config, store)
         info = log_model(model, store)
-        _log_metrics(info.model_id, metrics, manifest, model, evaluation, store)
+        _log_metrics(info.model_id, inputs, model, evaluation, store)
         mlflow.log_table(metrics, "tables/metrics.json")
         with TemporaryDirectory() as folder:
             copy_files(files, Path(folder), store)
@@ -178,9 +178,7 @@ def _open_model(client: Any, name: str, store: Store) -> None:
         client.create_registered_model(name, description=DESCRIPTION)
 
 
-def _log_metrics(
-    model_id: str, metrics: pd.DataFrame, manifest: Artifact, model: TrainedModel, evaluation: Evaluation, store: Store
-) -> None:
+def _log_metrics(model_id: str, inputs: CardInputs, model: TrainedModel, evaluation: Evaluation, store: Store) -> None:
     """Each epoch's metrics by step and the final ones, in groups by what is before the slash.
 
     Such as ``train/valid_macro_f1``, ``test/auroc``, ``test/by_class/f1.murmur``, ``test_baselines/metadata_only.auroc`` and
@@ -188,7 +186,7 @@ def _log_metrics(
     """
     import mlflow
 
-    values = metrics[["model", "metric", "value"]].to_numpy()
+    values = inputs.metrics[["model", "metric", "value"]].to_numpy()
     test = {f"test/{metric}": value for name, metric, value in values if name == NETWORK}
     test |= {f"test/{name}": value for name, value in evaluation.confidence.items()}
     others = {
@@ -203,16 +201,15 @@ def _log_metrics(
     }
     kept_epoch = model.kept_epoch + 1  # people count from one, and so do the steps here
     mlflow.log_metrics(without_nan(test), step=kept_epoch, model_id=model_id)  # listed as they are logged
-    others = {**allowed_names(by_class), **others, **_calibration(model, store), "train/kept_epoch": kept_epoch}
+    others = {**allowed_names(by_class), **others, **_calibration(inputs.model), "train/kept_epoch": kept_epoch}
     mlflow.log_metrics(without_nan(others))
     history = training_history(model, store).rename(columns={"seconds": "epoch_seconds"}).set_index("step")
     for step, row in history.drop(columns=["epoch", "member", "kept"]).add_prefix("train/").iterrows():
         mlflow.log_metrics(row.to_dict(), step=int(step) + 1)
 
 
-def _calibration(model: TrainedModel, store: Store) -> dict[str, float]:
+def _calibration(config: ModelConfig) -> dict[str, float]:
     """What turns probabilities into decisions, such as ``tuned/temperature`` and ``tuned/class_weight.murmur``."""
-    config = ModelConfig.model_validate_json(store.local(model.config.name).read_text())
     weights = config.calibration.class_weights or (1.0,) * len(config.classes)
     of_classes = {
         f"tuned/class_weight.{n.replace('/', '_')}": weight for n, weight in zip(config.classes, weights, strict=True)
@@ -261,13 +258,12 @@ def _identity(manifest: Artifact, model: TrainedModel) -> dict[str, str]:
     return identity | ({"commit": commit} if commit else {})
 
 
-def _log_dataset(manifest: Artifact, config: RunConfig, store: Store) -> None:
+def _log_dataset(rows: pd.DataFrame, manifest: Artifact, config: RunConfig, store: Store) -> None:
     import mlflow
     from mlflow.data.pandas_dataset import from_pandas
 
-    frame = store.read_frame(manifest, MANIFEST)
     source = store.address(manifest.name)
-    for part, rows in frame.groupby("part"):
+    for part, of_part in rows.groupby("part"):
         context = {"valid": "validation", "test": "testing"}.get(str(part), "training")
-        data = from_pandas(rows, source=source, targets="label", name=f"{config.source.name}-{part}")
+        data = from_pandas(of_part, source=source, targets="label", name=f"{config.source.name}-{part}")
         mlflow.log_input(data, context=context, tags={"dataset_version": manifest.digest})
