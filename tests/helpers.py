@@ -187,3 +187,13 @@ def parsed(page: str) -> PageReader:
 def words(page: str) -> PageReader:
     """A Markdown page, rendered with tables, strikethrough and raw HTML."""
     return parsed(MarkdownIt("gfm-like", {"linkify": False}).render(page))
+
+
+def use_small_network(patch: pytest.MonkeyPatch) -> None:
+    """resnet10 in place of resnet34: the same kinds of layers, four times faster; tests of flows train the real one."""
+    from torchvision.models.resnet import BasicBlock, ResNet  # loads torch
+
+    patch.setattr(
+        "torchvision.models.resnet34",
+        lambda weights, num_classes: ResNet(BasicBlock, [1, 1, 1, 1], num_classes=num_classes),
+    )

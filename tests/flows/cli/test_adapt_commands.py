@@ -12,9 +12,8 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from helpers import registry, tiny
+from helpers import registry, tiny, use_small_network
 from safetensors.torch import save_file
-from torchvision.models.resnet import BasicBlock, ResNet
 
 from flows.cli import calibrate, export, reproduce
 from flows.pipeline import heartbeat as pipeline
@@ -33,10 +32,7 @@ NAME = "heartbeat-demo"
 def small_network() -> Iterator[None]:
     """resnet10 in place of resnet34, and no logging to a file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "torchvision.models.resnet34",
-            lambda weights, num_classes: ResNet(BasicBlock, [1, 1, 1, 1], num_classes=num_classes),
-        )
+        use_small_network(patch)
         for command in (calibrate, export, reproduce):
             patch.setattr(command, "prepare_environment", lambda store: None)
         yield

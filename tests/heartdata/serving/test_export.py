@@ -9,11 +9,10 @@ import pytest
 import soundfile
 import soxr
 import torch
-from helpers import REAL, needs_pascal
+from helpers import REAL, needs_pascal, use_small_network
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from scipy.special import softmax
-from torchvision.models.resnet import BasicBlock, ResNet
 
 from heartdata.audio.channels import choose
 from heartdata.audio.decode import decode
@@ -31,11 +30,7 @@ from heartdata.versions import PREPROCESSING
 
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch: pytest.MonkeyPatch):
-    """resnet10 in place of resnet34: the same kinds of layers."""
-    monkeypatch.setattr(
-        "torchvision.models.resnet34",
-        lambda weights, num_classes: ResNet(BasicBlock, [1, 1, 1, 1], num_classes=num_classes),
-    )
+    use_small_network(monkeypatch)
 
 
 def predictor(members: int = 1, **changes: Any) -> Predictor:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers import beats, tone, write_wav
-from torchvision.models.resnet import BasicBlock, ResNet
+from helpers import beats, tone, use_small_network, write_wav
 
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.errors import HeartbeatError
@@ -31,11 +30,7 @@ def ignore(*_: object) -> None: ...
 
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch: pytest.MonkeyPatch):
-    """resnet10 in place of resnet34: the same kinds of layers."""
-    monkeypatch.setattr(
-        "torchvision.models.resnet34",
-        lambda weights, num_classes: ResNet(BasicBlock, [1, 1, 1, 1], num_classes=num_classes),
-    )
+    use_small_network(monkeypatch)
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import beats, tone
-from torchvision.models.resnet import BasicBlock, ResNet
+from helpers import beats, tone, use_small_network
 
 from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
 from heartdata.storage.store import Store
@@ -14,12 +13,8 @@ from heartdata.storage.store import Store
 
 @pytest.fixture(scope="module", autouse=True)
 def small_network() -> Iterator[None]:
-    """resnet10 in place of resnet34: the same kinds of layers, four times faster; tests of flows train the real one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "torchvision.models.resnet34",
-            lambda weights, num_classes: ResNet(BasicBlock, [1, 1, 1, 1], num_classes=num_classes),
-        )
+        use_small_network(patch)
         yield
 
 
