@@ -12,6 +12,7 @@ from flows.cli.console import bar, note, plain_console, quarantine_table, rich_t
 from flows.local.environment import prepare_environment
 from heartdata.config import RunConfig
 from heartdata.errors import DataRefused, HeartbeatError
+from heartdata.scoring.text import metric_label, with_bounds
 from heartdata.sources.base import check_source
 from heartdata.storage.store import Store
 from tasks.registry.previous import recordings_trained_on
@@ -19,9 +20,6 @@ from tasks.registry.version_files import before_calibration, fetch_model
 
 if TYPE_CHECKING:
     from heartdata.serving.recalibration import OwnRecordings
-
-NAMES = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "brier": "Brier score",
-         "ece_10_bins": "calibration error"}  # fmt: skip
 
 
 def calibrate_model(model: str | None, config: RunConfig) -> None:
@@ -138,14 +136,15 @@ def verdict(metrics: pd.DataFrame, uri: str) -> str:
 def metric_rows(metrics: pd.DataFrame) -> list[dict[str, str]]:
     """Rows for the terminal: each metric before and after, and the difference, with 95 % intervals."""
     from heartdata.scoring.adaptation import AFTER, BEFORE
+    from heartdata.scoring.metrics import DIFFERENCE
 
     rows = []
     for metric, of_metric in metrics.groupby("metric", sort=False):
         after, before = (of_metric.set_index("model").loc[name] for name in (AFTER, BEFORE))
         rows.append({
-            "": NAMES.get(str(metric), str(metric)),
-            BEFORE: f"{before['value']:.3f} ({before['low']:.3f}-{before['high']:.3f})",
-            AFTER: f"{after['value']:.3f} ({after['low']:.3f}-{after['high']:.3f})",
-            "difference": f"{before['difference']:+.3f} ({before['difference_low']:+.3f} to {before['difference_high']:+.3f})",
+            "": metric_label(str(metric)),
+            BEFORE: with_bounds(*before[["value", "low", "high"]]),
+            AFTER: with_bounds(*after[["value", "low", "high"]]),
+            "difference": with_bounds(*before[[*DIFFERENCE]], sign="+"),
         })  # fmt: skip
     return rows

@@ -18,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from heartdata.reports.labels import broken, pieces
+from heartdata.scoring.model_names import NETWORK
+from heartdata.scoring.text import metric_label, with_bounds
 
 if TYPE_CHECKING:
     from tasks.summary import Summary  # loads Prefect
@@ -218,9 +220,6 @@ def _show_results(summary: "Summary", console: Console, links: Mapping[str, str]
 
 def show_nothing_new(summary: "Summary", console: Console) -> None:
     """Print a run that neither registered nor decided anything in a few lines."""
-    from heartdata.scoring.model_names import NETWORK
-    from heartdata.studies.page import metric_label, with_bounds  # loads all settings
-
     scores = [
         f"{metric_label(score['metric'])} {with_bounds(score['value'], score['low'], score['high'])}"
         for score in summary.scores
@@ -234,8 +233,6 @@ def show_nothing_new(summary: "Summary", console: Console) -> None:
 
 def _scores(summary: "Summary") -> RichTable:
     """A row a model."""
-    from heartdata.studies.page import metric_label, with_bounds  # loads all settings
-
     rows = {row["model"]: {"held-out subjects": row["model"]} for row in summary.scores}
     for score in summary.scores:
         if score["metric"] in SCORES_SHOWN:

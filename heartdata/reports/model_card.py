@@ -13,10 +13,10 @@ from heartdata.config import RunConfig
 from heartdata.markdown import escape, markdown_table
 from heartdata.reports.summary import FEW_SUBJECTS, subjects_by_part
 from heartdata.scoring.model_names import NETWORK
+from heartdata.scoring.text import metric_label, with_bounds
 from heartdata.serving.model_config import ModelConfig
 from heartdata.sources import MixSource
 from heartdata.sources.catalogue import DATA_SETS
-from heartdata.studies.page import metric_label, with_bounds
 
 MOST_ROWS = 40  # of a table
 CUT = "\n\nThe rest is in the artifact `model_card.md` of the run."

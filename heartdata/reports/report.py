@@ -21,13 +21,13 @@ from heartdata.scoring.calibration import (
     Calibration,
     confidence_of,
     coverage_risk,
-    expected_calibration_error,
     reliability_bins,
 )
 from heartdata.scoring.confusion import class_numbers, confusion_counts
+from heartdata.scoring.metrics import confidence_metrics
 from heartdata.scoring.promotion import Decision
 from heartdata.scoring.slices import LEAST_SUBJECTS, MOST_VALUES
-from heartdata.studies.page import metric_label, with_bounds
+from heartdata.scoring.text import metric_label, with_bounds
 
 BINS, FEW = 10, 10  # of the reliability diagram; predictions in one, whose accuracy is mostly chance
 MOST_CLASSES = 20  # in a confusion matrix; of more, the commonest mistakes are listed
@@ -209,11 +209,10 @@ def _calibration(run: Run) -> dict[str, Any]:
     probabilities = run.predictions[[f"p_{name}" for name in run.classes]].to_numpy(float)
     confidence = confidence_of(run.predictions["prediction"], probabilities, run.classes)
     correct = (run.predictions["label"] == run.predictions["prediction"]).to_numpy()
-    kept = confidence >= run.calibration.unsure_below
-    coverage, risk = float(kept.mean()), float(1 - correct[kept].mean()) if kept.any() else float("nan")
+    measured = confidence_metrics(run.predictions, run.classes, run.calibration.unsure_below)
+    coverage, risk, error = (measured[name] for name in ("coverage", "risk", "ece_10_bins"))
     at_point = len(set(run.calibration.class_weights or ())) > 1
     rule = AT_POINT if at_point else MOST_PROBABLE
-    error = expected_calibration_error(confidence, correct, BINS)
     bins = reliability_bins(confidence, correct, BINS)
     return {
         "at_point": at_point,

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from heartdata.reports.labels import shortened
 from heartdata.reports.plots import BLUE, GREY, MOST_PROBABLE, RED, add_grid, as_png, plain_text
-from heartdata.studies.page import metric_label, with_bounds
+from heartdata.scoring.text import metric_label, with_bounds
 
 
 @plain_text

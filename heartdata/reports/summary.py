@@ -14,7 +14,7 @@ from heartdata.markdown import code, escape, markdown_table
 from heartdata.scoring.metrics import DIFFERENCE
 from heartdata.scoring.model_names import NETWORK
 from heartdata.scoring.promotion import BETTER_THAN, Decision
-from heartdata.studies.page import metric_label, with_bounds
+from heartdata.scoring.text import metric_label, with_bounds
 
 FEW_SUBJECTS = 20
 FEW_OF_CLASS = 5

@@ -11,12 +11,10 @@ from heartdata.scoring.calibration import confidence_of, expected_calibration_er
 from heartdata.scoring.comparison import Comparison, Metric, compare
 from heartdata.scoring.metrics import EvaluationConfig, compute_metrics
 from heartdata.scoring.slices import slices_of
+from heartdata.scoring.text import metric_label
 from heartdata.settings import Settings
 
 Outcome = Literal["promoted", "kept", "cannot decide"]
-METRIC_LABELS = {
-    "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auroc": "AUROC"
-}  # fmt: skip
 HELD_OUT, BETTER_THAN = "held-out subjects", "better than "  # names of gates
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -114,7 +112,7 @@ class _Rules:
     def __init__(self, classes: list[str], config: PromotionConfig, evaluation: EvaluationConfig) -> None:
         self.classes, self.config, self.evaluation = classes, config, evaluation
         self.probabilities = [f"p_{c}" for c in classes]
-        self.metric = METRIC_LABELS[config.metric]
+        self.metric = metric_label(config.metric)
 
     def compare(self, first: pd.DataFrame, second: pd.DataFrame, level: float | None = None) -> Comparison:
         """`compare` by the configured metric and, unless another is given, level."""

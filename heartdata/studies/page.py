@@ -11,15 +11,13 @@ import pandas as pd
 from heartdata.config import RunConfig
 from heartdata.markdown import code, escape, markdown_table
 from heartdata.scoring.model_names import NETWORK
+from heartdata.scoring.text import metric_label, with_bounds
 from heartdata.settings import flatten
 from heartdata.studies.config import study_config
 from heartdata.studies.protocols import Study
 
 HEADLINE = ("macro_f1", "balanced_accuracy", "auroc")
 NOT_SHOWN = {"store", "engine", "registry"}  # settings that change no result
-METRIC_NAMES = {
-    "macro_f1": "macro-F1", "auroc": "AUROC", "macc": "MAcc", "brier": "Brier", "ece_10_bins": "ECE (10 bins)"
-}  # fmt: skip
 
 
 def study_page(
@@ -81,12 +79,6 @@ def headline_metrics(study: Study) -> list[str]:
     return list(dict.fromkeys([study.metric, *HEADLINE]))
 
 
-def metric_label(metric: str) -> str:
-    """The display name of a metric, which may be followed by a blank and its subset, such as ``macc training-a``."""
-    name, _, subset = metric.partition(" ")
-    return f"{METRIC_NAMES.get(name, name.replace('_', ' '))} {subset}".strip()
-
-
 def reference(study: Study) -> str:
     """The study's reference score and its source; empty where it has none."""
     if study.reference_score is None:
@@ -121,14 +113,3 @@ def _difference(row: Any) -> str:
         return ""
     bounds = row.difference, row.difference_low, row.difference_high
     return with_bounds(*bounds, scale=row.value, sign="+")
-
-
-def with_bounds(
-    value: float, low: float = math.nan, high: float = math.nan, sd: float | None = None, *,
-    scale: float | None = None, sign: str = "",
-) -> str:  # fmt: skip
-    """A metric, its standard deviation and its interval, without decimals where ``scale`` (or it) is a cost."""
-    form = sign + (",.0f" if (value if scale is None else scale) >= 1000 else ".3f")
-    spread = "" if sd is None or math.isnan(sd) else f" ± {sd:{form}}"
-    to = " to " if sign or low < 0 else "-"  # not "-0.5--0.1"
-    return f"{value:{form}}{spread}" + ("" if math.isnan(low) else f" ({low:{form}}{to}{high:{form}})")
