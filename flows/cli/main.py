@@ -1,16 +1,28 @@
-"""The command `heartbeat`: its options and commands. Each command loads its own file, so that `--help` is fast."""
+"""The command `heartbeat`. Each command loads its own file, so that `--help` is fast."""
 
 import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-if TYPE_CHECKING:
-    from heartdata.config import RunConfig
+from flows.cli.champion_commands import champions
+from flows.cli.data_commands import datasets
+from flows.cli.options import (
+    ConfigOption,
+    DataOption,
+    SetOption,
+    SourceOption,
+    StoreOption,
+    VerboseOption,
+    absolute,
+    dict_of,
+    options_typed,
+    run_config,
+)
 
 
 class Stoppable(TyperGroup):
@@ -34,29 +46,8 @@ class Stoppable(TyperGroup):
 
 
 app = typer.Typer(cls=Stoppable, name="heartbeat", no_args_is_help=True, pretty_exceptions_enable=False)
-datasets = typer.Typer(help="List, fetch and inspect data sets; prune the store.", no_args_is_help=True)
 app.add_typer(datasets, name="data")
-champions = typer.Typer(help="Show, choose and take back the champion of a model.", no_args_is_help=True)
 app.add_typer(champions, name="champion")
-
-# The default None means "not given": the defaults are in heartdata.config.
-SourceOption = Annotated[
-    str | None,
-    typer.Option(help="Data source: demo, pascal, cinc2016, circor2022, table or mix.", show_default="demo"),
-]
-DataOption = Annotated[str | None, typer.Option(help="Folder, archive or table of recordings.")]
-ConfigOption = Annotated[Path | None, typer.Option(help="YAML file of settings.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a setting, e.g. training.epochs=3. Repeatable.")
-]
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Output folder, or a URI such as s3://bucket/name.", show_default="$HEARTBEAT_STORE, otherwise out"
-    ),
-]
-VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Prefect's log in the terminal.")]
-FolderOption = Annotated[Path, typer.Option("--to", "--data-folder", help="Folder that holds the data sets.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -295,147 +286,6 @@ def settings(
 
     any_data = data or (None if source in (None, "demo", "mix") else ".")  # only the values are shown, nothing is read
     show_settings(run_config(source, any_data, config, changes), section)
-
-
-@datasets.command("list")
-def list_data(to: FolderOption = Path("data")) -> None:
-    """List the known public data sets, and which are downloaded."""
-    from flows.cli.fetch import list_sets
-
-    list_sets(to)
-
-
-@datasets.command()
-def fetch(
-    name: Annotated[str, typer.Argument(help="Name from `heartbeat data list`.")],
-    to: FolderOption = Path("data"),
-    only: Annotated[list[str] | None, typer.Option(help="Fetch only this folder, e.g. training-b. Repeatable.")] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="Mirror of PhysioNet's files.", show_default="$HEARTBEAT_PHYSIONET_URL")
-    ] = None,
-) -> None:
-    """Download what is missing of a data set, and verify its checksums where the publisher has some."""
-    from flows.cli.fetch import fetch_set
-
-    fetch_set(name, to, only or (), base_url)
-
-
-@datasets.command()
-def inspect(
-    source: SourceOption = None,
-    data: DataOption = None,
-    config: ConfigOption = None,
-    changes: SetOption = None,
-    out: Annotated[Path, typer.Option(help="Folder for the plots.")] = Path("out/inspect"),
-    each: Annotated[int, typer.Option(min=1, max=12, help="Recordings to draw per class.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Seed that chooses them.")] = 0,
-) -> None:
-    """Measure recordings and plot some of each class, without training."""
-    from flows.cli.inspect import inspect_source
-
-    inspect_source(run_config(source, data, config, changes), out, each, seed)
-
-
-@datasets.command()
-def prune(
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    keep: Annotated[int, typer.Option(min=1, help="Number of newest data sets to keep spectrograms for.")] = 10,
-    keep_versions: Annotated[int, typer.Option(min=1, help="Number of newest versions of each model to keep.")] = 10,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed; otherwise only list it.")] = False,
-) -> None:
-    """Remove old versions of models, and spectrograms that neither recent data sets nor kept versions need.
-
-    Champions, former ones and versions with an alias are kept.
-    """
-    from flows.cli.prune import prune_store
-
-    prune_store(run_config(config=config, store=store), keep, keep_versions, yes)
-
-
-ModelNameOption = Annotated[
-    str | None,
-    typer.Option("--model", help="Name of the registered model.", show_default="the only one besides the demo's"),
-]
-
-
-@champions.command("show")
-def show_champion(model: ModelNameOption = None, store: StoreOption = None, config: ConfigOption = None) -> None:
-    """Show the champion, who chose it, when and why; and the challenger."""
-    from flows.cli.champion import registered_model, show
-
-    show(registered_model(model, config is not None, run_config(config=config, store=store)))
-
-
-@champions.command()
-def history(model: ModelNameOption = None, store: StoreOption = None, config: ConfigOption = None) -> None:
-    """Show every change of the champion: when, from which version to which, by whom and why."""
-    from flows.cli.champion import registered_model, show_history
-
-    show_history(registered_model(model, config is not None, run_config(config=config, store=store)))
-
-
-@champions.command()
-def promote(
-    version: Annotated[int, typer.Argument(help="Version of the model, such as 3.")],
-    reason: Annotated[str, typer.Option(help="Why; it stays in the record.")],
-    model: ModelNameOption = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-) -> None:
-    """Make a version the champion; nightly runs replace it only by a new version that is better."""
-    from flows.cli.champion import promote, registered_model
-
-    promote(registered_model(model, config is not None, run_config(config=config, store=store)), version, reason)
-
-
-@champions.command()
-def rollback(
-    reason: Annotated[str, typer.Option(help="Why; it stays in the record.")] = "",
-    model: ModelNameOption = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-) -> None:
-    """Make the champion before the present one the champion again."""
-    from flows.cli.champion import registered_model, roll_back
-
-    roll_back(registered_model(model, config is not None, run_config(config=config, store=store)), reason)
-
-
-def options_typed(source: str | None, data: str | None, config: Path | None, changes: list[str] | None) -> list[str]:
-    """The options that were given, as they were typed."""
-    given = [("--source", source), ("--data", data), ("--config", config), *(("--set", text) for text in changes or [])]
-    return [text for option, value in given if value is not None for text in (option, str(value))]
-
-
-def run_config(
-    source: str | None = None,
-    data: str | None = None,
-    config: Path | None = None,
-    changes: list[str] | None = None,
-    store: str | None = None,
-    base: dict[str, Any] | None = None,
-) -> "RunConfig":
-    """The options laid over the file ``config``, laid over ``base``. Raises `ConfigError`."""
-    from heartdata.config_file import build_config
-    from heartdata.storage.store import Store
-
-    built = build_config(source, absolute(data), config, dict_of(changes, store), base)
-    return built.model_copy(update={"store": Store(built.store).uri})
-
-
-def dict_of(changes: list[str] | None, store: str | None) -> dict[str, Any]:
-    """The values of ``--set key=value`` and ``--store`` by dotted key. Raises `ConfigError`."""
-    from heartdata.config_file import parse_change
-
-    return ({} if store is None else {"store": store}) | dict(parse_change(change) for change in changes or [])
-
-
-def absolute(data: str | None) -> str | None:
-    """The value of ``--data`` as an absolute path. Raises `HeartbeatError`."""
-    from flows.cli.outputs import expanded
-
-    return str(expanded(Path(data)).resolve()) if data else None
 
 
 def main() -> None:

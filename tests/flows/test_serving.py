@@ -14,7 +14,7 @@ import pytest
 from helpers import tiny
 
 from flows.cli import up
-from flows.cli.main import run_config
+from flows.cli.options import run_config
 from flows.local.servers import free_port, is_healthy, knows_run, port_is_free, running_api
 from heartdata.config_file import build_config, parse_yaml
 from heartdata.errors import ConfigError, HeartbeatError

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from helpers import TINY, beats, http_server, write_wav
 
-from flows.cli.main import run_config
+from flows.cli.options import run_config
 from flows.cli.predict import accuracy_note
 from flows.cli.run import START, up_command, where_to_look
 from flows.cli.up import _source

@@ -9,7 +9,7 @@ import pytest
 from helpers import beats, write_wav
 
 from flows.cli import predict
-from flows.cli.main import absolute
+from flows.cli.options import absolute
 from flows.cli.study import run_study
 from heartdata.config import RunConfig
 from heartdata.errors import BadAudio, HeartbeatError
