@@ -26,8 +26,8 @@ def calibrate(
 
     Served, it refuses recordings that are outside the bounds ``accepts`` when measured by ``measure``.
     """
-    from heartdata.scoring.calibration import apply_temperature, fit_calibration
-    from heartdata.scoring.metrics import prediction_rows
+    from heartdata.scoring.calibration import fit_calibration
+    from heartdata.scoring.metrics import calibrated_rows
     from heartdata.serving.predictor import Predictor, predict_probabilities
 
     table = store.read_frame(manifest, MANIFEST)
@@ -41,9 +41,8 @@ def calibrate(
         advance(len(rows), len(rows), f"temperature {fitted.temperature:.2f}, {unsure}")
         calibrated = predictor.config.model_copy(update={"calibration": fitted, "measure": measure, "accepts": accepts})
         notes = [*model.note.splitlines(), *notes_on(fitted, rows["label"], model.classes, config)]
-        scaled = apply_temperature(probabilities, fitted.temperature)
         schema = predictions_schema(classes)
-        validation = table_from_frame(prediction_rows(rows, scaled, classes, fitted.class_weights), schema)
+        validation = table_from_frame(calibrated_rows(rows, probabilities, classes, fitted), schema)
         return model.model_copy(
             update={
                 "config": write_model_config(calibrated, store),

@@ -10,8 +10,7 @@ from heartdata.audio.decode import read_bytes
 from heartdata.checks.suite import quarantine_reason
 from heartdata.config import RunConfig
 from heartdata.errors import BadAudio, HeartbeatError, StoreError
-from heartdata.scoring.calibration import apply_calibration
-from heartdata.scoring.metrics import prediction_rows
+from heartdata.scoring.metrics import calibrated_rows
 from heartdata.settings import sha256_json
 from heartdata.storage.schemas import FACTS, RECORDINGS, champion_schema
 from heartdata.storage.store import Artifact, Store, read_parquet, table_from_frame
@@ -94,8 +93,7 @@ def _predict(
         wanted = measured.filter(pa.compute.is_in(measured["sha256"], pa.array(rows["sha256"])))
         errors = {row["sha256"]: quarantine_reason(row, model.accepts) for row in wanted.to_pylist()}
         probabilities = predict_probabilities(predictor, rows, store, advance)
-        scaled = apply_calibration(probabilities, model.calibration)
-        predicted = prediction_rows(rows, scaled, list(model.classes), model.calibration.class_weights)
+        predicted = calibrated_rows(rows, probabilities, list(model.classes), model.calibration)
         return predicted.assign(error=predicted["sha256"].map(errors)).to_dict("records")
     audio = _audio(rows, store.read_frame(recordings, RECORDINGS), advance)
     return [

@@ -24,7 +24,6 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
     """Predict every test recording once; ``note`` is written under the plots."""
     from heartdata.scoring import metrics as scores
     from heartdata.scoring.baselines import classical_baseline, majority_baseline, metadata_baseline
-    from heartdata.scoring.calibration import apply_temperature
     from heartdata.serving.predictor import Predictor, predict_probabilities
 
     table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
@@ -32,10 +31,10 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
     calibration = predictor.config.calibration
     test = table[table["part"] == "test"]
     with track("evaluate", len(test), "recordings") as advance:
-        scaled = apply_temperature(predict_probabilities(predictor, test, store, advance), calibration.temperature)
+        probabilities = predict_probabilities(predictor, test, store, advance)
         by_features = classical_baseline(table, classes, predictor.config.spectrogram.hop_s, store)
         predictions = {
-            NETWORK: scores.prediction_rows(test, scaled, classes, calibration.class_weights),
+            NETWORK: scores.calibrated_rows(test, probabilities, classes, calibration),
             SIMPLE_FEATURES: scores.prediction_rows(test, by_features, classes),
             METADATA_ONLY: scores.prediction_rows(test, metadata_baseline(table, classes), classes),
             MAJORITY_CLASS: scores.prediction_rows(test, majority_baseline(table, classes), classes),

@@ -153,9 +153,7 @@ def _bounded(row: Any) -> str:
 def _scores(metrics: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """One row a metric: each model's value with its interval."""
     for metric, rows in metrics.groupby("metric", sort=False):
-        name = str(metric).removesuffix("_by_subject")
-        label = metric_label(name) + (" by subject" if name != metric else "")
-        yield {"metric": label} | {row.model: _bounded(row) for row in rows.itertuples()}
+        yield {"metric": metric_label(str(metric))} | {row.model: _bounded(row) for row in rows.itertuples()}
 
 
 def _slices(slices: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -61,9 +61,7 @@ class Summary(BaseModel):
         """One row per metric: each model's value with its interval."""
         rows: dict[str, dict[str, str]] = {}
         for score in self.scores:
-            name = score["metric"].removesuffix("_by_subject")
-            label = metric_label(name) + (" by subject" if name != score["metric"] else "")
-            row = rows.setdefault(score["metric"], {"metric": label})
+            row = rows.setdefault(score["metric"], {"metric": metric_label(score["metric"])})
             row[score["model"]] = with_bounds(score["value"], score["low"], score["high"])
         return list(rows.values())
 

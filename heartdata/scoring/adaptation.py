@@ -26,7 +26,7 @@ from heartdata.scoring.calibration import (
     unsure_threshold,
 )
 from heartdata.scoring.confusion import class_numbers
-from heartdata.scoring.metrics import DIFFERENCE, compute_metrics, prediction_rows
+from heartdata.scoring.metrics import DIFFERENCE, calibrated_rows, compute_metrics
 
 LOG_TEMPERATURE_SD, BIAS_SD = 0.5, 1.0  # of the normal priors around the model's own temperature and bias
 FOLDS = 10
@@ -101,11 +101,11 @@ def adapt_and_score(
     for fold in np.unique(folds):
         held_out = folds == fold
         fitted = adapt(probabilities[~held_out], rows["label"][~held_out], classes, own, config)
-        of_fold = _predictions(probabilities[held_out], rows[held_out], classes, fitted)
+        of_fold = calibrated_rows(rows[held_out], probabilities[held_out], classes, fitted)
         unsure[held_out] = _confidence(of_fold, classes) < fitted.unsure_below
         after.append(of_fold.set_axis(np.flatnonzero(held_out)))
     held_out_rows = pd.concat(after).sort_index()
-    before = _predictions(probabilities, rows, classes, own)
+    before = calibrated_rows(rows, probabilities, classes, own)
     correct = (held_out_rows["prediction"] == held_out_rows["label"]).to_numpy()
     calibration = adapt(probabilities, rows["label"], classes, own, config).model_copy(
         update={
@@ -115,10 +115,6 @@ def adapt_and_score(
     )
     metrics = _compared(held_out_rows, before, classes, resamples)
     return Adapted(calibration, metrics, held_out_rows.assign(unsure=unsure))
-
-
-def _predictions(probabilities: np.ndarray, rows: pd.DataFrame, classes: list[str], by: Calibration) -> pd.DataFrame:
-    return prediction_rows(rows, apply_calibration(probabilities, by), classes, by.class_weights)
 
 
 def _confidence(predictions: pd.DataFrame, classes: list[str]) -> np.ndarray:

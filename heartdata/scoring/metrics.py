@@ -10,7 +10,14 @@ from pydantic import Field
 from heartdata.errors import ScoreError
 from heartdata.scoring import confusion
 from heartdata.scoring.bootstrap import subject_draws, with_interval
-from heartdata.scoring.calibration import brier, confidence_of, decide, expected_calibration_error
+from heartdata.scoring.calibration import (
+    Calibration,
+    apply_calibration,
+    brier,
+    confidence_of,
+    decide,
+    expected_calibration_error,
+)
 from heartdata.settings import Settings
 
 METRICS = ("macro_f1", "balanced_accuracy", "accuracy", "auroc")
@@ -115,6 +122,13 @@ def prediction_rows(
     rows = test[["recording_id", "sha256", "group", "label"]].reset_index(drop=True)
     rows["prediction"] = decide(probabilities, classes, weights)
     return rows.join(pd.DataFrame(probabilities, columns=[f"p_{c}" for c in classes]))
+
+
+def calibrated_rows(
+    rows: pd.DataFrame, probabilities: np.ndarray, classes: list[str], calibration: Calibration
+) -> pd.DataFrame:
+    """`prediction_rows` of a network's own ``probabilities``, by its ``calibration``."""
+    return prediction_rows(rows, apply_calibration(probabilities, calibration), classes, calibration.class_weights)
 
 
 def subject_rows(

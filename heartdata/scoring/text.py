@@ -10,7 +10,9 @@ METRIC_NAMES = {
 def metric_label(metric: str) -> str:
     """The display name of a metric, which may be followed by a blank and its subset, such as ``macc training-a``."""
     name, _, subset = metric.partition(" ")
-    return f"{METRIC_NAMES.get(name, name.replace('_', ' '))} {subset}".strip()
+    of_recordings = name.removesuffix("_by_subject")
+    label = METRIC_NAMES.get(of_recordings, of_recordings.replace("_", " "))
+    return f"{label}{' by subject' if of_recordings != name else ''} {subset}".strip()
 
 
 def with_bounds(
