@@ -4,12 +4,13 @@ import json
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from heartdata.audio.measurements import MeasureConfig
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.checks.suite import ValidationConfig
+from heartdata.dataset.prune import RetentionConfig
 from heartdata.dataset.retraining import RetrainConfig
 from heartdata.dataset.splits import SplitConfig
 from heartdata.errors import ConfigError
@@ -83,6 +84,17 @@ class RegistryConfig(Settings):
     )
 
 
+class NoticeConfig(Settings):
+    """Who is told when something needs a person. The address is not in any record of a run."""
+
+    webhook_url: SecretStr | None = Field(
+        default_factory=lambda: SecretStr(url) if (url := os.environ.get("HEARTBEAT_WEBHOOK_URL")) else None,
+        exclude=True,
+        description="an address that gets a POST when a run fails, data are refused, the champion changes, or no run came "
+        "for two nights; default: $HEARTBEAT_WEBHOOK_URL",
+    )
+
+
 class RunConfig(Settings):
     """Everything that a run depends on; the run record holds all of it."""
 
@@ -98,6 +110,8 @@ class RunConfig(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     promotion: PromotionConfig = PromotionConfig()
     registry: RegistryConfig = RegistryConfig()
+    retention: RetentionConfig = RetentionConfig()
+    notice: NoticeConfig = Field(default_factory=NoticeConfig)
     store: str = Field(
         default_factory=lambda: os.environ.get("HEARTBEAT_STORE") or "out",
         min_length=1,

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import ConfigOption, DataOption, SetOption, SourceOption, StoreOption, run_config
+from flows.cli.options import ConfigOption, DataOption, SetOption, SourceOption, run_config
 
-datasets = typer.Typer(help="List, fetch and inspect data sets; prune the store.", no_args_is_help=True)
+datasets = typer.Typer(help="List, fetch and inspect data sets.", no_args_is_help=True)
 FolderOption = Annotated[Path, typer.Option("--to", "--data-folder", help="Folder that holds the data sets.")]
 
 
@@ -48,20 +48,3 @@ def inspect(
     from flows.cli.inspect import inspect_source
 
     inspect_source(run_config(source, data, config, changes), out, each, seed)
-
-
-@datasets.command()
-def prune(
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    keep: Annotated[int, typer.Option(min=1, help="Number of newest data sets to keep spectrograms for.")] = 10,
-    keep_versions: Annotated[int, typer.Option(min=1, help="Number of newest versions of each model to keep.")] = 10,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed; otherwise only list it.")] = False,
-) -> None:
-    """Remove old versions of models, and spectrograms that neither recent data sets nor kept versions need.
-
-    Champions, former ones and versions with an alias are kept.
-    """
-    from flows.cli.prune import prune_store
-
-    prune_store(run_config(config=config, store=store), keep, keep_versions, yes)

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from flows.cli.champion_commands import champions
 from flows.cli.data_commands import datasets
+from flows.cli.operation_commands import operations
 from flows.cli.options import (
     ConfigOption,
     DataOption,
@@ -48,6 +49,7 @@ class Stoppable(TyperGroup):
 app = typer.Typer(cls=Stoppable, name="heartbeat", no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(datasets, name="data")
 app.add_typer(champions, name="champion")
+app.add_typer(operations)
 
 
 def _print_version(wanted: bool) -> None:
@@ -230,22 +232,6 @@ def reproduce(
     from flows.cli.reproduce import reproduce_model
 
     reproduce_model(model, out, run_config(config=config, store=store), data)
-
-
-@app.command()
-def up(
-    source: SourceOption = None,
-    data: DataOption = None,
-    config: ConfigOption = None,
-    changes: SetOption = None,
-    store: StoreOption = None,
-    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect server and UI.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the MLflow UI.")] = 5000,
-) -> None:
-    """Serve the nightly run, the Prefect UI and the MLflow UI until Ctrl-C."""
-    from flows.cli.up import nightly_settings, serve_all
-
-    serve_all(run_config(source, data, config, changes, store, nightly_settings()), prefect_port, mlflow_port)
 
 
 @app.command()

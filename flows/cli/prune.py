@@ -1,4 +1,4 @@
-"""`heartbeat data prune`: list, and on request remove, old versions of models, and spectrograms that nothing needs."""
+"""`heartbeat prune`: list, and on request remove, old versions of models, and spectrograms that nothing needs."""
 
 from rich.console import Console
 
@@ -12,7 +12,7 @@ from heartdata.storage.store import Store
 from tasks.registry.pruning import VersionPlan, plan_versions, removal_bytes, remove_run
 
 
-def prune_store(config: RunConfig, keep: int, keep_versions: int, remove: bool) -> None:
+def prune_store(config: RunConfig, remove: bool) -> None:
     """Show what can be removed from the store and its registry, and with ``remove`` remove it. Raises `HeartbeatError`."""
     from mlflow.exceptions import MlflowException
 
@@ -23,8 +23,8 @@ def prune_store(config: RunConfig, keep: int, keep_versions: int, remove: bool) 
     direct_loopback()
     try:
         with console.status("comparing"):
-            versions = plan_versions(config.registry, store, keep_versions)
-            shards = plan_prune(store, keep, versions.data_sets)
+            versions = plan_versions(config.registry, store, config.retention.versions)
+            shards = plan_prune(store, config.retention.data_sets, versions.data_sets)
             sizes = [removal_bytes(removal, config.registry, store) for removal in versions.removals]
         _show_kept(console, versions)
         console.print(

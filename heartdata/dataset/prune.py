@@ -6,14 +6,29 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import pyarrow as pa
+from pydantic import Field
 
 from heartdata.dataset.spectrogram_shards import FOLDER, index_name
 from heartdata.errors import StoreError
+from heartdata.settings import Settings
 from heartdata.storage.schemas import MANIFEST
 from heartdata.storage.store import Store, StoredFile
 
 MANIFESTS = "manifest"
 RECENT_S = 24 * 3600  # younger files may belong to a run in progress
+
+
+class RetentionConfig(Settings):
+    """What `heartbeat prune` keeps. Nothing younger than a day is ever removed."""
+
+    versions: int = Field(
+        default=10, ge=1, description="newest versions of each model, beside champions and their origins"
+    )
+    data_sets: int = Field(default=10, ge=1, description="newest data sets to keep spectrograms for")
+    days: int = Field(
+        default=90, ge=1, description="age at which runs in Prefect, results, logs and reports are removed"
+    )
+    nightly: bool = Field(default=False, description="`heartbeat up` prunes every night")
 
 
 @dataclass(frozen=True)
