@@ -36,7 +36,7 @@ def champion_predictions(
 
     ``version``: of the registry. Recordings that the champion refuses are left out. Raises `UnusableChampion`.
     """
-    name = f"champion-predictions/{sha256_json([version.run_id, version.source, STAGES[STAGE].version])[:20]}.parquet"
+    name = predictions_name(version)
     known = _known(name, store)
     new = rows[~rows["sha256"].isin(known["sha256"])].drop_duplicates("sha256")
     if new.empty:
@@ -59,6 +59,11 @@ def champion_predictions(
             advance(len(new), len(new), f"{version.name} version {version.version}")
     frame = rows[["recording_id", "sha256", "group", "label"]].merge(known, on="sha256")
     return frame[frame["error"].isna()].drop(columns="error").reset_index(drop=True)
+
+
+def predictions_name(version: Any) -> str:
+    """The file of a champion's predictions."""
+    return f"champion-predictions/{sha256_json([version.run_id, version.source, STAGES[STAGE].version])[:20]}.parquet"
 
 
 def _known(name: str, store: Store) -> pd.DataFrame:

@@ -107,20 +107,22 @@ def predict_new(predictor: "Predictor", files: dict[str, str], store: Store) -> 
 
 def _keep(frames: list[pd.DataFrame], predictor: "Predictor", schema: pa.Schema, store: Store) -> None:
     if any(map(len, frames)):
-        store.write_table(scores_folder(predictor), table_from_frame(pd.concat(frames), schema), schema)
+        store.write_table(scores_folder(predictor.digest), table_from_frame(pd.concat(frames), schema), schema)
     frames.clear()
 
 
-def scores_folder(predictor: "Predictor") -> str:
-    """The folder of one model's predictions, as these versions of the code and of the decoders make them."""
-    return f"scores/v{versions.SCORES}-{sha256_json([predictor.digest, LIBRARIES])[:12]}"
+def scores_folder(digest: str) -> str:
+    """The folder of the predictions of a model (see `model_digest`), as these versions of the code and of the decoders make
+    them.
+    """
+    return f"scores/v{versions.SCORES}-{sha256_json([digest, LIBRARIES])[:12]}"
 
 
 def kept_scores(predictor: "Predictor", store: Store) -> pd.DataFrame:
     """All predictions of a model that the store holds (`scores_schema`), each content once; damaged tables are left out."""
     schema = scores_schema(list(predictor.config.classes))
     tables = [schema.empty_table()]
-    for entry in store.entries(scores_folder(predictor)):
+    for entry in store.entries(scores_folder(predictor.digest)):
         try:
             tables.append(store.read_table(entry.name, schema))
         except (OSError, pa.ArrowException, StoreError):  # can be predicted again

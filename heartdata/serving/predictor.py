@@ -162,8 +162,12 @@ class Predictor:
 
 def model_digest(weights: str | Path, config: str | Path) -> str:
     """What tells models apart by their content: 12 hex digits of the sha256 of both files."""
-    digests = "".join(sha256_file(Path(file)) for file in (weights, config))
-    return hashlib.sha256(digests.encode()).hexdigest()[:12]
+    return digest_of(sha256_file(Path(weights)), sha256_file(Path(config)))
+
+
+def digest_of(weights_sha256: str, config_sha256: str) -> str:
+    """`model_digest`, of files whose hashes are known."""
+    return hashlib.sha256(f"{weights_sha256}{config_sha256}".encode()).hexdigest()[:12]
 
 
 def prediction_frame(results: Sequence[Prediction | BadAudio], predictor: Predictor) -> pd.DataFrame:

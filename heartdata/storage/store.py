@@ -208,6 +208,18 @@ class Store:
             self._remote.remove(name)
             self._remove_copies(name)
 
+    def remove_old_copies(self) -> None:
+        """Remove local copies of objects that are gone, and of others all but the newest."""
+        if self._remote is None:
+            return
+        names = {entry.name for entry in self._remote.entries("")}
+        copies = sorted((p for p in self._copies.rglob("*") if p.is_file()), key=lambda p: p.stat().st_mtime)
+        newest = {path.parents[1].relative_to(self._copies).as_posix(): path for path in copies}
+        for path in copies:
+            name = path.parents[1].relative_to(self._copies).as_posix()
+            if not path.parent.name.startswith(".unfinished-") and (name not in names or newest[name] != path):
+                shutil.rmtree(path.parent, ignore_errors=True)
+
     def write_table(
         self, stage: str, table: pa.Table, schema: pa.Schema, counts: Counts | None = None, name: str | None = None
     ) -> Artifact:

@@ -2,7 +2,9 @@
 
 import errno
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
@@ -14,6 +16,7 @@ from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.results import get_result_store
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
@@ -107,6 +110,7 @@ class StageKey(CachePolicy):
             if result is ABSENT:
                 return candidate
             if has_type(result, self.returns) and self.valid(result, store):
+                _note_use(candidate)
                 progress.unchanged(self.stage)
                 return candidate
         raise AssertionError("unreachable")
@@ -129,6 +133,12 @@ def _recorded(key: str) -> Any:
         raise
     except Exception:  # Prefect's file system raises ValueError for no file, its decoders several things
         return ABSENT
+
+
+def _note_use(key: str) -> None:
+    """Set the time of a cached result, by which `heartbeat prune` knows how long it has not been used."""
+    with suppress(OSError):  # results may be kept elsewhere than in a folder
+        os.utime(PREFECT_LOCAL_STORAGE_PATH.value() / key)
 
 
 def has_type(result: Any, declared: Any) -> bool:

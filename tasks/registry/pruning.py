@@ -4,14 +4,14 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from heartdata.config import RegistryConfig
 from heartdata.dataset.prune import RECENT_S
 from heartdata.errors import HeartbeatError
-from heartdata.storage.store import Store, StoredFile
+from heartdata.storage.store import Store
 from tasks.registry.champion import read_champion
 from tasks.registry.client import KEY_TAG, check_registry, connect, is_empty, is_own
 
@@ -34,12 +34,14 @@ class Removal:
 
 @dataclass(frozen=True)
 class VersionPlan:
-    """What is removed, the store's files of its weights, how many versions are kept and why, and their data sets."""
+    """What is removed, the names of weights in the store that only removed versions have, how many versions are kept and
+    why, and those versions with their runs.
+    """
 
-    removals: tuple[Removal, ...]
-    files: tuple[StoredFile, ...]
-    kept: dict[str, int]
-    data_sets: frozenset[str]
+    removals: tuple[Removal, ...] = ()
+    weights: frozenset[str] = frozenset()
+    kept: dict[str, int] = field(default_factory=dict)
+    versions: tuple[tuple[Any, Any], ...] = ()
 
 
 def plan_versions(config: RegistryConfig, store: Store, keep: int, now_s: float | None = None) -> VersionPlan:
@@ -50,7 +52,7 @@ def plan_versions(config: RegistryConfig, store: Store, keep: int, now_s: float 
     everything younger than a day. In a registry that is not the store's own, only ``config.model_name`` is pruned.
     """
     if is_empty(config, store):
-        return VersionPlan((), (), {}, frozenset())
+        return VersionPlan()
     from mlflow.exceptions import MlflowException
 
     check_registry(config, store)
@@ -80,15 +82,11 @@ def plan_versions(config: RegistryConfig, store: Store, keep: int, now_s: float 
     if is_own(config, store):
         _check_inside(client, removals, store)
     removed = {removal.run.info.run_id for removal in removals}
-    needed = {digest for run_id, run in runs.items() if run_id not in removed for digest in _weights(run)}
-    weights = {digest for removal in removals for digest in _weights(removal.run)} - needed
-    names = {f"models/{digest[:20]}.safetensors" for digest in weights}
-    return VersionPlan(
-        tuple(removals),
-        tuple(entry for entry in store.entries("models") if entry.name in names),
-        dict(Counter(reasons.values())),
-        frozenset(versions[key].tags["dataset_version"] for key in reasons if "dataset_version" in versions[key].tags),
-    )
+    needed = {digest for run_id, run in runs.items() if run_id not in removed for digest in weights_of(run)}
+    had_version = [r.run for r in removals if r.version or PRUNED_TAG in r.run.data.tags]  # another is tried again
+    unused = {digest for run in had_version for digest in weights_of(run)} - needed
+    kept = tuple((versions[key], runs.get(versions[key].run_id)) for key in reasons)
+    return VersionPlan(tuple(removals), frozenset(map(weights_name, unused)), dict(Counter(reasons.values())), kept)
 
 
 def removal_bytes(removal: Removal, config: RegistryConfig, store: Store) -> int:
@@ -172,16 +170,21 @@ def _origins(version: Any, runs: dict[str, Any]) -> set[Key]:
 
 
 def _is_left_over(run: Any) -> bool:
-    """Whether a run of heartbeat logged a model and was killed before it was registered, or its removal was interrupted."""
+    """Whether a run of heartbeat failed or was killed before it was registered, or its removal was interrupted."""
     unfinished = run.info.status in ("KILLED", "FAILED") and KEY_TAG in run.data.tags
-    return PRUNED_TAG in run.data.tags or (unfinished and bool(_models_of(run)))
+    return PRUNED_TAG in run.data.tags or unfinished
 
 
 def _models_of(run: Any) -> tuple[str, ...]:
     return tuple(output.model_id for output in run.outputs.model_outputs) if run.outputs else ()
 
 
-def _weights(run: Any) -> set[str]:
+def weights_name(digest: str) -> str:
+    """The file in the store of weights with this sha256."""
+    return f"models/{digest[:20]}.safetensors"
+
+
+def weights_of(run: Any) -> set[str]:
     """The sha256 of the files of weights that a run names."""
     tags = run.data.tags
     return {digest for digest in [tags.get(WEIGHTS, ""), *tags.get(MEMBERS_TAG, "").split(",")] if digest}

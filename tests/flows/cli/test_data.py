@@ -14,13 +14,8 @@ import pytest
 from helpers import beats, http_server, write_wav
 
 from flows.cli.fetch import check_space
-from heartdata.audio.spectrograms import SpectrogramConfig
-from heartdata.dataset.spectrogram_shards import render_shard
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import find_files
-from heartdata.storage.schemas import MANIFEST
-from heartdata.storage.shards import Shard
-from heartdata.storage.store import Store, sha256_file, table_from_rows
 
 PROJECT = Path(__file__).parents[3]
 
@@ -271,29 +266,6 @@ def test_the_data_commands_load_nothing_heavy():
     code = f"import sys, heartdata.reports.inspect_plots, heartdata.reports.inspect, heartdata.dataset.inventory, flows.cli.fetch, flows.cli.inspect\nprint([m for m in {heavy} if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
     assert ran.stdout.strip() == "[]", ran.stderr
-
-
-def test_prune_removes_only_with_yes(heartbeat, tmp_path: Path):
-    store = Store(tmp_path / "out").open()
-    for minutes, number in enumerate((1, 2)):
-        path = write_wav(tmp_path / f"{number}.wav", beats(60 + number, 1.0))
-        rendered = render_shard(Shard(0, ((sha256_file(path), str(path)),)), SpectrogramConfig(), store)
-        rows = [{**row, "recording_id": str(number)} for row in rendered.index.to_pylist()]
-        manifest = store.write_table("manifest", table_from_rows(rows, MANIFEST), MANIFEST)
-        for file in (store.workpath(manifest.name), *store.workpath(rendered.name).parent.iterdir()):
-            os.utime(file, (1e9 + 60 * minutes,) * 2)
-    shards = sorted(store.workpath(rendered.name).parent.glob("*.npy"))
-    status, _, out = heartbeat("data", "prune", "--store", store.root, "--keep", 1)
-    assert status == 0
-    assert "2 files of" in out
-    assert "would be removed" in out
-    assert all(shard.exists() for shard in shards)
-    assert "removed" in heartbeat("data", "prune", "--store", store.root, "--keep", 1, "--yes")[2]
-    assert [shard for shard in shards if shard.exists()] == [store.workpath(rendered.name)]
-    assert "Nothing to remove" in heartbeat("data", "prune", "--store", store.root, "--keep", 1)[2]
-    status, err, _ = heartbeat("data", "prune", "--store", tmp_path / "nowhere")
-    assert status != 0
-    assert "there is no store" in err
 
 
 def test_the_home_of_an_unknown_user_is_refused(heartbeat, tmp_path: Path):

@@ -97,7 +97,7 @@ def test_files_of_old_versions_are_gone_and_a_kept_one_predicts(client: Any, reg
     plan = planned(store, 1)
     assert numbers(plan) == [1, 2]
     assert plan.kept == {"newest": 1}
-    assert plan.data_sets == {"data of three"}
+    assert [version.tags["dataset_version"] for version, _ in plan.versions] == ["data of three"]
     sizes = [pruning.removal_bytes(removal, CONFIG, store) for removal in plan.removals]
     before = stored(store)
     size_before = sum(path.stat().st_size for path in (store.root / "mlflow-artifacts").rglob("*") if path.is_file())
@@ -110,7 +110,7 @@ def test_files_of_old_versions_are_gone_and_a_kept_one_predicts(client: Any, reg
     assert all(name.startswith("mlflow-artifacts/") for name in gone)
     runs = {removal.run.info.run_id for removal in plan.removals}
     assert not [name for name in stored(store) if name.split("/")[1:2] and name.split("/")[1] in runs]
-    assert len(plan.files) == 2
+    assert len(plan.weights) == 2
     with pytest.raises(MlflowException):
         answer(1)
     assert answer(3) == "three"
@@ -156,7 +156,7 @@ def test_weights_that_a_kept_run_needs_and_foreign_runs_are_kept(client: Any, re
     _, foreign = log_run(client, store, "foreign", {}, {}, ours=False)
     plan = planned(store, 1)
     assert numbers(plan) == [1, 2]
-    assert {entry.name for entry in plan.files} == {f"models/{digest[:20]}.safetensors" for digest in (alone, member)}
+    assert plan.weights == {f"models/{digest[:20]}.safetensors" for digest in (alone, member)}
     for removal in plan.removals:
         remove_run(removal, CONFIG, store)
     assert mlflow.pyfunc.load_model(foreign.model_uri).predict(pd.DataFrame({"a": [1]})) == ["foreign"]

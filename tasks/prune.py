@@ -1,0 +1,237 @@
+"""What `heartbeat prune` removes from a store, its registry and its databases, and in which order."""
+
+import fcntl
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from heartdata.config import RunConfig
+from heartdata.dataset.prune import CachedResult, Needed, Plan, files_in, is_local, plan_files
+from heartdata.errors import HeartbeatError
+from heartdata.serving.predictor import digest_of
+from heartdata.storage.remote import is_remote
+from heartdata.storage.store import Artifact, Store, StoredFile, sha256_file
+from tasks.champion_predictions import predictions_name
+from tasks.databases import compact, remove_old_runs
+from tasks.engine.versions import STAGES
+from tasks.registry.deleted_rows import remove_deleted_rows
+from tasks.registry.previous import ACCEPTED_TAG
+from tasks.registry.pruning import VersionPlan, plan_versions, removal_bytes, remove_run, weights_name, weights_of
+from tasks.registry.version_files import INIT_TAG
+from tasks.score import scores_folder
+
+ROWS_STAY = "MLflow's server keeps the rows of removed runs, marked as deleted: run `mlflow gc --older-than 1d` where its database is"
+IN_MLFLOW = "models and runs in MLflow"
+KINDS = {  # by the first part of a name
+    "mlflow-artifacts": IN_MLFLOW, "models": "weights", "initial": "initial weights", "progress": "checkpoints",
+    "spectrograms": "spectrograms", "report": "reports", "data-docs": "data docs", "calibrate": "data docs",
+    "scores": "predictions", "champion-predictions": "predictions", "results": "cached results", "logs": "logs",
+    "mlflow.db": "MLflow's database", "prefect": "Prefect's database", "made": "unpacked and synthetic recordings",
+    "latest": "latest run", "objects": "copies of objects",
+}  # fmt: skip
+TABLES, OTHER = "tables and plots", "other files"
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """What is removed: versions and runs, with their bytes in MLflow, and files. ``held``: the store's bytes by kind."""
+
+    versions: VersionPlan
+    version_bytes: tuple[int, ...]
+    files: Plan
+    held: dict[str, int]
+    days: int
+
+    @property
+    def removed(self) -> dict[str, int]:
+        """Bytes by kind; how much databases shrink is known only afterwards."""
+        sizes = usage(self.files.files)
+        sizes[IN_MLFLOW] = sizes.get(IN_MLFLOW, 0) + sum(self.version_bytes)
+        sizes[KINDS["results"]] = sum(result.size_bytes for result in self.files.results)
+        return {kind: size for kind, size in sizes.items() if size}
+
+    @property
+    def counts(self) -> str:
+        """How much is removed, for people."""
+        versions, files = len(self.versions.removals), len(self.files.files) + len(self.files.results)
+        return f"{versions} versions or runs and {files} files of {megabytes(sum(self.removed.values()))}"
+
+
+def usage(entries: Iterable[StoredFile]) -> dict[str, int]:
+    """Bytes by kind of file."""
+    sizes: dict[str, int] = {}
+    for entry in entries:
+        first, slash, _ = entry.name.partition("/")
+        kind = KINDS.get(first.removesuffix("-wal").removesuffix("-shm"), TABLES if slash else OTHER)
+        sizes[kind] = sizes.get(kind, 0) + entry.size_bytes
+    return sizes
+
+
+def stored_files(store: Store) -> list[StoredFile]:
+    """All files of the store, of a bucket's working folder as well."""
+    entries = store.entries("")
+    return entries + Store(store.root).entries("") if is_remote(store.uri) else entries
+
+
+@contextmanager
+def only_prune(store: Store) -> Iterator[None]:
+    """Raises `HeartbeatError` while another process prunes the store."""
+    with store.workpath("prune.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise HeartbeatError(f"{store.uri} is being pruned already: run again when that has finished") from error
+        yield
+
+
+def plan_store(config: RunConfig, store: Store, now_s: float | None = None) -> StorePlan:
+    """What `remove` would remove. Raises `HeartbeatError`."""
+    versions = plan_versions(config.registry, store, config.retention.versions, now_s)
+    entries = stored_files(store)
+    needed = Needed(frozenset(_needed(versions, entries, store)), versions.weights)
+    return StorePlan(
+        versions,
+        tuple(removal_bytes(removal, config.registry, store) for removal in versions.removals),
+        plan_files(store, entries, list(_cached_results()), needed, config.retention, now_s),
+        usage(entries),
+        config.retention.days,
+    )
+
+
+def remove(plan: StorePlan, config: RunConfig, store: Store, advance: Callable[..., None]) -> list[str]:
+    """Remove what is planned, and old rows of the databases; returns sentences on what stays. Raises `HeartbeatError`.
+
+    What a run has used or written since it was planned stays. One that is interrupted is finished by the next.
+    """
+    removals, files = plan.versions.removals, plan.files.files
+    total = len(removals) + len(files) + 1
+    for done, removal in enumerate(removals):
+        advance(done, total, removal.title)
+        remove_run(removal, config.registry, store)
+    used = {name for result in plan.files.results if not _remove_result(result) for name in result.files}
+    unchanged = {(e.name, e.modified_s) for e in stored_files(store)}
+    for done, entry in enumerate(files, len(removals)):
+        advance(done, total, "")
+        if (entry.name, entry.modified_s) in unchanged and entry.name not in used:
+            _remove_file(entry.name, store)
+    store.remove_old_copies()
+    advance(total - 1, total, "databases")
+    notes = [] if remove_deleted_rows(config.registry, store) or not removals else [ROWS_STAY]
+    notes += filter(None, [remove_old_runs(config.retention.days)])
+    notes += compact(config.registry, store)
+    advance(total, total, "")
+    return notes
+
+
+def _needed(versions: VersionPlan, entries: Iterable[StoredFile], store: Store) -> Iterator[str]:
+    """The names of files that the kept versions need, as `referred` gives them."""
+    settings = [e.name for e in entries if e.name.startswith("models/") and e.name.endswith(".json")]
+    digests = [sha256_file(store.local(name)) for name in settings]
+    for version, run in versions.versions:
+        tags = version.tags
+        yield f"manifest/{tags.get('dataset_version', '')[:20]}.parquet"
+        yield predictions_name(version)
+        if ACCEPTED_TAG in tags:
+            yield Artifact.model_validate_json(tags[ACCEPTED_TAG]).name
+        for weights in weights_of(run) if run else ():
+            yield weights_name(weights)
+            yield from (scores_folder(digest_of(weights, digest)) for digest in digests)
+        if run:
+            yield f"initial/{run.data.tags.get(INIT_TAG, '')[:20]}.safetensors"
+            yield f"data-docs/{Path(run.data.tags.get('data_docs', '')).parent.name}"
+
+
+def _results_folder() -> Path:
+    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
+
+    return Path(PREFECT_LOCAL_STORAGE_PATH.value())
+
+
+def _cached_results() -> Iterator[CachedResult]:
+    """The records of our stages; of one that cannot be decoded, no files are known."""
+    ours = re.compile(rf"({'|'.join(name.replace(' ', '-') for name in STAGES)})-v.+")
+    folder = _results_folder()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if ours.fullmatch(path.name):
+            files: frozenset[str] = frozenset()
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                files = frozenset(files_in(json.loads(json.loads(path.read_bytes())["result"])))
+            with suppress(FileNotFoundError):
+                stat = path.stat()
+                yield CachedResult(path.name, stat.st_mtime, stat.st_size, files)
+
+
+def _remove_result(result: CachedResult) -> bool:
+    """Remove a record, unless a run has used it since it was planned."""
+    path = _results_folder() / result.name
+    with suppress(FileNotFoundError):
+        if path.stat().st_mtime != result.used_s:
+            return False
+        path.unlink()
+    return True
+
+
+def _remove_file(name: str, store: Store) -> None:
+    if not is_local(name):
+        store.remove(name)
+        return
+    path = store.workpath(name)
+    path.unlink(missing_ok=True)
+    for folder in list(path.parents)[: len(Path(name).parents) - 1]:
+        try:
+            folder.rmdir()
+        except OSError:  # not empty
+            return
+
+
+def rows_before(plan: StorePlan) -> list[dict[str, str]]:
+    """For people: bytes by kind, those to remove, and why the others stay."""
+    return [
+        {
+            "kind": kind,
+            "held": megabytes(size),
+            "to remove": _or_none(plan.removed.get(kind, 0)),
+            "kept": _why_kept(kind, plan),
+        }
+        for kind, size in _largest_first({**plan.removed, **plan.held})
+    ]
+
+
+def rows_after(plan: StorePlan, held: dict[str, int]) -> list[dict[str, str]]:
+    """For people: bytes by kind before and after."""
+    return [
+        {"kind": kind, "before": megabytes(size), "after": megabytes(held.get(kind, 0))}
+        for kind, size in _largest_first(plan.held)
+    ]
+
+
+def freed(plan: StorePlan, held: dict[str, int]) -> str:
+    """A sentence: what was removed, and how much the store held before and holds now."""
+    before, after = sum(plan.held.values()), sum(held.values())
+    return f"{plan.counts} removed: the store held {megabytes(before)} and holds {megabytes(after)}"
+
+
+def megabytes(size_bytes: int) -> str:
+    """A size in MB."""
+    return f"{size_bytes / 1e6:.1f} MB"
+
+
+def _or_none(size_bytes: int) -> str:
+    return megabytes(size_bytes) if size_bytes else ""
+
+
+def _largest_first(sizes: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(sizes.items(), key=lambda pair: -pair[1])
+
+
+def _why_kept(kind: str, plan: StorePlan) -> str:
+    kept = plan.files
+    reasons = {
+        IN_MLFLOW: ", ".join(f"{count} {why}" for why, count in plan.versions.kept.items()),
+        "spectrograms": f"{kept.kept_shards} shards of {len(kept.kept_manifests)} data sets",
+        **dict.fromkeys(("latest run", "unpacked and synthetic recordings", OTHER), "always"),
+    }
+    return reasons.get(kind, f"used within {plan.days} days, or by a kept version")
