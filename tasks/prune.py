@@ -180,11 +180,9 @@ def _remove_file(name: str, store: Store) -> None:
         return
     path = store.workpath(name)
     path.unlink(missing_ok=True)
-    for folder in list(path.parents)[: len(Path(name).parents) - 1]:
-        try:
+    with suppress(OSError):  # the first that is not empty
+        for folder in list(path.parents)[: len(Path(name).parents) - 1]:
             folder.rmdir()
-        except OSError:  # not empty
-            return
 
 
 def rows_before(plan: StorePlan) -> list[dict[str, str]]:

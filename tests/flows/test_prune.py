@@ -3,7 +3,6 @@
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -171,16 +170,3 @@ def test_the_champion_is_rolled_back(pruned, root: Path):
     assert champion.previous({1, 3}) == 1
     move_champion(client, NAME, 1, "rollback", "worse", store)
     assert settled_champion(client, NAME, store).version == 1
-
-
-def test_what_a_run_used_since_the_plan_stays(pruned, root: Path):
-    store, config = Store(root), night(root, 3)
-    grow_old(root, 9)
-    (root / "results" / "split-v1-new").write_text("{}")
-    plan = tasks.plan_store(config, store, time.time())
-    spared = next(result for result in plan.files.results if result.files)
-    os.utime(root / "results" / spared.name)
-    files = {entry.name for entry in plan.files.files} & spared.files
-    tasks.remove(plan, config, store, lambda *_: None)
-    assert (root / "results" / spared.name).is_file()
-    assert all((root / name).exists() for name in files)
