@@ -2,24 +2,30 @@
 
 import logging
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 from helpers import beats, tiny, write_wav
+from mlflow.entities import ViewType
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from flows.pipeline import heartbeat
 from heartdata.audio import decode
 from heartdata.audio.measurements import MeasureConfig, measure_file
+from heartdata.config import RunConfig
 from heartdata.dataset.inventory import take_inventory
+from heartdata.dataset.prune import DAY_S
 from heartdata.errors import BadAudio, SourceError, StoreError
 from heartdata.sources import TableSource
 from heartdata.storage import hash_cache, remote
 from heartdata.storage.store import Store, sha256_file
+from tasks import prune
 from tasks.engine import progress
+from tasks.registry.client import KEY_TAG, connect
 
 REWRITTEN = re.compile(r"(recordings|facts|spectrograms)/\w+\.parquet|accepted/last-\w+\.json|\.heartbeat")
 
@@ -219,3 +225,30 @@ def test_a_password_in_a_table_is_refused(tmp_path: Path):
     with pytest.raises(SourceError, match="password") as error:
         TableSource(data=tmp_path / "t.csv").listing(tmp_path)
     assert "secret" not in str(error.value)
+
+
+def test_a_bucket_is_pruned_with_its_working_folder_and_artifacts_in_mlflow(bucket: Store, monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(prune, "_results_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr(prune, "remove_old_runs", lambda days: "")
+    config = RunConfig.model_validate({"store": bucket.uri})
+    client = connect(config.registry, bucket)
+    experiment = client.create_experiment("heartbeat", f"{bucket.uri}-mlflow")
+    run = client.create_run(experiment, tags={KEY_TAG: "k"}).info
+    client.log_text(run.run_id, "text", "tables/t.txt")
+    client.set_terminated(run.run_id, "FAILED")
+    for name in ("splits/a.parquet", "splits/a.parquet", "accepted/last-0.json"):
+        with bucket.writing(name) as file:
+            file.write(b"{}")
+    log = bucket.workpath("logs/20260101-000000-1.log")
+    log.parent.mkdir()
+    log.write_text("x")
+    later_s = time.time() + 100 * DAY_S
+    plan = prune.plan_store(config, bucket, later_s)
+    assert plan.version_bytes == (4,)
+    assert {entry.name for entry in plan.files.files} == {"splits/a.parquet", "logs/20260101-000000-1.log"}
+    assert prune.remove(plan, config, bucket, lambda *_: None) == []
+    assert [entry.name for entry in bucket.entries("")] == [".heartbeat", "accepted/last-0.json"]
+    assert not log.exists()
+    assert Store(f"{bucket.uri}-mlflow").entries("") == []
+    assert client.search_runs([experiment], run_view_type=ViewType.ALL) == []
+    assert sum(path.is_file() for path in bucket.root.joinpath("objects").rglob("*")) == 1
