@@ -30,6 +30,7 @@ TABLES = (
     "predictions", "provenance", "quarantine", "recordings", "report", "scores", "slices", "splits", "studies", "verdicts",
 )  # fmt: skip
 LOCAL = ("calibrate", "data-docs", "logs", "progress")  # folders of this machine, of a bucket in its working folder
+COMPARED = ("accepted", "compared_with", "reference", "verdicts")  # of a record of what was accepted last
 RUN_LOG = re.compile(r"logs/\d{8}-\d{6}-\d+\.log")  # those of the servers are rotated by `heartbeat up`
 STAYS = re.compile(r"accepted/last-\w+\.json|recordings/seen\.parquet|models/\w+\.json")
 REBUILD = re.compile(r"-rebuild\d+$")
@@ -188,8 +189,9 @@ def _accepted_last(present: Iterable[str], store: Store) -> set[str]:
     named: set[str] = set()
     for name in records:
         try:
-            named |= set(files_in(json.loads(store.local(name).read_bytes())))
-        except ValueError:  # the next run says so, and compares with none
+            record = json.loads(store.local(name).read_bytes())
+            named |= set(files_in([record.get(field) for field in COMPARED]))
+        except (ValueError, AttributeError):  # the next run says so, and compares with none
             continue
     return named
 

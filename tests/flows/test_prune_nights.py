@@ -14,7 +14,7 @@ from helpers import DisplayLog, registry, tiny, use_small_network
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 import heartdata.training.train
-from flows.cli.reproduce import reproduce_model
+from flows.cli import reproduce
 from flows.pipeline import heartbeat
 from heartdata.config import RunConfig
 from heartdata.dataset.prune import DAY_S
@@ -132,8 +132,9 @@ def test_every_kept_version_predicts(pruned, root: Path):
 
 
 @pytest.mark.parametrize("version", [1, 3])
-def test_every_kept_version_is_reproduced(pruned, root: Path, version: int, capsys):
-    reproduce_model(f"models:/{NAME}/{version}", None, night(root, 3))
+def test_every_kept_version_is_reproduced(pruned, root: Path, version: int, capsys, monkeypatch):
+    monkeypatch.setattr(reproduce, "prepare_environment", lambda store: None)
+    reproduce.reproduce_model(f"models:/{NAME}/{version}", None, night(root, 3))
     assert "is reproduced" in capsys.readouterr().out
 
 

@@ -152,7 +152,12 @@ def test_what_was_accepted_last_and_its_facts_stay(store: Store):
     put(store, "accepted/last-0.json", content=json.dumps(record).encode())
     put(store, "data-docs/a/index.html", "near-duplicates/v1/b.searched.parquet", "near-duplicates/v1/a.parquet")
     plan = planned(store, used("near-duplicates-v1-a", "near-duplicates/v1/a.parquet"))
-    assert removed(plan) == {"accepted/b.parquet", facts[1], "near-duplicates/v1/b.searched.parquet"}
+    assert removed(plan) == {
+        "accepted/b.parquet",
+        facts[1],
+        "data-docs/a/index.html",
+        "near-duplicates/v1/b.searched.parquet",
+    }
 
 
 def test_what_is_not_a_stage_s_stays_and_logs_of_old_runs_go(store: Store):
