@@ -107,7 +107,9 @@ def _schedules(rows: list[dict[str, Any]]) -> Iterator[NightlySchedule]:
 def reason_of(message: str | None) -> str:
     """The first line of a state's message, without what Prefect puts before an exception."""
     line = (message or "").strip().partition("\n")[0]
-    return re.sub(r"^(Flow run encountered an exception:?|Finished in state \w+\(.*\))\s*(\w+Error: |DataRefused: )?", "", line)
+    return re.sub(
+        r"^(Flow run encountered an exception:?|Finished in state \w+\(.*\))\s*(\w+Error: |DataRefused: )?", "", line
+    )
 
 
 def nights_of_api() -> Nights:
@@ -123,9 +125,7 @@ def nights_of_api() -> Nights:
         deployments = {each.id: each for each in client.read_deployments()}
 
         def runs(condition: dict[str, Any], **others: Any) -> list[NightlyRun]:
-            found = client.read_flow_runs(
-                flow_run_filter=FlowRunFilter.model_validate(condition), sort=order, **others
-            )
+            found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(condition), sort=order, **others)
             names = {key: each.name for key, each in deployments.items()}
             return [_run_of_api(run, flows, names) for run in found]
 

@@ -69,10 +69,10 @@ def decided(outcome: str, nothing_new: str = "") -> SimpleNamespace:
         ("kept", "Nothing new since version 3", 3),
     ],
 )
-def test_a_run_ends_as_was_decided(
-    outcome: str, nothing_new: str, status: int, heartbeat, monkeypatch, tmp_path: Path
-):
-    finished = run_command.FinishedRun(decided(outcome, nothing_new), "", False, run_command.plain_console(), frozenset())
+def test_a_run_ends_as_was_decided(outcome: str, nothing_new: str, status: int, heartbeat, monkeypatch, tmp_path: Path):
+    finished = run_command.FinishedRun(
+        decided(outcome, nothing_new), "", False, run_command.plain_console(), frozenset()
+    )
     monkeypatch.setattr(run_command, "run_flow", lambda *_: finished)
     for name in ("show", "show_nothing_new", "where_to_look"):
         monkeypatch.setattr(run_command, name, lambda *_: None)
