@@ -1,6 +1,8 @@
 """What is installed: versions, and the revisions of the databases that Prefect and MLflow know."""
 
 import importlib.metadata
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +21,12 @@ def version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def why_not_imported(module: str) -> str:
+    """Why a module cannot be imported, tried in a process of its own; empty where it can."""
+    tried = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True)
+    return (tried.stderr.strip().splitlines() or ["it ended without a word"])[-1] if tried.returncode else ""
 
 
 def requirements() -> dict[str, list[str]]:

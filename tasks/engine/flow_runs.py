@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo
 
+from heartdata.errors import HeartbeatError
 from heartdata.storage.sqlite import read_only
 
 FLOW = "heartbeat"
+OWN_ERRORS = ("HeartbeatError", *(kind.__name__ for kind in HeartbeatError.__subclasses__()))  # sentences
 UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
 RUNS = """
 SELECT run.id, run.name, flow.name AS flow, deployment.name AS deployment, run.state_type AS state, state.message,
@@ -107,8 +109,8 @@ def _schedules(rows: list[dict[str, Any]]) -> Iterator[NightlySchedule]:
 def reason_of(message: str | None) -> str:
     """The first line of a state's message, without what Prefect puts before an exception."""
     line = (message or "").strip().partition("\n")[0]
-    return re.sub(
-        r"^(Flow run encountered an exception:?|Finished in state \w+\(.*\))\s*(\w+Error: |DataRefused: )?", "", line
+    return re.sub(rf"^Flow run encountered an exception: ({'|'.join(OWN_ERRORS)}): ", "", line).removeprefix(
+        "Flow run encountered an exception: "
     )
 
 
@@ -143,7 +145,7 @@ def nights_of_api() -> Nights:
 
 def _run_of_api(run: Any, flows: dict[Any, str], deployments: dict[Any, str]) -> NightlyRun:
     message = reason_of(run.state.message if run.state else "")
-    state: Literal["UNKNOWN"] | str = run.state_type.value if run.state_type else "UNKNOWN"
+    state = run.state_type.value if run.state_type else "UNKNOWN"
     return NightlyRun(
         id=str(run.id), name=run.name, flow=flows.get(run.flow_id, ""), deployment=deployments.get(run.deployment_id),
         state=state, message=message, started=run.start_time, ended=run.end_time,
