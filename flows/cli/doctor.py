@@ -66,7 +66,7 @@ class Examination:
 
     def checks(self) -> Iterator[Check]:
         """All checks, in the order in which they are shown; those of a store only where there is one."""
-        yield from (self._packages, self._pinned, self._memory, self._worker_processes, self._usable)
+        yield from (self._packages, self._torchvision, self._pinned, self._memory, self._worker_processes, self._usable)
         if is_store(self.store.root) or self.store.root.is_dir():
             yield from (self._permissions, self._file_locks, self._disk, self._databases, self._artifacts)
         yield from (self._ports, self._serving, self._prefect, self._registry)
@@ -76,6 +76,9 @@ class Examination:
     def _packages(self) -> Iterator[Finding]:
         yield Finding("ok", f"Python {sys.version.partition(' ')[0]}")
         yield from machine.packages(installed.requirements(), installed.version)
+
+    def _torchvision(self) -> Finding:
+        return machine.importable("torchvision", installed.why_not_imported("torchvision"))
 
     def _pinned(self) -> Iterator[Finding]:
         file = PROJECT / "constraints.txt"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import time
@@ -85,8 +86,7 @@ def gather(config: RunConfig) -> Status:
         files = store.entries("") + (Store(store.root).entries("") if is_remote(store.uri) else [])
     except OSError as error:
         problems.append(f"files: {error}")
-    mlflow = config.registry.ui_url if is_own(config.registry, store) else tracking_uri(config.registry, store)
-    mlflow = mlflow.rpartition("@")[2]  # without a password
+    mlflow = _mlflow(config, store, nights)
     return Status(
         store=store.uri, time=datetime.now(UTC), up=up, prefect=api,
         prefect_answers=bool(api) and answers(str(api), "/api/health"),
@@ -105,6 +105,14 @@ def nights_of(store: Store, api: str | None) -> Nights | None:
         return nights_of_api()
     database = store.workpath("prefect/prefect.db")
     return nights_in_database(database) if database.is_file() else None
+
+
+def _mlflow(config: RunConfig, store: Store, nights: Nights | None) -> str:
+    """The address of the MLflow server, without a password: that of `heartbeat up` where the registry is the store's."""
+    if not is_own(config.registry, store):
+        return re.sub("//[^/@]*@", "//", tracking_uri(config.registry, store))
+    served = [each.ui_url for each in (nights.schedules if nights else ()) if each.ui_url]
+    return (served or [config.registry.ui_url])[0]
 
 
 def existing(folder: Path) -> Path:

@@ -6,13 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-DISTRIBUTIONS = (
-    "heartbeat",
-    "prefect",
-    "mlflow",
-    "fastai",
-    "torchvision",
-)  # torchvision names the torch that it is built for
+DISTRIBUTIONS = ("heartbeat", "prefect", "mlflow", "fastai", "torchvision")
 
 
 def version(name: str) -> str | None:

@@ -35,6 +35,13 @@ def packages(requirements: Mapping[str, Sequence[str]], installed: Installed) ->
     yield Finding("ok", f"{count} requirements of {', '.join(requirements)} compared with what is installed")
 
 
+def importable(module: str, obstacle: str) -> Finding:
+    """A module can be imported: torchvision cannot where it was built for another torch."""
+    if obstacle:
+        return Finding("problem", f"{module} cannot be imported ({obstacle})", INSTALL)
+    return Finding("ok", f"{module} can be imported")
+
+
 def pinned(constraints: Iterable[str], installed: Installed) -> Finding:
     """The versions are those that were tried together."""
     pins = [Requirement(line) for line in constraints if line.strip() and not line.startswith("#")]

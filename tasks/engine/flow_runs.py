@@ -22,7 +22,7 @@ FROM flow_run AS run JOIN flow ON flow.id = run.flow_id LEFT JOIN deployment ON 
      LEFT JOIN flow_run_state AS state ON state.id = run.state_id
 WHERE run.parent_task_run_id IS NULL AND """
 SCHEDULES = """
-SELECT deployment.name AS deployment, flow.name AS flow, each.schedule, each.active AND NOT deployment.paused AS active
+SELECT deployment.name AS deployment, flow.name AS flow, each.schedule, deployment.parameters, each.active AND NOT deployment.paused AS active
 FROM deployment_schedule AS each JOIN deployment ON deployment.id = each.deployment_id
      JOIN flow ON flow.id = deployment.flow_id ORDER BY deployment.name"""
 
@@ -44,12 +44,13 @@ class NightlyRun:
 
 @dataclass(frozen=True)
 class NightlySchedule:
-    """When a deployment runs by itself."""
+    """When a deployment runs by itself, and where its links to models point (``ui_url``)."""
 
     deployment: str
     cron: str
     timezone: str
     active: bool
+    ui_url: str = ""
 
     def next_run(self, now: datetime) -> datetime:
         """The first time after ``now``, in the schedule's time zone."""
@@ -102,8 +103,14 @@ def _schedules(rows: list[dict[str, Any]]) -> Iterator[NightlySchedule]:
     for row in rows:
         schedule = json.loads(row["schedule"])
         if "cron" in schedule:
-            zone = schedule.get("timezone") or "UTC"
-            yield NightlySchedule(f"{row['flow']}/{row['deployment']}", schedule["cron"], zone, bool(row["active"]))
+            config = json.loads(row["parameters"] or "{}").get("config") or {}
+            yield NightlySchedule(
+                deployment=f"{row['flow']}/{row['deployment']}",
+                cron=schedule["cron"],
+                timezone=schedule.get("timezone") or "UTC",
+                active=bool(row["active"]),
+                ui_url=(config.get("registry") or {}).get("ui_url", ""),
+            )
 
 
 def reason_of(message: str | None) -> str:
@@ -137,7 +144,7 @@ def nights_of_api() -> Nights:
         unfinished = runs({"state": {"type": {"any_": list(UNFINISHED)}}, "parent_task_run_id": {"is_null_": True}})
     rows = [
         {"deployment": each.name, "flow": flows.get(each.flow_id, ""), "active": s.active and not each.paused,
-         "schedule": s.schedule.model_dump_json()}
+         "schedule": s.schedule.model_dump_json(), "parameters": json.dumps(each.parameters, default=str)}
         for each in deployments.values() for s in each.schedules
     ]  # fmt: skip
     return Nights(_first(last), _first(completed), tuple(unfinished), tuple(_schedules(rows)))

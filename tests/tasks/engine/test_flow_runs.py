@@ -15,7 +15,7 @@ from tasks.engine.flow_runs import NightlySchedule, Nights, nights_in_database, 
 
 
 @flow(name="heartbeat")
-def pipeline(refuse: bool = False):
+def pipeline(refuse: bool = False, config: dict | None = None):
     if refuse:
         raise DataRefused("no recording was accepted")
     return Completed(message="Nothing new since heartbeat version 3")
@@ -48,14 +48,17 @@ def test_the_last_run_and_why_it_ended_so(database: Path):
 
 def test_schedules_and_unfinished_runs(database: Path):
     schedule = Cron("0 2 * * *", timezone="Europe/Berlin", slug="night")
-    pipeline.to_deployment(name="full-pipeline", schedules=[schedule]).apply()
+    parameters = {"refuse": False, "config": {"registry": {"ui_url": "http://127.0.0.1:5010"}}}
+    pipeline.to_deployment(name="full-pipeline", schedules=[schedule], parameters=parameters).apply()
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(pipeline)
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(run.id, Running(), force=True)
     try:
         nights = same(database)
-        assert nights.schedules == (NightlySchedule("heartbeat/full-pipeline", "0 2 * * *", "Europe/Berlin", True),)
+        assert nights.schedules == (
+            NightlySchedule("heartbeat/full-pipeline", "0 2 * * *", "Europe/Berlin", True, "http://127.0.0.1:5010"),
+        )
         assert [each.id for each in nights.unfinished] == [str(run.id)]
     finally:
         with get_client(sync_client=True) as client:
