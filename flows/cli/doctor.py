@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 
-import psutil
 import typer
 from rich.text import Text
 
@@ -20,9 +21,10 @@ from flows.doctor import installed, machine, processes
 from flows.doctor import store as stores
 from flows.doctor.finding import Check, Finding, run_checks
 from flows.local.network import direct_loopback
-from flows.local.observed import Up, orphaned_servers, prefect_api, running_up, server_processes
+from flows.local.observed import commands_run, flow_run_processes, orphaned_servers, prefect_api, running_up
 from flows.local.servers import API_VARIABLE, PREFECT_PORT, check_api, port_is_free
 from heartdata.config import RunConfig
+from heartdata.errors import HeartbeatError
 from heartdata.processes import why_no_processes
 from heartdata.storage.locks import holders, why_no_locks
 from heartdata.storage.store import Store, is_store
@@ -56,13 +58,17 @@ class Examination:
         self.config = config
         self.store = Store(config.store)
 
-    @cached_property
-    def up(self) -> Up | None:
-        return running_up(self.store)
+        self.up = running_up(self.store)
+        self.is_ours = API_VARIABLE not in os.environ  # or else runs may have their processes on other machines
+        if api := prefect_api(self.up):
+            os.environ[API_VARIABLE] = api  # before a check imports Prefect
 
     @cached_property
     def nights(self) -> Nights | None:
-        return nights_of(self.store, prefect_api(self.up))
+        """None also where the server or database cannot be read, which a check of its own says."""
+        with suppress(HeartbeatError, sqlite3.Error):
+            return nights_of(self.store, prefect_api(self.up))
+        return None
 
     def checks(self) -> Iterator[Check]:
         """All checks, in the order in which they are shown; those of a store only where there is one."""
@@ -129,7 +135,6 @@ class Examination:
 
     def _prefect(self) -> Iterator[Finding]:
         if api := prefect_api(self.up):
-            os.environ[API_VARIABLE] = api
             check_api()
             yield Finding("ok", f"Prefect answers at {api.rpartition('@')[2]}")
 
@@ -155,10 +160,9 @@ class Examination:
         return processes.tracked_runs(names, self.store.uri)
 
     def _flow_runs(self) -> Iterator[Finding]:
-        is_ours = API_VARIABLE not in os.environ or bool(self.up)
-        server_runs = not is_ours or any(True for _ in server_processes(self.store))
-        unfinished = self.nights.unfinished if self.nights else ()
-        return processes.flow_runs(unfinished, server_runs, is_ours, psutil.pid_exists)
+        if self.is_ours:
+            unfinished = self.nights.unfinished if self.nights else ()
+            yield processes.flow_runs(unfinished, flow_run_processes(), commands_run())
 
     def _clock(self) -> Finding:
         return machine.clock(stores.newest_record(self.store.root), datetime.now(UTC))

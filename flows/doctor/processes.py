@@ -1,6 +1,6 @@
 """Checks of what runs: ports, locks and their holders, servers that nobody stops, runs that nobody ends."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from flows.doctor.finding import Finding
@@ -58,23 +58,18 @@ def tracked_runs(names: Sequence[str], store: str) -> Finding:
     return Finding("ok", "no MLflow run was left open")
 
 
-def flow_runs(
-    unfinished: Iterable[NightlyRun], server_runs: bool, is_ours: bool, is_alive: Callable[[int], bool]
-) -> Iterator[Finding]:
-    """Every unfinished flow run has a process. ``is_ours``: the server's runs are executed on this machine only."""
-    orphans = [run for run in unfinished if _has_no_process(run, server_runs, is_ours, is_alive)]
-    if orphans:
-        text = f"{_named([run.name for run in orphans])} in Prefect {_are(orphans)} {orphans[0].state.lower()}, without a process"
-        remedy = "stop heartbeat up and start it again: it marks them as crashed"
-        yield Finding("warning", text, remedy)
-    else:
-        yield Finding("ok", "no flow run was left unfinished")
+def flow_runs(unfinished: Iterable[NightlyRun], alive: Collection[str], commands_run: bool) -> Finding:
+    """Every unfinished flow run of this machine has a process.
 
-
-def _has_no_process(run: NightlyRun, server_runs: bool, is_ours: bool, is_alive: Callable[[int], bool]) -> bool:
-    if not server_runs:
-        return True
-    return is_ours and run.process is not None and not is_alive(run.process)
+    ``alive``: the ids of runs that have a process of their own, as those of deployments do; others are of a
+    command such as `heartbeat run`, of which ``commands_run`` says whether any runs.
+    """
+    orphans = [run for run in unfinished if run.id not in alive and (run.deployment or not commands_run)]
+    if not orphans:
+        return Finding("ok", "no flow run was left unfinished")
+    names = [run.name for run in orphans]
+    text = f"{_named(names)} in Prefect {_are(names)} {orphans[0].state.lower()}, without a process"
+    return Finding("warning", text, "start heartbeat up (again): it marks interrupted runs as crashed")
 
 
 def _named(names: Sequence[str]) -> str:

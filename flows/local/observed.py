@@ -1,19 +1,22 @@
 """What runs of a store on this machine, observed from outside: its `heartbeat up`, its servers, who holds its locks."""
 
-import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import psutil
 
-from flows.local.servers import API_VARIABLE, UP_FILE, is_healthy, running_api
+from flows.local.servers import API_VARIABLE, is_healthy, running_api
 from heartdata.storage.locks import holders
 from heartdata.storage.store import Store
 
 UP_LOCK = "up.lock"
+FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"  # of the process that Prefect starts for a run
+SERVERS = {"prefect", "mlflow", "prefect.server.api.server:create_app", "mlflow.server.fastapi_app:app"}
+COMMANDS = {"run", "pretrain", "study", "score"}
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,6 @@ def prefect_api(up: Up | None) -> str | None:
     return os.environ.get(API_VARIABLE, "").strip() or (up.api if up else None)
 
 
-def announced_api(store: Store) -> str | None:
-    """The address that a `heartbeat up` has left in the store, running or not."""
-    try:
-        return json.loads(store.workpath(UP_FILE).read_bytes())["api"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def answers(address: str, path: str) -> bool:
     """Whether a server answers at ``path`` of an address, whose own path is left out."""
     parts = urlsplit(address)
@@ -63,17 +58,35 @@ def server_processes(store: Store) -> Iterator[psutil.Process]:
     """The processes of Prefect and MLflow servers that were started for this store, by their environment."""
     home = str(store.root / "prefect")
     for process in psutil.process_iter():
-        try:
-            if process.environ().get("PREFECT_HOME") == home and _is_server(process.cmdline()):
+        with suppress(psutil.Error):
+            if process.environ().get("PREFECT_HOME") == home and SERVERS & {*process.cmdline()}:
                 yield process
-        except psutil.Error:
-            continue
 
 
-def _is_server(command: list[str]) -> bool:
-    return any(
-        name in command for name in ("prefect", "mlflow", "prefect.server.api.server:create_app")
-    ) or "mlflow.server" in " ".join(command)
+def flow_run_processes() -> set[str]:
+    """The ids of the flow runs that have a process of their own on this machine."""
+    return {value for environment in _environments() if (value := environment.get(FLOW_RUN_VARIABLE))}
+
+
+def _environments() -> Iterator[dict[str, str]]:
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            yield process.environ()
+
+
+def commands_run() -> bool:
+    """Whether a command that runs a flow is at work on this machine, for whatever store."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if is_flow_command(process.cmdline()):
+                return True
+    return False
+
+
+def is_flow_command(words: list[str]) -> bool:
+    """Whether a command line is of `heartbeat run` or another command that runs a flow."""
+    is_heartbeat = any(word.endswith(("heartbeat", "flows.cli.main")) for word in words[:3])
+    return is_heartbeat and bool(COMMANDS & {*words})
 
 
 def orphaned_servers(store: Store) -> list[int]:

@@ -17,7 +17,7 @@ OWN_ERRORS = ("HeartbeatError", *(kind.__name__ for kind in HeartbeatError.__sub
 UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
 RUNS = """
 SELECT run.id, run.name, flow.name AS flow, deployment.name AS deployment, run.state_type AS state, state.message,
-       run.start_time AS started, run.end_time AS ended, run.infrastructure_pid AS process
+       run.start_time AS started, run.end_time AS ended
 FROM flow_run AS run JOIN flow ON flow.id = run.flow_id LEFT JOIN deployment ON deployment.id = run.deployment_id
      LEFT JOIN flow_run_state AS state ON state.id = run.state_id
 WHERE run.parent_task_run_id IS NULL AND """
@@ -39,7 +39,6 @@ class NightlyRun:
     message: str
     started: datetime | None
     ended: datetime | None
-    process: int | None = None
 
 
 @dataclass(frozen=True)
@@ -156,5 +155,4 @@ def _run_of_api(run: Any, flows: dict[Any, str], deployments: dict[Any, str]) ->
     return NightlyRun(
         id=str(run.id), name=run.name, flow=flows.get(run.flow_id, ""), deployment=deployments.get(run.deployment_id),
         state=state, message=message, started=run.start_time, ended=run.end_time,
-        process=int(run.infrastructure_pid) if (run.infrastructure_pid or "").isdigit() else None,
     )  # fmt: skip

@@ -9,7 +9,14 @@ from pathlib import Path
 import psutil
 
 from flows.doctor import processes
-from flows.local.observed import Up, orphaned_servers, running_up, server_processes
+from flows.local.observed import (
+    Up,
+    flow_run_processes,
+    is_flow_command,
+    orphaned_servers,
+    running_up,
+    server_processes,
+)
 from flows.local.servers import PREFECT_PORT
 from heartdata.storage.store import Store
 from tasks.engine.flow_runs import NightlyRun
@@ -47,21 +54,31 @@ def test_tracked_runs():
     assert processes.tracked_runs(list("abcde"), "/out").text.startswith("runs a, b, c and 2 more in MLflow are open")
 
 
-def unfinished(process: int | None) -> NightlyRun:
-    return NightlyRun("1", "wise-owl", "heartbeat", None, "RUNNING", "", None, None, process)
-
-
 def test_flow_runs_without_a_process():
-    def level(run: NightlyRun | None, server_runs: bool = True, is_ours: bool = True) -> str:
-        (found,) = processes.flow_runs([run] if run else [], server_runs, is_ours, {7}.__contains__)
-        return found.level
+    def level(deployment: str | None, alive: set[str], commands_run: bool) -> str:
+        run = NightlyRun("1", "wise-owl", "heartbeat", deployment, "RUNNING", "", None, None)
+        return processes.flow_runs([run], alive, commands_run).level
 
-    assert level(None, server_runs=False) == "ok"
-    assert level(unfinished(None), server_runs=False) == "warning"
-    assert level(unfinished(None)) == "ok"  # of a `heartbeat run`
-    assert level(unfinished(7)) == "ok"
-    assert level(unfinished(8)) == "warning"
-    assert level(unfinished(8), is_ours=False) == "ok"  # a worker on another machine
+    assert processes.flow_runs([], set(), False).level == "ok"
+    assert level("full-pipeline", {"1"}, commands_run=False) == "ok"
+    assert level("full-pipeline", {"2"}, commands_run=True) == "warning"
+    assert level(None, set(), commands_run=True) == "ok"
+    assert level(None, set(), commands_run=False) == "warning"
+
+
+def test_processes_of_runs_and_of_commands_are_found():
+    assert "run-17" not in flow_run_processes()
+    script = ["-c", "print(flush=True); input()", "flows.cli.main", "pretrain"]
+    environment = {**os.environ, "PREFECT__FLOW_RUN_ID": "run-17"}
+    command = [sys.executable, *script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as run:
+        run.stdout.readline()
+        assert "run-17" in flow_run_processes()
+        assert not is_flow_command(command[:2])
+        assert is_flow_command([sys.executable, "-m", "flows.cli.main", "run", "--store", "x"])
+        assert is_flow_command(["python", "/x/bin/heartbeat", "study", "list"])
+        assert not is_flow_command(["python", "/x/bin/heartbeat", "up"])
+        run.communicate(b"\n")
 
 
 def test_the_process_that_holds_the_lock_of_a_store_is_found(store: Store):
