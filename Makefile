@@ -7,8 +7,9 @@ IN_PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder # each process has its
 .PHONY: run up test test-slow check clean
 .DELETE_ON_ERROR:
 
+# nothing new (3), and a version that is not the champion (5), are no failures; `heartbeat --help` lists the statuses
 run: .venv/ready
-	@$(BIN)/heartbeat run $(ARGS)
+	@$(BIN)/heartbeat run $(ARGS) || case $$? in 3|5) ;; *) exit $$?;; esac
 
 up: .venv/ready
 	@$(BIN)/heartbeat up $(ARGS)

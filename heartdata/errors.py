@@ -5,6 +5,10 @@ class HeartbeatError(Exception):
     """Base of all errors that are shown without a stack trace."""
 
 
+class Fault(HeartbeatError):
+    """Something unexpected, such as a bug; the message names the log, which has the stack trace."""
+
+
 class ConfigError(HeartbeatError):
     """A configuration key or value is wrong."""
 

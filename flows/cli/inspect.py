@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.markup import escape
 
 from flows.cli.console import bar, note, plain_console, quarantine_table, rich_table
+from flows.cli.exit_codes import ExitCode
 from flows.cli.outputs import expanded
 from flows.local.environment import writable_caches
 from heartdata.errors import HeartbeatError
@@ -74,3 +76,5 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
         raise HeartbeatError(f"reading or writing failed ({error}): fix that and run again") from error
     for path in (*plots, out / QUARANTINE, docs / "index.html"):
         console.print(escape(str(path)))
+    if validation.refusal:
+        raise typer.Exit(ExitCode.DATA_REFUSED)

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from flows.cli.champion_commands import champions
 from flows.cli.data_commands import datasets
+from flows.cli.exit_codes import ExitCode, code_of, help_text
 from flows.cli.operation_commands import operations
 from flows.cli.options import (
     ConfigOption,
@@ -43,10 +44,12 @@ class Stoppable(TyperGroup):
                 "heartbeat: stopped; run again to resume (training continues from its last complete epoch)", err=True
             )
             sys.stdout.flush()
-            os._exit(130)  # a normal exit would wait for worker threads
+            os._exit(ExitCode.STOPPED)  # a normal exit would wait for worker threads
 
 
-app = typer.Typer(cls=Stoppable, name="heartbeat", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Stoppable, name="heartbeat", no_args_is_help=True, pretty_exceptions_enable=False, epilog=help_text()
+)
 app.add_typer(datasets, name="data")
 app.add_typer(champions, name="champion")
 app.add_typer(operations)
@@ -227,7 +230,7 @@ def reproduce(
 ) -> None:
     """Train a registered version again from its own recordings and settings, and compare.
 
-    Exit status 0: the same weights, or predictions that hardly differ; 1: they differ.
+    Exit status 0: the same weights, or predictions that hardly differ; 5: they differ.
     """
     from flows.cli.reproduce import reproduce_model
 
@@ -275,7 +278,7 @@ def settings(
 
 
 def main() -> None:
-    """Entry point. An error that the user can fix is one sentence on stderr and exit status 2, never a stack trace."""
+    """Entry point. An error that the user can fix is one sentence on stderr, never a stack trace; see `ExitCode`."""
     from flows.cli.encoding import replace_unknown_characters
     from heartdata.errors import HeartbeatError
 
@@ -287,7 +290,7 @@ def main() -> None:
         typer.secho("heartbeat: ", fg="red", bold=True, nl=False, err=True)
         typer.echo(str(error), err=True)
         sys.stderr.flush()
-        sys.exit(2)
+        sys.exit(code_of(error))
 
 
 if __name__ == "__main__":

@@ -29,11 +29,15 @@ def up(
 
 
 @operations.command()
-def status(store: StoreOption = None, config: ConfigOption = None) -> None:
+def status(
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
+) -> None:
     """Show the servers, the schedule, the last run and why it ended so, the champion, and the disk."""
     from flows.cli.status import show_status
 
-    show_status(run_config(config=config, store=store))
+    show_status(run_config(config=config, store=store), as_json)
 
 
 @operations.command()

@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from flows.cli.console import bar, note, plain_console
+from flows.cli.exit_codes import ExitCode
 from flows.cli.outputs import writable_file
 from flows.local.environment import prepare_environment
 from heartdata.config import RunConfig
@@ -36,7 +37,7 @@ def reproduce_model(model: str, out: Path | None, config: RunConfig, data: Path 
 
     ``data``: a folder that the recordings have moved to.
 
-    Exits with status 1 where it is not reproduced.
+    Exits with `ExitCode.GATES_NOT_PASSED` where it is not reproduced.
     """
     store = Store(config.store)
     if data and not data.is_dir():
@@ -57,7 +58,7 @@ def reproduce_model(model: str, out: Path | None, config: RunConfig, data: Path 
         out.write_text(result.to_json() + "\n", encoding="utf-8")
         console.print(f"Written     {out}", markup=False)
     if not result.reproduced:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.GATES_NOT_PASSED)
 
 
 def _reproduce(

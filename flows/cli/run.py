@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 
 from flows.cli.console import Terminal, note, plain_console, show, show_nothing_new
+from flows.cli.exit_codes import ExitCode
 from flows.local.environment import prepare_environment
 from flows.local.servers import (
     HOST,
@@ -27,7 +29,7 @@ from flows.local.servers import (
     prefect_api,
 )
 from heartdata.config import RunConfig
-from heartdata.errors import HeartbeatError
+from heartdata.errors import Fault, HeartbeatError
 from heartdata.sources.base import check_source
 from heartdata.storage.store import Store
 from tasks.registry.client import check_registry, is_own
@@ -52,7 +54,7 @@ class FinishedRun:
 def run_pipeline(config: RunConfig, verbose: bool = False, typed: Sequence[str] = ()) -> None:
     """Run the flow `heartbeat` and show its summary; ``typed``: the options that the nightly run of `heartbeat up` needs.
 
-    Raises `HeartbeatError`.
+    Exits as `ExitCode` says where the version is not new, or not the champion. Raises `HeartbeatError`.
     """
     with _earlier_report_named(Store(config.store).workpath("latest/report.html")):
         run = run_flow("flows.pipeline:heartbeat", config, config, verbose)
@@ -61,13 +63,15 @@ def run_pipeline(config: RunConfig, verbose: bool = False, typed: Sequence[str] 
 
     if isinstance(summary, Waiting):
         run.console.print(f"{summary.reason}\nFiles       {summary.page}", markup=False)
-        return
+        raise typer.Exit(ExitCode.NOTHING_NEW)
     if summary.nothing_new:
         show_nothing_new(summary, run.console)
-        return
+        raise typer.Exit(ExitCode.NOTHING_NEW)
     command = up_command(Store(config.store).uri, typed)
     links = where_to_look(command, summary.model_url, summary.run_id, run.url, run.server_runs)
     show(summary, run.console, links, run.notes)
+    if summary.decision and summary.decision.outcome != "promoted":
+        raise typer.Exit(ExitCode.GATES_NOT_PASSED)
 
 
 def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool, **others: Any) -> FinishedRun:
@@ -146,7 +150,7 @@ def _errors_as_sentences(log: Path) -> Iterator[None]:
     except Exception as error:
         logger.exception("run failed")
         text = (str(error).splitlines() or [""])[0]
-        raise HeartbeatError(f"the run failed unexpectedly ({type(error).__name__}: {text}); log: {log}") from error
+        raise Fault(f"the run failed unexpectedly ({type(error).__name__}: {text}); log: {log}") from error
 
 
 def where_to_look(command: str, model_url: str, run_id: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:

@@ -44,10 +44,15 @@ def end_killed_runs(config: RegistryConfig, store: Store) -> None:
 
     with suppress(MlflowException):
         client = connect(config, store)
-        experiment = client.get_experiment_by_name(config.experiment)
-        for run in _open_runs(client, experiment.experiment_id) if experiment else []:
-            if _has_ended(run.data.tags.get(PROCESS_TAG, "")):
-                client.set_terminated(run.info.run_id, "KILLED")
+        for run in killed_runs(client, config):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def killed_runs(client: Any, config: RegistryConfig) -> list[Any]:
+    """The open runs of processes of this machine that have ended."""
+    experiment = client.get_experiment_by_name(config.experiment)
+    runs = _open_runs(client, experiment.experiment_id) if experiment else []
+    return [run for run in runs if _has_ended(run.data.tags.get(PROCESS_TAG, ""))]
 
 
 def _open_runs(client: Any, experiment: str) -> list[Any]:

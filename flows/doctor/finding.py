@@ -1,0 +1,34 @@
+"""What a check found, and how checks are run."""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from heartdata.errors import HeartbeatError
+
+Level = Literal["ok", "warning", "problem"]
+Check = Callable[[], "Finding | Iterable[Finding]"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line. A problem must be mended before the next night; ``remedy`` is a command, or what to do."""
+
+    level: Level
+    text: str
+    remedy: str = ""
+
+
+def run_checks(checks: Iterable[Check]) -> Iterator[Finding]:
+    """The findings of all checks; one that fails itself is a warning, and the others still run."""
+    for check in checks:
+        try:
+            found = check()
+            yield from [found] if isinstance(found, Finding) else found
+        except (HeartbeatError, OSError, sqlite3.Error) as error:
+            yield Finding("problem", f"{error}")
+        except Exception as error:
+            name = getattr(check, "__name__", "a check").strip("_").replace("_", " ")
+            line = str(error).partition("\n")[0]
+            yield Finding("warning", f"{name} could not be checked ({type(error).__name__}: {line})")

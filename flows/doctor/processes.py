@@ -1,0 +1,81 @@
+"""Checks of what runs: ports, locks and their holders, servers that nobody stops, runs that nobody ends."""
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from flows.doctor.finding import Finding
+from flows.local.observed import Up
+from tasks.engine.flow_runs import NightlyRun
+
+NAMED = 3
+
+
+def port(number: int, option: str, is_free: bool, up: Up | None) -> Finding:
+    """The port is free for `heartbeat up`, or used by that of this store."""
+    if is_free:
+        return Finding("ok", f"port {number} is free")
+    if up:
+        return Finding("ok", f"port {number} is taken, and heartbeat up runs")
+    return Finding("warning", f"port {number} is taken by another program", f"heartbeat up {option} {number + 10}")
+
+
+def serving(up: Up | None) -> Finding:
+    """A `heartbeat up` that holds the store's lock answers."""
+    if up is None:
+        return Finding("ok", "no heartbeat up runs on this store, and none has left a lock")
+    since = f", since {up.since:%Y-%m-%d %H:%M} UTC" if up.since else ""
+    holder = f"heartbeat up (process {up.process}{since})"
+    if up.api is None:
+        text = f"{holder} holds the store's lock, and its Prefect server does not answer"
+        return Finding(
+            "warning", text, f"wait a minute if it was just started; otherwise kill {up.process} and start it again"
+        )
+    return Finding("ok", f"{holder} serves {up.api}")
+
+
+def champion_locks(held: Sequence[tuple[Path, int]]) -> Finding:
+    """Nobody holds the lock of a champion, which a process needs for a moment only."""
+    if held:
+        path, process = held[0]
+        text = f"process {process} holds {path}: nobody else can change that champion"
+        return Finding("warning", text, f"if it is still so in a minute: kill {process}")
+    return Finding("ok", "no champion is locked")
+
+
+def servers(orphans: Sequence[int]) -> Finding:
+    """No server of this store has outlived what started it."""
+    if orphans:
+        ids = " ".join(map(str, orphans))
+        return Finding("problem", f"{len(orphans)} servers of this store outlived what started them", f"kill {ids}")
+    return Finding("ok", "no server outlived what started it")
+
+
+def tracked_runs(names: Sequence[str], store: str) -> Finding:
+    """No MLflow run is open whose process has ended."""
+    if names:
+        text = f"{_named(names)} in MLflow {_are(names)} open, but the process has ended"
+        return Finding("warning", text, f"heartbeat run --store {store}, or the next night, marks them as killed")
+    return Finding("ok", "no MLflow run was left open")
+
+
+def flow_runs(unfinished: Iterable[NightlyRun], alive: Collection[str], commands_run: bool) -> Finding:
+    """Every unfinished flow run of this machine has a process.
+
+    ``alive``: the ids of runs that have a process of their own, as those of deployments do; others are of a
+    command such as `heartbeat run`, of which ``commands_run`` says whether any runs.
+    """
+    orphans = [run for run in unfinished if run.id not in alive and (run.deployment or not commands_run)]
+    if not orphans:
+        return Finding("ok", "no flow run was left unfinished")
+    names = [run.name for run in orphans]
+    text = f"{_named(names)} in Prefect {_are(names)} {orphans[0].state.lower()}, without a process"
+    return Finding("warning", text, "start heartbeat up (again): it marks interrupted runs as crashed")
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ("run " if len(names) == 1 else "runs ") + ", ".join(names[:NAMED]) + more
+
+
+def _are(things: Collection[object]) -> str:
+    return "is" if len(things) == 1 else "are"

@@ -1,0 +1,158 @@
+"""What Prefect knows of a store's nights: runs, schedules, deployments, by a server's API or from its database."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from heartdata.errors import HeartbeatError
+from heartdata.storage.sqlite import read_only
+
+FLOW = "heartbeat"
+OWN_ERRORS = ("HeartbeatError", *(kind.__name__ for kind in HeartbeatError.__subclasses__()))  # sentences
+UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
+RUNS = """
+SELECT run.id, run.name, flow.name AS flow, deployment.name AS deployment, run.state_type AS state, state.message,
+       run.start_time AS started, run.end_time AS ended
+FROM flow_run AS run JOIN flow ON flow.id = run.flow_id LEFT JOIN deployment ON deployment.id = run.deployment_id
+     LEFT JOIN flow_run_state AS state ON state.id = run.state_id
+WHERE run.parent_task_run_id IS NULL AND """
+SCHEDULES = """
+SELECT deployment.name AS deployment, flow.name AS flow, each.schedule, deployment.parameters, each.active AND NOT deployment.paused AS active
+FROM deployment_schedule AS each JOIN deployment ON deployment.id = each.deployment_id
+     JOIN flow ON flow.id = deployment.flow_id ORDER BY deployment.name"""
+
+
+@dataclass(frozen=True)
+class NightlyRun:
+    """A flow run that was started. ``message``: why it is in its ``state``, where Prefect knows."""
+
+    id: str
+    name: str
+    flow: str
+    deployment: str | None
+    state: str
+    message: str
+    started: datetime | None
+    ended: datetime | None
+
+
+@dataclass(frozen=True)
+class NightlySchedule:
+    """When a deployment runs by itself, and where its links to models point (``ui_url``)."""
+
+    deployment: str
+    cron: str
+    timezone: str
+    active: bool
+    ui_url: str = ""
+
+    def next_run(self, now: datetime) -> datetime:
+        """The first time after ``now``, in the schedule's time zone."""
+        from cronsim import CronSim
+
+        return next(CronSim(self.cron, now.astimezone(ZoneInfo(self.timezone))))
+
+
+@dataclass(frozen=True)
+class Nights:
+    """The last run of the pipeline that was started, the last that was completed, unfinished runs, and the schedules."""
+
+    last: NightlyRun | None
+    last_completed: NightlyRun | None
+    unfinished: tuple[NightlyRun, ...]
+    schedules: tuple[NightlySchedule, ...]
+
+
+def nights_in_database(path: Path) -> Nights:
+    """From the SQLite database of a Prefect server, running or not, which stays as it is. Raises sqlite3.Error."""
+    pipeline = f"flow.name = '{FLOW}' AND run.start_time IS NOT NULL"
+    states = ", ".join(f"'{state}'" for state in UNFINISHED)
+    with read_only(path) as database:
+
+        def runs(condition: str, limit: int = 1000) -> list[NightlyRun]:
+            rows = database.execute(f"{RUNS} {condition} ORDER BY run.start_time DESC LIMIT {limit}")
+            return [_run_of_row(row) for row in rows]
+
+        last = runs(pipeline, 1)
+        completed = runs(f"{pipeline} AND run.state_type = 'COMPLETED'", 1)
+        unfinished = runs(f"run.state_type IN ({states})")
+        rows = [dict(row) for row in database.execute(SCHEDULES)]
+    return Nights(_first(last), _first(completed), tuple(unfinished), tuple(_schedules(rows)))
+
+
+def _run_of_row(row: Any) -> NightlyRun:
+    times = {name: _utc(row[name]) for name in ("started", "ended")}
+    return NightlyRun(**{**dict(row), **times, "message": reason_of(row["message"])})
+
+
+def _utc(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC) if text else None
+
+
+def _first(runs: list[NightlyRun]) -> NightlyRun | None:
+    return runs[0] if runs else None
+
+
+def _schedules(rows: list[dict[str, Any]]) -> Iterator[NightlySchedule]:
+    for row in rows:
+        schedule = json.loads(row["schedule"])
+        if "cron" in schedule:
+            config = json.loads(row["parameters"] or "{}").get("config") or {}
+            yield NightlySchedule(
+                deployment=f"{row['flow']}/{row['deployment']}",
+                cron=schedule["cron"],
+                timezone=schedule.get("timezone") or "UTC",
+                active=bool(row["active"]),
+                ui_url=(config.get("registry") or {}).get("ui_url", ""),
+            )
+
+
+def reason_of(message: str | None) -> str:
+    """The first line of a state's message, without what Prefect puts before an exception."""
+    line = (message or "").strip().partition("\n")[0]
+    return re.sub(rf"^Flow run encountered an exception: ({'|'.join(OWN_ERRORS)}): ", "", line).removeprefix(
+        "Flow run encountered an exception: "
+    )
+
+
+def nights_of_api() -> Nights:
+    """From the server of PREFECT_API_URL. Raises what Prefect and its HTTP library raise."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    order = FlowRunSort.START_TIME_DESC
+    of_pipeline = FlowFilter.model_validate({"name": {"any_": [FLOW]}})
+    with get_client(sync_client=True) as client:
+        flows = {flow.id: flow.name for flow in client.read_flows()}
+        deployments = {each.id: each for each in client.read_deployments()}
+
+        def runs(condition: dict[str, Any], **others: Any) -> list[NightlyRun]:
+            found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(condition), sort=order, **others)
+            names = {key: each.name for key, each in deployments.items()}
+            return [_run_of_api(run, flows, names) for run in found]
+
+        started = {"start_time": {"is_null_": False}}
+        last = runs(started, flow_filter=of_pipeline, limit=1)
+        completed = runs({**started, "state": {"type": {"any_": ["COMPLETED"]}}}, flow_filter=of_pipeline, limit=1)
+        unfinished = runs({"state": {"type": {"any_": list(UNFINISHED)}}, "parent_task_run_id": {"is_null_": True}})
+    rows = [
+        {"deployment": each.name, "flow": flows.get(each.flow_id, ""), "active": s.active and not each.paused,
+         "schedule": s.schedule.model_dump_json(), "parameters": json.dumps(each.parameters, default=str)}
+        for each in deployments.values() for s in each.schedules
+    ]  # fmt: skip
+    return Nights(_first(last), _first(completed), tuple(unfinished), tuple(_schedules(rows)))
+
+
+def _run_of_api(run: Any, flows: dict[Any, str], deployments: dict[Any, str]) -> NightlyRun:
+    message = reason_of(run.state.message if run.state else "")
+    state = run.state_type.value if run.state_type else "UNKNOWN"
+    return NightlyRun(
+        id=str(run.id), name=run.name, flow=flows.get(run.flow_id, ""), deployment=deployments.get(run.deployment_id),
+        state=state, message=message, started=run.start_time, ended=run.end_time,
+    )  # fmt: skip

@@ -1,0 +1,115 @@
+"""`heartbeat status`: what is shown of a night, of an empty store, and that nothing is changed or loaded for it."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from flows.cli.status import Status, lines
+from flows.local.observed import Up
+from heartdata.storage.store import Store
+from heartdata.storage.usage import usage
+from tasks.engine.flow_runs import NightlyRun, NightlySchedule, Nights
+from tasks.registry.champion import Move
+from tasks.registry.standing import Standing
+
+NOW = datetime(2026, 11, 30, 8, tzinfo=UTC)
+NIGHT = datetime(2026, 11, 30, 2, tzinfo=UTC)
+SCHEDULE = NightlySchedule("heartbeat/full-pipeline", "0 2 * * *", "Europe/Berlin", True)
+MOVE = Move(when=NIGHT, who="me@here", by="rule", reason="better", before=2, after=3, newest=3)
+MODEL = Standing("murmurs", 3, MOVE, "0.812", 4, "0.790", "kept: the champion stays: it is better")
+
+
+def run(state: str, message: str = "", minutes: float | None = 12.5) -> NightlyRun:
+    ended = None if minutes is None else NIGHT + timedelta(minutes=minutes)
+    return NightlyRun("1", "wise-owl", "heartbeat", "full-pipeline", state, message, NIGHT, ended)
+
+
+def shown(
+    last: NightlyRun | None, completed: NightlyRun | None = None, up: Up | None = None, **others
+) -> dict[str, str]:
+    nights = Nights(last, completed, (), (SCHEDULE,))
+    status = Status(
+        **{
+            "store": "/out", "time": NOW, "up": up, "prefect": up and up.api, "prefect_answers": bool(up),
+            "mlflow": "http://127.0.0.1:5000", "mlflow_answers": bool(up), "nights": nights, "models": [MODEL],
+            "disk": usage([], 0), "free_bytes": 10**10, "problems": [], **others,
+        }
+    )  # fmt: skip
+    return dict(lines(status))
+
+
+def test_a_night_that_failed_is_shown_with_its_reason_and_the_last_that_did_not():
+    texts = shown(run("FAILED", "no recording was accepted"), run("COMPLETED", "Nothing new"))
+    assert texts["Last run"] == "2026-11-30 02:00 UTC, full-pipeline, 12 min 30 s, failed: no recording was accepted"
+    assert texts["Last good"].endswith("completed: Nothing new")
+    assert "Last good" not in shown(run("COMPLETED", "Nothing new"))
+    assert shown(None)["Last run"] == "none"
+
+
+def test_what_runs():
+    up = Up(7, NIGHT, "http://127.0.0.1:4210/api")
+    texts = shown(run("RUNNING", minutes=None), up=up)
+    assert texts["Serving"] == "heartbeat up, process 7, since 2026-11-30 02:00 UTC"
+    assert texts["Prefect"] == "http://127.0.0.1:4210/api answers"
+    assert texts["MLflow"] == "http://127.0.0.1:5000 answers"
+    assert texts["Schedule"].endswith("next Tue 2026-12-01 02:00 CET")
+    assert texts["Last run"].endswith("running for 6 h 0 min")
+
+
+def test_what_does_not_run():
+    texts = shown(run("RUNNING", minutes=None))
+    assert texts["Serving"] == "heartbeat up does not run on this store and machine"
+    assert "Prefect" not in texts
+    assert texts["Schedule"].endswith("CET, if `heartbeat up` runs then")
+    assert texts["Last run"].endswith("running for 6 h 0 min; or it was killed: see `heartbeat doctor`")
+    silent = shown(None, up=Up(7, None, None), prefect_answers=False)
+    assert silent["Prefect"] == "server of heartbeat up does not answer: see `heartbeat doctor`"
+
+
+def test_champion_and_challenger():
+    texts = shown(None)
+    assert texts["Champion"] == "murmurs version 3, macro-F1 0.812, since 2026-11-30 02:00 UTC by the rule"
+    assert texts["Challenger"] == "murmurs version 4, macro-F1 0.790; kept: the champion stays: it is better"
+    assert shown(None, models=[])["Champion"] == "no model is registered"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_of_an_empty_store_nothing_is_changed(exists: bool, heartbeat, tmp_path: Path):
+    folder = tmp_path / "out"
+    if exists:
+        Store(folder).open()
+    before = sorted(tmp_path.rglob("*"))
+    status, err, out = heartbeat("status", "--store", folder)
+    assert (status, err) == (0, "")
+    assert "Last run    none" in out
+    assert "Champion    no model is registered" in out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_as_json(heartbeat, tmp_path: Path):
+    _, _, out = heartbeat("status", "--store", tmp_path / "out", "--json")
+    values = json.loads(out)
+    assert (values["store"], values["up"], values["models"]) == (str(tmp_path / "out"), None, [])
+
+
+def test_what_cannot_be_read_is_said(heartbeat, store: Store):
+    (store.root / "prefect").mkdir()
+    (store.root / "prefect/prefect.db").write_bytes(b"no database" * 1000)
+    store.workpath("mlflow.db").write_bytes(b"no database" * 1000)
+    status, err, out = heartbeat("status", "--store", store.root)
+    assert (status, err) == (0, "")
+    assert "Unknown     runs: file is not a database" in out
+    assert "Unknown     models: file is not a database" in out
+
+
+def test_it_loads_neither_torch_nor_a_server():
+    code = (
+        "import sys; from flows.cli.options import run_config; from flows.cli.status import gather;"
+        "gather(run_config(store=sys.argv[1])); print([m for m in ('torch', 'prefect', 'mlflow') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "/nowhere/out"], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -1,0 +1,109 @@
+"""Checks of what runs, each on facts that pass and on facts that do not."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from flows.doctor import processes
+from flows.local.observed import (
+    Up,
+    flow_run_processes,
+    is_flow_command,
+    orphaned_servers,
+    running_up,
+    server_processes,
+)
+from flows.local.servers import PREFECT_PORT
+from heartdata.storage.store import Store
+from tasks.engine.flow_runs import NightlyRun
+
+UP = Up(7, datetime(2026, 11, 30, 2, tzinfo=UTC), "http://127.0.0.1:4200/api")
+
+
+def test_ports():
+    assert processes.port(PREFECT_PORT, "--prefect-port", True, None).level == "ok"
+    assert processes.port(PREFECT_PORT, "--prefect-port", False, UP).level == "ok"
+    taken = processes.port(PREFECT_PORT, "--prefect-port", False, None)
+    assert (taken.level, taken.remedy) == ("warning", "heartbeat up --prefect-port 4210")
+
+
+def test_serving():
+    assert processes.serving(None).level == "ok"
+    assert processes.serving(UP).level == "ok"
+    silent = processes.serving(Up(7, None, None))
+    assert (silent.level, "kill 7" in silent.remedy) == ("warning", True)
+
+
+def test_locks_of_champions():
+    assert processes.champion_locks([]).level == "ok"
+    assert "process 7 holds x.lock" in processes.champion_locks([(Path("x.lock"), 7)]).text
+
+
+def test_servers_that_nobody_stops():
+    assert processes.servers([]).level == "ok"
+    assert processes.servers([7, 8]).remedy == "kill 7 8"
+
+
+def test_tracked_runs():
+    assert processes.tracked_runs([], "/out").level == "ok"
+    assert processes.tracked_runs(["demo"], "/out").text.startswith("run demo in MLflow is open")
+    assert processes.tracked_runs(list("abcde"), "/out").text.startswith("runs a, b, c and 2 more in MLflow are open")
+
+
+def test_flow_runs_without_a_process():
+    def level(deployment: str | None, alive: set[str], commands_run: bool) -> str:
+        run = NightlyRun("1", "wise-owl", "heartbeat", deployment, "RUNNING", "", None, None)
+        return processes.flow_runs([run], alive, commands_run).level
+
+    assert processes.flow_runs([], set(), False).level == "ok"
+    assert level("full-pipeline", {"1"}, commands_run=False) == "ok"
+    assert level("full-pipeline", {"2"}, commands_run=True) == "warning"
+    assert level(None, set(), commands_run=True) == "ok"
+    assert level(None, set(), commands_run=False) == "warning"
+
+
+def test_processes_of_runs_and_of_commands_are_found():
+    assert "run-17" not in flow_run_processes()
+    script = ["-c", "print(flush=True); input()", "flows.cli.main", "pretrain"]
+    environment = {**os.environ, "PREFECT__FLOW_RUN_ID": "run-17"}
+    command = [sys.executable, *script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as run:
+        run.stdout.readline()
+        assert "run-17" in flow_run_processes()
+        assert not is_flow_command(command[:2])
+        assert is_flow_command([sys.executable, "-m", "flows.cli.main", "run", "--store", "x"])
+        assert is_flow_command(["python", "/x/bin/heartbeat", "study", "list"])
+        assert not is_flow_command(["python", "/x/bin/heartbeat", "up"])
+        run.communicate(b"\n")
+
+
+def test_the_process_that_holds_the_lock_of_a_store_is_found(store: Store):
+    assert running_up(store) is None
+    code = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(store.root / "up.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        up = running_up(store)
+        holder.stdin.close()
+    assert (up.process, up.api) == (holder.pid, None)
+    assert up.since is not None
+    assert running_up(store) is None
+
+
+def test_a_server_that_outlived_what_started_it_is_found(store: Store):
+    """A process that calls itself a server of the store, started by a shell that has ended."""
+    environment = {**os.environ, "PREFECT_HOME": str(store.root / "prefect")}
+    script = f"{sys.executable} -c 'import time; time.sleep(600)' prefect server start >/dev/null 2>&1 & echo $!"
+    assert not list(server_processes(store))
+    started = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environment)
+    server = psutil.Process(int(started.stdout))
+    try:
+        assert [process.pid for process in server_processes(store)] == [server.pid]
+        assert orphaned_servers(store) == ([server.pid] if server.ppid() == 1 else [])
+        assert orphaned_servers(Store(store.root.parent / "other")) == []
+    finally:
+        server.kill()
