@@ -33,7 +33,7 @@ def contains_password(uri: str) -> bool:
 
 def without_login(uri: str) -> str:
     """A URI without user, password and query, as people may see it, even where an @ of the password is not encoded."""
-    return re.sub("//[^/]*@", "//", uri.partition("?")[0])
+    return re.sub("//.*@", "//", uri.partition("?")[0])
 
 
 def holds_password(value: object) -> bool:
