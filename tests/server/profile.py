@@ -1,6 +1,7 @@
 """The server profile as docs/server.md sets it up: PostgreSQL, an S3 server, Prefect's and MLflow's servers, all on loopback."""
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -25,12 +27,27 @@ PAGE = (PROJECT / "docs" / "server.md").read_text(encoding="utf-8")
 POSTGRES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=lambda path: int(path.parent.name))
 SECRETS = {"PREFECT_PASSWORD": "prefect%40secret", "MLFLOW_PASSWORD": "mlflow%40secret", "S3_SECRET": "bucket-secret"}
 TIMEOUT_S = 600
-QUIET = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "TQDM_DISABLE", "PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR")
+KEPT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "TQDM_DISABLE", "PATH", "HOME", "LANG", "TMPDIR")
 
 
 def page_blocks(kind: str) -> list[str]:
     """The fenced blocks of docs/server.md in that language."""
     return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.M | re.S)
+
+
+def page_settings(file: str) -> dict[str, str]:
+    """The variables of an environment file of the page, with its placeholders."""
+    (block,) = (block for block in page_blocks("ini") if block.startswith(f"# {file}\n"))
+    return dict(line.split("=", 1) for line in block.splitlines() if not line.startswith("#"))
+
+
+def parameter(changes: dict[str, object]) -> str:
+    """The deployment's parameter ``config`` with these settings, by their names with dots."""
+    config: dict = {}
+    for name, value in changes.items():
+        section, _, setting = name.rpartition(".")
+        config.setdefault(section, {})[setting] = value
+    return f"config={json.dumps(config)}"
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,16 @@ class Database:
         host, port = self.address.split(":")
         command = [*self.as_admin, str(POSTGRES / "pg_dump"), "-h", host, "-p", port, "-U", "postgres", name]
         return subprocess.run(command, check=True, capture_output=True, text=True, cwd="/").stdout
+
+    def rows(self, name: str, query: str) -> list[tuple]:
+        """The rows of a query in a database."""
+        import psycopg2
+
+        host, port = self.address.split(":")
+        connected = psycopg2.connect(host=host, port=port, user="postgres", password="admin", dbname=name)
+        with contextlib.closing(connected) as connection, connection.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetchall()
 
 
 @contextlib.contextmanager
@@ -107,7 +134,7 @@ def _create_databases(address: str) -> None:
 
 
 @contextlib.contextmanager
-def s3_server() -> Iterator[tuple[str, object]]:
+def s3_server() -> Iterator[tuple[str, Any]]:
     """The address of an S3 server with a bucket ``bucket``, and a client of it."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
@@ -174,7 +201,7 @@ class Profile:
     folder: Path
     values: dict[str, str]
     database: Database
-    s3: object
+    s3: Any
 
     def filled(self, text: str) -> str:
         """A text of the page with our values in place of its placeholders."""
@@ -182,13 +209,22 @@ class Profile:
             text = text.replace(name, value)
         return text
 
+    def objects(self) -> set[str]:
+        """The names of all objects in the bucket."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket="bucket")
+        return {entry["Key"] for page in pages for entry in page.get("Contents", [])}
+
+    def read(self, key: str) -> bytes:
+        """The content of an object."""
+        return self.s3.get_object(Bucket="bucket", Key=key)["Body"].read()
+
     def machine(self, name: str, file: str = "heartbeat.env", **others: str) -> Machine:
         """A machine that has the page's environment file ``file``, and the variables ``others``."""
-        (block,) = (block for block in page_blocks("ini") if block.startswith(f"# {file}\n"))
-        values = dict(line.split("=", 1) for line in self.filled(block).splitlines() if not line.startswith("#"))
+        values = {name: self.filled(value) for name, value in page_settings(file).items()}
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        here = {name: os.environ[name] for name in QUIET if name in os.environ}
+        here = {name: os.environ[name] for name in KEPT if name in os.environ}
+        here["PYTHONPATH"] = f"{PROJECT}:{PROJECT / 'tests'}"
         own = {"HEARTBEAT_WORK": str(folder / "work"), "HEARTBEAT_PROJECT": str(PROJECT), "PREFECT_HOME": str(folder)}
         own = {name: value for name, value in own.items() if name in values or name == "PREFECT_HOME"}
         no_metadata = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -211,13 +247,14 @@ def running(machine: Machine, command: str, log: Path, health: str = "") -> Iter
 
 
 @contextlib.contextmanager
-def server_profile(database: Database, s3: tuple[str, object], folder: Path) -> Iterator[Profile]:
+def server_profile(database: Database, s3: tuple[str, Any], folder: Path) -> Iterator[Profile]:
     """Both servers of docs/server.md, started by its commands."""
     prefect, mlflow = free_port(), free_port()
     values = {
         **SECRETS, "DATABASE/": f"{database.address}/", "BUCKET": "bucket", "https://S3_HOST": s3[0], "S3_KEY": "key",
         "PREFECT_HOST": f"127.0.0.1:{prefect}", "MLFLOW_HOST": f"127.0.0.1:{mlflow}",
-        "--port 4200": f"--port {prefect}", "--port 5000": f"--port {mlflow}",
+        "--port 4200": f"--port {prefect}", "--port 5000": f"--port {mlflow}", "8786": str(free_port()),
+        "DASK_HOST": "127.0.0.1",
     }  # fmt: skip
     profile = Profile(folder, values, database, s3[1])
     machine = profile.machine("servers", "servers.env")
