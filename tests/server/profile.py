@@ -157,15 +157,13 @@ class Machine:
 
     def start(self, command: str, log: Path) -> subprocess.Popen:
         """Start a command of the page; its output goes to ``log``."""
-        words = shlex.split(command)
-        program = Path(sys.executable).with_name(words[0])
 
         def restore() -> None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a worker never stops on SIGTERM
 
         with log.open("ab") as output:
             return subprocess.Popen(
-                [str(program), *words[1:]], env=self.environment, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=output,
+                shlex.split(command), env=self.environment, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=output,
                 stderr=output, start_new_session=True, preexec_fn=restore,
             )  # fmt: skip
 
@@ -224,6 +222,7 @@ class Profile:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         here = {name: os.environ[name] for name in KEPT if name in os.environ}
+        here["PATH"] = f"{Path(sys.executable).parent}:{here['PATH']}"
         here["PYTHONPATH"] = f"{PROJECT}:{PROJECT / 'tests'}"
         own = {"HEARTBEAT_WORK": str(folder / "work"), "HEARTBEAT_PROJECT": str(PROJECT), "PREFECT_HOME": str(folder)}
         own = {name: value for name, value in own.items() if name in values or name == "PREFECT_HOME"}
