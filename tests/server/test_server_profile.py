@@ -62,9 +62,10 @@ def test_another_machine_computes_nothing_again_and_uses_the_champion(first_run:
     text = laptop.run(f"heartbeat run {OPTIONS}")
     assert re.search(r"train +unchanged", text)
     assert "Nothing new since heartbeat-demo version 1" in text
-    assert "heartbeat-demo version 1" in laptop.run("heartbeat champion show")
+    assert "heartbeat-demo version 1" in laptop.run("heartbeat champion show --model heartbeat-demo")
     write_wav(tmp_path / "a.wav", beats())
-    laptop.run(f"heartbeat predict {tmp_path / 'a.wav'} --out {tmp_path / 'predictions.csv'}")
+    model = "models:/heartbeat-demo@champion"
+    laptop.run(f"heartbeat predict {tmp_path / 'a.wav'} --model {model} --out {tmp_path / 'predictions.csv'}")
     assert "models:/heartbeat-demo/1" in (tmp_path / "predictions.csv").read_text()
 
 
