@@ -103,7 +103,7 @@ def test_prune_removes_old_versions_and_shards_from_the_bucket(first_run: Profil
     first_run.s3.put_object(Bucket="bucket", Key=orphan, Body=b"of a killed run")
     before = first_run.objects()
     options = "--set registry.model_name=small --set retention.versions=1 --set retention.data_sets=1"
-    admin.run(f"faketime +3d heartbeat prune --yes {options}")
+    admin.run(f"faketime -f +3d heartbeat prune --yes {options}")
     gone = before - first_run.objects()
     assert orphan in gone
     versions = first_run.database.rows("mlflow", "select name, version from model_versions where name = 'small'")
