@@ -31,6 +31,11 @@ def contains_password(uri: str) -> bool:
     return protocol not in ("file", "local") and secret is not None
 
 
+def without_login(uri: str) -> str:
+    """A URI without user, password and query, as people may see it, even where an @ of the password is not encoded."""
+    return re.sub("//.*@", "//", uri.partition("?")[0])
+
+
 def holds_password(value: object) -> bool:
     """Whether a text or path anywhere in a value contains a password. Nested settings have checked their own."""
     if isinstance(value, dict):

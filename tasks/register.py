@@ -31,7 +31,7 @@ from tasks.registry.killed_runs import process_tag
 from tasks.registry.model_version import check_served, log_model
 from tasks.registry.naming import allowed_names, without_nan
 from tasks.registry.previous import ACCEPTED_TAG, PROVENANCE_FOLDER, SERIES_TAG
-from tasks.registry.pruning import MEMBERS_TAG
+from tasks.registry.pruning import MEMBERS_TAG, Removal, remove_run
 from tasks.registry.version_files import INIT_TAG, MACHINE_TAG
 from tasks.results import Evaluation, RegisteredVersion, TrainedModel
 from tasks.retrain import recipe_digest
@@ -87,8 +87,7 @@ def register(
     name = config.registry.model_name
     key = sha256_json(fingerprint([manifest, model.weights, model.config, evaluation.metrics]))
     with track("register") as advance:
-        versions = client.search_model_versions(f"name = '{name}'")
-        version = next((v for v in versions if v.tags.get(KEY_TAG) == key), None)
+        version = _version_of(key, client, name)
         is_new = version is None
         if version is None:
             experiment = experiment_of(client, config.registry, store)
@@ -162,12 +161,29 @@ def _log_run(
             copy_files(files, Path(folder), store)
             mlflow.log_artifacts(folder)
         check_served(info.model_uri, model, evaluation, files["tables/recordings.parquet"], store)
+    return _add_version(
+        client, run.info.run_id, info, version_tags, description(card, DESCRIPTION_LENGTH), config, store
+    )
+
+
+def _add_version(
+    client: Any, run_id: str, model: Any, tags: dict[str, str], text: str, config: RunConfig, store: Store
+) -> Any:
+    """The version of a logged ``model``; where another run has registered the same meanwhile, its version, and ours is removed."""
     name = config.registry.model_name
     _open_model(client, name, store)
+    if earlier := _version_of(tags[KEY_TAG], client, name):
+        remove_run(Removal("the same run", client.get_run(run_id), (model.model_id,)), config.registry, store)
+        return earlier
     return client.create_model_version(
-        name, source=info.model_uri, run_id=run.info.run_id, model_id=info.model_id,
-        tags=version_tags, description=description(card, DESCRIPTION_LENGTH),
-    )  # fmt: skip
+        name, source=model.model_uri, run_id=run_id, model_id=model.model_id, tags=tags, description=text
+    )
+
+
+def _version_of(key: str, client: Any, name: str) -> Any:
+    """The version that was made from the inputs of ``key``, or None."""
+    versions = client.search_model_versions(f"name = '{name}'")
+    return next((version for version in versions if version.tags.get(KEY_TAG) == key), None)
 
 
 def _open_model(client: Any, name: str, store: Store) -> None:

@@ -2,15 +2,15 @@
 
 The champion is an alias in MLflow. The record is in tags of the same registered model, so that it is wherever the alias
 is: one tag a move, named by its time and written once. A move is noted as intended before the alias is set and recorded
-after, so that one that was interrupted is completed by whoever looks next. A lock in the store lets one process move the
-alias at a time.
+after, so that one that was interrupted is completed by whoever looks next. A lock in the store lets one process of this
+machine move the alias at a time.
 """
 
 import fcntl
 import getpass
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from socket import gethostname
 from typing import Any, Literal
@@ -103,16 +103,22 @@ def move_champion(
 ) -> bool:
     """Make ``after`` the champion and record it; whether that was done.
 
-    Not done where the champion, or its record, is no longer the one that the decision ``compared_with``.
+    Not done where the champion, or its record, is no longer the one that the decision ``compared_with``. Stores that share a
+    registry do not share the lock: so the record is read again once the intention stands in it.
     """
     with _lock(name, store):
-        present = _settle(client, name)
-        if compared_with is not None and present != compared_with:
-            return False
-        move = _move(client, name, present, after, by, reason)
-        client.set_registered_model_tag(name, INTENDED, move.model_dump_json())
-        _complete(client, name, move)
-        return True
+        while True:
+            present = _settle(client, name)
+            if compared_with is not None and present != compared_with:
+                return False
+            move = _move(client, name, present, after, by, reason)
+            client.set_registered_model_tag(name, INTENDED, move.model_dump_json())
+            seen = read_champion(client, name)
+            if move in seen.moves:  # another store has completed it
+                return True
+            if seen == replace(present, intended=move):
+                _complete(client, name, move)
+                return True
 
 
 @contextmanager

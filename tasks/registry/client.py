@@ -9,13 +9,19 @@ from typing import Any
 
 from heartdata.config import RegistryConfig
 from heartdata.errors import ConfigError, HeartbeatError
+from heartdata.settings import without_login
 from heartdata.sources import DemoSource
+from heartdata.storage.remote import is_remote
 from heartdata.storage.store import Store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 REGISTRY_VARIABLE = "MLFLOW_REGISTRY_URI"  # models only, where they are kept apart from runs
 FOREIGN = ("MLFLOW_RUN_ID", "MLFLOW_ACTIVE_MODEL_ID")  # of a run that started this process, not of ours
-PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # usually seven times 120 s
+PROBE = {  # MLflow asks seven times for 120 s each, and PostgreSQL's library waits as long as the network does
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "PGCONNECT_TIMEOUT": "10",
+}
 DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
 CHALLENGER = "challenger"  # of the last run's version
 CHAMPION = "champion"
@@ -74,11 +80,11 @@ def check_registry(config: RegistryConfig, store: Store) -> None:
     uri = tracking_uri(config, store)
     own, setting = is_own(config, store), "registry.tracking_uri" if config.tracking_uri else URI_VARIABLE
     try:
-        if uri.startswith(DATABASE_SERVERS):  # MLflow would try for two minutes
-            import sqlalchemy
-
-            sqlalchemy.create_engine(uri).connect().close()
         with _environment(PROBE):
+            if uri.startswith(DATABASE_SERVERS):  # MLflow would try for two minutes
+                import sqlalchemy
+
+                sqlalchemy.create_engine(uri).connect().close()
             client = connect(config, store)
             runs = (uri, setting)
             if models_at := os.environ.get(REGISTRY_VARIABLE):
@@ -88,13 +94,15 @@ def check_registry(config: RegistryConfig, store: Store) -> None:
             client.search_experiments(max_results=1)
     except Exception as error:  # database drivers and MLflow's plug-ins have their own
         remedy = "correct that, or choose another store" if own else f"correct {setting} or leave it unset"
-        shown = re.sub("//[^/@]*@", "//", uri)
-        raise ConfigError(f"MLflow cannot be used at {shown} ({_reason(error)}): {remedy}") from error
+        raise ConfigError(f"MLflow cannot be used at {without_login(uri)} ({_reason(error)}): {remedy}") from error
 
 
 def _reason(error: Exception) -> str:
     """Why the registry could not be asked, in short."""
-    text = str(error).strip()
+    # where a password has an @ that is not encoded, its end is taken for the host's name
+    text = re.sub(r"[^\s\"'/]+@", "", str(error).strip())
+    if isinstance(error, ModuleNotFoundError) and error.name == "psycopg2":
+        return "PostgreSQL's library is not installed: pip install 'heartbeat[server]'"
     if getattr(error, "error_code", "") in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return (
             "it requires another login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
@@ -209,7 +217,10 @@ def _known_models(client: Any) -> str:
 
 
 def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:
-    """The experiment's id. With SQLite in the store, its artifacts are in the store as well."""
+    """The experiment's id. Where runs are recorded in a database itself, not by a server, its artifacts are in the store.
+
+    MLflow's own default is then the current folder.
+    """
     experiment = client.get_experiment_by_name(config.experiment)
     if experiment is not None:
         if experiment.lifecycle_stage == "deleted":
@@ -217,8 +228,10 @@ def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:
                 f"the MLflow experiment {config.experiment!r} was deleted: restore it or set registry.experiment"
             )
         return experiment.experiment_id
-    local = tracking_uri(config, store).startswith("sqlite:")
+    uri, artifacts = tracking_uri(config, store), None
+    if uri.startswith(("sqlite:", *DATABASE_SERVERS)):
+        artifacts = store.workpath("mlflow-artifacts").as_uri()
+    if uri.startswith(DATABASE_SERVERS) and is_remote(store.uri):  # SQLite is on this machine, as the working folder is
+        artifacts = store.address("mlflow-artifacts")
     kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on language-model traces
-    return client.create_experiment(
-        config.experiment, store.workpath("mlflow-artifacts").as_uri() if local else None, kind
-    )
+    return client.create_experiment(config.experiment, artifacts, kind)

@@ -1,14 +1,17 @@
 """Registration without training: names that MLflow accepts, lost aliases."""
 
+from pathlib import Path
+
 import mlflow
 from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 
-from heartdata.config import RegistryConfig
+from heartdata.config import RegistryConfig, RunConfig
 from heartdata.storage.store import Store
-from tasks.register import _is_registered, _open_model
+from tasks.register import _add_version, _is_registered, _open_model
 from tasks.registry.aliases import give_aliases
 from tasks.registry.champion import move_champion, settled_champion
-from tasks.registry.client import connect
+from tasks.registry.client import KEY_TAG, connect, experiment_of
 from tasks.registry.naming import allowed_names
 from tasks.results import RegisteredVersion
 
@@ -56,3 +59,22 @@ def test_a_move_made_in_mlflow_does_not_count_as_a_choice_over_the_version_that_
     champion = settled_champion(client, "heartbeat", registry_store)
     assert champion.choice_over(2) == champion.moves[-1]
     assert champion.choice_over(3) is None
+
+
+def test_of_two_runs_of_the_same_inputs_that_end_at_once_one_makes_the_version(registry_store: Store, tmp_path: Path):
+    config = RunConfig()
+    client = connect(config.registry, registry_store)
+    code = tmp_path / "model.py"
+    code.write_text("import mlflow\nmlflow.models.set_model(mlflow.pyfunc.PythonModel())")
+    versions, runs = [], []
+    for _ in range(2):
+        with mlflow.start_run(experiment_id=experiment_of(client, config.registry, registry_store)) as run:
+            model = mlflow.pyfunc.log_model(name="model", python_model=str(code), pip_requirements=["mlflow"])
+        runs.append(run.info)
+        versions.append(_add_version(client, run.info.run_id, model, {KEY_TAG: "same"}, "", config, registry_store))
+    assert [version.version for version in versions] == [1, 1]
+    assert {version.run_id for version in versions} == {runs[0].run_id}
+    assert [client.get_run(run.run_id).info.lifecycle_stage for run in runs] == ["active", "deleted"]
+    folders = [Path(local_file_uri_to_path(run.artifact_uri)) for run in runs]
+    assert not any(path.is_file() for path in folders[1].rglob("*"))
+    assert len(list((registry_store.root / "mlflow-artifacts" / "models").glob("*/artifacts/MLmodel"))) == 1

@@ -234,3 +234,39 @@ def test_of_two_processes_that_finish_at_once_one_wins(client: Any, registry_sto
     champion = settled_champion(client, NAME, registry_store)
     assert champion.version == (2 if won[0] else 3)
     assert moves(champion) == [(None, champion.version, "rule")]
+
+
+@pytest.mark.parametrize(("compared", "version", "record"), [(True, 3, [(1, 3)]), (False, 2, [(1, 3), (3, 2)])])
+def test_a_move_from_another_store_on_the_same_registry_is_not_overruled_unseen(
+    compared: bool, version: int, record: list, client: Any, registry_store: Store, tmp_path: Path, monkeypatch
+):
+    """The lock is one store's; between our look at the record and our move, another machine makes its own."""
+    move_champion(client, NAME, 1, "rule", "the first", registry_store)
+    compared_with = settled_champion(client, NAME, registry_store) if compared else None
+    original, other = client.set_registered_model_tag, Store(tmp_path / "other").open()
+
+    def interrupted(*args: Any) -> None:
+        monkeypatch.undo()
+        assert move_champion(client, NAME, 3, "rule", "faster", other)
+        original(*args)
+
+    monkeypatch.setattr(client, "set_registered_model_tag", interrupted)
+    assert move_champion(client, NAME, 2, "person", "better", registry_store, compared_with) is not compared
+    champion = settled_champion(client, NAME, registry_store)
+    assert (champion.version, champion.intended) == (version, None)
+    assert [(move.before, move.after) for move in champion.moves[1:]] == record
+
+
+def test_a_move_that_another_store_completes_is_made_once(
+    client: Any, registry_store: Store, tmp_path: Path, monkeypatch
+):
+    original, other = client.set_registered_model_tag, Store(tmp_path / "other").open()
+
+    def looked_at(*args: Any) -> None:
+        monkeypatch.undo()
+        original(*args)
+        assert settled_champion(client, NAME, other).version == 2
+
+    monkeypatch.setattr(client, "set_registered_model_tag", looked_at)
+    assert move_champion(client, NAME, 2, "rule", "better", registry_store, Champion(None, (), None))
+    assert moves(settled_champion(client, NAME, registry_store)) == [(None, 2, "rule")]

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from heartdata.serving.model_config import ModelConfig
 from heartdata.storage.store import Store
 from heartdata.training.network import build_net, read_weights, weights_bytes
 from heartdata.versions import PREPROCESSING
-from tasks.registry.client import check_registry, connect, experiment_of, find_version, is_own, load_model
+from tasks.registry.client import PROBE, check_registry, connect, experiment_of, find_version, is_own, load_model
 from tasks.registry.model_version import SERVED_MODEL
 from tasks.train import initial_weights
 
@@ -170,6 +171,33 @@ def test_a_registry_that_cannot_be_used_is_reported_with_its_setting(
         check_registry(config, registry_store)
     assert "\n" not in str(raised.value)
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+def test_a_missing_library_for_postgresql_is_named(registry_store: Store, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@127.0.0.1:9/mlflow")
+    with pytest.raises(ConfigError, match=r"pip install 'heartbeat\[server\]'") as raised:
+        check_registry(RegistryConfig(), registry_store)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("login", ["me:secret@", "me:sec@ret@", "me:se/cret@"])
+def test_the_password_of_a_database_is_not_shown_even_where_it_is_not_encoded(
+    login: str, registry_store: Store, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://{login}127.0.0.1:9/mlflow?password=secret")
+    with pytest.raises(ConfigError) as raised:
+        check_registry(RegistryConfig(), registry_store)
+    assert "127.0.0.1:9" in str(raised.value)
+    assert not re.search("sec|cret|ret@", str(raised.value))
+
+
+def test_a_database_that_does_not_answer_is_not_waited_for(registry_store: Store, monkeypatch):
+    monkeypatch.setitem(PROBE, "PGCONNECT_TIMEOUT", "2")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/mlflow")
+        with pytest.raises(ConfigError, match="timeout expired"):
+            check_registry(RegistryConfig(), registry_store)
 
 
 def test_a_registry_of_models_only_is_asked_even_for_an_empty_store(tmp_path: Path, monkeypatch):
