@@ -221,7 +221,8 @@ def _halve(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-def _clock() -> dict[str, str]:
+def other_clock() -> dict[str, str]:
+    """The environment of processes whose clock libfaketime sets; the times of files stay as they are."""
     return {
         "LD_PRELOAD": str(FAKETIME),
         "FAKETIME_CACHE_DURATION": "1",
@@ -242,7 +243,7 @@ KINDS = [
     Kind("Prefect's database locked for 12 s", database_locked("prefect/prefect.db"), own_server=True),
     Kind("MLflow's database locked for 12 s", database_locked("mlflow.db")),
     Kind("disk full", disk_full, own_server=True, unavailable=NOT_ROOT),
-    Kind("clock stepped and back", clock_stepped, own_server=True, environment=_clock(), unavailable="" if FAKETIME else "faketime is not installed"),
+    Kind("clock stepped and back", clock_stepped, own_server=True, environment=other_clock(), unavailable="" if FAKETIME else "faketime is not installed"),
     Kind("cached result corrupted", corrupted("results/*")),
     Kind("spectrogram shard corrupted", corrupted("spectrograms/v*/*.npy", of_run=False), at=("manifest/*.parquet", "progress/*", "predictions/*", "mlflow-artifacts/**/MLmodel")),
     Kind("weights corrupted", corrupted("models/*.safetensors"), at=("models/*.safetensors", "predictions/*", "mlflow-artifacts/**/MLmodel")),

@@ -8,14 +8,15 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import httpx
 import psutil
 
-from benchmarks.fault_kinds import DISK_BYTES, FAKETIME, Disturbed, Kind, disk_full
+from benchmarks.fault_kinds import DISK_BYTES, FAKETIME, Disturbed, Kind, disk_full, other_clock
 from benchmarks.nightly_service import Service, how_it_ended
 from benchmarks.processes import LIMIT_S, Command, Launcher
 from benchmarks.small_pipeline import (
@@ -48,12 +49,12 @@ class Trial:
 
 
 @contextlib.contextmanager
-def shared_prefect_server(work: Path) -> Iterator[dict[str, str]]:
-    """A Prefect server for runs whose own is not disturbed; yields the environment to use it."""
+def shared_prefect_server(work: Path, own: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+    """A Prefect server with its database in ``work``; yields the environment of its clients, ``own`` is its own."""
     environment = {"PREFECT_HOME": str(work / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    os.environ.update(environment)
     port = free_port()
-    server = prefect_server(port, work / "prefect-server.log", ui=False)
+    with patch.dict(os.environ, environment | dict(own or {})):
+        server = prefect_server(port, work / "logs" / "prefect-server.log", ui=False)
     try:
         server.wait_ready()
         yield environment | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
@@ -193,7 +194,7 @@ class Trials:
         """Let `heartbeat prune` remove what killed runs left, as it does once that is old."""
         if not unfinished_files(self.store) or FAKETIME is None:
             return
-        later = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": "+2d", "DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+        later = other_clock() | {"FAKETIME": "+2d"}
         command = [sys.executable, "-m", "flows.cli.main", "prune", "--yes", *self.options]
         output = (logs / "prune.log").open("wb")
         with output:

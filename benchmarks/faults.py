@@ -1,6 +1,6 @@
 """Runs of the small pipeline with a fault at a random point each, and whether a plain re-run mends everything.
 
-    python benchmarks/faults.py [--trials 60] [--seed 0] [--only TEXT] [--write]
+    python -m benchmarks.faults [--trials 60] [--seed 0] [--only TEXT] [--write]
 
 A store has had its first night. In the second, with more recordings, the run is disturbed; then the night is run again.
 It must end as an undisturbed second night did: the same manifest and files, as many versions, that champion, no run
@@ -16,9 +16,6 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
-
-PROJECT = Path(__file__).parents[1]
-sys.path.insert(0, str(PROJECT))
 
 from benchmarks.fault_kinds import KINDS, Kind
 from benchmarks.fault_trials import Trial, Trials, shared_prefect_server
@@ -70,6 +67,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only kinds of fault whose names contain this")
     parser.add_argument("--write", action="store_true", help="put the table into docs/faults.md")
     args = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     work, done = Path(tempfile.mkdtemp(prefix="faults-")), []
     order = drawn(args.trials, random.Random(args.seed), args.only)
     with shared_prefect_server(work) as server, Launcher() as launcher:
@@ -79,7 +77,6 @@ def main() -> int:
         for number, kind in enumerate(order, 1):
             done.append(trials.run(kind, f"{args.seed}-{number}"))
             sys.stdout.write(line(number, len(order), done[-1]))
-            sys.stdout.flush()
     text = table(done)
     sys.stdout.write(f"\n{text}\n")
     if args.write:

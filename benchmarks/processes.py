@@ -67,7 +67,8 @@ class Launcher:
     def start(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Command:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.with_suffix(".status").unlink(missing_ok=True)
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([list(arguments), str(log), dict(environment or {})]) + "\n")
         self._process.stdin.flush()
         pid = int(self._process.stdout.readline())
