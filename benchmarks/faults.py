@@ -80,7 +80,7 @@ def main() -> int:
     text = table(done)
     sys.stdout.write(f"\n{text}\n")
     if args.write:
-        command = f"`make faults TRIALS={args.trials} SEED={args.seed}`, {os.cpu_count()} cores"
+        command = f"`make faults N={args.trials} SEED={args.seed}`, {os.cpu_count()} cores"
         put_block("faults.md", "faults", f"{command}:\n\n{text}")
     if any(trial.defects for trial in done):
         sys.stdout.write(f"logs of failed trials: {work / 'logs'}\n")

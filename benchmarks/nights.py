@@ -160,7 +160,7 @@ def main() -> int:
     sys.stdout.write(f"{planted(rows)}\n")
     if args.write:
         draw(rows, list(KINDS), DOCS / "images" / "nights.png")
-        command = f"`make nights NIGHTS={args.nights} SEED={args.seed}`, {os.cpu_count()} cores"
+        command = f"`make nights N={args.nights} SEED={args.seed}`, {os.cpu_count()} cores"
         put_block("faults.md", "nights", f"{command}:\n\n{planted(rows)}")
     if not rows["as_it_should"].all():
         sys.stdout.write(f"logs: {work / 'logs'}\n")
