@@ -103,7 +103,7 @@ class Trials:
             if open_flow_runs(database) - before:
                 trial.defects.append("a run is still open in Prefect")
             if trial.defects:
-                shutil.copytree(self.store / "logs", logs / "store")
+                shutil.copytree(self.store / "logs", logs / "store", dirs_exist_ok=True)
         return trial
 
     @contextlib.contextmanager
