@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.pages import markdown_table, put_block
-from benchmarks.processes import PROJECT
+from benchmarks.processes import FINISHED, PROJECT
 
 STAGES = ("train", "calibrate", "evaluate", "register")
 LINE = re.compile(r"✓ (\S+) +([\d.]+) s")
@@ -46,7 +46,7 @@ class Runs:
         results = []
         for process in processes:
             output, _ = process.communicate()
-            if process.returncode not in (0, 3):
+            if process.returncode not in FINISHED:
                 raise RuntimeError(output[-2000:])
             results.append({name: float(value) for name, value in LINE.findall(output)})
         for seconds in results:

@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.fault_kinds import DISK_BYTES, FAKETIME, Disturbed, Kind, disk_full, other_clock
 from benchmarks.nightly_service import Service, how_it_ended
-from benchmarks.processes import LIMIT_S, Command, Launcher
+from benchmarks.processes import FINISHED, LIMIT_S, Command, Launcher
 from benchmarks.small_pipeline import (
     defects,
     make_recordings,
@@ -34,7 +34,6 @@ MOMENTS = (  # files that a run writes, from its first stage to its last
     "progress/*", "models/*.safetensors", "predictions/*", "mlflow-artifacts/**/MLmodel", "report/*.html",
 )  # fmt: skip
 POLL_S = 0.01
-GOOD = (0, 3)  # exit statuses: done, and nothing new
 
 
 @dataclass
@@ -78,7 +77,7 @@ class Trials:
         for name, rows in (("first night", table[~table["subject"].str.endswith("3")]), ("second night", table)):
             rows.to_csv(self.table, index=False)
             command = self.launcher.run(["run", *self.options], self.logs / f"{name}.log", self.server)
-            if command.wait() != 0:
+            if command.wait() not in FINISHED:
                 raise RuntimeError(f"an undisturbed run failed: {command.output[-2000:]}")
             if not self.first_night.exists():
                 shutil.copytree(self.store, self.first_night)
@@ -138,14 +137,14 @@ class Trials:
         began = time.monotonic()
         again = self.launcher.run(["run", *self.options], logs / "again.log", environment)
         trial.recovery_s = time.monotonic() - began
-        if again.wait() not in GOOD:
+        if again.wait() not in FINISHED:
             trial.defects.append(f"the re-run failed: {again.last_sentence()}")
 
     def _said(self, command: Command, trial: Trial) -> str:
         if "Traceback" in command.output:
             trial.defects.append("a stack trace on the terminal")
         status = command.wait()
-        return "killed" if status is None else "finished" if status in GOOD else command.last_sentence()
+        return "killed" if status is None else "finished" if status in FINISHED else command.last_sentence()
 
     def _in_service(self, trial: Trial, rng: random.Random, logs: Path) -> None:
         """Disturb a run of `heartbeat up`, then let `up`, started again if it has ended, run it again."""

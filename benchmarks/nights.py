@@ -23,7 +23,7 @@ from benchmarks.fault_trials import shared_prefect_server
 from benchmarks.night_data import DataSet, Plan, schedule
 from benchmarks.nights_plot import draw
 from benchmarks.pages import DOCS, markdown_table, put_block
-from benchmarks.processes import Command, Launcher
+from benchmarks.processes import FINISHED, Command, Launcher
 from benchmarks.small_pipeline import query, write_config
 
 DAY_S = 86_400
@@ -79,7 +79,7 @@ class Nights:
             "new_version": made > versions,
             "champion": after,
             "as_it_should": self._as_planned(plan, command, after != champion, made > versions) and prune.wait() == 0,
-            "said": command.last_sentence() if command.wait() not in (0, 3) else "",
+            "said": command.last_sentence() if command.wait() not in FINISHED else "",
             **{kind: sum(size_of(self.store / name) for name in names) for kind, names in KINDS.items()},
         }
         self.rows.append(row)
@@ -94,8 +94,8 @@ class Nights:
             return status in (2, 4) and not new_version
         if plan.event == "empty":
             before = next((r["new_version"] for r in reversed(self.rows)), False)
-            return status in (0, 3) and (not new_version or not before)
-        if status != 0:
+            return status in FINISHED and (not new_version or not before)
+        if status not in FINISHED:
             return False
         refused = pd.read_csv(self.store / "latest/quarantine.csv")["recording_id"].astype(str)
         return {*plan.quarantined} <= {*refused} and not (plan.event == "wrong labels" and promoted)

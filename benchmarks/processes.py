@@ -18,6 +18,7 @@ import psutil
 
 PROJECT = Path(__file__).parents[1]
 LIMIT_S = 900
+FINISHED = (0, 3, 5)  # exit statuses of runs: done, nothing new, not promoted
 SMALL_NETWORK = str(PROJECT / "benchmarks" / "small_network")
 
 
