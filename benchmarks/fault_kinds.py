@@ -51,9 +51,9 @@ class Disturbed:
                 continue
         return found
 
-    def written(self, *patterns: str) -> list[Path]:
-        """Files of the store by pattern, those only that the run has written."""
-        return sorted(p for pattern in patterns for p in self.store.glob(pattern) if p not in self.before)
+    def written(self, pattern: str) -> list[Path]:
+        """Files of the store that the run has written, by pattern."""
+        return sorted(path for path in self.store.glob(pattern) if path not in self.before)
 
 
 Inject = Callable[[Disturbed], AbstractContextManager[None]]
@@ -157,7 +157,7 @@ def clock_stepped(disturbed: Disturbed) -> Iterator[None]:
     yield
 
 
-def corrupted(*patterns: str, kills: bool | None = None, of_run: bool = True) -> Inject:
+def corrupted(pattern: str, kills: bool | None = None, of_run: bool = True) -> Inject:
     """Truncate, empty or flip bits of a file; ``kills``: whether the run is killed before, None: at random."""
 
     @contextmanager
@@ -165,8 +165,12 @@ def corrupted(*patterns: str, kills: bool | None = None, of_run: bool = True) ->
         if disturbed.rng.random() < 0.5 if kills is None else kills:
             disturbed.kill_run()
             disturbed.run.wait(60)
-        everything = sorted(p for pattern in patterns for p in disturbed.store.glob(pattern))
-        damage(disturbed.rng.choice(disturbed.written(*patterns) if of_run else everything), disturbed.rng)
+        files = disturbed.written(pattern) if of_run else [*disturbed.store.glob(pattern)]
+        while not files and disturbed.run.is_running():
+            time.sleep(0.05)
+            files = disturbed.written(pattern)
+        if files:
+            damage(disturbed.rng.choice(sorted(files)), disturbed.rng)
         yield
 
     return inject

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -38,7 +39,7 @@ POLL_S = 0.01
 
 @dataclass
 class Trial:
-    """One disturbed night and its re-run; ``defects`` is empty where all was mended. ``point``: the file it came after."""
+    """One disturbed night and its re-run; ``defects`` is empty where all was mended. ``point``: after which file the fault came."""
 
     kind: Kind
     point: str
@@ -97,7 +98,7 @@ class Trials:
                 night(trial, rng, logs)
                 self._prune_unfinished(logs)
                 trial.defects += defects(self.store, self.expected, kind.changes_input)
-            except (TimeoutError, RuntimeError, OSError, httpx.HTTPError, psutil.Error) as error:
+            except (TimeoutError, RuntimeError, OSError, httpx.HTTPError, psutil.Error, sqlite3.Error) as error:
                 trial.defects.append(textwrap.shorten(f"{type(error).__name__}: {error}", 300))
             if open_flow_runs(database) - before:
                 trial.defects.append("a run is still open in Prefect")
@@ -133,6 +134,8 @@ class Trials:
             if command.process and self._reached(trial, before, rng, command.is_running):
                 with trial.kind.inject(self._disturbed(rng, before, command.process)):
                     command.wait()
+            else:
+                trial.point = "before the fault"
         trial.ended = self._said(command, trial)
         began = time.monotonic()
         again = self.launcher.run(["run", *self.options], logs / "again.log", environment)
