@@ -18,6 +18,8 @@ from typing import Literal
 import psutil
 import soundfile
 
+from benchmarks.processes import PYTHONPATH
+
 UNREACHABLE_S = 20.0
 LOCKED_S = 12.0
 DISK_BYTES = 1 << 30
@@ -232,6 +234,7 @@ def other_clock() -> dict[str, str]:
         "FAKETIME_CACHE_DURATION": "1",
         "DONT_FAKE_MONOTONIC": "1",
         "NO_FAKE_STAT": "1",
+        "PYTHONPATH": PYTHONPATH,
     }
 
 

@@ -19,7 +19,7 @@ import psutil
 PROJECT = Path(__file__).parents[1]
 LIMIT_S = 900
 FINISHED = (0, 3, 5)  # exit statuses of runs: done, nothing new, not promoted
-SMALL_NETWORK = str(PROJECT / "benchmarks" / "small_network")
+PYTHONPATH = os.pathsep.join([str(PROJECT / "benchmarks" / "site"), str(PROJECT)])
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,8 @@ class Launcher:
     """Starts `heartbeat` commands by fork; ``environment`` holds what must be set before Python starts, such as LD_PRELOAD."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        path = os.pathsep.join([SMALL_NETWORK, str(PROJECT), os.environ.get("PYTHONPATH", "")])
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-        threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path.rstrip(os.pathsep)}
+        threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": PYTHONPATH}
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", __file__],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own | threads | dict(environment or {}), cwd=PROJECT,

@@ -1,7 +1,13 @@
-"""On PYTHONPATH, this gives every Python process resnet10 as torchvision's resnet34: the same layers, four times faster."""
+"""What every Python process of a check does at its start, as this folder is on its PYTHONPATH.
+
+It has resnet10 as torchvision's resnet34, with the same layers and four times faster, and can sleep under libfaketime.
+"""
 
 import importlib.util
+import os
+import select
 import sys
+import time
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -33,3 +39,10 @@ class _SmallNetwork(MetaPathFinder):
 
 
 sys.meta_path.insert(0, _SmallNetwork())
+
+if "libfaketime" in os.environ.get("LD_PRELOAD", ""):  # 0.9.10 also shifts the end of sleeps by the monotonic clock
+
+    def _sleep(seconds: float) -> None:
+        select.select([], [], [], seconds)
+
+    time.sleep = _sleep  # type: ignore[assignment]
