@@ -7,12 +7,11 @@ CHAMPION_CHANGED = "heartbeat.champion.changed"
 
 
 def emit(event: str, resource: str, payload: dict[str, Any]) -> None:
-    """Send an event to the Prefect server of this flow run, or else to that of PREFECT_API_URL. Never raises.
+    """Send an event to the Prefect server of PREFECT_API_URL, which every flow run has. Never raises.
 
-    Without either, as in a command while nothing is served, there is nobody to send it to: Prefect would start a server.
+    Without one, as in a command while nothing is served, Prefect would start a server.
     """
-    from prefect.context import FlowRunContext
-    from prefect.events import emit_event
+    if os.environ.get("PREFECT_API_URL"):
+        from prefect.events import emit_event
 
-    if FlowRunContext.get() or os.environ.get("PREFECT_API_URL"):
         emit_event(event, {"prefect.resource.id": resource, "prefect.resource.name": resource}, payload=payload)

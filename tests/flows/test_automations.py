@@ -18,11 +18,15 @@ import httpx
 import pytest
 from helpers import tiny
 
-from flows import automations
+from flows import automations, deployments
+from flows.cli.settings import show_settings
 from flows.local.servers import free_port
-from heartdata.config import NoticeConfig, RunConfig
-from heartdata.errors import DataRefused, HeartbeatError
+from heartdata.config import NoticeConfig, RegistryConfig, RunConfig
+from heartdata.config_file import build_config, parse_yaml
+from heartdata.errors import ConfigError, DataRefused, HeartbeatError
 from heartdata.storage.store import Store
+from tasks.registry.champion import move_champion
+from tasks.registry.client import connect
 
 PROJECT = Path(__file__).parents[2]
 TIMEOUT_S = 150
@@ -66,7 +70,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
     api = f"http://127.0.0.1:{port}/api"
     environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": api}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "server",
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--no-ui",
+    ]
     with (home / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=home)
     try:
@@ -128,7 +143,7 @@ def test_each_end_of_a_run_that_needs_a_person_is_one_notice(
 ):
     from prefect.states import Cancelled, Completed, Crashed
 
-    refusal = "nothing was trained: 3 recordings with label \"a<!channel>\" & more"
+    refusal = 'nothing was trained: 3 recordings with label "a<!channel>" & more'
     runs = [
         run_of(installed, client, state)
         for state in (Completed(), Cancelled(message="no"), failed(DataRefused(refusal)),
@@ -144,7 +159,118 @@ def test_each_end_of_a_run_that_needs_a_person_is_one_notice(
         "reason": refusal,
         "link": f"{server.api.removesuffix('/api')}/runs/flow-run/{runs[2].id}",
         "text": f"heartbeat: data refused ({runs[2].name}): nothing was trained: 3 recordings with label "
-        f"\"a&lt;!channel&gt;\" &amp; more {refused['link']}",
+        f'"a&lt;!channel&gt;" &amp; more {refused["link"]}',
     }
     assert (stopped["event"], stopped["flow_run"], stopped["reason"]) == ("run failed", runs[3].name, "fix it")
     assert (crashed["event"], crashed["flow_run"], crashed["reason"]) == ("run crashed", runs[4].name, "no heartbeat")
+
+
+def test_a_new_champion_is_a_notice_whoever_chose_it(
+    installed: Any, receiver: SimpleNamespace, server: SimpleNamespace, store: Store, monkeypatch
+):
+    monkeypatch.setenv("PREFECT_API_URL", server.api)
+    registry = connect(RegistryConfig(), store)
+    registry.create_registered_model("murmurs")
+    for _ in range(2):
+        registry.create_model_version("murmurs", source=str(store.root))
+    move_champion(registry, "murmurs", 1, "rule", "the first that passes the gates", store)
+    move_champion(registry, "murmurs", 2, "person", "fewer alarms", store)
+    wait_until(lambda: len(receiver.received) >= 2, "two notices")
+    assert sorted(notice["reason"] for _, notice in receiver.received) == [
+        "murmurs version 1 in place of none, by rule: the first that passes the gates",
+        "murmurs version 2 in place of 1, by person: fewer alarms",
+    ]
+    assert {(n["event"], n["flow_run"], n["link"]) for _, n in receiver.received} == {("champion changed", None, None)}
+
+
+def test_no_completed_run_for_long_is_one_notice(
+    receiver: SimpleNamespace, client: Any, tmp_path: Path, monkeypatch, server: SimpleNamespace
+):
+    from prefect.states import Completed
+
+    monkeypatch.setattr(automations, "NO_RUN", timedelta(seconds=20))
+    nightly = deploy_nightly(tiny(tmp_path))
+    automations.install(NoticeConfig(webhook_url=receiver.url))
+    try:
+        missing = wait_until(lambda: receiver.received, "a notice though no run was ever completed")[0][1]
+        assert missing["event"] == "no run"
+        assert missing["reason"].startswith("heartbeat/full-pipeline has not completed a run since 20")
+        receiver.received.clear()
+        last = [run_of(nightly, client, Completed()) for _ in range(2)][-1]
+        ((_, missing),) = wait_until(lambda: list(receiver.received), "a notice")
+        assert (missing["event"], missing["flow_run"]) == ("no run", last.name)
+    finally:
+        automations.install(NoticeConfig(webhook_url=None))
+
+
+def present(client: Any) -> dict[str, Any]:
+    return {automation.name: automation for automation in client.read_automations()}
+
+
+def test_installing_again_changes_only_what_is_different(
+    server: SimpleNamespace, receiver: SimpleNamespace, client: Any
+):
+    from prefect.blocks.webhook import Webhook
+
+    automations.install(NoticeConfig(webhook_url="http://127.0.0.1:1/old"))
+    first = present(client)
+    assert set(first) == {automations.crash_zombies().name, *automations.NOTICES}
+    automations.install(NoticeConfig(webhook_url=receiver.url))
+    assert present(client) == first
+    assert Webhook.load(automations.BLOCK, _sync=True).url.get_secret_value() == receiver.url
+    changed, *_ = automations.notices(first[automations.NOTICES[0]].actions[0].block_document_id)
+    automations._put(changed.model_copy(update={"actions": changed.actions * 2}), client)
+    automations.install(NoticeConfig(webhook_url=receiver.url))
+    assert {name: each.actions for name, each in present(client).items()} == {n: a.actions for n, a in first.items()}
+    assert "no notices" in automations.install(NoticeConfig(webhook_url=None))
+    assert set(present(client)) == {automations.crash_zombies().name}
+
+
+def test_a_webhook_that_does_not_answer_disturbs_nothing(installed: Any, receiver: SimpleNamespace, client: Any):
+    receiver.status = 500
+    first = run_of(installed, client, failed(ValueError("first")))
+    wait_until(lambda: receiver.received, "the refused notice")
+    automations.install(NoticeConfig(webhook_url="http://127.0.0.1:1/closed"))
+    second = run_of(installed, client, failed(ValueError("second")))
+    assert {client.read_flow_run(run.id).state_name for run in (first, second)} == {"Failed"}
+    time.sleep(3)
+    automations.install(NoticeConfig(webhook_url=receiver.url))
+    run_of(installed, client, failed(ValueError("third")))
+    wait_until(lambda: [n for _, n in receiver.received if n["reason"] == "ValueError: third"], "the third notice")
+
+
+def test_the_address_is_in_no_record_log_or_parameter(
+    installed: Any, receiver: SimpleNamespace, client: Any, server: SimpleNamespace, monkeypatch, capsys
+):
+    run = run_of(installed, client, failed(ValueError("once")))
+    wait_until(lambda: receiver.received, "the notice")
+    time.sleep(2)
+    monkeypatch.setenv("HEARTBEAT_WEBHOOK_URL", receiver.url)
+    config = RunConfig()
+    assert config.notice.webhook_url.get_secret_value() == receiver.url
+    show_settings(config, "notice")
+    shown = capsys.readouterr().out
+    assert "notice.webhook_url" in shown
+    texts = [
+        shown,
+        str(config),
+        config.model_dump_json(),
+        str(client.read_deployment(installed)),
+        str(client.read_flow_run(run.id)),
+    ]
+    texts += [path.read_bytes().decode("latin-1") for path in server.home.rglob("*") if path.is_file()]
+    assert any("heartbeat-notices" in text for text in texts)  # the database
+    assert not [text for text in texts if SECRET in text]
+
+
+def test_an_address_in_prefect_yaml_or_of_another_kind_is_refused_and_not_shown(tmp_path: Path, monkeypatch):
+    with pytest.raises(ConfigError, match=r"notice\.webhook_url must be an address that begins with http") as refusal:
+        build_config(changes={"notice.webhook_url": SECRET})
+    assert SECRET not in str(refusal.value)
+    written = parse_yaml((PROJECT / "prefect.yaml").read_text())
+    written["deployments"][0]["parameters"] = {"config": {"notice": {"webhook_url": f"http://{SECRET}"}}}
+    (tmp_path / "prefect.yaml").write_text(json.dumps(written))
+    monkeypatch.setattr(deployments, "PROJECT", tmp_path)
+    with pytest.raises(ConfigError, match="set HEARTBEAT_WEBHOOK_URL") as refusal:
+        automations.deploy()
+    assert SECRET not in str(refusal.value)
