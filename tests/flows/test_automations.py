@@ -1,6 +1,7 @@
 """Notices by webhook, and runs whose process has died, on a real Prefect server."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from helpers import tiny
 
@@ -29,8 +31,20 @@ from tasks.registry.champion import move_champion
 from tasks.registry.client import connect
 
 PROJECT = Path(__file__).parents[2]
-TIMEOUT_S = 150
+TIMEOUT_S = 240
 SECRET = "T0KEN-of-the-webhook"
+
+
+SLEEPING = """
+import time
+
+from prefect import flow
+
+
+@flow(name="heartbeat")
+def heartbeat(sleep_s: int = 3600):
+    time.sleep(sleep_s)
+"""
 
 
 def wait_until(condition, what: str):
@@ -274,3 +288,59 @@ def test_an_address_in_prefect_yaml_or_of_another_kind_is_refused_and_not_shown(
     with pytest.raises(ConfigError, match="set HEARTBEAT_WEBHOOK_URL") as refusal:
         automations.deploy()
     assert SECRET not in str(refusal.value)
+
+
+@contextlib.contextmanager
+def worker(environment: dict[str, str], log: Path) -> Iterator[psutil.Process]:
+    """A worker of the pool ``heartbeat``, killed at the end with all that it has started."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "heartbeat"]
+    with log.open("ab") as output:
+        process = psutil.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+        yield process
+    finally:
+        for each in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_a_run_killed_with_its_worker_is_marked_as_crashed_and_frees_the_slot(
+    server: SimpleNamespace, client: Any, tmp_path: Path, monkeypatch
+):
+    from prefect.states import Pending
+
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "pipeline.py").write_text(SLEEPING)
+    written = parse_yaml((PROJECT / "prefect.yaml").read_text())
+    (tmp_path / "prefect.yaml").write_text(json.dumps({**written, "deployments": written["deployments"][:1]}))
+    environment = {**server.environment, "HEARTBEAT_PROJECT": str(tmp_path), "PYTHONPATH": str(PROJECT)}
+    environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = "30"
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    for command in (["work-pool", "create", "heartbeat", "--type", "process"], ["deploy", "--all"]):
+        done = subprocess.run([*prefect, *command], capture_output=True, text=True, env=environment, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "no notices are sent" in done.stdout
+    nightly = client.read_deployment_by_name("heartbeat/full-pipeline").id
+
+    monkeypatch.setattr(automations, "SILENCE", timedelta(seconds=45))
+    automations.install(NoticeConfig(webhook_url=None))  # in place of the one that `prefect deploy` installed
+
+    def state_of(run: Any) -> str:
+        return client.read_flow_run(run.id).state_name
+
+    with worker(environment, tmp_path / "worker.log"):
+        run = client.create_flow_run_from_deployment(nightly)
+        wait_until(lambda: state_of(run) == "Running", "the run")
+        time.sleep(5)  # its first heartbeat
+    blocked = client.create_flow_run_from_deployment(nightly)
+    client.set_flow_run_state(blocked.id, Pending())
+    assert (state_of(run), state_of(blocked)) == ("Running", "Cancelled")  # one at a time
+    wait_until(lambda: state_of(run) == "Crashed", "the end of the run whose process was killed")
+    with worker(environment, tmp_path / "worker.log"):
+        following = client.create_flow_run_from_deployment(nightly, parameters={"sleep_s": 40})
+        wait_until(lambda: state_of(following) in ("Completed", "Cancelled", "Crashed"), "the next run")
+        assert state_of(following) == "Completed"  # with its heartbeats, it is no zombie
+    for automation in client.read_automations():
+        client.delete_automation(automation.id)
