@@ -18,7 +18,7 @@ FLOWS = ["heartbeat", "prepare", "score", "study", "prune"]
 Labels = dict[str, str | list[str]]
 OF_A_RUN: Labels = {"prefect.resource.id": "prefect.flow-run.*"}
 OF_A_DEPLOYMENT: Labels = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.heartbeat"}
-NIGHTLY: list[Labels] = [
+NIGHTLY: list[Any] = [
     {"prefect.resource.role": "flow", "prefect.resource.name": "heartbeat"},
     {"prefect.resource.role": "deployment", "prefect.resource.name": "full-pipeline"},
 ]
@@ -71,11 +71,11 @@ def install(notice: NoticeConfig) -> str:
             for name in NOTICES:
                 _remove(name, client)
             return "no notices are sent, since HEARTBEAT_WEBHOOK_URL is not set"
-        webhook = Webhook(url=notice.webhook_url, headers={"Content-Type": "application/json"})
-        block = webhook.save(BLOCK, overwrite=True, _sync=True)
-        for automation in notices(block):
+        values = {"url": notice.webhook_url, "headers": {"Content-Type": "application/json"}}
+        webhook: Any = Webhook.model_validate(values)
+        for automation in notices(webhook.save(BLOCK, overwrite=True, _sync=True)):
             _put(automation, client)
-    related = [{"prefect.resource.id": DEPLOYED, **{k: str(v) for k, v in labels.items()}} for labels in NIGHTLY]
+    related = [{"prefect.resource.id": DEPLOYED, **labels} for labels in NIGHTLY]
     emit_event(DEPLOYED, {"prefect.resource.id": DEPLOYED}, related=related)
     return "notices are sent to the webhook"
 
@@ -92,6 +92,7 @@ def crash_zombies() -> "AutomationCore":
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
+    message = f"no heartbeat for {SILENCE}: its process has died"
     heartbeat, ends = "prefect.flow-run.heartbeat", ("Completed", "Failed", "Cancelled", "Crashed")
     return AutomationCore(
         name="heartbeat: crash zombies",
@@ -106,9 +107,7 @@ def crash_zombies() -> "AutomationCore":
             threshold=1,
             within=SILENCE,
         ),
-        actions=[
-            ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {SILENCE}: its process has died")
-        ],
+        actions=[ChangeFlowRunState.model_validate({"state": StateType.CRASHED, "message": message})],
     )
 
 

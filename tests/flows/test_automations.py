@@ -22,6 +22,7 @@ from helpers import tiny
 
 from flows import automations, deployments
 from flows.cli.settings import show_settings
+from flows.deployments import served_deployments
 from flows.local.servers import free_port
 from heartdata.config import NoticeConfig, RegistryConfig, RunConfig
 from heartdata.config_file import build_config, parse_yaml
@@ -124,8 +125,6 @@ def client(server: SimpleNamespace) -> Iterator[Any]:
 
 def deploy_nightly(config: RunConfig) -> Any:
     """The id of the deployment heartbeat/full-pipeline, as `heartbeat up` makes it, with nothing that executes runs."""
-    from flows.deployments import served_deployments
-
     return served_deployments(config)[0].apply()
 
 
@@ -215,6 +214,14 @@ def test_no_completed_run_for_long_is_one_notice(
         assert (missing["event"], missing["flow_run"]) == ("no run", last.name)
     finally:
         automations.install(NoticeConfig(webhook_url=None))
+
+
+def test_the_schedule_of_pruning_follows_the_setting(server: SimpleNamespace, client: Any, tmp_path: Path):
+    active = []
+    for nightly in (False, True, False):
+        pruning = served_deployments(tiny(tmp_path, retention__nightly=nightly))[-1].apply()
+        active.append([schedule.active for schedule in client.read_deployment(pruning).schedules])
+    assert active == [[False], [True], [False]]
 
 
 def present(client: Any) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from helpers import tiny
 
+import flows.study
 from flows import deployments
 from flows.cli.options import run_config
 from flows.deployments import nightly_settings, served_deployments
 from heartdata.config_file import parse_yaml
-from heartdata.errors import ConfigError, HeartbeatError
+from heartdata.errors import ConfigError
 from heartdata.studies.protocols import STUDIES
 
 PROJECT = Path(__file__).parents[2]
@@ -31,7 +32,10 @@ def test_every_deployment_has_a_slot_of_its_own_and_the_nightly_one_is_the_first
 
 
 def test_pruning_is_scheduled_where_retention_asks_for_it(tmp_path: Path):
-    assert [served(tmp_path)["prune"].schedules[0].active, served(tmp_path, retention__nightly=True)["prune"].schedules[0].active] == [False, True]
+    assert [
+        served(tmp_path)["prune"].schedules[0].active,
+        served(tmp_path, retention__nightly=True)["prune"].schedules[0].active,
+    ] == [False, True]
 
 
 def test_each_deployment_has_the_settings_that_its_flow_uses(tmp_path: Path):
@@ -45,3 +49,37 @@ def test_each_deployment_has_the_settings_that_its_flow_uses(tmp_path: Path):
     asked = by_flow["study"]._parameter_openapi_schema
     assert asked.properties["name"]["enum"] == list(STUDIES)
     assert asked.required == ["name", "data"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, ("table", 6, "/in_file")),
+     ({"changes": ["training.epochs=8"]}, ("table", 8, "/in_file")),
+     ({"source": "demo", "store": "/typed"}, ("demo", 6, "/typed"))],
+)  # fmt: skip
+def test_options_win_over_prefect_yaml(options: dict, expected: tuple, tmp_path: Path, monkeypatch):
+    written = parse_yaml((PROJECT / "prefect.yaml").read_text())
+    settings = {"source": {"name": "table", "data": "/x.csv"}, "training": {"epochs": 6}, "store": "/in_file"}
+    written["deployments"][0]["parameters"] = {"config": settings}
+    (tmp_path / "prefect.yaml").write_text(json.dumps(written))
+    monkeypatch.setattr(deployments, "PROJECT", tmp_path)
+    config = run_config(**options, base=nightly_settings())
+    assert (config.source.name, config.training.epochs, config.store) == expected
+    written["deployments"][0]["parameters"] = {"config": 5}
+    (tmp_path / "prefect.yaml").write_text(json.dumps(written))
+    with pytest.raises(ConfigError, match="parameters.config in prefect.yaml must be a mapping"):
+        nightly_settings()
+    (tmp_path / "prefect.yaml").write_text("deployments: [\n")
+    with pytest.raises(ConfigError, match="prefect.yaml cannot be read: line 2: "):
+        nightly_settings()
+
+
+def test_a_study_that_is_asked_for_by_name_has_its_own_protocol(monkeypatch):
+    asked = []
+    monkeypatch.setattr(flows.study.study, "fn", asked.append)
+    flows.study.named_study.fn("pascal-b", "/recordings", seeds=2, settings={"store": "/out", "training.epochs": 3})
+    (config,) = asked
+    assert (config.study.name, config.study.seeds) == ("pascal-b", (0, 1))
+    assert (config.run.store, config.run.training.epochs, str(config.run.source.data)) == ("/out", 3, "/recordings")
+    with pytest.raises(ConfigError, match="there is no study 'b'"):
+        flows.study.named_study.fn("b", "/recordings")
