@@ -92,11 +92,11 @@ def crash_zombies() -> "AutomationCore":
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-    message = f"no heartbeat for {SILENCE}: its process has died"
+    message = f"no heartbeat for {SILENCE.total_seconds():.0f} s: its process has died"
     heartbeat, ends = "prefect.flow-run.heartbeat", ("Completed", "Failed", "Cancelled", "Crashed")
     return AutomationCore(
         name="heartbeat: crash zombies",
-        description=f"Marks runs as crashed that have sent no heartbeat for {SILENCE}",
+        description=f"Marks runs as crashed that have sent no {heartbeat} for {SILENCE.total_seconds():.0f} s",
         trigger=EventTrigger(
             after={heartbeat},
             expect={heartbeat, *(f"prefect.flow-run.{state}" for state in ends)},
