@@ -1,13 +1,15 @@
 """The flow `study`: train and score every fold of a protocol, and record the results."""
 
+from typing import Any, Literal
+
 from prefect import flow
 
 from flows.pipeline import Ingested, ingest, train_model
 from heartdata.config import RunConfig
 from heartdata.storage.store import Artifact, Store
-from heartdata.studies.config import StudyConfig
-from heartdata.studies.protocols import Fold
-from tasks.engine.failure_notice import run_store
+from heartdata.studies.config import StudyConfig, study_config
+from heartdata.studies.protocols import STUDIES, Fold
+from tasks.engine.failure_notice import log_errors_once, run_store
 from tasks.engine.progress import label_each
 from tasks.manifest import manifest
 from tasks.results import FoldResult, InitialWeights, StudyResult
@@ -40,6 +42,21 @@ def study(config: StudyConfig) -> StudyResult:
         results = study_results(config.study, scored, run.decision, run.evaluation, store)
         record(results, scored, initial, config, store)
         return results
+
+
+@flow(name="study")
+def named_study(
+    name: Literal[tuple(STUDIES)],  # a list to choose from in Prefect's UI
+    data: str,
+    seeds: int | None = None,
+    settings: dict[str, Any] = {},  # noqa: B006
+) -> StudyResult:
+    """The study ``name`` on the recordings in ``data``: what can be asked for by hand in Prefect.
+
+    ``seeds``: the number of repetitions, else the study's own. ``settings`` by dotted name, such as {"training.epochs": 3}.
+    """
+    log_errors_once()
+    return study.fn(study_config(name, data, changes=settings, seeds=seeds))
 
 
 def _run_fold(

@@ -84,10 +84,16 @@ class RegistryConfig(Settings):
     )
 
 
+def _check_webhook(url: SecretStr | None) -> SecretStr | None:
+    if url is not None and not url.get_secret_value().startswith(("http://", "https://")):
+        raise PydanticCustomError("secret", "must be an address that begins with http:// or https://")
+    return url
+
+
 class NoticeConfig(Settings):
     """Who is told when something needs a person. The address is not in any record of a run."""
 
-    webhook_url: SecretStr | None = Field(
+    webhook_url: Annotated[SecretStr | None, AfterValidator(_check_webhook)] = Field(
         default_factory=lambda: SecretStr(url) if (url := os.environ.get("HEARTBEAT_WEBHOOK_URL")) else None,
         exclude=True,
         description="an address that gets a POST when a run fails, data are refused, the champion changes, or no run came "

@@ -1,5 +1,6 @@
 """`heartbeat champion`: show, choose and take back the champion of a model, and the record of its moves."""
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from rich.markup import escape
 
 from flows.cli.console import note, plain_console, rich_table
 from flows.local.environment import prepare_environment
+from flows.local.servers import API_VARIABLE, running_api
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.sources.text import enumerated
@@ -35,6 +37,8 @@ def registered_model(name: str | None, configured: bool, config: RunConfig) -> M
     store = Store(config.store)
     refuse_empty_registry(config.registry, store)
     prepare_environment(store.open())
+    if running := running_api(store):
+        os.environ.setdefault(API_VARIABLE, running)  # which sends notices of a move
     check_registry(config.registry, store)
     client = connect(config.registry, store)
     names = sorted(model.name for model in client.search_registered_models())

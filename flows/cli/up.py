@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from flows.cli.console import note, plain_console
 from flows.cli.run import program
-from flows.deployments import nightly_deployment, scoring_deployment
+from flows.deployments import served_deployments
 from flows.local.environment import prepare_environment
 from flows.local.servers import HOST, PREFECT_PORT, announced, load_prefect, mlflow_server, port_is_free, prefect_server
 from heartdata.config import RunConfig
@@ -52,8 +52,12 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         stack.enter_context(announced(store, os.environ["PREFECT_API_URL"]))
         from prefect import serve
 
-        deployment, scoring = nightly_deployment(config), scoring_deployment(config)
-        if ended := end_interrupted(deployment.name) + end_interrupted(scoring.name):
+        from flows.automations import install
+
+        notices = install(config.notice)
+        deployments = served_deployments(config)
+        deployment = deployments[0]
+        if ended := sum(end_interrupted(each.name) for each in deployments):
             console.print(f"Marked as crashed: {ended} runs that were interrupted when `heartbeat up` last stopped")
         console.print(f"Source       {_source(config)}", markup=False)
         console.print(f"Prefect UI   http://{HOST}:{prefect_port}")
@@ -62,11 +66,12 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         console.print(f"Deployment   heartbeat/{deployment.name}, {_when(deployment)}; run it now from another shell:")
         api = "" if prefect_port == PREFECT_PORT else f"PREFECT_API_URL={os.environ['PREFECT_API_URL']} "
         console.print(f"             {api}{program('prefect')} deployment run heartbeat/{deployment.name} --watch")
-        console.print(f"Deployment   score/{scoring.name}, for new recordings; run it with")
+        console.print("Deployment   score/new-recordings; run it with")
         parameters = "--param data=/FOLDER/OR/TABLE --param out=/FILE.parquet"
         console.print(
-            f"             {api}{program('prefect')} deployment run score/{scoring.name} {parameters} --watch"
+            f"             {api}{program('prefect')} deployment run score/new-recordings {parameters} --watch"
         )
+        console.print(f"Notices      {notices}")
         if config.split.redraws_test:
             text = (
                 f"split.strategy={config.split.strategy} draws another test part when recordings are added, so few subjects stay "
@@ -74,7 +79,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
             )
             console.print(note(text))
         console.print("Press Ctrl-C to stop.")
-        serve(deployment, scoring, pause_on_shutdown=False, print_starting_message=False, limit=1)
+        serve(*deployments, pause_on_shutdown=False, print_starting_message=False, limit=len(deployments))
     console.print("Stopped.")
 
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from heartdata.errors import HeartbeatError
 from heartdata.settings import sha256_json
 from heartdata.storage.store import Store
+from tasks.engine import events
 from tasks.registry.client import CHAMPION
 
 MOVE, INTENDED = "heartbeat.champion.", "heartbeat.champion_intended"  # tags of the registered model
@@ -162,6 +163,7 @@ def _complete(client: Any, name: str, move: Move) -> None:
 
 def _record(client: Any, name: str, move: Move) -> None:
     client.set_registered_model_tag(name, f"{MOVE}{move.when:%Y-%m-%dT%H:%M:%S.%fZ}", move.model_dump_json())
+    events.emit(events.CHAMPION_CHANGED, f"heartbeat.model.{name}", {"model": name, **move.model_dump(mode="json")})
 
 
 def _move(

@@ -14,10 +14,9 @@ import pytest
 from helpers import tiny
 
 from flows.cli import up
-from flows.cli.options import run_config
 from flows.local.servers import free_port, is_healthy, knows_run, port_is_free, running_api
-from heartdata.config_file import build_config, parse_yaml
-from heartdata.errors import ConfigError, HeartbeatError
+from heartdata.config_file import build_config
+from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 
 PROJECT = Path(__file__).parents[2]
@@ -125,29 +124,6 @@ def test_a_request_to_score_without_a_model_is_logged_as_a_sentence(served, tmp_
     wait_until(lambda: f"Flow run '{run['name']}' - Finished in state Failed" in log.read_text(), "the end of the run")
     assert f"no model is registered in {log.parent}" in log.read_text()
     assert "Traceback" not in log.read_text()
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [({}, ("table", 6, "/in_file")),
-     ({"changes": ["training.epochs=8"]}, ("table", 8, "/in_file")),
-     ({"source": "demo", "store": "/typed"}, ("demo", 6, "/typed"))],
-)  # fmt: skip
-def test_options_win_over_prefect_yaml(options: dict, expected: tuple, tmp_path: Path, monkeypatch):
-    written = parse_yaml((PROJECT / "prefect.yaml").read_text())
-    settings = {"source": {"name": "table", "data": "/x.csv"}, "training": {"epochs": 6}, "store": "/in_file"}
-    written["deployments"][0]["parameters"] = {"config": settings}
-    (tmp_path / "prefect.yaml").write_text(json.dumps(written))
-    monkeypatch.setattr(up, "PROJECT", tmp_path)
-    config = run_config(**options, base=up.nightly_settings())
-    assert (config.source.name, config.training.epochs, config.store) == expected
-    written["deployments"][0]["parameters"] = {"config": 5}
-    (tmp_path / "prefect.yaml").write_text(json.dumps(written))
-    with pytest.raises(ConfigError, match="parameters.config in prefect.yaml must be a mapping"):
-        up.nightly_settings()
-    (tmp_path / "prefect.yaml").write_text("deployments: [\n")
-    with pytest.raises(ConfigError, match="prefect.yaml cannot be read: line 2: "):
-        up.nightly_settings()
 
 
 def test_a_store_is_served_only_once(tmp_path: Path):
