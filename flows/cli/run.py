@@ -15,12 +15,13 @@ from typing import Any
 from rich.console import Console
 
 from flows.cli.console import Terminal, note, plain_console, show, show_nothing_new
+from flows.local.child import is_healthy, kept_running
 from flows.local.environment import prepare_environment
 from flows.local.servers import (
+    API_VARIABLE,
     HOST,
     PREFECT_PORT,
     check_api,
-    is_healthy,
     knows_run,
     load_prefect,
     port_is_free,
@@ -108,8 +109,14 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool, 
         urls: list[str] = []
         flow = flow.with_options(on_completion=[lambda _flow, run, _: urls.append(url_for(run) or "")])
         no_heartbeat = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if temporary else {}  # its end waits for a second
+        own = [temporary] if temporary else []
         try:
-            with _errors_as_sentences(log), Terminal(console) as terminal, temporary_settings(no_heartbeat):
+            with (
+                kept_running(own, logger.warning),
+                _errors_as_sentences(log),
+                Terminal(console) as terminal,
+                temporary_settings(no_heartbeat),
+            ):
                 progress.begin(terminal)
                 result = flow(parameter, **others)
         finally:

@@ -37,6 +37,8 @@ def prepare_environment(store: Store, verbose: bool = False) -> Path:
         "PREFECT_HOME": str(store.root / "prefect"),
         "PREFECT_LOCAL_STORAGE_PATH": str(store.root / "results"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # never a server that nobody started
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",  # in its home
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "NOTSET" if verbose else "CRITICAL",
         "DO_NOT_TRACK": "1",
