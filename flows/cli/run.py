@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import pkgutil
+import re
 import shlex
 import shutil
 import sys
@@ -152,8 +153,22 @@ def _errors_as_sentences(log: Path) -> Iterator[None]:
         raise HeartbeatError(f"reading or writing failed ({error}): fix that and run again; log: {log}") from error
     except Exception as error:
         logger.exception("run failed")
+        if lost := _lost_server(error):
+            raise HeartbeatError(
+                f"the {lost} does not answer any more: start it and run again; what was finished is kept; log: {log}"
+            ) from error
         text = (str(error).splitlines() or [""])[0]
         raise HeartbeatError(f"the run failed unexpectedly ({type(error).__name__}: {text}); log: {log}") from error
+
+
+def _lost_server(error: Exception) -> str:
+    """The server that an error says is away, or nothing."""
+    from httpx import TransportError
+
+    if isinstance(error, TransportError):
+        return f"Prefect server at {re.sub('//[^/@]*@', '//', os.environ[API_VARIABLE])}"
+    # MlflowException has no kind of its own for it
+    return "MLflow server" if re.match("API request to .* Max retries exceeded", str(error)) else ""
 
 
 def where_to_look(command: str, model_url: str, run_id: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:

@@ -51,6 +51,8 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         for server in (api_server, mlflow_ui):
             stack.callback(server.stop)
             server.start()
+        stack.callback(mlflow_ui.begin_stop)
+        stack.callback(api_server.begin_stop)
         with console.status("starting the servers"):
             api_server.wait_ready()
             mlflow_ui.wait_ready()

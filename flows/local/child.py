@@ -102,11 +102,15 @@ class Child:
             return f"its database was made by a newer version of {program}: use that version, or another store"
         return logged_reason(logged) or "it ended without a word"
 
-    def stop(self) -> None:
-        """Stop the process and all that it has started, if they still run."""
+    def begin_stop(self) -> None:
+        """Ask the process to stop, without waiting: see `flows.local.guard`."""
         if self.process.stdin:
             with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()  # see flows.local.guard
+                self.process.stdin.close()
+
+    def stop(self) -> None:
+        """Stop the process and all that it has started, if they still run."""
+        self.begin_stop()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(self.grace_s + 2)
         self.kill()

@@ -8,10 +8,12 @@ import shutil
 import tempfile
 import warnings
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from flows.local.guard import LOG_BYTES
 from flows.local.network import direct_loopback
 from heartdata.storage.store import Store
 
@@ -92,11 +94,12 @@ def _log_to_file(folder: Path) -> Path:
     """Log every record and warning of this process to a file, to keep the terminal readable."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.log"
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # or a log that cannot be sent or written is reported in the terminal, line by line
     logging.captureWarnings(True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     warnings.simplefilter("default")

@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from helpers import tiny
 
+from flows import deployments
 from flows.cli import up
 from flows.cli.options import run_config
 from flows.local.servers import free_port, is_healthy, knows_run, port_is_free, running_api
@@ -21,7 +23,7 @@ from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.storage.store import Store
 
 PROJECT = Path(__file__).parents[2]
-TIMEOUT_S = 150
+TIMEOUT_S = 300
 
 
 def wait_until(condition, what: str):
@@ -138,22 +140,25 @@ def test_options_win_over_prefect_yaml(options: dict, expected: tuple, tmp_path:
     settings = {"source": {"name": "table", "data": "/x.csv"}, "training": {"epochs": 6}, "store": "/in_file"}
     written["deployments"][0]["parameters"] = {"config": settings}
     (tmp_path / "prefect.yaml").write_text(json.dumps(written))
-    monkeypatch.setattr(up, "PROJECT", tmp_path)
-    config = run_config(**options, base=up.nightly_settings())
+    monkeypatch.setattr(deployments, "PROJECT", tmp_path)
+    config = run_config(**options, base=deployments.nightly_settings())
     assert (config.source.name, config.training.epochs, config.store) == expected
     written["deployments"][0]["parameters"] = {"config": 5}
     (tmp_path / "prefect.yaml").write_text(json.dumps(written))
     with pytest.raises(ConfigError, match="parameters.config in prefect.yaml must be a mapping"):
-        up.nightly_settings()
+        deployments.nightly_settings()
     (tmp_path / "prefect.yaml").write_text("deployments: [\n")
     with pytest.raises(ConfigError, match="prefect.yaml cannot be read: line 2: "):
-        up.nightly_settings()
+        deployments.nightly_settings()
 
 
 def test_a_store_is_served_only_once(tmp_path: Path):
     store = Store(tmp_path).open()
-    with up.lock_store(store), pytest.raises(HeartbeatError, match="another `heartbeat up` serves"):
-        up.lock_store(store)
+    alias = tmp_path / "alias"
+    alias.symlink_to(store.root, target_is_directory=True)
+    for name in (store, Store(alias).open()):
+        with up.lock_store(store), pytest.raises(HeartbeatError, match="another `heartbeat up` serves"):
+            up.lock_store(name)
     up.lock_store(store).close()
 
 
@@ -226,27 +231,69 @@ def test_ctrl_c_stops_the_servers(served):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_does_not_block_the_next(tmp_path: Path):
+def test_what_dies_is_started_again_and_no_run_keeps_the_slot(tmp_path: Path):
     def post(url: str, body: dict) -> dict:
         """Post until the server can answer: it returns 503 while its SQLite file is locked."""
-        return wait_until(
-            lambda: (response := httpx.post(url, json=body, timeout=TIMEOUT_S)).is_success and response, url
-        ).json()
 
-    def state_of(api: str, run: str, state: str) -> str:
-        return post(f"{api}/flow_runs/{run}/set_state", {"state": {"type": state}})["state"]["type"]
+        def answer():
+            with contextlib.suppress(httpx.TransportError):  # it was just killed
+                response = httpx.post(url, json=body, timeout=TIMEOUT_S)
+                return response.is_success and response
 
-    def new_run(api: str) -> str:
-        later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2999-01-01T00:00:00Z"}}
-        return post(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", {"state": later})["id"]
+        return wait_until(answer, url).json()
 
-    def now(api: str, run: str) -> str:
+    def start_run(api: str) -> str:
+        body = {"parameters": {}, "state": {"type": "SCHEDULED"}}
+        return post(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", body)["id"]
+
+    def state_of(api: str, run: str) -> str:
         return httpx.get(f"{api}/flow_runs/{run}", timeout=TIMEOUT_S).json()["state"]["type"]
 
+    def processes(up: subprocess.Popen, argument: str) -> set[psutil.Process]:
+        """The processes with this argument, without the guards, whose own arguments name it, too."""
+        found = set()
+        for each in psutil.Process(up.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if argument in each.cmdline() and "flows.local.guard" not in each.cmdline():
+                    found.add(each)
+        return found
+
+    with serving(tmp_path) as (process, api, mlflow, _):
+        for argument, url in {
+            "prefect.server.api.server:create_app": f"{api}/health",
+            "mlflow.server.fastapi_app:app": f"{mlflow}/health",
+            "flows.local.runner": None,
+        }.items():
+            (victim,) = wait_until(lambda argument=argument: processes(process, argument), argument)
+            victim.kill()
+            wait_until(
+                lambda argument=argument, victim=victim, url=url: (
+                    processes(process, argument) - {victim} and (url is None or is_healthy(url))
+                ),
+                f"the next {argument}",
+            )
+        said = (tmp_path / "up.log").read_text()
+        for name in ("Prefect server", "MLflow UI", "runner"):
+            assert f"the {name} ended (" in said
+
+        first = start_run(api)
+        wait_until(lambda: state_of(api, first) == "RUNNING", "the first run")
+        assert (engine := processes(process, "prefect.engine"))
+        for each in engine:
+            each.kill()
+        wait_until(lambda: state_of(api, first) == "CRASHED", "the end of the first run")
+
+        second = start_run(api)
+        wait_until(lambda: state_of(api, second) == "RUNNING", "the second run")  # the slot was free
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        wait_until(lambda: not any(each.is_running() for each in family), "the end of all processes")
+    with serving(tmp_path) as (process, api, _, _):
+        wait_until(lambda: state_of(api, second) == "CRASHED", "the end of the interrupted run")
+        third = start_run(api)
+        wait_until(lambda: state_of(api, third) == "RUNNING", "the third run")
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(TIMEOUT_S) == 0
     with serving(tmp_path) as (_, api, _, _):
-        interrupted = new_run(api)
-        assert state_of(api, interrupted, "PENDING") == "PENDING"  # takes the only slot
-        assert state_of(api, new_run(api), "PENDING") == "CANCELLED"  # one at a time
-    with serving(tmp_path) as (_, api, _, _):
-        wait_until(lambda: now(api, interrupted) == "CRASHED", "the end of the interrupted run")
-        assert state_of(api, new_run(api), "PENDING") == "PENDING"
+        assert state_of(api, third) == "CRASHED"
