@@ -18,6 +18,7 @@ from rich.console import Console
 from flows.cli.console import Terminal, note, plain_console, show, show_nothing_new
 from flows.local.child import is_healthy, kept_running
 from flows.local.environment import prepare_environment
+from flows.local.interrupted import end_killed, name_process
 from flows.local.servers import (
     API_VARIABLE,
     HOST,
@@ -107,8 +108,11 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool, 
             if temporary:
                 temporary.wait_ready()
             check_api()
+            end_killed()
         urls: list[str] = []
-        flow = flow.with_options(on_completion=[lambda _flow, run, _: urls.append(url_for(run) or "")])
+        flow = flow.with_options(
+            on_running=[name_process], on_completion=[lambda _flow, run, _: urls.append(url_for(run) or "")]
+        )
         no_heartbeat = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if temporary else {}  # its end waits for a second
         own = [temporary] if temporary else []
         try:

@@ -19,6 +19,7 @@ from flows.cli.console import note, plain_console
 from flows.cli.run import program
 from flows.local.child import Child, kept_running
 from flows.local.environment import prepare_environment
+from flows.local.interrupted import end_killed, end_served
 from flows.local.servers import HOST, PREFECT_PORT, announced, load_prefect, mlflow_server, port_is_free, prefect_server
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
@@ -152,35 +153,10 @@ def lock_store(store: Store) -> TextIO:
 def mark_interrupted(console: Console) -> None:
     """End interrupted runs and say how many; where the server does not answer, the next start of the runner does it."""
     try:
-        if ended := end_interrupted():
+        if ended := end_served("heartbeat up was stopped during this run") + end_killed():
             console.print(f"Marked as crashed: {ended} interrupted runs")
     except Exception as error:  # Prefect's and httpx's
         logger.warning("interrupted runs are not marked as crashed yet: %s", error)
-
-
-def end_interrupted() -> int:
-    """Mark unfinished runs of served deployments as crashed; returns how many. Call while none is served.
-
-    Their processes have ended. Left unfinished they would hold the deployment's only slot, and later runs would be
-    cancelled.
-    """
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter
-    from prefect.client.schemas.objects import StateType
-    from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-    from prefect.states import Crashed
-
-    unfinished = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-    wanted = {"state": {"type": {"any_": unfinished}}, "deployment_id": {"is_null_": False}}
-    with (
-        temporary_settings({PREFECT_API_REQUEST_TIMEOUT: 10, PREFECT_CLIENT_MAX_RETRIES: 2}),
-        get_client(sync_client=True) as client,
-    ):
-        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
-        served = [run for run in runs if run.work_pool_name is None]  # a work pool's runs do not depend on us
-        for run in served:
-            client.set_flow_run_state(run.id, Crashed(message="heartbeat up was stopped during this run"))
-    return len(served)
 
 
 def with_links_to(ui_url: str, config: RunConfig) -> RunConfig:

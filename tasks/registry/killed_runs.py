@@ -46,7 +46,7 @@ def end_killed_runs(config: RegistryConfig, store: Store) -> None:
         client = connect(config, store)
         experiment = client.get_experiment_by_name(config.experiment)
         for run in _open_runs(client, experiment.experiment_id) if experiment else []:
-            if _has_ended(run.data.tags.get(PROCESS_TAG, "")):
+            if has_ended(run.data.tags.get(PROCESS_TAG, "")):
                 client.set_terminated(run.info.run_id, "KILLED")
 
 
@@ -61,7 +61,7 @@ def _open_runs(client: Any, experiment: str) -> list[Any]:
             return runs
 
 
-def _has_ended(tag: str) -> bool:
+def has_ended(tag: str) -> bool:
     """Whether a tag names a process of this machine that has ended; another process may have its id now."""
     host, _, rest = tag.partition(":")
     process, _, started = rest.partition(":")
