@@ -230,48 +230,52 @@ def test_ctrl_c_stops_the_servers(served):
     assert all(port_is_free(int(url.split(":")[2].split("/")[0])) for url in (api, mlflow))
 
 
+def post(url: str, body: dict) -> dict:
+    """Post until the server can answer: it returns 503 while its SQLite file is locked."""
+
+    def answer():
+        with contextlib.suppress(httpx.TransportError):  # it was just killed
+            response = httpx.post(url, json=body, timeout=TIMEOUT_S)
+            return response.is_success and response
+
+    return wait_until(answer, url).json()
+
+
+def start_run(api: str) -> str:
+    body = {"parameters": {}, "state": {"type": "SCHEDULED"}}
+    return post(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", body)["id"]
+
+
+def state_of(api: str, run: str) -> str:
+    return httpx.get(f"{api}/flow_runs/{run}", timeout=TIMEOUT_S).json()["state"]["type"]
+
+
+def processes(up: subprocess.Popen, argument: str) -> set[psutil.Process]:
+    """The processes with this argument, without the guards, whose own arguments name it, too."""
+    found = set()
+    for each in psutil.Process(up.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if argument in each.cmdline() and "flows.local.guard" not in each.cmdline():
+                found.add(each)
+    return found
+
+
+def see_it_come_back(up: subprocess.Popen, argument: str, url: str) -> None:
+    """Kill the process with this argument and wait for the next."""
+    (victim,) = wait_until(lambda: processes(up, argument), argument)
+    victim.kill()
+    wait_until(lambda: processes(up, argument) - {victim} and is_healthy(url), f"the next {argument}")
+
+
 @pytest.mark.slow
 def test_what_dies_is_started_again_and_no_run_keeps_the_slot(tmp_path: Path):
-    def post(url: str, body: dict) -> dict:
-        """Post until the server can answer: it returns 503 while its SQLite file is locked."""
-
-        def answer():
-            with contextlib.suppress(httpx.TransportError):  # it was just killed
-                response = httpx.post(url, json=body, timeout=TIMEOUT_S)
-                return response.is_success and response
-
-        return wait_until(answer, url).json()
-
-    def start_run(api: str) -> str:
-        body = {"parameters": {}, "state": {"type": "SCHEDULED"}}
-        return post(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", body)["id"]
-
-    def state_of(api: str, run: str) -> str:
-        return httpx.get(f"{api}/flow_runs/{run}", timeout=TIMEOUT_S).json()["state"]["type"]
-
-    def processes(up: subprocess.Popen, argument: str) -> set[psutil.Process]:
-        """The processes with this argument, without the guards, whose own arguments name it, too."""
-        found = set()
-        for each in psutil.Process(up.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if argument in each.cmdline() and "flows.local.guard" not in each.cmdline():
-                    found.add(each)
-        return found
-
     with serving(tmp_path) as (process, api, mlflow, _):
         for argument, url in {
             "prefect.server.api.server:create_app": f"{api}/health",
             "mlflow.server.fastapi_app:app": f"{mlflow}/health",
-            "flows.local.runner": None,
+            "flows.local.runner": f"{api}/health",
         }.items():
-            (victim,) = wait_until(lambda argument=argument: processes(process, argument), argument)
-            victim.kill()
-            wait_until(
-                lambda argument=argument, victim=victim, url=url: (
-                    processes(process, argument) - {victim} and (url is None or is_healthy(url))
-                ),
-                f"the next {argument}",
-            )
+            see_it_come_back(process, argument, url)
         said = (tmp_path / "up.log").read_text()
         for name in ("Prefect server", "MLflow UI", "runner"):
             assert f"the {name} ended (" in said
