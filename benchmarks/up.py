@@ -7,6 +7,7 @@ import sys
 import time
 
 import psutil
+import typer
 
 from flows.local.servers import free_port
 
@@ -21,18 +22,18 @@ def main(store: str) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as up:
         assert up.stdout is not None
         next(line for line in up.stdout if "Ctrl-C" in line)
-        print(f"ready after {time.monotonic() - started_s:.1f} s")
+        typer.echo(f"ready after {time.monotonic() - started_s:.1f} s")
         time.sleep(WAIT_S)
         total_mb = 0.0
         for process in [psutil.Process(up.pid), *psutil.Process(up.pid).children(recursive=True)]:
             memory_mb = process.memory_full_info().pss / 2**20
             total_mb += memory_mb
-            print(f"{memory_mb:6.0f} MB  {' '.join(process.cmdline())[-100:]}")
-        print(f"{total_mb:6.0f} MB in all")
+            typer.echo(f"{memory_mb:6.0f} MB  {' '.join(process.cmdline())[-100:]}")
+        typer.echo(f"{total_mb:6.0f} MB in all")
         stopped_s = time.monotonic()
         up.send_signal(signal.SIGINT)
         up.communicate()
-        print(f"stopped in {time.monotonic() - stopped_s:.1f} s; load {os.getloadavg()[0]:.1f}")
+        typer.echo(f"stopped in {time.monotonic() - stopped_s:.1f} s; load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -59,19 +60,15 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
             mlflow_ui.wait_ready()
         stack.enter_context(announced(store, os.environ["PREFECT_API_URL"]))
         introduce(config, prefect_port, mlflow_port, console)
-        runner = deployments_runner(config, logs / "runner.log", partial(mark_interrupted, console))
-        stack.callback(mark_interrupted, console)
+        runner = deployments_runner(config, logs / "runner.log", partial(end_interrupted, console))
+        stack.callback(try_to_end_interrupted, console)
         stack.callback(runner.stop)
         runner.start()
-
-        def report(line: str) -> None:
-            logger.warning(line)
-            console.print(note(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {line}"))
-
-        with kept_running([api_server, mlflow_ui, runner], report):
+        with kept_running([api_server, mlflow_ui, runner], partial(report, console)):
             while True:
-                signal.pause()
-    console.print("Stopped.")
+                time.sleep(1)
+    with contextlib.suppress(OSError):
+        console.print("Stopped.")
 
 
 def check_ports(prefect_port: int, mlflow_port: int) -> None:
@@ -89,9 +86,11 @@ def check_ports(prefect_port: int, mlflow_port: int) -> None:
 def signals_interrupt() -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP, as of a closed terminal, raise KeyboardInterrupt once; then they are ignored.
 
-    So nothing interrupts the stopping. A script's background jobs would ignore SIGINT by default.
+    So nothing interrupts the stopping. A script's background jobs would ignore SIGINT by default; `nohup` has SIGHUP ignored.
     """
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
 
     def stop(*_: object) -> None:
         for number in numbers:
@@ -150,11 +149,23 @@ def lock_store(store: Store) -> TextIO:
     return file
 
 
-def mark_interrupted(console: Console) -> None:
-    """End interrupted runs and say how many; where the server does not answer, the next start of the runner does it."""
+def report(console: Console, line: str) -> None:
+    """Log a line and print it with the time."""
+    logger.warning(line)
+    with contextlib.suppress(OSError):  # the terminal was closed
+        console.print(note(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {line}"))
+
+
+def end_interrupted(console: Console) -> None:
+    """Mark runs whose processes have ended as crashed, and say how many. Call while no deployment is served."""
+    if ended := end_served("heartbeat up was stopped during this run") + end_killed():
+        report(console, f"marked as crashed: {ended} interrupted runs")
+
+
+def try_to_end_interrupted(console: Console) -> None:
+    """The same while stopping: where the server does not answer any more, the next start does it."""
     try:
-        if ended := end_served("heartbeat up was stopped during this run") + end_killed():
-            console.print(f"Marked as crashed: {ended} interrupted runs")
+        end_interrupted(console)
     except Exception as error:  # Prefect's and httpx's
         logger.warning("interrupted runs are not marked as crashed yet: %s", error)
 

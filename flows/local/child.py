@@ -94,7 +94,10 @@ class Child:
         """Why it ended, by what it has logged since its start."""
         if self.process.returncode in (128 + signal.SIGKILL, -signal.SIGKILL):
             return "it was killed"
-        content = self.log.read_bytes() if self.log.exists() else b""
+        try:
+            content = self.log.read_bytes()
+        except OSError as error:
+            return f"its log cannot be read: {error.strerror}"
         start = self._log_start if self._log_start <= len(content) else 0  # else a new log was begun
         logged = content[start:].decode(errors="replace")
         if "Can't locate revision" in logged:

@@ -38,7 +38,7 @@ def _client() -> Iterator[Any]:
     from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     with (
-        temporary_settings({PREFECT_API_REQUEST_TIMEOUT: 10, PREFECT_CLIENT_MAX_RETRIES: 2}),
+        temporary_settings({PREFECT_API_REQUEST_TIMEOUT: 30, PREFECT_CLIENT_MAX_RETRIES: 2}),
         get_client(sync_client=True) as client,
     ):
         yield client

@@ -72,3 +72,14 @@ def test_children_do_not_import_from_the_current_folder(tmp_path: Path):
     outside = [sys.executable, "-P", "-c", code, str(tmp_path / "store")]
     run = subprocess.run(outside, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_prefect_starts_no_server_by_itself(tmp_path: Path):
+    code = (
+        "import sys; from heartdata.storage.store import Store\n"
+        "from flows.local.environment import prepare_environment; prepare_environment(Store(sys.argv[1]).open())\n"
+        "from prefect.client.orchestration import get_client; get_client(sync_client=True)"
+    )
+    unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=unset, capture_output=True, text=True)
+    assert "No Prefect API URL provided" in run.stderr.splitlines()[-1]
