@@ -24,6 +24,7 @@ PROBE_EVERY_S = 5.0
 STOP_TIMEOUT_S = 5
 LONGEST_DELAY_S = 60
 RAN_WELL_S = 300  # a child that ends after that is started again at once
+END_LINES = 50  # earlier errors did not end the process
 EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception|Exit)\b")  # begins the last line of a traceback
 
 
@@ -131,8 +132,11 @@ class Child:
 
 
 def logged_reason(logged: str) -> str:
-    """The line of a log that says why its process ended: its last exception, else its last error, else its last line."""
-    lines = [line for line in logged.splitlines() if line.strip()]
+    """The line at the end of a log that says why its process ended: its last exception, else its last error, else its last.
+
+    Lines of level INFO say nothing of the kind.
+    """
+    lines = [line for line in logged.splitlines()[-END_LINES:] if line.strip() and "INFO" not in line]
     exceptions = [line for line in lines if EXCEPTION.match(line)]
     errors = [line for line in lines if "error" in line.lower()]
     last = (exceptions or errors or lines or [""])[-1]

@@ -63,6 +63,8 @@ LOGS = {
     "sqlalchemy.exc.DatabaseError: file is not a database\n(Background on this error at: https://sqlalche.me/e/20/4xp6)":
     "sqlalchemy.exc.DatabaseError: file is not a database",
     "Killed\n\n": "Killed",
+    '2026/11/30 07:30:03 INFO: 127.0.0.1:54822 - "GET /health HTTP/1.1" 200 OK': "",
+    "OSError: of yesterday\n" + 60 * "warning: slow\n": "warning: slow",
     "": "",
 }  # fmt: skip
 

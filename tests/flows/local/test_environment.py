@@ -78,8 +78,11 @@ def test_prefect_starts_no_server_by_itself(tmp_path: Path):
     code = (
         "import sys; from heartdata.storage.store import Store\n"
         "from flows.local.environment import prepare_environment; prepare_environment(Store(sys.argv[1]).open())\n"
-        "from prefect.client.orchestration import get_client; get_client(sync_client=True)"
+        "from prefect.settings import get_current_settings as current; print(current().server.ephemeral.enabled)"
     )
+    (tmp_path / "prefect").mkdir()
+    profile = 'active = "mine"\n[profiles.mine]\nPREFECT_SERVER_ALLOW_EPHEMERAL_MODE = "true"\n'
+    (tmp_path / "prefect/profiles.toml").write_text(profile, encoding="utf-8")
     unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=unset, capture_output=True, text=True)
-    assert "No Prefect API URL provided" in run.stderr.splitlines()[-1]
+    assert run.stdout.strip() == "False", run.stderr
