@@ -75,7 +75,7 @@ def test_a_run_goes_on_when_its_temporary_prefect_server_is_killed(tmp_path: Pat
                         each.kill()
                         killed += 1
     text = "".join(printed)
-    assert killed == 1
+    assert killed == 1, text
     assert run.returncode == 0, text
     assert "Error" not in text
     assert "heartbeat-demo version 1" in text
