@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import pkgutil
+import re
 import shlex
 import shutil
 import sys
@@ -17,12 +18,14 @@ from rich.console import Console
 
 from flows.cli.console import Terminal, note, plain_console, show, show_nothing_new
 from flows.cli.exit_codes import ExitCode
+from flows.local.child import is_healthy, kept_running
 from flows.local.environment import prepare_environment
+from flows.local.interrupted import end_killed, name_process
 from flows.local.servers import (
+    API_VARIABLE,
     HOST,
     PREFECT_PORT,
     check_api,
-    is_healthy,
     knows_run,
     load_prefect,
     port_is_free,
@@ -109,11 +112,20 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool, 
             if temporary:
                 temporary.wait_ready()
             check_api()
+            end_killed()
         urls: list[str] = []
-        flow = flow.with_options(on_completion=[lambda _flow, run, _: urls.append(url_for(run) or "")])
+        flow = flow.with_options(
+            on_running=[name_process], on_completion=[lambda _flow, run, _: urls.append(url_for(run) or "")]
+        )
         no_heartbeat = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if temporary else {}  # its end waits for a second
+        own = [temporary] if temporary else []
         try:
-            with _errors_as_sentences(log), Terminal(console) as terminal, temporary_settings(no_heartbeat):
+            with (
+                kept_running(own, logger.warning),
+                _errors_as_sentences(log),
+                Terminal(console) as terminal,
+                temporary_settings(no_heartbeat),
+            ):
                 progress.begin(terminal)
                 result = flow(parameter, **others)
         finally:
@@ -149,8 +161,22 @@ def _errors_as_sentences(log: Path) -> Iterator[None]:
         raise HeartbeatError(f"reading or writing failed ({error}): fix that and run again; log: {log}") from error
     except Exception as error:
         logger.exception("run failed")
+        if lost := _lost_server(error):
+            raise HeartbeatError(
+                f"the {lost} does not answer any more: start it and run again; what was finished is kept; log: {log}"
+            ) from error
         text = (str(error).splitlines() or [""])[0]
         raise Fault(f"the run failed unexpectedly ({type(error).__name__}: {text}); log: {log}") from error
+
+
+def _lost_server(error: Exception) -> str:
+    """The server that an error says is away, or nothing."""
+    from httpx import TransportError
+
+    if isinstance(error, TransportError):
+        return f"Prefect server at {re.sub('//[^/@]*@', '//', os.environ[API_VARIABLE])}"
+    # MlflowException has no kind of its own for it
+    return "MLflow server" if re.match("API request to .* Max retries exceeded", str(error)) else ""
 
 
 def where_to_look(command: str, model_url: str, run_id: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:

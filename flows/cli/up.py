@@ -1,16 +1,26 @@
-"""`heartbeat up`: the Prefect server, the nightly deployment and the MLflow UI in one foreground process."""
+"""`heartbeat up`: keeps the Prefect server, the MLflow UI and the process that serves the deployments running."""
 
 import contextlib
 import fcntl
+import json
+import logging
 import os
 import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
+
+from rich.console import Console
 
 from flows.cli.console import note, plain_console
 from flows.cli.run import program
-from flows.deployments import served_deployments
+from flows.local.child import Child, kept_running
 from flows.local.environment import prepare_environment
+from flows.local.interrupted import end_killed, end_served
 from flows.local.servers import HOST, PREFECT_PORT, announced, load_prefect, mlflow_server, port_is_free, prefect_server
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
@@ -18,12 +28,56 @@ from heartdata.sources.base import check_source
 from heartdata.storage.store import Store
 from tasks.registry.client import check_registry, tracking_uri
 
+logger = logging.getLogger("heartbeat")
+
 
 def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises `HeartbeatError` when a port is taken or a server does not start."""
+    """Serve until Ctrl-C, SIGTERM or SIGHUP. Raises `HeartbeatError` when a port is taken or a server does not start."""
     config = with_links_to(f"http://{HOST}:{mlflow_port}", config)
     check_source(config.source)
     store = Store(config.store).open()
+    check_ports(prefect_port, mlflow_port)
+    prepare_environment(store, verbose=True)
+    check_registry(config.registry, store)
+    lock = lock_store(store)
+    os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
+    load_prefect()
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    console = plain_console()
+    with lock, contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        stack.enter_context(signals_interrupt())
+        logs = store.workpath("logs")
+        api_server = prefect_server(prefect_port, logs / "prefect-server.log", ui=True)
+        stack.callback(api_server.close)
+        mlflow_ui = mlflow_server(mlflow_port, tracking_uri(config.registry, store), logs / "mlflow-ui.log")
+        for server in (api_server, mlflow_ui):
+            stack.callback(server.stop)
+            server.start()
+        stack.callback(mlflow_ui.begin_stop)
+        stack.callback(api_server.begin_stop)
+        with console.status("starting the servers"):
+            api_server.wait_ready()
+            mlflow_ui.wait_ready()
+        stack.enter_context(announced(store, os.environ["PREFECT_API_URL"]))
+        from flows.automations import install
+
+        notices = install(config.notice)
+        introduce(config, prefect_port, mlflow_port, console)
+        console.print(f"Notices      {notices}", markup=False)
+        console.print("Press Ctrl-C to stop.")
+        runner = deployments_runner(config, logs / "runner.log", partial(end_interrupted, console))
+        stack.callback(try_to_end_interrupted, console)
+        stack.callback(runner.stop)
+        runner.start()
+        with kept_running([api_server, mlflow_ui, runner], partial(report, console)):
+            while True:
+                time.sleep(1)
+    with contextlib.suppress(OSError):
+        console.print("Stopped.")
+
+
+def check_ports(prefect_port: int, mlflow_port: int) -> None:
+    """Raises `HeartbeatError` unless the ports are two and free."""
     if prefect_port == mlflow_port:
         raise HeartbeatError(f"--prefect-port and --mlflow-port are both {prefect_port}: choose two ports")
     for port, option in ((prefect_port, "--prefect-port"), (mlflow_port, "--mlflow-port")):
@@ -31,56 +85,56 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
             raise HeartbeatError(
                 f"port {port} is taken (another `heartbeat up`?): stop it, or choose another port with {option}"
             )
-    prepare_environment(store, verbose=True)
-    check_registry(config.registry, store)
-    lock = lock_store(store)
-    os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
-    load_prefect()
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    for number in (signal.SIGINT, signal.SIGTERM):  # a script's background jobs ignore SIGINT by default
-        signal.signal(number, _stop)
-    console = plain_console()
-    with lock, contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        logs = store.workpath("logs")
-        api_server = prefect_server(prefect_port, logs / "prefect-server.log", ui=True)
-        stack.callback(api_server.stop)
-        mlflow_ui = mlflow_server(mlflow_port, tracking_uri(config.registry, store), logs / "mlflow-ui.log")
-        stack.callback(mlflow_ui.stop)
-        with console.status("starting the servers"):
-            api_server.wait_ready()
-            mlflow_ui.wait_ready()
-        stack.enter_context(announced(store, os.environ["PREFECT_API_URL"]))
-        from prefect import serve
 
-        from flows.automations import install
 
-        notices = install(config.notice)
-        deployments = served_deployments(config)
-        deployment = deployments[0]
-        if ended := sum(end_interrupted(each.name) for each in deployments):
-            console.print(f"Marked as crashed: {ended} runs that were interrupted when `heartbeat up` last stopped")
-        console.print(f"Source       {_source(config)}", markup=False)
-        console.print(f"Prefect UI   http://{HOST}:{prefect_port}")
-        console.print(f"Prefect API  {os.environ['PREFECT_API_URL']}")
-        console.print(f"MLflow UI    http://{HOST}:{mlflow_port}")
-        console.print(f"Deployment   heartbeat/{deployment.name}, {_when(deployment)}; run it now from another shell:")
-        api = "" if prefect_port == PREFECT_PORT else f"PREFECT_API_URL={os.environ['PREFECT_API_URL']} "
-        console.print(f"             {api}{program('prefect')} deployment run heartbeat/{deployment.name} --watch")
-        console.print("Deployment   score/new-recordings; run it with")
-        parameters = "--param data=/FOLDER/OR/TABLE --param out=/FILE.parquet"
-        console.print(
-            f"             {api}{program('prefect')} deployment run score/new-recordings {parameters} --watch"
+@contextlib.contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP, as of a closed terminal, raise KeyboardInterrupt once; then they are ignored.
+
+    So nothing interrupts the stopping. A script's background jobs would ignore SIGINT by default; `nohup` has SIGHUP ignored.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+
+    def stop(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def deployments_runner(config: RunConfig, log: Path, prepare: Callable[[], None]) -> Child:
+    """The process that serves the deployments, not yet started; when it has died, so have its flow runs."""
+    command = [sys.executable, "-m", "flows.local.runner"]
+    given = json.dumps(config.model_dump(mode="json"))
+    return Child("runner", command, None, log, given=given, prepare=prepare, grace_s=0, echo=True)
+
+
+def introduce(config: RunConfig, prefect_port: int, mlflow_port: int, console: Console) -> None:
+    """Print what runs where."""
+    api = os.environ["PREFECT_API_URL"]
+    console.print(f"Source       {_source(config)}", markup=False)
+    console.print(f"Prefect UI   http://{HOST}:{prefect_port}")
+    console.print(f"Prefect API  {api}")
+    console.print(f"MLflow UI    http://{HOST}:{mlflow_port}")
+    console.print("Run a deployment now, from another shell:")
+    prefect = ("" if prefect_port == PREFECT_PORT else f"PREFECT_API_URL={api} ") + program("prefect")
+    console.print(f"             {prefect} deployment run heartbeat/full-pipeline --watch")
+    parameters = "--param data=/FOLDER/OR/TABLE --param out=/FILE.parquet"
+    console.print(f"             {prefect} deployment run score/new-recordings {parameters} --watch")
+    if config.split.redraws_test:
+        text = (
+            f"split.strategy={config.split.strategy} draws another test part when recordings are added, so few subjects stay "
+            "held out to compare models on: set split.strategy=hash from the first night on (docs/splits.md)"
         )
-        console.print(f"Notices      {notices}")
-        if config.split.redraws_test:
-            text = (
-                f"split.strategy={config.split.strategy} draws another test part when recordings are added, so few subjects stay "
-                "held out to compare models on: set split.strategy=hash from the first night on (docs/splits.md)"
-            )
-            console.print(note(text))
-        console.print("Press Ctrl-C to stop.")
-        serve(*deployments, pause_on_shutdown=False, print_starting_message=False, limit=len(deployments))
-    console.print("Stopped.")
+        console.print(note(text))
 
 
 def lock_store(store: Store) -> TextIO:
@@ -99,27 +153,25 @@ def lock_store(store: Store) -> TextIO:
     return file
 
 
-def end_interrupted(name: str) -> int:
-    """Mark unfinished runs of a served deployment as crashed; returns how many. Call before serving.
+def report(console: Console, line: str) -> None:
+    """Log a line and print it with the time."""
+    logger.warning(line)
+    with contextlib.suppress(OSError):  # the terminal was closed
+        console.print(note(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {line}"))
 
-    Their processes have ended or are orphans. Left unfinished they would hold the deployment's only slot for ever, since
-    the server does not keep leases across restarts, and every later run would be cancelled.
-    """
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
-    from prefect.client.schemas.objects import StateType
-    from prefect.states import Crashed
 
-    unfinished = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-    with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": unfinished}}}),
-            deployment_filter=DeploymentFilter.model_validate({"name": {"any_": [name]}}),
-        )
-        served = [run for run in runs if run.work_pool_name is None]  # a work pool's runs do not depend on us
-        for run in served:
-            client.set_flow_run_state(run.id, Crashed(message="heartbeat up was stopped during this run"))
-    return len(served)
+def end_interrupted(console: Console) -> None:
+    """Mark runs whose processes have ended as crashed, and say how many. Call while no deployment is served."""
+    if ended := end_served("heartbeat up was stopped during this run") + end_killed():
+        report(console, f"marked as crashed: {ended} interrupted runs")
+
+
+def try_to_end_interrupted(console: Console) -> None:
+    """The same while stopping: where the server does not answer any more, the next start does it."""
+    try:
+        end_interrupted(console)
+    except Exception as error:  # Prefect's and httpx's
+        logger.warning("interrupted runs are not marked as crashed yet: %s", error)
 
 
 def with_links_to(ui_url: str, config: RunConfig) -> RunConfig:
@@ -136,11 +188,3 @@ def _source(config: RunConfig) -> str:
         return config.source.name
     path = Path(data).expanduser()
     return f"{config.source.name}, {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}"
-
-
-def _when(deployment: Any) -> str:
-    return ", ".join(f"scheduled {s.schedule.cron!r} {s.schedule.timezone}" for s in deployment.schedules)
-
-
-def _stop(*_: object) -> None:
-    raise KeyboardInterrupt

@@ -8,10 +8,12 @@ import shutil
 import tempfile
 import warnings
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from flows.local.guard import LOG_BYTES
 from flows.local.network import direct_loopback
 from heartdata.storage.store import Store
 
@@ -37,6 +39,8 @@ def prepare_environment(store: Store, verbose: bool = False) -> Path:
         "PREFECT_HOME": str(store.root / "prefect"),
         "PREFECT_LOCAL_STORAGE_PATH": str(store.root / "results"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # never a server that nobody started
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",  # in its home
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "NOTSET" if verbose else "CRITICAL",
         "DO_NOT_TRACK": "1",
@@ -90,11 +94,12 @@ def _log_to_file(folder: Path) -> Path:
     """Log every record and warning of this process to a file, to keep the terminal readable."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.log"
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # or a log that cannot be sent or written is reported in the terminal, line by line
     logging.captureWarnings(True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     warnings.simplefilter("default")

@@ -1,4 +1,4 @@
-"""Local Prefect and MLflow servers that stop when the process that started them ends, even if it is killed."""
+"""Local Prefect and MLflow servers, and which Prefect server a run uses."""
 
 import contextlib
 import http.client
@@ -6,39 +6,25 @@ import io
 import json
 import os
 import re
-import signal
 import socket
-import subprocess
 import sys
 import textwrap
-import threading
-import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from heartdata.errors import ConfigError, HeartbeatError
+from flows.local.child import START_TIMEOUT_S, Child, is_healthy
+from heartdata.errors import ConfigError
 from heartdata.storage.store import Store, atomic_write
 
 HOST = "127.0.0.1"
 PREFECT_PORT = 4200
 API_VARIABLE = "PREFECT_API_URL"
+GRACEFUL_S = 3  # open connections, as of a browser, are closed then
 UP_FILE = "up.json"  # in the store: address and id of the server that its `heartbeat up` runs
 ID_VARIABLE = "heartbeat_up"  # Prefect variable with the same id
-START_TIMEOUT_S = 120
-STOP_TIMEOUT_S = 10
-EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception|Exit)\b")  # begins the last line of a traceback
-
-
-def is_healthy(url: str) -> bool:
-    """Whether a server answers 200 at ``url``."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return response.status == 200
-    except (OSError, http.client.HTTPException):
-        return False
 
 
 def knows_run(mlflow: str, run_id: str) -> bool:
@@ -69,87 +55,40 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-class Server:
-    """One server process. ``health`` is a URL that answers 200 once it is ready; ``folder`` is its current folder."""
+def prefect_server(port: int, log: Path, ui: bool) -> Child:
+    """Prefect's API (and UI) on loopback, not yet started.
 
-    def __init__(
-        self, name: str, command: Sequence[str], health: str, log: Path, environment: Mapping[str, str] | None = None,
-        folder: Path = Path(),
-    ) -> None:  # fmt: skip
-        self.name, self.health, self.log = name, health, log
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            self._log_start = output.tell()
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.local.servers", str(folder), *command],
-                stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
-                env={**os.environ, "PYTHONSAFEPATH": "1", **(environment or {})},  # as python -P, for its children, too
-            )  # fmt: skip
-
-    def wait_ready(self) -> None:
-        """Wait until the server answers. Raises `HeartbeatError` if it ends or takes too long."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not is_healthy(self.health):
-            if self.process.poll() is not None:
-                self.stop()
-                raise HeartbeatError(f"the {self.name} did not start ({self._reason()}): see {self.log}")
-            if time.monotonic() > deadline:
-                self.stop()
-                raise HeartbeatError(
-                    f"the {self.name} did not answer at {self.health} within {START_TIMEOUT_S} s: run again, or see {self.log}"
-                )
-            time.sleep(0.2)
-
-    def _reason(self) -> str:
-        """Why it did not start, by what it has logged."""
-        logged = self.log.read_bytes()[self._log_start :].decode(errors="replace")
-        if "Can't locate revision" in logged:
-            program = self.name.split()[0]
-            return f"its database was made by a newer version of {program}: use that version, or another store"
-        return logged_reason(logged) or "it ended without a word"
-
-    def stop(self) -> None:
-        """Stop the process and its children, if they still run."""
-        if self.process.stdin:
-            self.process.stdin.close()  # see _guard
-        try:
-            self.process.wait(STOP_TIMEOUT_S + 5)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-
-def logged_reason(logged: str) -> str:
-    """The line of a server's log that says why it ended: its last exception, else its last error, else its last line."""
-    lines = [line for line in logged.splitlines() if line.strip()]
-    exceptions = [line for line in lines if EXCEPTION.match(line)]
-    errors = [line for line in lines if "error" in line.lower()]
-    last = (exceptions or errors or lines or [""])[-1]
-    return textwrap.shorten(last.removeprefix("ERROR:"), 200, placeholder=" ...")
-
-
-def prefect_server(port: int, log: Path, ui: bool) -> Server:
-    """Prefect's API (and UI) on loopback."""
+    We listen on its port ourselves, so that requests wait while it is started again. Raises `OSError` if that is taken.
+    """
     os.environ.pop("PREFECT_SERVER_API_BASE_PATH", None)  # of a server of the user's
     if secret := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
         os.environ["PREFECT_API_AUTH_STRING"] = secret  # this process is its client
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    return Server(
+    listener = socket.create_server((HOST, port), backlog=1024)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # uvicorn takes an inherited socket for a local one
+    # what `prefect server start --background` runs, which cannot inherit a socket
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--log-level", "warning",
+               "--fd", str(listener.fileno()), "--timeout-graceful-shutdown", str(GRACEFUL_S)]  # fmt: skip
+    return Child(
         "Prefect server",
-        command + ([] if ui else ["--no-ui"]),
+        command,
         f"http://{HOST}:{port}/api/health",
         log,
-        folder=log.parent,
-    )  # its alembic.ini puts the current folder, and a numpy.py in it, on Python's path
+        {"PREFECT__SERVER_FINAL": "1", "PREFECT_SERVER_UI_ENABLED": str(ui)},
+        log.parent,  # its alembic.ini puts the current folder, and a numpy.py in it, on Python's path
+        listener=listener,
+    )
 
 
-def mlflow_server(port: int, tracking_uri: str, log: Path) -> Server:
-    """MLflow's UI on loopback, for the tracking store."""
+def mlflow_server(port: int, tracking_uri: str, log: Path) -> Child:
+    """MLflow's UI on loopback, for the tracking store; not yet started."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1",
-               "--allowed-hosts", f"{HOST}:{port},localhost:{port}"]  # fmt: skip
-    secret = {"MLFLOW_BACKEND_STORE_URI": tracking_uri}  # may hold a password, which `ps` would show as an option
-    return Server("MLflow UI", command, f"http://{HOST}:{port}/health", log, secret)
+               "--allowed-hosts", f"{HOST}:{port},localhost:{port}",
+               "--uvicorn-opts", f"--timeout-graceful-shutdown {GRACEFUL_S}"]  # fmt: skip
+    environment = {
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri,  # may hold a password, which `ps` would show as an option
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluations of language models
+    }
+    return Child("MLflow UI", command, f"http://{HOST}:{port}/health", log, environment)
 
 
 @contextlib.contextmanager
@@ -170,13 +109,14 @@ def announced(store: Store, api: str) -> Iterator[None]:
 def running_api(store: Store) -> str | None:
     """The address of the Prefect API of this store's `heartbeat up`, or None if it is not running.
 
-    Another store's server may have taken over the port, so the server has to confirm the id.
+    Another store's server may have taken over the port, so the server has to confirm the id. One that is being started
+    again is waited for.
     """
     try:
         up = json.loads(store.workpath(UP_FILE).read_bytes())
         if up["store"] != store.uri:  # this store is a copy
             return None
-        with urllib.request.urlopen(f"{up['api']}/variables/name/{ID_VARIABLE}", timeout=2) as response:
+        with urllib.request.urlopen(f"{up['api']}/variables/name/{ID_VARIABLE}", timeout=START_TIMEOUT_S) as response:
             return up["api"] if json.load(response)["value"] == up["id"] else None
     except (OSError, http.client.HTTPException):  # no file, or no HTTP server
         return None
@@ -185,7 +125,7 @@ def running_api(store: Store) -> str | None:
 
 
 @contextlib.contextmanager
-def prefect_api(store: Store) -> Iterator[Server | None]:
+def prefect_api(store: Store) -> Iterator[Child | None]:
     """Set PREFECT_API_URL, if unset, to this store's `heartbeat up` or else to a temporary server.
 
     Yields the temporary server, which may still be starting, or None. Must run before Prefect is imported.
@@ -200,12 +140,14 @@ def prefect_api(store: Store) -> Iterator[Server | None]:
     port = free_port()
     os.environ[API_VARIABLE] = f"http://{HOST}:{port}/api"
     server = prefect_server(port, store.workpath("logs/prefect-server.log"), ui=False)
+    server.start()
     try:
         yield server
     finally:
         if "prefect" in sys.modules and server.process.poll() is None:
             _flush_prefect()
         server.stop()
+        server.close()
 
 
 def load_prefect() -> None:
@@ -253,26 +195,3 @@ def _flush_prefect() -> None:
 
     APILogWorker.drain_all(timeout=10)
     EventsWorker.drain_all(timeout=10)
-
-
-def _guard(folder: str, *command: str) -> int:
-    """Run ``command`` in ``folder`` until it ends, or until our standard input closes because the parent process has ended."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=folder)
-
-    def stop_with_parent() -> None:
-        sys.stdin.buffer.read()
-        child.terminate()
-        try:
-            child.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=stop_with_parent, daemon=True).start()
-    return child.wait()
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os._exit(_guard(*sys.argv[1:]))  # a normal exit would wait for the thread that reads our standard input

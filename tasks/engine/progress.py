@@ -4,7 +4,7 @@ The seconds that each stage took in this process, and the notes, are kept for th
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol, TypeVar
@@ -115,11 +115,12 @@ class Tracker:
             self._logged_s = now_s
             get_run_logger().info("%s %d/%d %s", self.stage, done, self.total, self.detail)
         percent = 100 * done / max(self.total, 1)
-        if self.artifact is None:
-            text = f"{self.stage}: {self.total} {self.unit}" if self.total > 1 else self.stage
-            self.artifact = create_progress_artifact(percent, key=self.stage.replace(" ", "-"), description=text)
-        else:
-            update_progress_artifact(self.artifact, percent)
+        with suppress(Exception):  # a server that is away for a moment must not end the work
+            if self.artifact is None:
+                text = f"{self.stage}: {self.total} {self.unit}" if self.total > 1 else self.stage
+                self.artifact = create_progress_artifact(percent, key=self.stage.replace(" ", "-"), description=text)
+            else:
+                update_progress_artifact(self.artifact, percent)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def killed_runs(client: Any, config: RegistryConfig) -> list[Any]:
     """The open runs of processes of this machine that have ended."""
     experiment = client.get_experiment_by_name(config.experiment)
     runs = _open_runs(client, experiment.experiment_id) if experiment else []
-    return [run for run in runs if _has_ended(run.data.tags.get(PROCESS_TAG, ""))]
+    return [run for run in runs if has_ended(run.data.tags.get(PROCESS_TAG, ""))]
 
 
 def _open_runs(client: Any, experiment: str) -> list[Any]:
@@ -66,7 +66,7 @@ def _open_runs(client: Any, experiment: str) -> list[Any]:
             return runs
 
 
-def _has_ended(tag: str) -> bool:
+def has_ended(tag: str) -> bool:
     """Whether a tag names a process of this machine that has ended; another process may have its id now."""
     host, _, rest = tag.partition(":")
     process, _, started = rest.partition(":")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from helpers import tiny
 
@@ -20,7 +21,7 @@ from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 
 PROJECT = Path(__file__).parents[2]
-TIMEOUT_S = 150
+TIMEOUT_S = 300
 
 
 def wait_until(condition, what: str):
@@ -128,8 +129,11 @@ def test_a_request_to_score_without_a_model_is_logged_as_a_sentence(served, tmp_
 
 def test_a_store_is_served_only_once(tmp_path: Path):
     store = Store(tmp_path).open()
-    with up.lock_store(store), pytest.raises(HeartbeatError, match="another `heartbeat up` serves"):
-        up.lock_store(store)
+    alias = tmp_path / "alias"
+    alias.symlink_to(store.root, target_is_directory=True)
+    for name in (store, Store(alias).open()):
+        with up.lock_store(store), pytest.raises(HeartbeatError, match="another `heartbeat up` serves"):
+            up.lock_store(name)
     up.lock_store(store).close()
 
 
@@ -201,28 +205,74 @@ def test_ctrl_c_stops_the_servers(served):
     assert all(port_is_free(int(url.split(":")[2].split("/")[0])) for url in (api, mlflow))
 
 
+def post(url: str, body: dict) -> dict:
+    """Post until the server can answer: it returns 503 while its SQLite file is locked."""
+
+    def answer():
+        with contextlib.suppress(httpx.TransportError):  # it was just killed
+            response = httpx.post(url, json=body, timeout=TIMEOUT_S)
+            return response.is_success and response
+
+    return wait_until(answer, url).json()
+
+
+def start_run(api: str) -> str:
+    body = {"parameters": {}, "state": {"type": "SCHEDULED"}}
+    return post(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", body)["id"]
+
+
+def state_of(api: str, run: str) -> str:
+    return httpx.get(f"{api}/flow_runs/{run}", timeout=TIMEOUT_S).json()["state"]["type"]
+
+
+def processes(up: subprocess.Popen, argument: str) -> set[psutil.Process]:
+    """The processes with this argument, without the guards, whose own arguments name it, too."""
+    found = set()
+    for each in psutil.Process(up.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if argument in each.cmdline() and "flows.local.guard" not in each.cmdline():
+                found.add(each)
+    return found
+
+
+def see_it_come_back(up: subprocess.Popen, argument: str, url: str) -> None:
+    """Kill the process with this argument and wait for the next."""
+    (victim,) = wait_until(lambda: processes(up, argument), argument)
+    victim.kill()
+    wait_until(lambda: processes(up, argument) - {victim} and is_healthy(url), f"the next {argument}")
+
+
 @pytest.mark.slow
-def test_an_interrupted_run_does_not_block_the_next(tmp_path: Path):
-    def post(url: str, body: dict) -> dict:
-        """Post until the server can answer: it returns 503 while its SQLite file is locked."""
-        return wait_until(
-            lambda: (response := httpx.post(url, json=body, timeout=TIMEOUT_S)).is_success and response, url
-        ).json()
+def test_what_dies_is_started_again_and_no_run_keeps_the_slot(tmp_path: Path):
+    with serving(tmp_path) as (process, api, mlflow, _):
+        for argument, url in {
+            "prefect.server.api.server:create_app": f"{api}/health",
+            "mlflow.server.fastapi_app:app": f"{mlflow}/health",
+            "flows.local.runner": f"{api}/health",
+        }.items():
+            see_it_come_back(process, argument, url)
+        said = (tmp_path / "up.log").read_text()
+        for name in ("Prefect server", "MLflow UI", "runner"):
+            assert f"the {name} ended (" in said
 
-    def state_of(api: str, run: str, state: str) -> str:
-        return post(f"{api}/flow_runs/{run}/set_state", {"state": {"type": state}})["state"]["type"]
+        first = start_run(api)
+        wait_until(lambda: state_of(api, first) == "RUNNING", "the first run")
+        assert (engine := processes(process, "prefect.engine"))
+        for each in engine:
+            each.kill()
+        wait_until(lambda: state_of(api, first) == "CRASHED", "the end of the first run")
 
-    def new_run(api: str) -> str:
-        later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2999-01-01T00:00:00Z"}}
-        return post(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", {"state": later})["id"]
-
-    def now(api: str, run: str) -> str:
-        return httpx.get(f"{api}/flow_runs/{run}", timeout=TIMEOUT_S).json()["state"]["type"]
-
+        second = start_run(api)
+        wait_until(lambda: state_of(api, second) == "RUNNING", "the second run")  # the slot was free
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        wait_until(lambda: not any(each.is_running() for each in family), "the end of all processes")
+    with serving(tmp_path) as (process, api, _, _):
+        wait_until(lambda: state_of(api, second) == "CRASHED", "the end of the interrupted run")
+        third = start_run(api)
+        wait_until(lambda: state_of(api, third) == "RUNNING", "the third run")
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(TIMEOUT_S) == 0
     with serving(tmp_path) as (_, api, _, _):
-        interrupted = new_run(api)
-        assert state_of(api, interrupted, "PENDING") == "PENDING"  # takes the only slot
-        assert state_of(api, new_run(api), "PENDING") == "CANCELLED"  # one at a time
-    with serving(tmp_path) as (_, api, _, _):
-        wait_until(lambda: now(api, interrupted) == "CRASHED", "the end of the interrupted run")
-        assert state_of(api, new_run(api), "PENDING") == "PENDING"
+        assert state_of(api, third) == "CRASHED"

@@ -1,12 +1,17 @@
 """A run that is killed and started again finishes as if undisturbed: no finished work repeated, no torn file used."""
 
+import contextlib
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
-from helpers import registry, tiny
+from helpers import TINY, registry, tiny
 from zygote import Zygote, has_ended, wait
 
 from heartdata.storage.store import content_digest, read_parquet, sha256_file
@@ -50,3 +55,27 @@ def test_a_run_killed_in_training_and_registering_finishes_as_if_undisturbed(pre
     assert len(client.search_model_versions("name = 'heartbeat-demo'")) == 1
     runs = client.search_runs([client.get_experiment_by_name("heartbeat").experiment_id])
     assert sorted(r.info.status for r in runs) == ["FINISHED", "KILLED"]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_when_its_temporary_prefect_server_is_killed(tmp_path: Path):
+    changes = [part for key, value in TINY.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    command = [sys.executable, "-m", "flows.cli.main", "run", "--store", str(tmp_path / "store"), *changes]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    printed, killed = list[str](), 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            printed.append(line)
+            if "manifest" not in line:
+                continue
+            for each in psutil.Process(run.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if each.cmdline()[1:3] == ["-m", "uvicorn"]:
+                        each.kill()
+                        killed += 1
+    text = "".join(printed)
+    assert killed == 1, text
+    assert run.returncode == 0, text
+    assert "Error" not in text
+    assert "heartbeat-demo version 1" in text

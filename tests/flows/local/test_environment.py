@@ -72,3 +72,17 @@ def test_children_do_not_import_from_the_current_folder(tmp_path: Path):
     outside = [sys.executable, "-P", "-c", code, str(tmp_path / "store")]
     run = subprocess.run(outside, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_prefect_starts_no_server_by_itself(tmp_path: Path):
+    code = (
+        "import sys; from heartdata.storage.store import Store\n"
+        "from flows.local.environment import prepare_environment; prepare_environment(Store(sys.argv[1]).open())\n"
+        "from prefect.settings import get_current_settings as current; print(current().server.ephemeral.enabled)"
+    )
+    (tmp_path / "prefect").mkdir()
+    profile = 'active = "mine"\n[profiles.mine]\nPREFECT_SERVER_ALLOW_EPHEMERAL_MODE = "true"\n'
+    (tmp_path / "prefect/profiles.toml").write_text(profile, encoding="utf-8")
+    unset = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=unset, capture_output=True, text=True)
+    assert run.stdout.strip() == "False", run.stderr
