@@ -131,7 +131,7 @@ def _recorded(key: str) -> Any:
     except UntrustedRecord as error:
         progress.add_note(
             f"the cached result {key} is not used, and its stage runs again: {error}. Remove the file from the folder of "
-            "results, and find out who wrote it"
+            "results; if no other version of heartbeat wrote it, find out who did"
         )
         return UNTRUSTED
     except OSError:
