@@ -1,5 +1,6 @@
 """Names and labels that look like commands: shown in terminals, opened in spreadsheets, given to ffmpeg."""
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -60,7 +61,8 @@ def test_corrections_of_recordings_whose_names_are_formulas_are_read_again(tmp_p
         {"recording_id": FORMULAS, "label": "=x", "suggested": "-y", "sha256": "0", "p_=x": 0.1, "p_-y": 0.9}
     )
     text = corrections_csv(Suspects(rows, len(rows), 0.9))
-    assert not any(line[0] in "=+-@\t\r" for line in text.split("\n") if line)
+    rows_written = list(csv.reader(io.StringIO(text, newline="")))
+    assert not any(cell[:1] in tuple("=+-@\t\r") for row in rows_written for cell in row)
     (tmp_path / "corrections.csv").write_text(text.replace(",,,,'=x", ",'=x,,,'=x"), newline="")
     corrections = read_corrections(tmp_path / "corrections.csv")
     assert [row.recording for row in corrections] == [" ".join(name.split()) for name in FORMULAS]
