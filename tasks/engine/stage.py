@@ -123,8 +123,9 @@ class StageKey(CachePolicy):
 def _recorded(key: str) -> Any:
     """The cached result; ABSENT when there is no record that can be decoded, UNTRUSTED when it must not be. Raises OSError."""
     results = get_result_store()
+    storage: Any = results.result_storage
     try:
-        refuse_untrusted(results.result_storage.read_path(key, _sync=True))
+        refuse_untrusted(storage.read_path(key, _sync=True))
         return results.read(key).result
     except FileNotFoundError:
         return ABSENT
