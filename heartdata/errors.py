@@ -1,8 +1,14 @@
 """Errors that a user can fix. Their message is one sentence that names the file and says what to do."""
 
+# Control characters, which a terminal obeys; names of files and labels may have them.
+CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
 
 class HeartbeatError(Exception):
     """Base of all errors that are shown without a stack trace."""
+
+    def __str__(self) -> str:
+        return super().__str__().translate(CONTROLS)
 
 
 class Fault(HeartbeatError):

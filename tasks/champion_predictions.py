@@ -76,9 +76,8 @@ def _known(name: str, store: Store) -> pd.DataFrame:
 
 def _load(version: Any, config: RunConfig, store: Store) -> "Predictor":
     try:
-        _, model = load_model(f"models:/{version.name}/{version.version}", config.registry, store)
-        return model.unwrap_python_model().predictor
-    except Exception as error:  # whatever its files and their code raise, it must not stop the night
+        return load_model(f"models:/{version.name}/{version.version}", config.registry, store)[1]
+    except Exception as error:  # whatever its files raise, it must not stop the night
         text = (str(error).splitlines() or [""])[0]
         raise UnusableChampion(
             text if isinstance(error, HeartbeatError) else f"{type(error).__name__}: {text}"

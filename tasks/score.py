@@ -38,8 +38,7 @@ def scoring_model(model: str | None, registry: RegistryConfig, store: Store) -> 
     uri, on_choice = find_version(model, registry, store)
     if on_choice:
         add_note(on_choice)
-    _, loaded = load_model(uri, registry, store)
-    return uri, loaded.unwrap_python_model().predictor
+    return load_model(uri, registry, store)
 
 
 @uncached_task("score", retries=RETRIES, retry_delay_seconds=5)

@@ -11,6 +11,7 @@ from heartdata.config import RegistryConfig
 from heartdata.errors import DataRefused, StoreError
 from heartdata.settings import sha256_json
 from heartdata.sources import Source
+from heartdata.storage.csv_text import csv_text
 from heartdata.storage.schemas import ACCEPTED, CHECKS, CONFIRMED_PAIRS, FACTS, QUARANTINE, RECORDINGS, VERDICTS
 from heartdata.storage.store import Artifact, Store, atomic_write
 from tasks.engine.progress import add_note, track
@@ -138,7 +139,7 @@ def accept(
     refused = store.read_frame(result.quarantine, QUARANTINE)
     uris = store.read_frame(recordings, RECORDINGS)[["recording_id", "uri"]]
     with atomic_write(store.workpath("latest/quarantine.csv")) as file:
-        refused.merge(uris, on="recording_id").to_csv(file, index=False)
+        file.write(csv_text(refused.merge(uris, on="recording_id")).encode())
     for note in result.notes:
         add_note(note)
     if result.refusal:

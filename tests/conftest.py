@@ -1,6 +1,7 @@
-"""Shared fixtures: quiet libraries, a store, one Prefect server."""
+"""Shared fixtures: quiet libraries, a store, an empty registry, one Prefect server."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,24 @@ from heartdata.storage.store import Store
 def store(tmp_path: Path) -> Store:
     """An empty store."""
     return Store(tmp_path / "store").open()
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory) -> Path:
+    """A registry's database: MLflow's migrations take seconds."""
+    from heartdata.config import RegistryConfig
+    from tasks.registry.client import connect
+
+    store = Store(tmp_path_factory.mktemp("registry")).open()
+    connect(RegistryConfig(), store).search_registered_models()
+    return store.workpath("mlflow.db")
+
+
+@pytest.fixture
+def registry_store(store: Store, empty_database: Path) -> Store:
+    """A store with an empty MLflow registry."""
+    shutil.copyfile(empty_database, store.workpath("mlflow.db"))
+    return store
 
 
 @pytest.fixture(scope="session")

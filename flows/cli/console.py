@@ -1,7 +1,7 @@
 """What commands show in the terminal: notes, tables, progress bars, and the summary of a run."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.cells import cell_len, chop_cells
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from heartdata.errors import CONTROLS
 from heartdata.reports.labels import broken, pieces
 from heartdata.scoring.model_names import NETWORK
 from heartdata.scoring.text import metric_label, with_bounds
@@ -36,7 +38,15 @@ LONG_WORD = 20  # longer names may be broken in tables
 
 def plain_console() -> Console:
     """A console that shows text as it is: long lines whole, so that paths can be copied; no highlights, no emoji."""
-    return Console(highlight=False, soft_wrap=True, emoji=False)
+    return _PlainConsole(highlight=False, soft_wrap=True, emoji=False)
+
+
+class _PlainConsole(Console):
+    """Shows control characters of names and labels as such: a terminal would obey them."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(segment.text.translate(CONTROLS), segment.style)
 
 
 class Terminal:

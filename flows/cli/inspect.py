@@ -12,6 +12,7 @@ from flows.cli.outputs import expanded
 from flows.local.environment import writable_caches
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
+from heartdata.storage.csv_text import csv_text
 from heartdata.storage.store import atomic_write, mark_output
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
             console.print(quarantine_table(refused[["recording_id", "check", "reason"]].to_dict("records")))
         table = refused.merge(frame[["recording_id", "uri"]].rename(columns={"uri": "path"}), on="recording_id")
         with atomic_write(out / QUARANTINE) as file:
-            table.to_csv(file, index=False, columns=["recording_id", "path", "label", "check", "reason"])
+            file.write(csv_text(table[["recording_id", "path", "label", "check", "reason"]]).encode())
         if none_readable := unreadable(frame):
             raise HeartbeatError(none_readable)
         if validation.refusal:

@@ -47,8 +47,7 @@ def predict_files(
     console = plain_console()
     uri, on_choice = find_version(model_uri, config.registry, store)
     notes += [on_choice] * bool(on_choice)
-    _, model = load_model(uri, config.registry, store)
-    predictor = model.unwrap_python_model().predictor
+    _, predictor = load_model(uri, config.registry, store)
     frame = _predictions(predictor, files, pictures, console).assign(model=uri)
     folder = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
     if rows := shown(frame, folder):

@@ -42,8 +42,7 @@ def serve_model(model_uri: str | None, host: str, port: int, limits: Limits, con
             from flows.http.app import create_app
 
             torch.set_num_threads(1)
-            _, model = load_model(uri, config.registry, store)
-            predictor = model.unwrap_python_model().predictor
+            _, predictor = load_model(uri, config.registry, store)
             app = create_app(predictor, uri, limits, loopback_only=host in LOOPBACK)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         ready = (

@@ -73,10 +73,22 @@ def prefect_server(port: int, log: Path, ui: bool) -> Child:
         command,
         f"http://{HOST}:{port}/api/health",
         log,
-        {"PREFECT__SERVER_FINAL": "1", "PREFECT_SERVER_UI_ENABLED": str(ui)},
+        {
+            "PREFECT__SERVER_FINAL": "1",
+            "PREFECT_SERVER_UI_ENABLED": str(ui),
+            **{name: os.environ.get(name, value) for name, value in own_pages_only(port).items()},
+        },
         log.parent,  # its alembic.ini puts the current folder, and a numpy.py in it, on Python's path
         listener=listener,
     )
+
+
+def own_pages_only(port: int) -> dict[str, str]:
+    """Settings of Prefect's server without which a page of any site that somebody opens here could start runs."""
+    return {
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+    }
 
 
 def mlflow_server(port: int, tracking_uri: str, log: Path) -> Child:

@@ -110,7 +110,7 @@ def open_shard(name: str, sha256: str, mel_bands: int | None, store: Store) -> n
 def _mapped(path: Path) -> np.ndarray:
     """A ``.npy`` file as a read-only memory map."""
     with READING_HEADER:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.lib.format.open_memmap(path, mode="r")  # refuses pickles, and archives of arrays
 
 
 def _render(sha256: str, uri: str, config: SpectrogramConfig, channel: Channel) -> tuple[np.ndarray, float]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from heartdata.scoring.bootstrap import subject_draws, with_interval
 from heartdata.scoring.confusion import balanced_accuracy, class_numbers, confusion_counts
+from heartdata.storage.csv_text import csv_text
 
 FEW_OF_CLASS = 5  # of fewer, no probability is known to be typical
 RESAMPLES = 500
@@ -72,4 +73,4 @@ def corrections_csv(suspects: Suspects) -> str:
     table = rows[["label", "suggested", "sha256"]].assign(recording=rows["recording_id"])
     for name in ("label", "suggested"):
         table[f"p_{name}"] = [round(float(row[f"p_{row[name]}"]), 3) for row in rows.to_dict("records")]
-    return table.reindex(columns=columns, fill_value="").to_csv(index=False)
+    return csv_text(table.reindex(columns=columns, fill_value=""))

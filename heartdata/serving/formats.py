@@ -1,6 +1,5 @@
 """The file formats of a table of predictions."""
 
-import io
 import json
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from heartdata.errors import HeartbeatError
+from heartdata.storage.csv_text import csv_text
 from heartdata.storage.store import atomic_write
 
 FORMATS = (".csv", ".parquet", ".json")
@@ -33,6 +33,4 @@ def write_predictions(frame: pd.DataFrame, out: Path) -> None:
             rows = frame.astype(object).where(frame.notna(), None).to_dict("records")  # NaN is no JSON
             file.write(json.dumps(rows, ensure_ascii=False, indent=1, allow_nan=False).encode())
         else:
-            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-            frame.to_csv(text, index=False)
-            text.detach()
+            file.write(csv_text(frame).encode())

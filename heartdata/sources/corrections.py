@@ -13,6 +13,7 @@ from heartdata.sources.labels import LABEL_IN_SOURCE
 from heartdata.sources.table.columns import USUAL_NAMES, Columns, normal_name
 from heartdata.sources.table.readers import UTF_8, read_table
 from heartdata.sources.text import clean_cell, enumerated, quoted, same_text, visible
+from heartdata.storage.csv_text import unescaped
 from heartdata.storage.hash_cache import sha256_of
 
 EXCLUDE = "exclude"  # in place of a label: the recording is quarantined
@@ -96,7 +97,7 @@ def read_corrections(table: Path) -> list[Correction]:
             )
     cells = {role: list(frame[name]) if name else [""] * len(frame) for role, name in found.items()}
     columns = zip(*(cells[role] for role in COLUMNS), strict=True)
-    return [Correction(row, *map(clean_cell, texts)) for row, texts in enumerate(columns, 2)]
+    return [Correction(row, *(clean_cell(unescaped(text)) for text in texts)) for row, texts in enumerate(columns, 2)]
 
 
 def _is_utf_8(content: bytes) -> bool:

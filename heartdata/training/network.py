@@ -18,6 +18,8 @@ from torch import nn
 from heartdata.errors import ConfigError
 
 DOWNLOAD_TIMEOUT_S = 20
+# Of torchvision's ResNet34_Weights.IMAGENET1K_V1; the file's name has only the first eight digits, which can be forged.
+IMAGENET_SHA256 = "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f"
 
 
 def computing_device() -> torch.device:
@@ -81,13 +83,12 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
 
     url = ResNet34_Weights.IMAGENET1K_V1.url
     path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
-    hash_prefix = path.stem.rpartition("-")[2]  # of the file's sha256
     timeout_s = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix, progress=False)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=IMAGENET_SHA256, progress=False)
         content = path.read_bytes()
     except (OSError, RuntimeError, HTTPException) as error:
         reason = getattr(error, "reason", error)  # urllib wraps the cause
@@ -96,11 +97,11 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
         ) from error
     finally:
         socket.setdefaulttimeout(timeout_s)
-    if not hashlib.sha256(content).hexdigest().startswith(hash_prefix):
+    if hashlib.sha256(content).hexdigest() != IMAGENET_SHA256:
         raise ConfigError(f"{path} is not the file that torchvision publishes: delete it, and it is downloaded again")
     try:
         weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # so short a hash prefix can be forged
+    except pickle.UnpicklingError as error:
         raise ConfigError(f"{path} holds more than weights: delete it, and it is downloaded again") from error
     weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)
     return without_head(weights)

@@ -26,12 +26,13 @@ from heartdata.settings import Settings, sha256_json
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Artifact, Store
 from tasks.engine import progress
+from tasks.engine.records import UntrustedRecord, refuse_untrusted
 from tasks.engine.versions import STAGES
 from tasks.results import NOT_DIGESTED
 
 P = ParamSpec("P")
 R = TypeVar("R")
-ABSENT = object()
+ABSENT, UNTRUSTED = object(), object()  # in place of a cached result
 LONG_S = 24 * 3600.0  # time limit of stages that run the network on every recording
 PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # until somebody fixes it
 _failed: ContextVar[Exception | None] = ContextVar("failed", default=None)  # what computing the last key raised
@@ -80,8 +81,8 @@ class StageKey(CachePolicy):
     the store.
 
     A cached result proves only that its small JSON exists. When it is not of type ``returns``, or ``valid`` finds a file
-    that it names missing or damaged, the key gets the next rebuild number, so that the stage runs again. A record that
-    cannot be decoded counts as absent and is overwritten.
+    that it names missing or damaged, or its record must not be decoded (see `tasks.engine.records`), the key gets the next
+    rebuild number, so that the stage runs again. A record that cannot be decoded counts as absent and is overwritten.
 
     When computing a key raises, Prefect runs the task without one and does not keep its result. So the exception is
     kept, and the stage's body raises it (see `raise_failed_key`): an I/O error is retried.
@@ -109,7 +110,7 @@ class StageKey(CachePolicy):
             result = _recorded(candidate)
             if result is ABSENT:
                 return candidate
-            if has_type(result, self.returns) and self.valid(result, store):
+            if result is not UNTRUSTED and has_type(result, self.returns) and self.valid(result, store):
                 _note_use(candidate)
                 progress.unchanged(self.stage)
                 return candidate
@@ -124,11 +125,20 @@ class StageKey(CachePolicy):
 
 
 def _recorded(key: str) -> Any:
-    """The cached result, or ABSENT when there is no record that can be decoded. Raises OSError."""
+    """The cached result; ABSENT when there is no record that can be decoded, UNTRUSTED when it must not be. Raises OSError."""
+    results = get_result_store()
+    storage: Any = results.result_storage
     try:
-        return get_result_store().read(key).result
+        refuse_untrusted(storage.read_path(key, _sync=True))
+        return results.read(key).result
     except FileNotFoundError:
         return ABSENT
+    except UntrustedRecord as error:
+        progress.add_note(
+            f"the cached result {key} is not used, and its stage runs again: {error}. Remove the file from the folder of "
+            "results; if no other version of heartbeat wrote it, find out who did"
+        )
+        return UNTRUSTED
     except OSError:
         raise
     except Exception:  # Prefect's file system raises ValueError for no file, its decoders several things

@@ -2,10 +2,12 @@
 
 import os
 import re
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from heartdata.config import RegistryConfig
 from heartdata.errors import ConfigError, HeartbeatError
@@ -13,6 +15,9 @@ from heartdata.settings import without_login
 from heartdata.sources import DemoSource
 from heartdata.storage.remote import is_remote
 from heartdata.storage.store import Store
+
+if TYPE_CHECKING:
+    from heartdata.serving.predictor import Predictor
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 REGISTRY_VARIABLE = "MLFLOW_REGISTRY_URI"  # models only, where they are kept apart from runs
@@ -132,23 +137,40 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def load_model(model: str | None, config: RegistryConfig, store: Store) -> tuple[str, Any]:
-    """A registered version as ``models:/name/3``, and its MLflow model; ``model``: as in `find_version`."""
+def load_model(model: str | None, config: RegistryConfig, store: Store) -> "tuple[str, Predictor]":
+    """A registered version as ``models:/name/3``, and its predictor; ``model``: as in `find_version`.
+
+    Only its weights and its configuration are read. Its code, and whatever is pickled, is not loaded: whoever can write
+    to the registry could run code here.
+    """
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    from heartdata.serving.predictor import Predictor  # loads torch
+
     uri, _ = find_version(model, config, store)
-    try:
-        return uri, mlflow.pyfunc.load_model(uri)
-    except MlflowException as error:
-        raise HeartbeatError(_why_not_loaded(connect(config, store), uri, error.message)) from error
-    except OSError as error:
-        raise HeartbeatError(_why_not_loaded(connect(config, store), uri, str(error))) from error
-    except (ImportError, AttributeError, TypeError) as error:  # its served_model.py calls heartdata as it was then
+    with tempfile.TemporaryDirectory(prefix="heartbeat-") as folder:
+        try:
+            copied = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+            if not any(copied.iterdir()):
+                raise FileNotFoundError("there are none")
+            weights, settings = model_files(copied, uri)
+        except MlflowException as error:
+            raise HeartbeatError(_why_not_loaded(connect(config, store), uri, error.message)) from error
+        except OSError as error:
+            raise HeartbeatError(_why_not_loaded(connect(config, store), uri, str(error))) from error
+        return uri, Predictor.load(weights, settings)
+
+
+def model_files(copied: Path, uri: str) -> tuple[Path, Path]:
+    """The weights and the configuration of a version that was copied to a folder. Raises `HeartbeatError`."""
+    weights, settings = list(copied.glob("artifacts/*.safetensors")), list(copied.glob("artifacts/*.json"))
+    if len(weights) != 1 or len(settings) != 1:
         raise HeartbeatError(
-            f"the model {uri!r} was registered by another version of heartbeat and cannot be loaded by this one ({error}): "
-            "train it again, or serve it with `mlflow models serve`, which uses the code that was registered with it"
-        ) from error
+            f"the model {uri!r} was not made by heartbeat (it has no weights as .safetensors with their .json): name another "
+            "with --model"
+        )
+    return weights[0], settings[0]
 
 
 def _why_not_loaded(client: Any, uri: str, why: str) -> str:

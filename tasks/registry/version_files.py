@@ -8,7 +8,7 @@ from typing import Any
 from heartdata.config import RegistryConfig
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
-from tasks.registry.client import connect, find_version, refuse_empty_registry
+from tasks.registry.client import connect, find_version, model_files, refuse_empty_registry
 from tasks.registry.pruning import CALIBRATED_FROM
 
 INIT_TAG, MACHINE_TAG = "init_sha256", "machine"  # of a run
@@ -39,9 +39,7 @@ def fetch_model(model: str | None, config: RegistryConfig, store: Store, folder:
         copied = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder / number))
     except MlflowException as error:
         raise HeartbeatError(f"the model {uri!r} is not in the registry ({error.message})") from error
-    path = Path(copied) / "artifacts"
-    (weights,), (settings,) = path.glob("*.safetensors"), path.glob("*.json")
-    return RegisteredModel(uri, version, weights, settings)
+    return RegisteredModel(uri, version, *model_files(Path(copied), uri))
 
 
 def before_calibration(registered: RegisteredModel) -> str | None:

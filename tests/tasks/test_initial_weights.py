@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from heartdata.config import RegistryConfig
 from heartdata.errors import ConfigError
 from heartdata.storage.store import Store
+from heartdata.training import network
 from heartdata.training.network import read_weights
 from tasks.results import InitialWeights
 from tasks.train import initial_weights
@@ -35,7 +36,9 @@ def test_weights_of_unknown_provenance_are_used_with_a_warning(store: Store, tmp
 
 def cached(kept: bytes, published: bytes, folder: Path, monkeypatch) -> Path:
     """Put ``kept`` into torch's cache as the ImageNet weights, which torchvision publishes as ``published``."""
-    name = f"resnet34-{hashlib.sha256(published).hexdigest()[:8]}.pth"
+    sha256 = hashlib.sha256(published).hexdigest()
+    name = f"resnet34-{sha256[:8]}.pth"
+    monkeypatch.setattr(network, "IMAGENET_SHA256", sha256)
     weights = torchvision.models.ResNet34_Weights.IMAGENET1K_V1
     monkeypatch.setattr(weights.value, "url", (folder / name).as_uri())
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
@@ -84,6 +87,21 @@ def test_other_weights_under_the_name_of_imagenet_are_refused(
         initial("imagenet", store)
     assert path.exists() is not downloaded
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_whole_hash_counts(store: Store, tmp_path: Path, monkeypatch):
+    content = pickled({"conv1.weight": torch.ones(64, 3, 7, 7)})
+    path = cached(content, content, tmp_path, monkeypatch)
+    initial("imagenet", store)
+    monkeypatch.setattr(network, "IMAGENET_SHA256", network.IMAGENET_SHA256[:8] + "0" * 56)
+    with pytest.raises(ConfigError, match=f"{path} is not the file that torchvision publishes"):
+        initial("imagenet", store)
+
+
+def test_the_hash_is_that_of_the_file_which_torchvision_names():
+    url = torchvision.models.ResNet34_Weights.IMAGENET1K_V1.url
+    assert f"-{network.IMAGENET_SHA256[:8]}.pth" in url
+    assert len(network.IMAGENET_SHA256) == 64
 
 
 def test_code_in_a_file_of_weights_is_not_run(store: Store, tmp_path: Path, monkeypatch):

@@ -50,9 +50,8 @@ def classify(monkeypatch, capsys, tmp_path: Path):
         predictions: list, out: Path | None = None, pictures: Path | None = None, folder: Path | None = None
     ) -> str:
         loaded = predictor(predictions, batches)
-        model = SimpleNamespace(unwrap_python_model=lambda: SimpleNamespace(predictor=loaded))
         monkeypatch.setattr(predict, "find_version", lambda *_: ("models:/m/1", ""))
-        monkeypatch.setattr(predict, "load_model", lambda *_: ("models:/m@challenger", model))
+        monkeypatch.setattr(predict, "load_model", lambda *_: ("models:/m@challenger", loaded))
         monkeypatch.setattr(predict, "refuse_empty_registry", lambda *_: None)
         monkeypatch.setattr(predict, "prepare_environment", lambda store: None)
         predict.predict_files(

@@ -127,7 +127,7 @@ def store(tmp_path_factory) -> Store:
 def evaluated(recordings: Path, store: Store) -> dict[str, list[float]]:
     """The probabilities of each file by the way of evaluation: rendered to a shard, read from it, calibrated."""
     names = {hashlib.sha256(file.read_bytes()).hexdigest(): file.name for file in sorted(recordings.iterdir())}
-    predictor = load_model("models:/heartbeat/1", RegistryConfig(), store)[1].unwrap_python_model().predictor
+    predictor = load_model("models:/heartbeat/1", RegistryConfig(), store)[1]
     shard = Shard(0, tuple((sha256, str(recordings / name)) for sha256, name in names.items()))
     rows = render_shard(shard, predictor.config.spectrogram, store).index.to_pandas()
     probabilities = apply_temperature(

@@ -20,9 +20,11 @@ from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.config import RegistryConfig
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.serving.model_config import ModelConfig
+from heartdata.serving.predictor import Predictor
 from heartdata.storage.store import Store
 from heartdata.training.network import build_net, read_weights, weights_bytes
 from heartdata.versions import PREPROCESSING
+from tasks.registry import client as client_module
 from tasks.registry.client import PROBE, check_registry, connect, experiment_of, find_version, is_own, load_model
 from tasks.registry.model_version import SERVED_MODEL
 from tasks.train import initial_weights
@@ -39,8 +41,9 @@ def test_two_registries_in_one_process_are_separate(registry_store: Store, tmp_p
 
 
 def test_of_two_models_the_one_that_is_not_the_demos_predicts(registry_store: Store, monkeypatch):
-    assert mlflow.pyfunc.load_model  # loads the module
-    monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda uri: uri)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda uri, dst_path: registry_store.root)
+    monkeypatch.setattr(client_module, "model_files", lambda folder, uri: (folder, folder))
+    monkeypatch.setattr(Predictor, "load", lambda *files: None)
     client = connect(RegistryConfig(), registry_store)
 
     def register(name: str) -> None:
