@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from flows.cli.console import note, plain_console
+from flows.cli.databases import check_prefect_database
 from flows.cli.run import program
 from flows.deployments import nightly_deployment, scoring_deployment
 from flows.local.environment import prepare_environment
@@ -33,6 +34,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
             )
     prepare_environment(store, verbose=True)
     check_registry(config.registry, store)
+    check_prefect_database(store)
     lock = lock_store(store)
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
     load_prefect()
