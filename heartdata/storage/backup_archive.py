@@ -121,7 +121,7 @@ class Archive:
         """Unpack all files, with their names, below ``folder``. Raises `HeartbeatError` when one is damaged, and OSError."""
         for member in self.members:
             try:
-                self._archive.extract(member, folder, filter="data")
+                self._archive.extract(member, folder, filter=_inside)
             except tarfile.FilterError as error:
                 raise HeartbeatError(
                     f"{self.path} was not written by `heartbeat backup`, as {member.name!r} would be unpacked elsewhere: "
@@ -134,6 +134,13 @@ class Archive:
     def _content(self, member: tarfile.TarInfo) -> bytes:
         file = self._archive.extractfile(member)
         return file.read() if file else b""
+
+
+def _inside(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """The filter `tarfile.data_filter`, which would unpack an absolute name elsewhere in ``folder``."""
+    if member.name.startswith("/"):
+        raise tarfile.AbsolutePathError(member)
+    return tarfile.data_filter(member, folder)
 
 
 @contextmanager
