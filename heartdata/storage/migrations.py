@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from contextlib import closing
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,7 @@ def sqlite_revision(database: Path) -> str | None:
     return row[0] if row else None
 
 
+@cache
 def schema_state(library: str, revision: str | None, dialect: str = "sqlite") -> State:
     """Whether ``revision`` is the newest that the installed library has; read as text, since to load the scripts takes seconds."""
     spec = find_spec(library)

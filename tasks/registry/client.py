@@ -82,6 +82,13 @@ def check_registry(config: RegistryConfig, store: Store) -> None:
     uri = tracking_uri(config, store)
     own, setting = is_own(config, store), "registry.tracking_uri" if config.tracking_uri else URI_VARIABLE
     if own:
+        if (
+            schema_state("mlflow", sqlite_revision(store.workpath(DATABASE))) == "older"
+        ):  # MLflow may migrate it unasked
+            raise ConfigError(
+                f"the MLflow database of {store.uri} was made by an older version: type `heartbeat upgrade --store {store.uri}`, "
+                "which makes a backup first"
+            )
         check_locations(store)
     try:
         if uri.startswith(DATABASE_SERVERS):  # MLflow would try for two minutes
@@ -98,11 +105,6 @@ def check_registry(config: RegistryConfig, store: Store) -> None:
             client.search_experiments(max_results=1)
     except Exception as error:  # database drivers and MLflow's plug-ins have their own
         remedy = "correct that, or choose another store" if own else f"correct {setting} or leave it unset"
-        if own and schema_state("mlflow", sqlite_revision(store.workpath(DATABASE))) == "older":
-            raise ConfigError(
-                f"the MLflow database of {store.uri} was made by an older version: type `heartbeat upgrade --store {store.uri}`, "
-                "which makes a backup first"
-            ) from error
         shown = re.sub("//[^/@]*@", "//", uri)
         raise ConfigError(f"MLflow cannot be used at {shown} ({_reason(error)}): {remedy}") from error
 
