@@ -128,17 +128,16 @@ def _sync_url(uri: str) -> "URL":
 
 
 def _postgresql(program: str, database: Database, options: Sequence[str]) -> None:
-    """Run a program of PostgreSQL; the password goes by the environment, as `ps` shows options."""
+    """Run a program of PostgreSQL; the address goes by the environment, as `ps` shows options."""
     if shutil.which(program) is None:
         raise HeartbeatError(
             f"{program} is needed for the PostgreSQL database of {database.library}: install PostgreSQL's client programs"
         )
     url = _sync_url(database.uri)
-    password = {"PGPASSWORD": str(url.password)} if url.password else {}
-    address = url.set(password=None, query={}).render_as_string()
-    done = subprocess.run(
-        [program, f"--dbname={address}", *options], env={**os.environ, **password}, capture_output=True, text=True
-    )
+    parts = {"PGHOST": url.host, "PGPORT": url.port, "PGUSER": url.username, "PGPASSWORD": url.password}
+    given = {name: str(value) for name, value in parts.items() if value is not None}
+    command = [program, f"--dbname={url.database}", *options]
+    done = subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
         raise HeartbeatError(
