@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from heartdata.errors import HeartbeatError, StoreError
+from heartdata.storage.schema_version import MARKER, check_marker
 
 PROBE = ".heartbeat"  # written when a store is opened, which tells stores from other folders
 EXTRAS = {"s3": "'heartbeat[s3]'", "s3a": "'heartbeat[s3]'", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
@@ -112,12 +113,18 @@ class Remote:
         return f"{self.uri}/{name}"
 
     def check_writable(self) -> None:
-        """Write a small object. Raises `StoreError` saying what to do."""
+        """Write the marker, unless a newer heartbeat wrote one. Raises `StoreError` saying what to do."""
         try:
+            self.check_version()
             with _access(self.address(PROBE)) as (files, path):
-                files.pipe_file(path, b"heartbeat keeps its files here\n")
+                files.pipe_file(path, MARKER)
         except OSError as error:
             raise StoreError(f"cannot write to the store {self.uri} ({error.strerror}): {_remedy(error)}") from error
+
+    def check_version(self) -> None:
+        """Raise `StoreError` if a newer heartbeat made the store."""
+        with suppress(FileNotFoundError):
+            check_marker(read(self.address(PROBE)), self.address(PROBE))
 
     def put(self, file: Path, name: str) -> dict[str, Any]:
         """Upload a whole file, which an object store shows only once it is complete; returns the object's `info`."""

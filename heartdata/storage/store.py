@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from heartdata.errors import StoreError
 from heartdata.settings import contains_password, sha256_json
 from heartdata.storage.remote import PROBE, Remote, StoredFile, is_remote
+from heartdata.storage.schema_version import MARKER, check_marker
 from heartdata.storage.working_folder import working_folders
 
 Counts = dict[str, int | float | str]
@@ -61,7 +62,7 @@ def content_digest(table: pa.Table) -> str:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path``; on success flush it to disk and rename it to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
@@ -72,7 +73,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             yield file  # type: ignore[misc]
             file.flush()
             os.fsync(file.fileno())
-            unfinished.chmod(0o644)
+            unfinished.chmod(mode)
             unfinished.replace(path)
         except BaseException:
             unfinished.unlink(missing_ok=True)
@@ -118,7 +119,10 @@ class Store:
         return Store, (self.uri,)  # another machine has another working folder
 
     def open(self) -> "Store":
-        """Create the folder and check that the store is writable. Raises `StoreError` when it is not, or has a bad path."""
+        """Create the folder and check that the store is writable.
+
+        Raises `StoreError` when it is not, has a bad path, or is of a newer version.
+        """
         if unusable := re.search(r"\?|%[0-9A-Fa-f]{2}", str(self.root)):
             raise StoreError(
                 f"the path {self.root} has a {unusable[0]!r}, which databases and MLflow read as part of a URI: "
@@ -132,12 +136,21 @@ class Store:
             with tempfile.TemporaryFile(dir=self.root):
                 pass
             if not self._remote:
-                (self.root / PROBE).touch()
+                self.check_version()
+                if not is_store(self.root):
+                    (self.root / PROBE).write_bytes(MARKER)
         except OSError as error:
             raise StoreError(f"cannot write to the {what} {self.root} ({error.strerror}): {remedy}") from error
         if self._remote:
             self._remote.check_writable()
         return self
+
+    def check_version(self) -> None:
+        """Raise `StoreError` if a newer heartbeat made the store, and OSError if that cannot be read."""
+        if self._remote:
+            self._remote.check_version()
+        elif is_store(self.root):
+            check_marker((self.root / PROBE).read_bytes(), str(self.root / PROBE))
 
     def workpath(self, name: str) -> Path:
         """The path of a file that must be local. Stages' files are there only while the store is a folder."""

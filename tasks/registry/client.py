@@ -5,7 +5,7 @@ import re
 import tempfile
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,10 @@ from heartdata.config import RegistryConfig
 from heartdata.errors import ConfigError, HeartbeatError
 from heartdata.settings import without_login
 from heartdata.sources import DemoSource
+from heartdata.storage.migrations import schema_state, sqlite_revision
 from heartdata.storage.remote import is_remote
 from heartdata.storage.store import Store
+from tasks.registry.locations import DATABASE, check_locations
 
 if TYPE_CHECKING:
     from heartdata.serving.predictor import Predictor
@@ -37,7 +39,7 @@ KEY_TAG = "heartbeat.key"  # of a run and its version: what they were made from,
 
 def tracking_uri(config: RegistryConfig, store: Store) -> str:
     """Where MLflow keeps runs: as configured, else the environment's, else SQLite in the output folder."""
-    return config.tracking_uri or os.environ.get(URI_VARIABLE, "").strip() or f"sqlite:///{store.workpath('mlflow.db')}"
+    return config.tracking_uri or os.environ.get(URI_VARIABLE, "").strip() or f"sqlite:///{store.workpath(DATABASE)}"
 
 
 def connect(config: RegistryConfig, store: Store) -> Any:
@@ -61,13 +63,13 @@ def connect(config: RegistryConfig, store: Store) -> Any:
 
 def is_own(config: RegistryConfig, store: Store) -> bool:
     """Whether the registry is the output folder's own."""
-    own = f"sqlite:///{store.workpath('mlflow.db')}"
+    own = f"sqlite:///{store.workpath(DATABASE)}"
     return tracking_uri(config, store) == own and not os.environ.get(REGISTRY_VARIABLE)
 
 
 def is_empty(config: RegistryConfig, store: Store) -> bool:
     """Whether the registry is the output folder's own and nothing has been registered yet."""
-    return is_own(config, store) and not store.workpath("mlflow.db").is_file()
+    return is_own(config, store) and not store.workpath(DATABASE).is_file()
 
 
 def refuse_empty_registry(config: RegistryConfig, store: Store) -> None:
@@ -79,11 +81,26 @@ def refuse_empty_registry(config: RegistryConfig, store: Store) -> None:
 
 
 def check_registry(config: RegistryConfig, store: Store) -> None:
-    """Ask the registry once, without waiting long. Raises `ConfigError`, which names the setting, if it cannot be used."""
+    """Ask the registry once, without waiting long.
+
+    Raises `ConfigError`, which names the setting, if it cannot be used, and `StoreError` for a store that was moved or is of a
+    newer version.
+    """
+    with suppress(OSError):  # a bucket is not needed for its registry
+        store.check_version()
     if is_empty(config, store):
         return
     uri = tracking_uri(config, store)
     own, setting = is_own(config, store), "registry.tracking_uri" if config.tracking_uri else URI_VARIABLE
+    if own:
+        if (
+            schema_state("mlflow", sqlite_revision(store.workpath(DATABASE))) == "older"
+        ):  # MLflow may migrate it unasked
+            raise ConfigError(
+                f"the MLflow database of {store.uri} was made by an older version: type `heartbeat upgrade --store {store.uri}`, "
+                "which makes a backup first"
+            )
+        check_locations(store)
     try:
         with _environment(PROBE):
             if uri.startswith(DATABASE_SERVERS):  # MLflow would try for two minutes

@@ -121,7 +121,7 @@ def test_a_copied_store_does_not_remove_the_files_of_the_original(client: Any, r
     for weights in ("one", "two"):
         register(client, registry_store, weights)
     copy = Store(shutil.copytree(registry_store.root, tmp_path / "copy"))
-    with pytest.raises(HeartbeatError, match="heartbeat version 1 in another folder, .* was copied or moved"):
+    with pytest.raises(HeartbeatError, match="keeps its files in .*, so the store was moved or copied"):
         planned(copy, 1)
     assert numbers(planned(registry_store, 1)) == [1]
 

@@ -1,0 +1,145 @@
+"""The databases of Prefect and MLflow that a store uses: copies of them while they are written, and their schemas."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heartdata.config import RegistryConfig
+from heartdata.errors import HeartbeatError
+from heartdata.storage.migrations import State, schema_state, sqlite_revision
+from heartdata.storage.store import Store
+from tasks.registry.client import is_own, tracking_uri
+from tasks.registry.locations import DATABASE
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+PREFECT_FILE = "prefect/prefect.db"
+PREFECT_VARIABLES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+# What only its owner may know: Prefect's blocks, whose key is in the same database, and the addresses of webhooks.
+SECRET_TABLES = ("block_document_reference", "block_document", "webhook_events", "webhooks", "secrets")
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of ``library``: an SQLite file of the store, by its name there, or PostgreSQL at a URI."""
+
+    library: str
+    file: str = ""
+    uri: str = ""
+
+    @property
+    def member(self) -> str:
+        """Its name in a backup."""
+        return f"work/{self.file}" if self.file else f"databases/{self.library}.dump"
+
+
+def databases(config: RegistryConfig, store: Store) -> tuple[list[Database], list[str]]:
+    """The databases that this store's runs use, and a sentence on each that cannot be reached as one."""
+    found, notes = [], []
+    mlflow_uri = tracking_uri(config, store)
+    prefect_uri = next((uri for name in PREFECT_VARIABLES if (uri := os.environ.get(name, ""))), "")
+    if mlflow_uri.startswith("postgresql"):
+        found.append(Database("mlflow", uri=mlflow_uri))
+    elif is_own(config, store):
+        found.append(Database("mlflow", DATABASE))
+    else:
+        notes.append("MLflow's runs and models are not in this store but on your own server: back up that one as well")
+    if prefect_uri.startswith("postgresql"):
+        found.append(Database("prefect", uri=prefect_uri))
+    else:
+        found.append(Database("prefect", PREFECT_FILE))
+        if os.environ.get("PREFECT_API_URL"):
+            notes.append("runs on the Prefect server of PREFECT_API_URL are kept there: back up that one as well")
+    return [d for d in found if d.uri or store.workpath(d.file).is_file()], notes
+
+
+def copy_database(database: Database, store: Store, target: Path) -> None:
+    """A consistent copy, without secrets, while others write. Raises `HeartbeatError`, OSError."""
+    if database.file:
+        _copy_sqlite(store.workpath(database.file), target)
+        return
+    without = [f"--exclude-table-data={table}" for table in SECRET_TABLES]
+    _postgresql("pg_dump", database, ["--format=custom", "--no-owner", "--no-privileges", f"--file={target}", *without])
+
+
+def restore_postgresql(database: Database, dump: Path) -> None:
+    """Load a dump into an empty database. Raises `HeartbeatError`, also when it is not empty."""
+    from sqlalchemy import create_engine, inspect
+
+    engine = create_engine(_sync_url(database.uri))
+    if inspect(engine).get_table_names():
+        raise HeartbeatError(
+            f"the PostgreSQL database of {database.library} is not empty: name a new one in the variable that names it"
+        )
+    engine.dispose()
+    _postgresql("pg_restore", database, ["--no-owner", "--exit-on-error", "--single-transaction", str(dump)])
+
+
+def database_state(database: Database, store: Store) -> State:
+    """Whether its schema is that of the installed library."""
+    if database.file:
+        return schema_state(database.library, sqlite_revision(store.workpath(database.file)))
+    from alembic.migration import MigrationContext
+    from sqlalchemy import create_engine
+
+    with create_engine(_sync_url(database.uri)).connect() as connection:
+        revision = MigrationContext.configure(connection).get_current_revision()
+    return schema_state(database.library, revision, "postgresql")
+
+
+def check_prefect_database(store: Store) -> None:
+    """Raise `HeartbeatError` when a Prefect server would migrate the store's database, which is not undone, without a backup."""
+    if database_state(Database("prefect", PREFECT_FILE), store) == "older":
+        raise HeartbeatError(
+            f"the Prefect database of {store.uri} was made by an older version: type `heartbeat upgrade --store {store.uri}`, "
+            "which makes a backup first"
+        )
+
+
+def _copy_sqlite(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(source, timeout=60)) as original, closing(sqlite3.connect(target)) as copy:
+        try:
+            original.backup(copy)
+            faults = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            faults = str(error)
+        if faults != "ok":
+            raise HeartbeatError(f"the database {source} is damaged ({faults}): restore it from an earlier backup")
+        copy.execute("PRAGMA journal_mode = DELETE")
+        present = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        for table in SECRET_TABLES:
+            if table in present:
+                copy.execute(f"DELETE FROM {table}")
+        copy.commit()
+        copy.execute("VACUUM")  # or what was deleted would still be in the file
+
+
+def _sync_url(uri: str) -> "URL":
+    from sqlalchemy import make_url
+
+    return make_url(uri).set(drivername="postgresql")
+
+
+def _postgresql(program: str, database: Database, options: Sequence[str]) -> None:
+    """Run a program of PostgreSQL; the address goes by the environment, as `ps` shows options."""
+    if shutil.which(program) is None:
+        raise HeartbeatError(
+            f"{program} is needed for the PostgreSQL database of {database.library}: install PostgreSQL's client programs"
+        )
+    url = _sync_url(database.uri)
+    parts = {"PGHOST": url.host, "PGPORT": url.port, "PGUSER": url.username, "PGPASSWORD": url.password}
+    given = {name: str(value) for name, value in parts.items() if value is not None}
+    command = [program, f"--dbname={url.database}", *options]
+    done = subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        raise HeartbeatError(
+            f"{program} failed on the database of {database.library} ({reason}): mend that, and try again"
+        )
