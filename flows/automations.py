@@ -6,6 +6,7 @@ from uuid import UUID
 
 from flows.deployments import nightly_settings
 from heartdata.config import NoticeConfig
+from tasks.databases import FLOWS
 from tasks.engine import events
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 BLOCK = "heartbeat-notices"  # holds the webhook's address, encrypted
 DEPLOYED = "heartbeat.deployed"
 NOTICES = ("heartbeat: run failed or data refused", "heartbeat: champion changed", "heartbeat: no run for two nights")
-FLOWS = ["heartbeat", "prepare", "score", "study", "prune"]
+
 Labels = dict[str, str | list[str]]
 OF_A_RUN: Labels = {"prefect.resource.id": "prefect.flow-run.*"}
 OF_A_DEPLOYMENT: Labels = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.heartbeat"}
@@ -101,7 +102,7 @@ def crash_zombies() -> "AutomationCore":
             after={heartbeat},
             expect={heartbeat, *(f"prefect.flow-run.{state}" for state in ends)},
             match=OF_A_RUN,
-            match_related={"prefect.resource.role": "flow", "prefect.resource.name": FLOWS},
+            match_related={"prefect.resource.role": "flow", "prefect.resource.name": sorted(FLOWS)},
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,

@@ -13,8 +13,8 @@ from flows.cli.backup import archive_store, existing_store, new_file
 from flows.cli.console import note, plain_console
 from flows.cli.databases import Database, database_state, databases
 from flows.cli.up import lock_store
+from flows.local.child import logged_reason
 from flows.local.environment import prepare_environment
-from flows.local.servers import logged_reason
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
