@@ -5,6 +5,7 @@ from prefect.artifacts import create_table_artifact
 
 from heartdata.config import RunConfig
 from heartdata.storage.store import Store
+from heartdata.storage.usage import sizes_by_kind, stored_files
 from tasks import prune as tasks
 from tasks.engine.failure_notice import log_errors_once
 from tasks.engine.progress import add_note, track
@@ -25,7 +26,7 @@ def remove_unneeded(config: RunConfig, store: Store) -> str:
         plan = tasks.plan_store(config, store)
         for sentence in tasks.remove(plan, config, store, advance):
             add_note(sentence)
-        held = tasks.usage(tasks.stored_files(store))
+        held = sizes_by_kind(stored_files(store))
         summary = tasks.freed(plan, held)
         advance(1, 1, summary)
     create_table_artifact(tasks.rows_after(plan, held), key="heartbeat-prune", description=summary)

@@ -36,6 +36,11 @@ def without_login(uri: str) -> str:
     return re.sub("//.*@", "//", uri.partition("?")[0])
 
 
+def without_logins(message: str) -> str:
+    """A library's message without users and passwords of the URIs in it."""
+    return re.sub(r"//\S*@", "//", message)
+
+
 def holds_password(value: object) -> bool:
     """Whether a text or path anywhere in a value contains a password. Nested settings have checked their own."""
     if isinstance(value, dict):

@@ -12,8 +12,8 @@ from heartdata.config import RunConfig
 from heartdata.dataset.prune import CachedResult, Needed, Plan, files_in, is_local, plan_files
 from heartdata.errors import HeartbeatError
 from heartdata.serving.predictor import digest_of
-from heartdata.storage.remote import is_remote
 from heartdata.storage.store import Artifact, Store, StoredFile, sha256_file
+from heartdata.storage.usage import IN_MLFLOW, OTHER, RESULTS, sizes_by_kind, stored_files
 from tasks.champion_predictions import predictions_name
 from tasks.databases import compact, remove_old_runs
 from tasks.engine.versions import STAGES
@@ -24,15 +24,6 @@ from tasks.registry.version_files import INIT_TAG
 from tasks.score import scores_folder
 
 ROWS_STAY = "MLflow's server keeps the rows of removed runs, marked as deleted: run `mlflow gc --older-than 1d` where its database is"
-IN_MLFLOW = "models and runs in MLflow"
-KINDS = {  # by the first part of a name
-    "mlflow-artifacts": IN_MLFLOW, "models": "weights", "initial": "initial weights", "progress": "checkpoints",
-    "spectrograms": "spectrograms", "report": "reports", "data-docs": "data docs", "calibrate": "data docs",
-    "scores": "predictions", "champion-predictions": "predictions", "results": "cached results", "logs": "logs",
-    "mlflow.db": "MLflow's database", "prefect": "Prefect's database", "made": "unpacked and synthetic recordings",
-    "latest": "latest run", "objects": "copies of objects",
-}  # fmt: skip
-TABLES, OTHER = "tables and plots", "other files"
 
 
 @dataclass(frozen=True)
@@ -48,9 +39,9 @@ class StorePlan:
     @property
     def removed(self) -> dict[str, int]:
         """Bytes by kind; how much databases shrink is known only afterwards."""
-        sizes = usage(self.files.files)
+        sizes = sizes_by_kind(self.files.files)
         sizes[IN_MLFLOW] = sizes.get(IN_MLFLOW, 0) + sum(self.version_bytes)
-        sizes[KINDS["results"]] = sum(result.size_bytes for result in self.files.results)
+        sizes[RESULTS] = sum(result.size_bytes for result in self.files.results)
         return {kind: size for kind, size in sizes.items() if size}
 
     @property
@@ -58,22 +49,6 @@ class StorePlan:
         """How much is removed, for people."""
         versions, files = len(self.versions.removals), len(self.files.files) + len(self.files.results)
         return f"{versions} versions or runs and {files} files of {megabytes(sum(self.removed.values()))}"
-
-
-def usage(entries: Iterable[StoredFile]) -> dict[str, int]:
-    """Bytes by kind of file."""
-    sizes: dict[str, int] = {}
-    for entry in entries:
-        first, slash, _ = entry.name.partition("/")
-        kind = KINDS.get(first.removesuffix("-wal").removesuffix("-shm"), TABLES if slash else OTHER)
-        sizes[kind] = sizes.get(kind, 0) + entry.size_bytes
-    return sizes
-
-
-def stored_files(store: Store) -> list[StoredFile]:
-    """All files of the store, of a bucket's working folder as well."""
-    entries = store.entries("")
-    return entries + Store(store.root).entries("") if is_remote(store.uri) else entries
 
 
 @contextmanager
@@ -96,7 +71,7 @@ def plan_store(config: RunConfig, store: Store, now_s: float | None = None) -> S
         versions,
         tuple(removal_bytes(removal, config.registry, store) for removal in versions.removals),
         plan_files(store, entries, list(_cached_results()), needed, config.retention, now_s),
-        usage(entries),
+        sizes_by_kind(entries),
         config.retention.days,
     )
 

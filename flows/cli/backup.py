@@ -18,6 +18,7 @@ from heartdata.storage.backup_archive import Archive, open_archive, write_archiv
 from heartdata.storage.remote import is_remote
 from heartdata.storage.schema_version import SCHEMA_VERSION
 from heartdata.storage.store import Store, is_store
+from heartdata.storage.usage import free_bytes
 from tasks.registry.client import is_empty
 from tasks.registry.locations import DATABASE, check_locations, end_open_runs, relocate
 
@@ -137,7 +138,7 @@ def _check_fits(archive: Archive, store: Store) -> None:
         )
     if is_remote(store.uri) and not any(m.name.startswith(f"{BUCKET}/") for m in archive.members):
         raise HeartbeatError(f"{archive.path} is of a store in a folder: restore it into a folder, named with --store")
-    if (free := shutil.disk_usage(_existing(store.root)).free) < archive.size_bytes:
+    if (free := free_bytes(store.root)) < archive.size_bytes:
         raise HeartbeatError(
             f"{archive.size_bytes / MEGABYTE:.0f} MB are needed for {store.root} and {free / MEGABYTE:.0f} MB are free: "
             "name a store on another disk with --store"
@@ -180,11 +181,6 @@ def _unpack(archive: Archive, folder: Path, registry: RegistryConfig, store: Sto
 def _move(path: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     path.rename(target)
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    return next(path for path in (folder, *folder.parents) if path.is_dir())
 
 
 def _records(store: Store) -> list[str]:

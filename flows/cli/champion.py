@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from flows.cli.console import note, plain_console, rich_table
 from flows.local.environment import prepare_environment
-from flows.local.servers import API_VARIABLE, running_api
+from flows.local.servers import API_VARIABLE, OBSERVER_TIMEOUT_S, running_api
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.sources.text import enumerated
@@ -37,7 +37,7 @@ def registered_model(name: str | None, configured: bool, config: RunConfig) -> M
     store = Store(config.store)
     refuse_empty_registry(config.registry, store)
     prepare_environment(store.open())
-    if running := running_api(store):
+    if running := running_api(store, OBSERVER_TIMEOUT_S):
         os.environ.setdefault(API_VARIABLE, running)  # which sends notices of a move
     check_registry(config.registry, store)
     client = connect(config.registry, store)

@@ -1,8 +1,6 @@
 """`heartbeat doctor`: check what a night depends on, and say how to mend what is wrong."""
 
 import os
-import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -15,22 +13,22 @@ from rich.text import Text
 
 from flows.cli.console import plain_console
 from flows.cli.exit_codes import ExitCode
-from flows.cli.status import existing, nights_of
+from flows.cli.status import nights_of
 from flows.deployments import PROJECT
 from flows.doctor import installed, machine, processes
 from flows.doctor import store as stores
 from flows.doctor.finding import Check, Finding, run_checks
 from flows.local.network import direct_loopback
-from flows.local.observed import commands_run, flow_run_processes, orphaned_servers, prefect_api, running_up
+from flows.local.observed import flow_run_processes, orphaned_servers, prefect_api, running_up
 from flows.local.servers import API_VARIABLE, PREFECT_PORT, check_api, port_is_free
 from heartdata.config import RunConfig
-from heartdata.errors import HeartbeatError
 from heartdata.processes import why_no_processes
+from heartdata.settings import without_login
 from heartdata.storage.locks import holders, why_no_locks
 from heartdata.storage.store import Store, is_store
-from heartdata.storage.usage import nightly_bytes, usage
+from heartdata.storage.usage import free_bytes, nightly_bytes, usage
 from tasks.engine.flow_runs import Nights
-from tasks.registry.client import check_registry, connect, is_empty, is_own
+from tasks.registry.client import check_registry, connect, is_empty
 
 MLFLOW_PORT = 5000
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
@@ -66,7 +64,7 @@ class Examination:
     @cached_property
     def nights(self) -> Nights | None:
         """None also where the server or database cannot be read, which a check of its own says."""
-        with suppress(HeartbeatError, sqlite3.Error):
+        with suppress(Exception):  # ours, sqlite3's, Prefect's, those of its HTTP library
             return nights_of(self.store, prefect_api(self.up))
         return None
 
@@ -74,9 +72,9 @@ class Examination:
         """All checks, in the order in which they are shown; those of a store only where there is one."""
         yield from (self._packages, self._torchvision, self._pinned, self._memory, self._worker_processes, self._usable)
         if is_store(self.store.root) or self.store.root.is_dir():
-            yield from (self._permissions, self._file_locks, self._disk, self._databases, self._artifacts)
+            yield from (self._permissions, self._file_locks, self._disk, self._databases)
         yield from (self._ports, self._serving, self._prefect, self._registry)
-        yield from (self._champion_locks, self._servers, self._tracked_runs, self._flow_runs)
+        yield from (self._champion_locks, self._servers, self._flow_runs)
         yield from (self._clock, self._time_zones)
 
     def _packages(self) -> Iterator[Finding]:
@@ -109,22 +107,15 @@ class Examination:
         return stores.file_locks(self.store.root, why_no_locks(self.store.root))
 
     def _disk(self) -> Finding:
-        free = shutil.disk_usage(existing(self.store.root)).free
-        return stores.disk(free, nightly_bytes(usage(Store(self.store.root).entries(""), time.time())))
+        return stores.disk(
+            free_bytes(self.store.root), nightly_bytes(usage(Store(self.store.root).entries(""), time.time()))
+        )
 
     def _databases(self) -> Iterator[Finding]:
-        for name, program, revisions in (
-            ("mlflow.db", "MLflow", installed.mlflow_revisions),
-            ("prefect/prefect.db", "Prefect", installed.prefect_revisions),
-        ):
+        for name, program in (("mlflow.db", "MLflow"), ("prefect/prefect.db", "Prefect")):
             path = self.store.root / name
             if path.is_file():
-                yield stores.database(path, program, revisions(), self.store.uri)
-
-    def _artifacts(self) -> Iterator[Finding]:
-        database = self.store.root / "mlflow.db"
-        if is_own(self.config.registry, self.store) and database.is_file():
-            yield stores.artifacts(stores.artifacts_in(database), self.store.root, self.store.uri)
+                yield stores.database(path, program, self.store.uri)
 
     def _ports(self) -> Iterator[Finding]:
         for number, option in ((PREFECT_PORT, "--prefect-port"), (MLFLOW_PORT, "--mlflow-port")):
@@ -136,12 +127,18 @@ class Examination:
     def _prefect(self) -> Iterator[Finding]:
         if api := prefect_api(self.up):
             check_api()
-            yield Finding("ok", f"Prefect answers at {api.rpartition('@')[2]}")
+            yield Finding("ok", f"Prefect answers at {without_login(api)}")
 
     def _registry(self) -> Iterator[Finding]:
-        if not is_empty(self.config.registry, self.store):
-            check_registry(self.config.registry, self.store)
-            yield Finding("ok", "the MLflow registry can be read")
+        from tasks.registry.killed_runs import killed_runs
+
+        registry, names = self.config.registry, []
+        if not is_empty(registry, self.store):
+            check_registry(registry, self.store)
+            yield Finding("ok", "the MLflow registry can be read, and keeps its files where it should")
+            runs = killed_runs(connect(registry, self.store), registry)
+            names = [run.info.run_name for run in runs]
+        yield processes.tracked_runs(names, self.store.uri)
 
     def _champion_locks(self) -> Finding:
         paths = sorted((self.store.root / "champions").glob("*.lock"))
@@ -150,19 +147,10 @@ class Examination:
     def _servers(self) -> Finding:
         return processes.servers(orphaned_servers(self.store))
 
-    def _tracked_runs(self) -> Finding:
-        from tasks.registry.killed_runs import killed_runs
-
-        registry, names = self.config.registry, []
-        if not is_empty(registry, self.store):
-            runs = killed_runs(connect(registry, self.store), registry)
-            names = [run.info.run_name for run in runs]
-        return processes.tracked_runs(names, self.store.uri)
-
     def _flow_runs(self) -> Iterator[Finding]:
         if self.is_ours:
             unfinished = self.nights.unfinished if self.nights else ()
-            yield processes.flow_runs(unfinished, flow_run_processes(), commands_run())
+            yield processes.flow_runs(unfinished, flow_run_processes())
 
     def _clock(self) -> Finding:
         return machine.clock(stores.newest_record(self.store.root), datetime.now(UTC))

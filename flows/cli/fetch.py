@@ -16,6 +16,7 @@ from heartdata.sources.archives import unpack
 from heartdata.sources.catalogue import DATA_SETS, PHYSIONET_URL, SUMS, DataSet
 from heartdata.sources.download import FetchError, chosen, fetch_files, fetch_text, missing_files, parse_sums
 from heartdata.storage.store import atomic_write
+from heartdata.storage.usage import existing, free_bytes
 
 KAGGLE_FILES = ("set_a.csv", "set_b.csv", "set_a", "set_b")
 
@@ -100,11 +101,9 @@ def fetch_from_physionet(
 
 def check_space(folder: Path, needed_bytes: float) -> None:
     """Raise `HeartbeatError` when ``folder``, which may not exist yet, has no room for ``needed_bytes``."""
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    free_bytes = shutil.disk_usage(existing).free
-    if free_bytes < needed_bytes:
+    if (free := free_bytes(folder)) < needed_bytes:
         raise HeartbeatError(
-            f"about {needed_bytes / 1e9:.1f} GB are needed and {existing} has {free_bytes / 1e9:.1f} GB free: make "
+            f"about {needed_bytes / 1e9:.1f} GB are needed and {existing(folder)} has {free / 1e9:.1f} GB free: make "
             "room, or choose another folder with --to"
         )
 

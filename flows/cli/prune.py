@@ -6,6 +6,7 @@ from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.storage.remote import is_remote
 from heartdata.storage.store import Store
+from heartdata.storage.usage import sizes_by_kind, stored_files
 
 
 def prune_store(config: RunConfig, remove: bool) -> None:
@@ -33,7 +34,7 @@ def prune_store(config: RunConfig, remove: bool) -> None:
                 return
             with bar(console, "removing") as advance:
                 notes = tasks.remove(plan, config, store, advance)
-            held = tasks.usage(tasks.stored_files(store))
+            held = sizes_by_kind(stored_files(store))
     except (OSError, MlflowException) as error:
         raise HeartbeatError(f"reading or removing failed ({error}): fix that and run again") from error
     for sentence in notes:

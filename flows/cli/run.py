@@ -34,6 +34,7 @@ from flows.local.servers import (
 )
 from heartdata.config import RunConfig
 from heartdata.errors import Fault, HeartbeatError
+from heartdata.settings import without_login
 from heartdata.sources.base import check_source
 from heartdata.storage.store import Store
 from tasks.registry.client import check_registry, is_own
@@ -177,7 +178,7 @@ def _lost_server(error: Exception) -> str:
     from httpx import TransportError
 
     if isinstance(error, TransportError):
-        return f"Prefect server at {re.sub('//[^/@]*@', '//', os.environ[API_VARIABLE])}"
+        return f"Prefect server at {without_login(os.environ[API_VARIABLE])}"
     # MlflowException has no kind of its own for it
     return "MLflow server" if re.match("API request to .* Max retries exceeded", str(error)) else ""
 

@@ -2,24 +2,20 @@
 
 import json
 import os
-import re
-import shutil
-import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from flows.cli.console import plain_console, rich_table
 from flows.local.network import direct_loopback
 from flows.local.observed import Up, answers, prefect_api, running_up
 from flows.local.servers import API_VARIABLE, check_api
 from heartdata.config import RunConfig
-from heartdata.errors import HeartbeatError
-from heartdata.storage.remote import is_remote
+from heartdata.settings import without_login, without_logins
 from heartdata.storage.store import Store
-from heartdata.storage.usage import Usage, nightly_bytes, usage
+from heartdata.storage.usage import Usage, free_bytes, nightly_bytes, stored_files, usage
 from tasks.engine.flow_runs import NightlyRun, Nights, nights_in_database, nights_of_api
 from tasks.registry.client import is_own, tracking_uri
 from tasks.registry.standing import Standing, standings
@@ -30,7 +26,10 @@ OUTCOMES = {"COMPLETED": "completed", "FAILED": "failed", "CRASHED": "crashed", 
 
 @dataclass(frozen=True)
 class Status:
-    """Everything that is shown. ``problems``: what could not be read, and why."""
+    """Everything that is shown, without logins. ``problems``: what could not be read, and why.
+
+    ``nightly_bytes`` and ``free_bytes`` are of this machine's disk, also where the store is in a bucket.
+    """
 
     store: str
     time: datetime
@@ -42,14 +41,14 @@ class Status:
     nights: Nights | None
     models: list[Standing]
     disk: list[Usage]
+    nightly_bytes: float | None
     free_bytes: int
     problems: list[str]
 
     @property
     def nights_until_full(self) -> float | None:
         """None where the growth is unknown, or there is none."""
-        growth = nightly_bytes(self.disk)
-        return self.free_bytes / growth if growth else None
+        return self.free_bytes / self.nightly_bytes if self.nightly_bytes else None
 
 
 def show_status(config: RunConfig, as_json: bool = False) -> None:
@@ -73,27 +72,32 @@ def gather(config: RunConfig) -> Status:
     problems: list[str] = []
     up = running_up(store)
     api = prefect_api(up)
-    nights, models, files = None, [], []
-    try:
+    nights, models, files = None, [], Store(store.root).entries("")
+    nightly = nightly_bytes(usage(files, time.time()))
+    with _noted("runs", problems):
         nights = nights_of(store, api)
-    except (HeartbeatError, sqlite3.Error, OSError) as error:
-        problems.append(f"runs: {error}")
-    try:
+    with _noted("models", problems):
         models = standings(config.registry, store)
-    except Exception as error:  # sqlite3's, MLflow's, drivers' of databases
-        problems.append(f"models: {str(error).partition(chr(10))[0]}")
-    try:
-        files = store.entries("") + (Store(store.root).entries("") if is_remote(store.uri) else [])
-    except OSError as error:
-        problems.append(f"files: {error}")
+    with _noted("files", problems):
+        files = stored_files(store)
     mlflow = _mlflow(config, store, nights)
     return Status(
-        store=store.uri, time=datetime.now(UTC), up=up, prefect=api,
+        store=store.uri, time=datetime.now(UTC), up=up, prefect=without_login(api) if api else None,
         prefect_answers=bool(api) and answers(str(api), "/api/health"),
         mlflow=mlflow, mlflow_answers=answers(mlflow, "/health") if mlflow.startswith("http") else None,
-        nights=nights, models=models, disk=usage(files, time.time()),
-        free_bytes=shutil.disk_usage(existing(store.root)).free, problems=problems,
+        nights=nights, models=models, disk=usage(files, time.time()), nightly_bytes=nightly,
+        free_bytes=free_bytes(store.root), problems=problems,
     )  # fmt: skip
+
+
+@contextmanager
+def _noted(what: str, problems: list[str]) -> Iterator[None]:
+    """Let the block fail, and note why ``what`` it reads is unknown."""
+    try:
+        yield
+    except Exception as error:  # ours, sqlite3's, Prefect's, MLflow's, those of their HTTP libraries and of databases
+        line = str(error).partition("\n")[0] or type(error).__name__
+        problems.append(f"{what}: {without_logins(line)}")
 
 
 def nights_of(store: Store, api: str | None) -> Nights | None:
@@ -110,14 +114,9 @@ def nights_of(store: Store, api: str | None) -> Nights | None:
 def _mlflow(config: RunConfig, store: Store, nights: Nights | None) -> str:
     """The address of the MLflow server, without a password: that of `heartbeat up` where the registry is the store's."""
     if not is_own(config.registry, store):
-        return re.sub("//[^/@]*@", "//", tracking_uri(config.registry, store))
+        return without_login(tracking_uri(config.registry, store))
     served = [each.ui_url for each in (nights.schedules if nights else ()) if each.ui_url]
     return (served or [config.registry.ui_url])[0]
-
-
-def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def lines(status: Status) -> Iterator[tuple[str, str]]:
@@ -205,11 +204,11 @@ def _disk_row(kind: Usage) -> dict[str, str]:
 
 def _disk(status: Status) -> str:
     free, nights = f"{status.free_bytes / 1e9:.1f} GB", status.nights_until_full
-    growth = nightly_bytes(status.disk)
+    growth = status.nightly_bytes
     if nights is None:
         known = "nothing is added" if growth == 0 else "how much a night adds is known after two days"
         return f"{free}; {known}"
-    return f"{free}; at {(growth or 0) / 1e6:.1f} MB a night, enough for {min(nights, 9999):.0f} nights"
+    return f"{free}; at {(growth or 0) / 1e6:.1f} MB a night here, enough for {min(nights, 9999):.0f} nights"
 
 
 def _moment(when: datetime | None) -> str:

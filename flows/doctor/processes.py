@@ -6,6 +6,7 @@ from pathlib import Path
 from flows.doctor.finding import Finding
 from flows.local.observed import Up
 from tasks.engine.flow_runs import NightlyRun
+from tasks.registry.killed_runs import has_ended
 
 NAMED = 3
 
@@ -58,13 +59,13 @@ def tracked_runs(names: Sequence[str], store: str) -> Finding:
     return Finding("ok", "no MLflow run was left open")
 
 
-def flow_runs(unfinished: Iterable[NightlyRun], alive: Collection[str], commands_run: bool) -> Finding:
+def flow_runs(unfinished: Iterable[NightlyRun], alive: Collection[str]) -> Finding:
     """Every unfinished flow run of this machine has a process.
 
     ``alive``: the ids of runs that have a process of their own, as those of deployments do; others are of a
-    command such as `heartbeat run`, of which ``commands_run`` says whether any runs.
+    command such as `heartbeat run`, which a tag names.
     """
-    orphans = [run for run in unfinished if run.id not in alive and (run.deployment or not commands_run)]
+    orphans = [run for run in unfinished if run.id not in alive and (run.deployment or any(map(has_ended, run.tags)))]
     if not orphans:
         return Finding("ok", "no flow run was left unfinished")
     names = [run.name for run in orphans]

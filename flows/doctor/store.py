@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from flows.doctor.finding import Finding
 from heartdata.errors import StoreError
+from heartdata.storage.migrations import schema_state
 from heartdata.storage.remote import is_remote
 from heartdata.storage.sqlite import damage, read_only
 from heartdata.storage.store import Store, is_store
@@ -23,11 +23,18 @@ NEWEST = {
 
 
 def usable(store: Store) -> Finding:
-    """The store can be opened by this version, and written to."""
-    if not is_remote(store.uri) and not is_store(store.root):
+    """The store can be opened by this version, and written to; of one in a bucket only that it can be read."""
+    absent = Finding("warning", f"there is no store {store.uri} yet", f"heartbeat run --store {store.uri}")
+    if is_remote(store.uri):
+        try:
+            store.check_version()
+        except FileNotFoundError:
+            return absent
+        return Finding("ok", f"the store {store.uri} can be read")
+    if not is_store(store.root):
         if store.root.is_dir() and any(store.root.iterdir()):
             return Finding("warning", f"{store.uri} is no store of heartbeat", "name the store with --store")
-        return Finding("warning", f"there is no store {store.uri} yet", f"heartbeat run --store {store.uri}")
+        return absent
     try:
         store.open()
     except StoreError as error:
@@ -74,42 +81,28 @@ def disk(free_bytes: float, nightly_bytes: float | None) -> Finding:
     return Finding("ok", text)
 
 
-def database(path: Path, program: str, known: list[str], store: str) -> Finding:
-    """A database is intact, and its tables are of the installed program; ``known``: its revisions, newest first."""
-    if fault := damage(path):
+def database(path: Path, program: str, store: str) -> Finding:
+    """A database is intact, and its tables are of the installed program."""
+    try:
+        fault = damage(path)
+    except sqlite3.OperationalError as error:
+        remedy = "look again when no run is in progress; what a killed one left unfinished, the next run takes back"
+        return Finding("warning", f"{path} cannot be read now ({error})", remedy)
+    if fault:
         return Finding("problem", f"{path} is damaged ({fault})", "heartbeat restore FILE --store NEW, of a backup")
     try:
         with read_only(path) as connection:
             (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except (sqlite3.Error, TypeError):
         return Finding("problem", f"{path} is no database of {program}", f"move {path} away, or restore a backup")
-    if revision not in known:
+    state = schema_state(program.lower(), revision)
+    if state == "newer":
         return Finding(
             "problem", f"{path} was made by a newer version of {program}", f"install that version of {program}"
         )
-    if revision != known[0]:
+    if state == "older":
         return Finding("problem", f"{path} is of an older version of {program}", f"heartbeat upgrade --store {store}")
     return Finding("ok", f"{path.name} is intact, and of the installed {program}")
-
-
-def artifacts_in(database: Path) -> set[str]:
-    """The addresses that MLflow's experiments write to, and its runs and models are at."""
-    queries = (
-        "SELECT artifact_location FROM experiments WHERE experiment_id IN (SELECT experiment_id FROM runs)",
-        "SELECT artifact_uri FROM runs WHERE lifecycle_stage = 'active'",
-    )
-    with read_only(database) as connection:
-        return {row[0] for query in queries for row in connection.execute(query) if row[0]}
-
-
-def artifacts(addresses: Iterable[str], root: Path, store: str) -> Finding:
-    """MLflow's files are in the store, and not where it was before it was moved or copied."""
-    local = {unquote(urlsplit(address).path) for address in addresses if urlsplit(address).scheme in ("", "file")}
-    outside = sorted(path for path in local if not Path(path).resolve().is_relative_to(root))
-    if outside:
-        text = f"the registry names files in another folder, {outside[0]}: the store was moved or copied"
-        return Finding("problem", text, f"heartbeat upgrade --store {store}")
-    return Finding("ok", "the registry's files are in the store")
 
 
 def newest_record(root: Path) -> datetime | None:

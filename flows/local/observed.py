@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from flows.local.servers import API_VARIABLE, is_healthy, running_api
+from flows.local.servers import API_VARIABLE, OBSERVER_TIMEOUT_S, is_healthy, running_api
+from heartdata.settings import without_login
 from heartdata.storage.locks import holders
 from heartdata.storage.store import Store
 
 UP_LOCK = "up.lock"
 FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"  # of the process that Prefect starts for a run
 SERVERS = {"prefect", "mlflow", "prefect.server.api.server:create_app", "mlflow.server.fastapi_app:app"}
-COMMANDS = {"run", "pretrain", "study", "score"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Up:
 def running_up(store: Store) -> Up | None:
     """The process that holds the store's lock; None where nobody does."""
     for process in holders(store.workpath(UP_LOCK)):
-        return Up(process, started(process), running_api(store))
+        return Up(process, started(process), running_api(store, OBSERVER_TIMEOUT_S))
     return None
 
 
@@ -50,46 +50,28 @@ def prefect_api(up: Up | None) -> str | None:
 
 def answers(address: str, path: str) -> bool:
     """Whether a server answers at ``path`` of an address, whose own path is left out."""
-    parts = urlsplit(address)
+    parts = urlsplit(without_login(address))
     return is_healthy(f"{parts.scheme}://{parts.netloc}{path}")
-
-
-def server_processes(store: Store) -> Iterator[psutil.Process]:
-    """The processes of Prefect and MLflow servers that were started for this store, by their environment."""
-    home = str(store.root / "prefect")
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get("PREFECT_HOME") == home and SERVERS & {*process.cmdline()}:
-                yield process
 
 
 def flow_run_processes() -> set[str]:
     """The ids of the flow runs that have a process of their own on this machine."""
-    return {value for environment in _environments() if (value := environment.get(FLOW_RUN_VARIABLE))}
-
-
-def _environments() -> Iterator[dict[str, str]]:
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            yield process.environ()
-
-
-def commands_run() -> bool:
-    """Whether a command that runs a flow is at work on this machine, for whatever store."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if is_flow_command(process.cmdline()):
-                return True
-    return False
-
-
-def is_flow_command(words: list[str]) -> bool:
-    """Whether a command line is of `heartbeat run` or another command that runs a flow."""
-    is_heartbeat = any(word.endswith(("heartbeat", "flows.cli.main")) for word in words[:3])
-    return is_heartbeat and bool(COMMANDS & {*words})
+    return {run for process, environment in _environments() if (run := environment.get(FLOW_RUN_VARIABLE))}
 
 
 def orphaned_servers(store: Store) -> list[int]:
-    """The ids of the store's servers that outlived what started them, which hold ports and databases."""
-    servers = {process.pid: process for process in server_processes(store)}
-    return [pid for pid, process in servers.items() if process.ppid() == 1]
+    """The ids of the store's Prefect and MLflow servers that outlived what started them, which hold ports and databases."""
+    home = str(store.root / "prefect")
+    servers = [process for process, environment in _environments() if environment.get("PREFECT_HOME") == home]
+    found = []
+    for process in servers:
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if process.ppid() == 1 and SERVERS & {*process.cmdline()}:
+                found.append(process.pid)
+    return found
+
+
+def _environments() -> Iterator[tuple[psutil.Process, dict[str, str]]]:
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            yield process, process.environ()

@@ -5,7 +5,6 @@ import http.client
 import io
 import json
 import os
-import re
 import socket
 import sys
 import textwrap
@@ -17,12 +16,14 @@ from pathlib import Path
 
 from flows.local.child import START_TIMEOUT_S, Child, is_healthy
 from heartdata.errors import ConfigError
+from heartdata.settings import without_login, without_logins
 from heartdata.storage.store import Store, atomic_write
 
 HOST = "127.0.0.1"
 PREFECT_PORT = 4200
 API_VARIABLE = "PREFECT_API_URL"
 GRACEFUL_S = 3  # open connections, as of a browser, are closed then
+OBSERVER_TIMEOUT_S = 3  # of a command that only looks, as it does when the server is silent
 UP_FILE = "up.json"  # in the store: address and id of the server that its `heartbeat up` runs
 ID_VARIABLE = "heartbeat_up"  # Prefect variable with the same id
 
@@ -118,17 +119,17 @@ def announced(store: Store, api: str) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
-def running_api(store: Store) -> str | None:
+def running_api(store: Store, timeout_s: float = START_TIMEOUT_S) -> str | None:
     """The address of the Prefect API of this store's `heartbeat up`, or None if it is not running.
 
     Another store's server may have taken over the port, so the server has to confirm the id. One that is being started
-    again is waited for.
+    again is waited for, up to ``timeout_s``.
     """
     try:
         up = json.loads(store.workpath(UP_FILE).read_bytes())
         if up["store"] != store.uri:  # this store is a copy
             return None
-        with urllib.request.urlopen(f"{up['api']}/variables/name/{ID_VARIABLE}", timeout=START_TIMEOUT_S) as response:
+        with urllib.request.urlopen(f"{up['api']}/variables/name/{ID_VARIABLE}", timeout=timeout_s) as response:
             return up["api"] if json.load(response)["value"] == up["id"] else None
     except (OSError, http.client.HTTPException):  # no file, or no HTTP server
         return None
@@ -194,9 +195,8 @@ def check_api() -> None:
         reason = textwrap.shorten(str(error).partition("\n")[0] or type(error).__name__, 200, placeholder=" ...")
         if getattr(getattr(error, "response", None), "status_code", 0) in (401, 403):
             reason = "it requires another login: set PREFECT_API_KEY, or PREFECT_API_AUTH_STRING"
-        shown = re.sub("//[^/@]*@", "//", url)
         raise ConfigError(
-            f"Prefect cannot be used at {shown} ({reason}): correct {API_VARIABLE} or leave it unset"
+            f"Prefect cannot be used at {without_login(url)} ({without_logins(reason)}): correct {API_VARIABLE} or leave it unset"
         ) from error
 
 

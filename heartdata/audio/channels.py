@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 import numpy as np
 from pydantic import Field
-from scipy import fft, signal
+from scipy import fft
 
 from heartdata.audio.decode import Audio, resample
 from heartdata.audio.fingerprint import RATE_HZ
@@ -77,6 +77,8 @@ def heart_likeness(sound: np.ndarray) -> float:
     """
     if len(sound) < RATE_HZ:
         return 0.0
+    from scipy import signal  # takes a second to load, also where only settings are needed
+
     hz, density = signal.welch(sound - sound.mean(), RATE_HZ, nperseg=1024)
     heart, slow = (density[(hz >= low) & (hz < high)] for low, high in (HEART_HZ, SLOW_HZ))
     heart_power = float(np.median(heart)) * (HEART_HZ[1] - HEART_HZ[0])

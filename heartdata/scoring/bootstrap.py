@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
-from scipy.stats import beta, t
 
 LEVEL = 0.95
 ROUNDING = 1e-12
@@ -75,6 +74,8 @@ def with_interval(
         if not (is_share and varies):
             return float(value), float(value), float(value)
         return float(value), *_clopper_pearson(value, degrees_of_freedom + 1, level)
+    from scipy.stats import t  # takes a second to load, also where only settings are needed
+
     half = t.ppf((1 + level) / 2, degrees_of_freedom) * error
     if is_share and 0 < value < 1:
         on_logit = half / (value * (1 - value))
@@ -85,6 +86,8 @@ def with_interval(
 
 
 def _clopper_pearson(share: float, subjects: float, level: float) -> tuple[float, float]:
+    from scipy.stats import beta
+
     right, tail = share * subjects, (1 - level) / 2
     low = beta.ppf(tail, right, subjects - right + 1) if share > ROUNDING else 0.0
     high = beta.ppf(1 - tail, right + 1, subjects - right) if share < 1 - ROUNDING else 1.0

@@ -113,18 +113,22 @@ class Remote:
         return f"{self.uri}/{name}"
 
     def check_writable(self) -> None:
-        """Write the marker, unless a newer heartbeat wrote one. Raises `StoreError` saying what to do."""
+        """Write the marker, as it is where there is one. Raises `StoreError` saying what to do, also for a newer store."""
         try:
-            self.check_version()
+            try:
+                marker = self.check_version()
+            except FileNotFoundError:
+                marker = MARKER
             with _access(self.address(PROBE)) as (files, path):
-                files.pipe_file(path, MARKER)
+                files.pipe_file(path, marker)
         except OSError as error:
             raise StoreError(f"cannot write to the store {self.uri} ({error.strerror}): {_remedy(error)}") from error
 
-    def check_version(self) -> None:
-        """Raise `StoreError` if a newer heartbeat made the store."""
-        with suppress(FileNotFoundError):
-            check_marker(read(self.address(PROBE)), self.address(PROBE))
+    def check_version(self) -> bytes:
+        """The marker. Raises `StoreError` if a newer heartbeat made the store, FileNotFoundError if there is none."""
+        marker = read(self.address(PROBE))
+        check_marker(marker, self.address(PROBE))
+        return marker
 
     def put(self, file: Path, name: str) -> dict[str, Any]:
         """Upload a whole file, which an object store shows only once it is complete; returns the object's `info`."""

@@ -146,7 +146,10 @@ class Store:
         return self
 
     def check_version(self) -> None:
-        """Raise `StoreError` if a newer heartbeat made the store, and OSError if that cannot be read."""
+        """Raise `StoreError` if a newer heartbeat made the store, and OSError if that cannot be read.
+
+        That is FileNotFoundError where there is no store in a bucket.
+        """
         if self._remote:
             self._remote.check_version()
         elif is_store(self.root):

@@ -17,7 +17,7 @@ OWN_ERRORS = ("HeartbeatError", *(kind.__name__ for kind in HeartbeatError.__sub
 UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
 RUNS = """
 SELECT run.id, run.name, flow.name AS flow, deployment.name AS deployment, run.state_type AS state, state.message,
-       run.start_time AS started, run.end_time AS ended
+       run.start_time AS started, run.end_time AS ended, run.tags
 FROM flow_run AS run JOIN flow ON flow.id = run.flow_id LEFT JOIN deployment ON deployment.id = run.deployment_id
      LEFT JOIN flow_run_state AS state ON state.id = run.state_id
 WHERE run.parent_task_run_id IS NULL AND """
@@ -29,7 +29,9 @@ FROM deployment_schedule AS each JOIN deployment ON deployment.id = each.deploym
 
 @dataclass(frozen=True)
 class NightlyRun:
-    """A flow run that was started. ``message``: why it is in its ``state``, where Prefect knows."""
+    """A flow run that was started. ``message``: why it is in its ``state``, where Prefect knows; one of the ``tags`` may
+    name its process.
+    """
 
     id: str
     name: str
@@ -39,6 +41,7 @@ class NightlyRun:
     message: str
     started: datetime | None
     ended: datetime | None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ def nights_in_database(path: Path) -> Nights:
 
 def _run_of_row(row: Any) -> NightlyRun:
     times = {name: _utc(row[name]) for name in ("started", "ended")}
-    return NightlyRun(**{**dict(row), **times, "message": reason_of(row["message"])})
+    return NightlyRun(
+        **{**dict(row), **times, "message": reason_of(row["message"]), "tags": tuple(json.loads(row["tags"]))}
+    )
 
 
 def _utc(text: str | None) -> datetime | None:
@@ -155,4 +160,5 @@ def _run_of_api(run: Any, flows: dict[Any, str], deployments: dict[Any, str]) ->
     return NightlyRun(
         id=str(run.id), name=run.name, flow=flows.get(run.flow_id, ""), deployment=deployments.get(run.deployment_id),
         state=state, message=message, started=run.start_time, ended=run.end_time,
+        tags=tuple(run.tags),
     )  # fmt: skip

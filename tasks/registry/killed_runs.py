@@ -7,6 +7,8 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
+import psutil
+
 from heartdata.config import RegistryConfig
 from heartdata.settings import sha256_json
 from heartdata.storage.store import Store
@@ -72,17 +74,7 @@ def has_ended(tag: str) -> bool:
     process, _, started = rest.partition(":")
     if host != machine() or not process.isdigit():
         return False
-    return not _is_alive(int(process)) or _start_time(int(process)) not in ("", started)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return not psutil.pid_exists(int(process)) or _start_time(int(process)) not in ("", started)
 
 
 def _start_time(process: int) -> str:

@@ -9,7 +9,7 @@ from heartdata.config import RegistryConfig
 from heartdata.storage.sqlite import read_only
 from heartdata.storage.store import Store
 from tasks.registry.champion import MOVE, Move
-from tasks.registry.client import CHALLENGER, CHAMPION, connect, is_empty, is_own
+from tasks.registry.client import CHALLENGER, CHAMPION, check_registry, connect, is_empty, is_own
 
 Tags = Mapping[str, str]
 
@@ -30,11 +30,14 @@ class Standing:
 def standings(config: RegistryConfig, store: Store) -> list[Standing]:
     """Of all models, by name: the store's own database is read as a file, another registry is asked by MLflow.
 
-    Raises sqlite3.Error, or what MLflow raises.
+    Raises sqlite3.Error, `ConfigError` soon where a registry does not answer, or what MLflow raises.
     """
     if is_empty(config, store):
         return []
-    return _of_file(store.workpath("mlflow.db")) if is_own(config, store) else _of_client(connect(config, store))
+    if is_own(config, store):
+        return _of_file(store.workpath("mlflow.db"))
+    check_registry(config, store)
+    return _of_client(connect(config, store))
 
 
 def standing(model: str, aliases: Mapping[str, Any], tags: Tags, version_tags: Mapping[int, Tags]) -> Standing:

@@ -12,6 +12,7 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from heartdata.config import RunConfig
 from heartdata.dataset.prune import DAY_S
 from heartdata.storage.store import Store
+from heartdata.storage.usage import TABLES
 from tasks import prune as tasks
 from tasks.databases import NOT_HERE
 
@@ -77,11 +78,11 @@ def test_bytes_by_kind(config: RunConfig, store: Store):
     put(store, "mlflow.db-wal", 90, "xxx")
     cached(store, "split-v3-b", 0)
     plan = tasks.plan_store(config, store)
-    assert plan.removed == {tasks.TABLES: 2}
-    assert plan.held[tasks.KINDS["mlflow.db"]] == 3
-    row = next(row for row in tasks.rows_before(plan) if row["kind"] == tasks.TABLES)
+    assert plan.removed == {TABLES: 2}
+    assert plan.held["MLflow's database"] == 3
+    row = next(row for row in tasks.rows_before(plan) if row["kind"] == TABLES)
     assert row == {
-        "kind": tasks.TABLES,
+        "kind": TABLES,
         "held": "0.0 MB",
         "to remove": "0.0 MB",
         "kept": "used within 30 days, or by a kept version",

@@ -1,17 +1,23 @@
 """`heartbeat status`: what is shown of a night, of an empty store, and that nothing is changed or loaded for it."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
-from flows.cli.status import Status, lines
-from flows.local.observed import Up
+from flows.cli.status import Status, gather, lines
+from flows.local.observed import Up, running_up
+from flows.local.servers import free_port
+from heartdata.config import RunConfig
 from heartdata.storage.store import Store
-from heartdata.storage.usage import usage
+from heartdata.storage.usage import DAY_S, usage
 from tasks.engine.flow_runs import NightlyRun, NightlySchedule, Nights
 from tasks.registry.champion import Move
 from tasks.registry.standing import Standing
@@ -36,7 +42,7 @@ def shown(
         **{
             "store": "/out", "time": NOW, "up": up, "prefect": up and up.api, "prefect_answers": bool(up),
             "mlflow": "http://127.0.0.1:5000", "mlflow_answers": bool(up), "nights": nights, "models": [MODEL],
-            "disk": usage([], 0), "free_bytes": 10**10, "problems": [], **others,
+            "disk": usage([], 0), "nightly_bytes": None, "free_bytes": 10**10, "problems": [], **others,
         }
     )  # fmt: skip
     return dict(lines(status))
@@ -104,6 +110,55 @@ def test_what_cannot_be_read_is_said(heartbeat, store: Store):
     assert (status, err) == (0, "")
     assert "Unknown     runs: file is not a database" in out
     assert "Unknown     models: file is not a database" in out
+
+
+def dead_server() -> str:
+    return f"127.0.0.1:{free_port()}"
+
+
+def test_servers_that_do_not_answer_are_named_without_their_passwords(heartbeat, store: Store, monkeypatch):
+    prefect, mlflow = dead_server(), dead_server()
+    monkeypatch.setenv("PREFECT_API_URL", f"http://me:hunter/2@1@{prefect}/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter2@{mlflow}")
+    for options in ([], ["--json"]):
+        status, err, out = heartbeat("status", "--store", store.root, *options)
+        assert (status, err) == (0, "")
+        assert "hunter" not in out
+    values = json.loads(out)
+    assert (values["prefect"], values["mlflow"]) == (f"http://{prefect}/api", f"http://{mlflow}")
+    assert [problem.partition(":")[0] for problem in values["problems"]] == ["runs", "models"]
+
+
+def test_an_error_of_prefect_is_a_line_and_not_the_end(store: Store, monkeypatch):
+    def fail(*_: object) -> None:
+        raise httpx.HTTPError("server error for url 'http://me:hunter2@127.0.0.1/api'")
+
+    monkeypatch.setattr("flows.cli.status.nights_of", fail)
+    status = gather(RunConfig(store=str(store.root)))
+    assert status.problems == ["runs: server error for url 'http://127.0.0.1/api'"]
+
+
+def test_a_server_of_heartbeat_up_that_is_silent_is_not_waited_for(store: Store, monkeypatch):
+    monkeypatch.setattr("flows.local.observed.OBSERVER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("flows.local.observed.holders", lambda path: [1])
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts and says nothing
+        api = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        store.workpath("up.json").write_text(json.dumps({"api": api, "id": "ours", "store": store.uri}))
+        assert running_up(store).api is None
+
+
+def test_the_disk_that_fills_is_this_machines(tmp_path: Path, monkeypatch):
+    store = Store(f"memory://{tmp_path.name}/store").open()
+    for folder in (None, store.root):
+        files = Store(folder or store.uri)
+        for name in ("models/a", "models/b", "models/c"):
+            with files.writing(name) as file:
+                file.write(bytes(1000 if folder else 50_000))
+    for days, name in enumerate("abc"):
+        os.utime(store.workpath(f"models/{name}"), (time.time() - (3 - days) * DAY_S,) * 2)
+    status = gather(RunConfig(store=store.uri))
+    assert {kind.kind: kind.size_bytes for kind in status.disk}["weights"] > 150_000
+    assert 0 < status.nightly_bytes < 3000
 
 
 def test_it_loads_neither_torch_nor_a_server():

@@ -12,14 +12,13 @@ from flows.doctor import processes
 from flows.local.observed import (
     Up,
     flow_run_processes,
-    is_flow_command,
     orphaned_servers,
     running_up,
-    server_processes,
 )
 from flows.local.servers import PREFECT_PORT
 from heartdata.storage.store import Store
 from tasks.engine.flow_runs import NightlyRun
+from tasks.registry.killed_runs import process_tag
 
 UP = Up(7, datetime(2026, 11, 30, 2, tzinfo=UTC), "http://127.0.0.1:4200/api")
 
@@ -55,29 +54,29 @@ def test_tracked_runs():
 
 
 def test_flow_runs_without_a_process():
-    def level(deployment: str | None, alive: set[str], commands_run: bool) -> str:
-        run = NightlyRun("1", "wise-owl", "heartbeat", deployment, "RUNNING", "", None, None)
-        return processes.flow_runs([run], alive, commands_run).level
+    def level(deployment: str | None, alive: set[str], *tags: str) -> str:
+        run = NightlyRun("1", "wise-owl", "heartbeat", deployment, "RUNNING", "", None, None, tags)
+        return processes.flow_runs([run], alive).level
 
-    assert processes.flow_runs([], set(), False).level == "ok"
-    assert level("full-pipeline", {"1"}, commands_run=False) == "ok"
-    assert level("full-pipeline", {"2"}, commands_run=True) == "warning"
-    assert level(None, set(), commands_run=True) == "ok"
-    assert level(None, set(), commands_run=False) == "warning"
+    (running,) = process_tag().values()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as killed:
+        (ended,) = process_tag(killed.pid).values()
+        killed.kill()
+    assert processes.flow_runs([], set()).level == "ok"
+    assert level("full-pipeline", {"1"}) == "ok"
+    assert level("full-pipeline", {"2"}) == "warning"
+    assert level(None, set(), "a tag", running) == "ok"
+    assert level(None, set(), "a tag", ended) == "warning"
 
 
-def test_processes_of_runs_and_of_commands_are_found():
+def test_processes_of_runs_are_found():
     assert "run-17" not in flow_run_processes()
-    script = ["-c", "print(flush=True); input()", "flows.cli.main", "pretrain"]
+    script = ["-c", "print(flush=True); input()"]
     environment = {**os.environ, "PREFECT__FLOW_RUN_ID": "run-17"}
     command = [sys.executable, *script]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as run:
         run.stdout.readline()
         assert "run-17" in flow_run_processes()
-        assert not is_flow_command(command[:2])
-        assert is_flow_command([sys.executable, "-m", "flows.cli.main", "run", "--store", "x"])
-        assert is_flow_command(["python", "/x/bin/heartbeat", "study", "list"])
-        assert not is_flow_command(["python", "/x/bin/heartbeat", "up"])
         run.communicate(b"\n")
 
 
@@ -98,11 +97,9 @@ def test_a_server_that_outlived_what_started_it_is_found(store: Store):
     """A process that calls itself a server of the store, started by a shell that has ended."""
     environment = {**os.environ, "PREFECT_HOME": str(store.root / "prefect")}
     script = f"{sys.executable} -c 'import time; time.sleep(600)' prefect server start >/dev/null 2>&1 & echo $!"
-    assert not list(server_processes(store))
     started = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environment)
     server = psutil.Process(int(started.stdout))
     try:
-        assert [process.pid for process in server_processes(store)] == [server.pid]
         assert orphaned_servers(store) == ([server.pid] if server.ppid() == 1 else [])
         assert orphaned_servers(Store(store.root.parent / "other")) == []
     finally:

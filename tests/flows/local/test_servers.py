@@ -111,12 +111,14 @@ def test_a_server_that_does_not_speak_http_is_not_used(store: Store):
         ("http://127.0.0.1:9/api", "Connection refused|connection attempts failed"),
         ("127.0.0.1:9", "."),
         ("http://me:secret@{server}/api", "it requires another login: set PREFECT_API_KEY"),
+        ("http://me:a/secret@{server}/api", "."),
+        ("http://me:secret@{server}/broken/api", "500"),
     ],
 )
 def test_a_prefect_server_that_cannot_be_used_is_reported_with_its_variable(url: str, reason: str, monkeypatch):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with http_server(lambda path: (401, b"")) as server:
+    with http_server(lambda path: (500 if "broken" in path else 401, b"")) as server:
         url = url.format(server=server.removeprefix("http://"))
         monkeypatch.setenv("PREFECT_API_URL", url)
         with (

@@ -31,6 +31,7 @@ def test_a_new_store_says_its_version(place: str):
 def test_stores_from_before_it_was_recorded_are_read(place: str, content: bytes):
     mark(place, content)
     Store(place).open().check_version()
+    assert Store(place).local(".heartbeat").read_bytes() == content
 
 
 @pytest.mark.parametrize("refused", [Store.open, Store.check_version])

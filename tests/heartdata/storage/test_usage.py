@@ -17,7 +17,8 @@ def test_every_file_is_of_one_kind():
              file("mlflow.db", 7, 0), file("prefect/prefect.db-wal", 3, 0), file("facts/a.parquet", 5, 0)]  # fmt: skip
     sizes = {kind.kind: kind.size_bytes for kind in usage(files, NOW_S)}
     assert {kind: size for kind, size in sizes.items() if size} == {
-        "spectrograms": 100, "models": 22, "databases": 10, "the rest": 5,
+        "spectrograms": 100, "weights": 20, "initial weights": 2, "MLflow's database": 7, "Prefect's database": 3,
+        "tables and plots": 5,
     }  # fmt: skip
     assert sum(sizes.values()) == sum(each.size_bytes for each in files)
 
@@ -29,8 +30,8 @@ def test_the_growth_of_a_night_is_that_of_the_last_week_without_the_first_day():
         file("mlflow.db", 300, 0),
     ]
     growth = {kind.kind: kind.nightly_bytes for kind in usage(files, NOW_S)}
-    assert growth["models"] == 50
-    assert growth["databases"] == 30
+    assert growth["weights"] == 50
+    assert growth["MLflow's database"] == 30
     assert growth["logs"] == 0
     assert nightly_bytes(usage(files, NOW_S)) == 80
 
@@ -44,4 +45,4 @@ def test_the_growth_of_a_young_store_is_unknown(files: list[StoredFile]):
 def test_a_young_store_counts_from_its_second_day():
     files = [file("models/first", 1000, 3), file("models/a", 60, 1.5), file("models/b", 60, 0.5)]
     growth = {kind.kind: kind.nightly_bytes for kind in usage(files, NOW_S)}
-    assert growth["models"] == 60
+    assert growth["weights"] == 60

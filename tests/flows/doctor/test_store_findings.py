@@ -2,12 +2,12 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from flows.doctor import installed
 from flows.doctor import store as stores
 from heartdata.storage.locks import why_no_locks
 from heartdata.storage.store import Store
@@ -26,6 +26,13 @@ def test_a_store_is_usable_where_it_can_be_opened(store: Store, tmp_path: Path, 
     )
     found = stores.usable(store)
     assert (found.level, "Read-only file system" in found.text) == ("problem", True)
+
+
+def test_a_mistyped_store_in_a_bucket_is_not_made(tmp_path: Path):
+    store = Store(f"memory://{tmp_path.name}/mistyped")
+    assert stores.usable(store).remedy == f"heartbeat run --store {store.uri}"
+    assert stores.usable(store).level == "warning"
+    assert stores.usable(store.open()).level == "ok"
 
 
 def test_permissions(store: Store):
@@ -53,8 +60,11 @@ def test_disk(free: float, nightly: float | None, level: str):
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
-    """A database of revision b, with a few pages of rows."""
+def database(tmp_path: Path, monkeypatch) -> Path:
+    """A database of revision b, which is the installed one, with a few pages of rows."""
+    monkeypatch.setattr(
+        stores, "schema_state", lambda _, revision: {"a": "older", "b": "current"}.get(revision, "newer")
+    )
     path = tmp_path / "mlflow.db"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num)")
@@ -67,37 +77,36 @@ def database(tmp_path: Path) -> Path:
 
 
 def test_a_database_is_of_the_installed_program(database: Path):
-    assert stores.database(database, "MLflow", ["b", "a"], "/out").level == "ok"
-    older = stores.database(database, "MLflow", ["c", "b", "a"], "/out")
+    assert stores.database(database, "MLflow", "/out").level == "ok"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'a'")
+    older = stores.database(database, "MLflow", "/out")
     assert (older.level, older.remedy) == ("problem", "heartbeat upgrade --store /out")
-    newer = stores.database(database, "MLflow", ["a"], "/out")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'c'")
+    newer = stores.database(database, "MLflow", "/out")
     assert (newer.level, "newer version of MLflow" in newer.text) == ("problem", True)
+
+
+def test_a_database_that_is_written_to_is_not_called_damaged(database: Path, monkeypatch):
+    monkeypatch.setattr("heartdata.storage.sqlite.WAIT_S", 0.1)
+    with closing(sqlite3.connect(database)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        found = stores.database(database, "MLflow", "/out")
+    assert (found.level, "cannot be read now (database is locked)" in found.text) == ("warning", True)
 
 
 def test_a_damaged_database_is_noticed(database: Path, tmp_path: Path):
     content = bytearray(database.read_bytes())
     content[40_000:60_000] = os.urandom(20_000)
     database.write_bytes(content)
-    found = stores.database(database, "MLflow", ["b"], "/out")
+    found = stores.database(database, "MLflow", "/out")
     assert (found.level, "is damaged" in found.text) == ("problem", True)
     database.write_bytes(b"not a database" * 1000)
-    assert "is damaged (file is not a database)" in stores.database(database, "MLflow", ["b"], "/out").text
+    assert "is damaged (file is not a database)" in stores.database(database, "MLflow", "/out").text
     with sqlite3.connect(tmp_path / "other.db") as other:
         other.execute("CREATE TABLE a (b)")
-    assert "is no database of MLflow" in stores.database(tmp_path / "other.db", "MLflow", ["b"], "/out").text
-
-
-def test_the_installed_revisions_are_known():
-    for revisions in (installed.mlflow_revisions(), installed.prefect_revisions()):
-        assert len(revisions) == len({*revisions}) > 30
-
-
-def test_a_moved_store_is_noticed(tmp_path: Path):
-    inside = [(tmp_path / "a b/mlflow-artifacts").as_uri(), str(tmp_path / "mlflow-artifacts/1"), "s3://bucket/x"]
-    assert stores.artifacts(inside, tmp_path, str(tmp_path)).level == "ok"
-    found = stores.artifacts([*inside, "file:///elsewhere/mlflow-artifacts"], tmp_path, "/out")
-    assert found.level == "problem"
-    assert "another folder, /elsewhere/mlflow-artifacts" in found.text
+    assert "is no database of MLflow" in stores.database(tmp_path / "other.db", "MLflow", "/out").text
 
 
 def test_the_newest_record_is_of_either_database(tmp_path: Path):
