@@ -278,7 +278,7 @@ def settings(
 
 
 def main() -> None:
-    """Entry point. An error that the user can fix is one sentence on stderr, never a stack trace; see `ExitCode`."""
+    """Entry point. An error is one sentence on stderr, never a stack trace; see `ExitCode`."""
     from flows.cli.encoding import replace_unknown_characters
     from heartdata.errors import HeartbeatError
 
@@ -286,7 +286,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")  # a note says what that means
     try:
         app(prog_name="heartbeat")
-    except HeartbeatError as error:
+    except Exception as raised:
+        from flows.cli.sentences import logged
+
+        error = raised if isinstance(raised, HeartbeatError) else logged(raised)
         typer.secho("heartbeat: ", fg="red", bold=True, nl=False, err=True)
         typer.echo(str(error), err=True)
         sys.stderr.flush()

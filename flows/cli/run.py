@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import pkgutil
-import re
 import shlex
 import shutil
 import sys
@@ -19,6 +18,7 @@ from rich.console import Console
 from flows.cli.console import Terminal, note, plain_console, show, show_nothing_new
 from flows.cli.databases import check_prefect_database
 from flows.cli.exit_codes import ExitCode
+from flows.cli.sentences import sentence_of
 from flows.local.child import is_healthy, kept_running
 from flows.local.environment import prepare_environment
 from flows.local.interrupted import end_killed, name_process
@@ -33,8 +33,7 @@ from flows.local.servers import (
     prefect_api,
 )
 from heartdata.config import RunConfig
-from heartdata.errors import Fault, HeartbeatError
-from heartdata.settings import without_login
+from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
 from heartdata.storage.store import Store
 from tasks.registry.client import check_registry, is_own
@@ -160,27 +159,9 @@ def _errors_as_sentences(log: Path) -> Iterator[None]:
         yield
     except HeartbeatError:
         raise
-    except OSError as error:
-        logger.exception("run failed")
-        raise HeartbeatError(f"reading or writing failed ({error}): fix that and run again; log: {log}") from error
     except Exception as error:
         logger.exception("run failed")
-        if lost := _lost_server(error):
-            raise HeartbeatError(
-                f"the {lost} does not answer any more: start it and run again; what was finished is kept; log: {log}"
-            ) from error
-        text = (str(error).splitlines() or [""])[0]
-        raise Fault(f"the run failed unexpectedly ({type(error).__name__}: {text}); log: {log}") from error
-
-
-def _lost_server(error: Exception) -> str:
-    """The server that an error says is away, or nothing."""
-    from httpx import TransportError
-
-    if isinstance(error, TransportError):
-        return f"Prefect server at {without_login(os.environ[API_VARIABLE])}"
-    # MlflowException has no kind of its own for it
-    return "MLflow server" if re.match("API request to .* Max retries exceeded", str(error)) else ""
+        raise sentence_of(error, str(log)) from error
 
 
 def where_to_look(command: str, model_url: str, run_id: str, flow_url: str, prefect_runs: bool) -> dict[str, str]:

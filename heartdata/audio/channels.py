@@ -77,7 +77,7 @@ def heart_likeness(sound: np.ndarray) -> float:
     """
     if len(sound) < RATE_HZ:
         return 0.0
-    from scipy import signal  # takes a second to load, also where only settings are needed
+    from scipy import signal  # slow to load, also where only settings are needed
 
     hz, density = signal.welch(sound - sound.mean(), RATE_HZ, nperseg=1024)
     heart, slow = (density[(hz >= low) & (hz < high)] for low, high in (HEART_HZ, SLOW_HZ))

@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Any
 
 import pandas as pd
-from scipy.cluster.hierarchy import DisjointSet
 
 from heartdata.checks.groups import connected_groups, subject_units
 from heartdata.checks.near_duplicates import PARTNERS
@@ -132,6 +131,8 @@ def _crowded(pairs: pd.DataFrame | None) -> set[str]:
 
 def _sounds(rows: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.Series:
     """An id for each row, the same for recordings of one sound: connected components of copies and pairs."""
+    from scipy.cluster.hierarchy import DisjointSet  # slow to load, also where only settings are needed
+
     samples = dict(zip(rows["sha256"], rows["samples_sha256"], strict=True))
     sounds = DisjointSet(rows["samples_sha256"])
     if pairs is not None:

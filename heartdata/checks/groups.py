@@ -1,7 +1,6 @@
 """Which recordings belong together: those of one subject, and subjects that something connects."""
 
 import pandas as pd
-from scipy.cluster.hierarchy import DisjointSet
 
 
 def subject_units(table: pd.DataFrame) -> pd.Series:
@@ -11,6 +10,8 @@ def subject_units(table: pd.DataFrame) -> pd.Series:
 
 def connected_groups(units: pd.Series, shared: pd.Series) -> list[set[str]]:
     """The ``units`` in disjoint groups: those of rows with the same value of ``shared`` are in one group."""
+    from scipy.cluster.hierarchy import DisjointSet  # slow to load, also where only settings are needed
+
     connected = DisjointSet(units)
     for _, (first, *others) in units.groupby(shared):
         for other in others:

@@ -74,7 +74,7 @@ def with_interval(
         if not (is_share and varies):
             return float(value), float(value), float(value)
         return float(value), *_clopper_pearson(value, degrees_of_freedom + 1, level)
-    from scipy.stats import t  # takes a second to load, also where only settings are needed
+    from scipy.stats import t  # slow to load, also where only settings are needed
 
     half = t.ppf((1 + level) / 2, degrees_of_freedom) * error
     if is_share and 0 < value < 1:

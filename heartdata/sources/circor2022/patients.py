@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scipy.cluster.hierarchy import DisjointSet
-
 from heartdata.errors import SourceError
 from heartdata.sources.base import read_cells
 from heartdata.sources.text import quoted
@@ -125,6 +123,8 @@ def _whole(cell: str) -> str:
 
 def _same_person(others: dict[str, str]) -> dict[str, str]:
     """Patient id to subject id: the smallest of all ids that are linked, whichever names the other."""
+    from scipy.cluster.hierarchy import DisjointSet  # slow to load, also where only settings are needed
+
     people = DisjointSet([*others, *filter(None, others.values())])
     for patient, other in others.items():
         people.merge(patient, other or patient)

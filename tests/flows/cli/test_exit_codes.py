@@ -39,9 +39,27 @@ def test_an_error_has_its_status(error: HeartbeatError, status: int, heartbeat, 
 
 
 @pytest.mark.parametrize(
+    ("error", "status"), [(ZeroDivisionError("division by zero"), 1), (OSError(28, "No space left"), 2)]
+)
+def test_any_command_that_raises_names_a_log(error: Exception, status: int, heartbeat, monkeypatch, tmp_path: Path):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("flows.cli.status.gather", fail)
+    ended, err, out = heartbeat("status", "--store", tmp_path)
+    assert (ended, err.count("\n"), out) == (status, 1, "")
+    (log,) = tmp_path.glob("heartbeat-*.log")
+    assert err.endswith(f"; log: {log}\n")
+    assert "in fail\n" in log.read_text()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    assert heartbeat("status", "--store", tmp_path)[1].endswith("; log: none (No such file or directory)\n")
+
+
+@pytest.mark.parametrize(
     ("error", "status", "sentence"),
     [
-        (ZeroDivisionError("division by zero"), 1, "the run failed unexpectedly (ZeroDivisionError: division by zero); log: "),
+        (ZeroDivisionError("division by zero"), 1, "the command failed unexpectedly (ZeroDivisionError: division by zero); log: "),
         (OSError(28, "No space left on device"), 2, "No space left on device): fix that and run again; log: "),
         (DataRefused("no recording was accepted"), 4, "no recording was accepted"),
     ],

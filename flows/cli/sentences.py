@@ -1,0 +1,44 @@
+"""An unexpected error as a sentence that names the log, which has the stack trace."""
+
+import os
+import re
+import tempfile
+import traceback
+
+from flows.local.servers import API_VARIABLE
+from heartdata.errors import Fault, HeartbeatError
+from heartdata.settings import without_login, without_logins
+
+
+def sentence_of(error: Exception, log: str) -> HeartbeatError:
+    """What to do where a disk or a server is the cause; anything else is a `Fault`."""
+    if isinstance(error, OSError):
+        return HeartbeatError(f"reading or writing failed ({error}): fix that and run again; log: {log}")
+    if lost := _lost_server(error):
+        return HeartbeatError(
+            f"the {lost} does not answer any more: start it and run again; what was finished is kept; log: {log}"
+        )
+    text = without_logins((str(error).splitlines() or [""])[0])
+    return Fault(f"the command failed unexpectedly ({type(error).__name__}: {text}); log: {log}")
+
+
+def logged(error: Exception) -> HeartbeatError:
+    """`sentence_of` an error that is in no log yet: one of its own is written to the folder for temporary files."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="heartbeat-", suffix=".log", delete=False, encoding="utf-8"
+        ) as log:
+            log.write("".join(traceback.format_exception(error)))
+        return sentence_of(error, log.name)
+    except OSError as unwritten:
+        return sentence_of(error, f"none ({unwritten.strerror})")
+
+
+def _lost_server(error: Exception) -> str:
+    """The server that an error says is away, or nothing."""
+    from httpx import TransportError
+
+    if isinstance(error, TransportError):
+        return f"Prefect server at {without_login(os.environ.get(API_VARIABLE, ''))}"
+    # MlflowException has no kind of its own for it
+    return "MLflow server" if re.match("API request to .* Max retries exceeded", str(error)) else ""
