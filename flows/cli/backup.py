@@ -26,7 +26,7 @@ MEGABYTE = 1e6
 WORK, BUCKET = "work", "bucket"  # folders of an archive: a store's local files, and a bucket's objects
 # What a run makes again, and what only this machine's processes need
 LEFT_OUT = {"spectrograms", "made", "logs", "caches", "progress", "objects", "up.json"}
-LEFT_OUT_ENDS = (".tmp", ".lock", "-wal", "-shm", "-journal")
+LEFT_OUT_ENDS = (".tmp", ".lock", "-wal", "-shm", "-journal", "prefect/profiles.toml")  # profiles may hold passwords
 LEFT_OUT_BEGINS = (".unfinished-", "reproduce-")
 RECORDS = ("results/*", "accepted/last-*.json")  # name other files, which a run writes before them
 

@@ -1,26 +1,30 @@
 """The databases of Prefect and MLflow that a store uses: copies of them while they are written, and their schemas."""
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heartdata.config import RegistryConfig
 from heartdata.errors import HeartbeatError
+from heartdata.settings import without_login
 from heartdata.storage.migrations import State, schema_state, sqlite_revision
 from heartdata.storage.store import Store
 from tasks.registry.client import is_own, tracking_uri
 from tasks.registry.locations import DATABASE
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL
+    from sqlalchemy import URL, Connection
 
+NAMES = {"mlflow": "MLflow", "prefect": "Prefect"}
 PREFECT_FILE = "prefect/prefect.db"
+TIMEOUT_S = 10  # PostgreSQL's library waits as long as the network does
 PREFECT_VARIABLES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 # What only its owner may know: Prefect's blocks, whose key is in the same database, and the addresses of webhooks.
 SECRET_TABLES = ("block_document_reference", "block_document", "webhook_events", "webhooks", "secrets")
@@ -71,36 +75,36 @@ def copy_database(database: Database, store: Store, target: Path) -> None:
 
 def restore_postgresql(database: Database, dump: Path) -> None:
     """Load a dump into an empty database. Raises `HeartbeatError`, also when it is not empty."""
-    from sqlalchemy import create_engine, inspect
+    from sqlalchemy import inspect
 
-    engine = create_engine(_sync_url(database.uri))
-    if inspect(engine).get_table_names():
+    with _connected(database) as connection:
+        taken = inspect(connection).get_table_names()
+    if taken:
         raise HeartbeatError(
-            f"the PostgreSQL database of {database.library} is not empty: name a new one in the variable that names it"
+            f"the PostgreSQL database of {NAMES[database.library]} is not empty: name a new one in the variable that names it"
         )
-    engine.dispose()
     _postgresql("pg_restore", database, ["--no-owner", "--exit-on-error", "--single-transaction", str(dump)])
 
 
 def database_state(database: Database, store: Store) -> State:
-    """Whether its schema is that of the installed library."""
+    """Whether its schema is that of the installed library. Raises `HeartbeatError`."""
     if database.file:
         return schema_state(database.library, sqlite_revision(store.workpath(database.file)))
     from alembic.migration import MigrationContext
-    from sqlalchemy import create_engine
 
-    with create_engine(_sync_url(database.uri)).connect() as connection:
+    with _connected(database) as connection:
         revision = MigrationContext.configure(connection).get_current_revision()
     return schema_state(database.library, revision, "postgresql")
 
 
-def check_prefect_database(store: Store) -> None:
-    """Raise `HeartbeatError` when a Prefect server would migrate the store's database, which is not undone, without a backup."""
-    if database_state(Database("prefect", PREFECT_FILE), store) == "older":
-        raise HeartbeatError(
-            f"the Prefect database of {store.uri} was made by an older version: type `heartbeat upgrade --store {store.uri}`, "
-            "which makes a backup first"
-        )
+def check_databases(config: RegistryConfig, store: Store, libraries: Collection[str] = tuple(NAMES)) -> None:
+    """Raise `HeartbeatError` when one of the ``libraries`` would migrate its database, which is not undone, without a backup."""
+    for database in databases(config, store)[0]:
+        if database.library in libraries and database_state(database, store) == "older":
+            raise HeartbeatError(
+                f"the {NAMES[database.library]} database of {without_login(database.uri) or store.uri} was made by an older "
+                f"version: type `heartbeat upgrade --store {store.uri}`, which makes a backup first"
+            )
 
 
 def _copy_sqlite(source: Path, target: Path) -> None:
@@ -122,24 +126,58 @@ def _copy_sqlite(source: Path, target: Path) -> None:
 
 
 def _sync_url(uri: str) -> "URL":
+    """As PostgreSQL's own library reads it, without options that only asyncpg knows."""
     from sqlalchemy import make_url
 
-    return make_url(uri).set(drivername="postgresql")
+    url = make_url(uri)
+    query = url.query
+    if url.drivername.endswith("+asyncpg"):
+        names = {"ssl": "sslmode", "host": "host", "port": "port"}
+        query = {names[name]: value for name, value in query.items() if name in names}  # type: ignore[assignment]
+    return url.set(drivername="postgresql", query=query)
+
+
+@contextmanager
+def _connected(database: Database) -> "Iterator[Connection]":
+    """A connection to a PostgreSQL database. Raises `HeartbeatError` when it cannot be used."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        engine = create_engine(_sync_url(database.uri), connect_args={"connect_timeout": TIMEOUT_S})
+        with closing(engine.connect()) as connection:
+            yield connection
+        engine.dispose()
+    except (SQLAlchemyError, ModuleNotFoundError) as error:
+        reason = _without_password(str(getattr(error, "orig", None) or error))
+        if isinstance(error, ModuleNotFoundError):
+            reason = "PostgreSQL's library is not installed: pip install 'heartbeat[server]'"
+        raise HeartbeatError(
+            f"the PostgreSQL database of {NAMES[database.library]} cannot be used at {without_login(database.uri)} ({reason}): "
+            "mend that, or correct the variable that names it"
+        ) from error
+
+
+def _without_password(text: str) -> str:
+    """The first line of a message, without what a password's @ that is not encoded makes look like a host."""
+    return re.sub(r"[^\s\"'/]+@", "", text.strip()).partition("\n")[0]
 
 
 def _postgresql(program: str, database: Database, options: Sequence[str]) -> None:
-    """Run a program of PostgreSQL; the address goes by the environment, as `ps` shows options."""
+    """Run a program of PostgreSQL; the password goes by the environment, as `ps` shows options."""
     if shutil.which(program) is None:
         raise HeartbeatError(
-            f"{program} is needed for the PostgreSQL database of {database.library}: install PostgreSQL's client programs"
+            f"{program} is needed for the PostgreSQL database of {NAMES[database.library]}: install PostgreSQL's client programs"
         )
-    url = _sync_url(database.uri)
-    parts = {"PGHOST": url.host, "PGPORT": url.port, "PGUSER": url.username, "PGPASSWORD": url.password}
-    given = {name: str(value) for name, value in parts.items() if value is not None}
-    command = [program, f"--dbname={url.database}", *options]
-    done = subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True)
+    from psycopg2.extensions import make_dsn
+    from sqlalchemy.dialects.postgresql.psycopg2 import dialect
+
+    _, parts = dialect().create_connect_args(_sync_url(database.uri))
+    password = {"PGPASSWORD": str(parts.pop("password"))} if "password" in parts else {}
+    command = [program, f"--dbname={make_dsn(**parts)}", *options]
+    done = subprocess.run(command, env={**os.environ, **password}, capture_output=True, text=True)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        reason = _without_password((done.stderr.strip().splitlines() or ["it ended without a word"])[-1])
         raise HeartbeatError(
-            f"{program} failed on the database of {database.library} ({reason}): mend that, and try again"
+            f"{program} failed on the database of {NAMES[database.library]} ({reason}): mend that, and try again"
         )

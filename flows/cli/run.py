@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from flows.cli.console import Terminal, note, plain_console, show, show_nothing_new
-from flows.cli.databases import check_prefect_database
+from flows.cli.databases import NAMES, check_databases
 from flows.cli.exit_codes import ExitCode
 from flows.cli.sentences import sentence_of
 from flows.local.child import is_healthy, kept_running
@@ -88,10 +88,9 @@ def run_flow(entrypoint: str, parameter: Any, config: RunConfig, verbose: bool, 
     store = Store(config.store).open()
     log = prepare_environment(store, verbose)
     own_registry = is_own(config.registry, store)
+    check_databases(config.registry, store, ["mlflow"] if os.environ.get(API_VARIABLE) else NAMES)
     if not own_registry:
         check_registry(config.registry, store)
-    if not os.environ.get(API_VARIABLE):
-        check_prefect_database(store)
     console = plain_console()
     local = "" if store.uri == str(store.root) else f", local files in {store.root}"
     console.print(f"[bold]heartbeat[/bold]: source {config.source.name}, output in {store.uri}{local}")

@@ -17,7 +17,7 @@ from typing import TextIO
 from rich.console import Console
 
 from flows.cli.console import note, plain_console
-from flows.cli.databases import check_prefect_database
+from flows.cli.databases import check_databases
 from flows.cli.run import program
 from flows.local.child import Child, kept_running
 from flows.local.environment import prepare_environment
@@ -39,8 +39,8 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     store = Store(config.store).open()
     check_ports(prefect_port, mlflow_port)
     prepare_environment(store, verbose=True)
+    check_databases(config.registry, store)
     check_registry(config.registry, store)
-    check_prefect_database(store)
     lock = lock_store(store)
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
     load_prefect()

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from flows.cli.backup import archive_store, existing_store, new_file
 from flows.cli.console import note, plain_console
-from flows.cli.databases import Database, database_state, databases
+from flows.cli.databases import NAMES, Database, database_state, databases
 from flows.cli.up import lock_store
 from flows.local.child import logged_reason
 from flows.local.environment import prepare_environment
@@ -21,7 +21,6 @@ from heartdata.storage.store import Store
 from tasks.registry.client import is_own
 from tasks.registry.locations import DATABASE, FOLDER, check_locations, relocate
 
-NAMES = {"mlflow": "MLflow", "prefect": "Prefect"}
 Step = tuple[str, Callable[[], str]]  # what it does, and the function that does it and says what it did
 
 

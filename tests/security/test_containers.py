@@ -31,7 +31,11 @@ def test_only_the_proxy_is_published_and_by_default_on_loopback():
     assert not any("network_mode" in service or service.get("privileged") for service in SERVICES.values())
     assert YAML(typ="safe").load(COMPOSE)["networks"]["inside"] == {"internal": True}
     outside = {name for name, service in SERVICES.items() if "outside" in service["networks"]}
-    assert outside == {"proxy", "worker"}  # the worker may read recordings from elsewhere
+    assert outside == {
+        "prefect",
+        "proxy",
+        "worker",
+    }  # Prefect posts notices; the worker may read recordings from elsewhere
 
 
 def test_no_password_is_in_the_files():
@@ -53,6 +57,11 @@ def test_no_password_is_in_the_files():
 def test_the_example_names_every_variable():
     used = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
     assert used == set(re.findall(r"^(\w+)=", (PROJECT / "docker" / "env.example").read_text(), re.MULTILINE))
+
+
+def test_prefect_can_send_notices_and_forgets_old_runs():
+    assert environment(SERVICES["deploy"])["HEARTBEAT_WEBHOOK_URL"] == "${HEARTBEAT_WEBHOOK_URL:-}"
+    assert environment(SERVICES["prefect"])["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] == "events,flow_runs"
 
 
 def test_containers_have_versions_restart_and_are_contained():
@@ -122,6 +131,14 @@ def test_docker_compose_reads_it(tmp_path: Path):
     refused = subprocess.run(command, capture_output=True, text=True)
     assert refused.returncode
     assert "set it in docker/.env" in refused.stderr
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_units_start_again_whatever_they_ended_with_and_outlive_a_training_without_memory(unit: Path):
+    settings = dict(line.split("=", 1) for line in unit.read_text().splitlines() if re.match(r"\w+=", line))
+    assert settings["Restart"] in ("always", "on-failure")
+    assert "RestartPreventExitStatus" not in settings  # 2 may be a server that is away
+    assert settings["OOMPolicy"] == "continue"  # by default systemd stops all processes of the unit
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")

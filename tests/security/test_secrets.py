@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import TINY
 
+from flows.cli.exit_codes import ExitCode
+
 PROJECT = Path(__file__).parents[2]
 SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "planted-password-1",
@@ -61,7 +63,8 @@ def test_no_file_of_a_run_holds_a_secret(tmp_path: Path, fails: bool):
         capture_output=True, cwd=tmp_path,
         env={**environment, **SECRETS, "PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests'}"},
     )  # fmt: skip
-    assert bool(run.returncode) is fails, run.stdout + run.stderr
+    expected = ExitCode.DATA_REFUSED if fails else ExitCode.GATES_NOT_PASSED  # too few subjects for a champion
+    assert run.returncode == expected, run.stdout + run.stderr
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"prefect.db", "mlflow.db"} - {path.name for path in files} <= ({"mlflow.db"} if fails else set())
     assert [str(path) for path in files if holds_a_secret(contents(path))] == []

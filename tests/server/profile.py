@@ -65,13 +65,24 @@ class Database:
 
     def rows(self, name: str, query: str) -> list[tuple]:
         """The rows of a query in a database."""
+        with self._cursor(name) as cursor:
+            cursor.execute(query)
+            return cursor.fetchall()
+
+    def change(self, name: str, statement: str) -> None:
+        """Execute a statement in a database, as its owner."""
+        with self._cursor(name) as cursor:
+            cursor.execute(f"SET ROLE {name}")
+            cursor.execute(statement)
+
+    @contextlib.contextmanager
+    def _cursor(self, name: str) -> Iterator[Any]:
         import psycopg2
 
         host, port = self.address.split(":")
         connected = psycopg2.connect(host=host, port=port, user="postgres", password="admin", dbname=name)
-        with contextlib.closing(connected) as connection, connection.cursor() as cursor:
-            cursor.execute(query)
-            return cursor.fetchall()
+        with contextlib.closing(connected) as connection, connection, connection.cursor() as cursor:
+            yield cursor
 
 
 @contextlib.contextmanager

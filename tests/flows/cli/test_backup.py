@@ -50,6 +50,7 @@ def made_once(tmp_path_factory) -> Path:
         database.commit()
     for name in (
         "splits/m.parquet",
+        "prefect/profiles.toml",
         "spectrograms/s.npy",
         "results/r",
         "logs/l.log",
@@ -97,7 +98,7 @@ def test_a_restored_store_has_its_versions_and_runs_but_no_secrets(place: Path, 
         assert database.execute("SELECT * FROM block_document").fetchall() == []
     assert (place / "splits/m.parquet").is_file()
     assert (place / "results/r").is_file()
-    for name in ("spectrograms", "logs", "models", "up.lock", "made"):
+    for name in ("spectrograms", "logs", "models", "up.lock", "made", "prefect/profiles.toml"):
         assert not (place / name).exists()
     assert not list(place.glob(".unfinished-*"))
 
