@@ -49,7 +49,7 @@ def remove_old_runs(days: int) -> str:
         reason = str(error).partition("\n")[0]
         raise HeartbeatError(
             f"Prefect's database cannot be pruned ({reason}): run again while no run is in progress; if it is of an older version "
-            "of Prefect, start `heartbeat up` once"
+            "of Prefect, run `heartbeat upgrade`"
         ) from error
 
 

@@ -1,17 +1,17 @@
 """What `heartbeat prune` removes from a store, its registry and its databases, and in which order."""
 
-import fcntl
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heartdata.config import RunConfig
+from heartdata.dataset.prune import TABLES as TABLE_FOLDERS
 from heartdata.dataset.prune import CachedResult, Needed, Plan, files_in, is_local, plan_files
-from heartdata.errors import HeartbeatError
 from heartdata.serving.predictor import digest_of
+from heartdata.storage.locks import exclusive
 from heartdata.storage.store import Artifact, Store, StoredFile, sha256_file
 from heartdata.storage.usage import IN_MLFLOW, OTHER, RESULTS, sizes_by_kind, stored_files
 from tasks.champion_predictions import predictions_name
@@ -24,17 +24,22 @@ from tasks.registry.version_files import INIT_TAG
 from tasks.score import scores_folder
 
 ROWS_STAY = "MLflow's server keeps the rows of removed runs, marked as deleted: run `mlflow gc --older-than 1d` where its database is"
+RESULTS_ELSEWHERE = "tables and weights stay, since Prefect's records of cached results, which may name them, are in a bucket or on other machines"
 
 
 @dataclass(frozen=True)
 class StorePlan:
-    """What is removed: versions and runs, with their bytes in MLflow, and files. ``held``: the store's bytes by kind."""
+    """What is removed: versions and runs, with their bytes in MLflow, and files. ``held``: the store's bytes by kind.
+
+    ``results_elsewhere``: the cached results that name the store's files may not be on this machine.
+    """
 
     versions: VersionPlan
     version_bytes: tuple[int, ...]
     files: Plan
     held: dict[str, int]
     days: int
+    results_elsewhere: bool
 
     @property
     def removed(self) -> dict[str, int]:
@@ -51,15 +56,10 @@ class StorePlan:
         return f"{versions} versions or runs and {files} files of {megabytes(sum(self.removed.values()))}"
 
 
-@contextmanager
-def only_prune(store: Store) -> Iterator[None]:
+def only_prune(store: Store) -> AbstractContextManager[None]:
     """Raises `HeartbeatError` while another process prunes the store."""
-    with store.workpath("prune.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise HeartbeatError(f"{store.uri} is being pruned already: run again when that has finished") from error
-        yield
+    taken = f"{store.uri} is being pruned already: run again when that has finished"
+    return exclusive(store.workpath("prune.lock"), taken)
 
 
 def plan_store(config: RunConfig, store: Store, now_s: float | None = None) -> StorePlan:
@@ -67,12 +67,17 @@ def plan_store(config: RunConfig, store: Store, now_s: float | None = None) -> S
     versions = plan_versions(config.registry, store, config.retention.versions, now_s)
     entries = stored_files(store)
     needed = Needed(frozenset(_needed(versions, entries, store)), versions.weights)
+    files = plan_files(store, entries, list(_cached_results()), needed, config.retention, now_s)
+    if elsewhere := _results_elsewhere(store):
+        of_models = (e for e in files.files if not _is_named_by_results(e.name) or e.name in versions.weights)
+        files = replace(files, files=tuple(of_models))
     return StorePlan(
         versions,
         tuple(removal_bytes(removal, config.registry, store) for removal in versions.removals),
-        plan_files(store, entries, list(_cached_results()), needed, config.retention, now_s),
+        files,
         sizes_by_kind(entries),
         config.retention.days,
+        elsewhere,
     )
 
 
@@ -87,14 +92,14 @@ def remove(plan: StorePlan, config: RunConfig, store: Store, advance: Callable[.
         advance(done, total, removal.title)
         remove_run(removal, config.registry, store)
     used = {name for result in plan.files.results if not _remove_result(result) for name in result.files}
-    unchanged = {(e.name, e.modified_s) for e in stored_files(store)}
     for done, entry in enumerate(files, len(removals)):
         advance(done, total, "")
-        if (entry.name, entry.modified_s) in unchanged and entry.name not in used:
-            _remove_file(entry.name, store)
+        if entry.name not in used:
+            _remove_file(entry, store)
     store.remove_old_copies()
     advance(total - 1, total, "databases")
-    notes = [] if remove_deleted_rows(config.registry, store) or not removals else [ROWS_STAY]
+    notes = [RESULTS_ELSEWHERE] if plan.results_elsewhere else []
+    notes += [] if remove_deleted_rows(config.registry, store) or not removals else [ROWS_STAY]
     notes += filter(None, [remove_old_runs(config.retention.days)])
     notes += compact(config.registry, store)
     advance(total, total, "")
@@ -125,6 +130,17 @@ def _results_folder() -> Path:
     return Path(PREFECT_LOCAL_STORAGE_PATH.value())
 
 
+def _results_elsewhere(store: Store) -> bool:
+    """Whether results of other machines may name the store's files: not where they are in a folder beside a store in one."""
+    from prefect.settings import PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK
+
+    return is_remote(store.uri) or bool(PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK.value())
+
+
+def _is_named_by_results(name: str) -> bool:
+    return Path(name).parts[0] in (*TABLE_FOLDERS, "models", "initial") and not name.endswith(".tmp")
+
+
 def _cached_results() -> Iterator[CachedResult]:
     """The records of our stages; of one that cannot be decoded, no files are known."""
     ours = re.compile(rf"({'|'.join(name.replace(' ', '-') for name in STAGES)})-v.+")
@@ -149,15 +165,15 @@ def _remove_result(result: CachedResult) -> bool:
     return True
 
 
-def _remove_file(name: str, store: Store) -> None:
-    if not is_local(name):
-        store.remove(name)
+def _remove_file(entry: StoredFile, store: Store) -> None:
+    """Remove a file, unless it was written again since it was planned."""
+    if not is_local(entry.name):
+        store.remove(entry.name, entry.modified_s)
         return
-    path = store.workpath(name)
-    path.unlink(missing_ok=True)
+    Store(store.root).remove(entry.name, entry.modified_s)
     with suppress(OSError):  # the first that is not empty
-        for folder in list(path.parents)[: len(Path(name).parents) - 1]:
-            folder.rmdir()
+        for folder in list(Path(entry.name).parents)[:-1]:
+            store.workpath(str(folder)).rmdir()
 
 
 def rows_before(plan: StorePlan) -> list[dict[str, str]]:
@@ -202,9 +218,11 @@ def _largest_first(sizes: dict[str, int]) -> list[tuple[str, int]]:
 
 def _why_kept(kind: str, plan: StorePlan) -> str:
     kept = plan.files
+    elsewhere = "results of other machines may name them"
     reasons = {
         IN_MLFLOW: ", ".join(f"{count} {why}" for why, count in plan.versions.kept.items()),
         "spectrograms": f"{kept.kept_shards} shards of {len(kept.kept_manifests)} data sets",
         **dict.fromkeys(("latest run", "unpacked and synthetic recordings", OTHER), "always"),
+        **(dict.fromkeys((TABLES, "weights", "initial weights"), elsewhere) if plan.results_elsewhere else {}),
     }
     return reasons.get(kind, f"used within {plan.days} days, or by a kept version")

@@ -25,7 +25,7 @@ from tasks.engine.copies import copy_files
 from tasks.engine.progress import track
 from tasks.engine.stage import fingerprint, stage
 from tasks.registry.aliases import are_settled, give_aliases
-from tasks.registry.champion import settled_champion
+from tasks.registry.champion import model_lock, settled_champion
 from tasks.registry.client import KEY_TAG, RECIPE_TAG, connect, experiment_of
 from tasks.registry.killed_runs import process_tag
 from tasks.registry.model_version import check_served, log_model
@@ -172,12 +172,14 @@ def _add_version(
     """The version of a logged ``model``; where another run has registered the same meanwhile, its version, and ours is removed."""
     name = config.registry.model_name
     _open_model(client, name, store)
-    if earlier := _version_of(tags[KEY_TAG], client, name):
-        remove_run(Removal("the same run", client.get_run(run_id), (model.model_id,)), config.registry, store)
-        return earlier
-    return client.create_model_version(
-        name, source=model.model_uri, run_id=run_id, model_id=model.model_id, tags=tags, description=text
-    )
+    with model_lock(name, store):
+        earlier = _version_of(tags[KEY_TAG], client, name)
+        if earlier is None:
+            return client.create_model_version(
+                name, source=model.model_uri, run_id=run_id, model_id=model.model_id, tags=tags, description=text
+            )
+    remove_run(Removal("the same run", client.get_run(run_id), (model.model_id,)), config.registry, store)
+    return earlier
 
 
 def _version_of(key: str, client: Any, name: str) -> Any:

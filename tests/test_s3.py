@@ -135,7 +135,10 @@ def test_objects_of_other_writers_are_seen_at_once(bucket: Store, s3):
     assert bucket.local("x/a.bin").read_bytes() == b"one"
     s3.put_object(Bucket="bucket", Key=key, Body=b"two")
     assert bucket.local("x/a.bin").read_bytes() == b"two"
-    bucket.remove("x/a.bin")
+    (entry,) = bucket.entries("x")
+    bucket.remove("x/a.bin", entry.modified_s - 10)
+    assert bucket.exists("x/a.bin")
+    bucket.remove("x/a.bin", entry.modified_s)
     assert not bucket.exists("x/a.bin")
 
 
@@ -228,7 +231,6 @@ def test_a_password_in_a_table_is_refused(tmp_path: Path):
 
 
 def test_a_bucket_is_pruned_with_its_working_folder_and_artifacts_in_mlflow(bucket: Store, monkeypatch, tmp_path: Path):
-    monkeypatch.setattr(prune, "_results_folder", lambda: tmp_path / "none")
     monkeypatch.setattr(prune, "remove_old_runs", lambda days: "")
     config = RunConfig.model_validate({"store": bucket.uri})
     client = connect(config.registry, bucket)
@@ -236,7 +238,8 @@ def test_a_bucket_is_pruned_with_its_working_folder_and_artifacts_in_mlflow(buck
     run = client.create_run(experiment, tags={KEY_TAG: "k"}).info
     client.log_text(run.run_id, "text", "tables/t.txt")
     client.set_terminated(run.run_id, "FAILED")
-    for name in ("splits/a.parquet", "splits/a.parquet", "accepted/last-0.json"):
+    shard = "spectrograms/v0-old/0000of0016-0000000000000000.npy"
+    for name in (shard, shard, "splits/a.parquet", "accepted/last-0.json"):
         with bucket.writing(name) as file:
             file.write(b"{}")
     log = bucket.workpath("logs/20260101-000000-1.log")
@@ -245,9 +248,10 @@ def test_a_bucket_is_pruned_with_its_working_folder_and_artifacts_in_mlflow(buck
     later_s = time.time() + 100 * DAY_S
     plan = prune.plan_store(config, bucket, later_s)
     assert plan.version_bytes == (4,)
-    assert {entry.name for entry in plan.files.files} == {"splits/a.parquet", "logs/20260101-000000-1.log"}
-    assert prune.remove(plan, config, bucket, lambda *_: None) == []
-    assert [entry.name for entry in bucket.entries("")] == [".heartbeat", "accepted/last-0.json"]
+    assert {entry.name for entry in plan.files.files} == {shard, "logs/20260101-000000-1.log"}
+    assert prune.remove(plan, config, bucket, lambda *_: None) == [prune.RESULTS_ELSEWHERE]
+    kept = [".heartbeat", "accepted/last-0.json", "splits/a.parquet"]  # another machine's results may name the table
+    assert [entry.name for entry in bucket.entries("")] == kept
     assert not log.exists()
     assert Store(f"{bucket.uri}-mlflow").entries("") == []
     assert client.search_runs([experiment], run_view_type=ViewType.ALL) == []

@@ -1,7 +1,6 @@
 """`heartbeat up`: keeps the Prefect server, the MLflow UI and the process that serves the deployments running."""
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 from rich.console import Console
 
@@ -22,10 +20,12 @@ from flows.cli.run import program
 from flows.local.child import Child, kept_running
 from flows.local.environment import prepare_environment
 from flows.local.interrupted import end_killed, end_served
+from flows.local.observed import UP_LOCK
 from flows.local.servers import HOST, PREFECT_PORT, announced, load_prefect, mlflow_server, port_is_free, prefect_server
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
+from heartdata.storage.locks import exclusive
 from heartdata.storage.store import Store
 from tasks.registry.client import check_registry, tracking_uri
 
@@ -41,12 +41,11 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     prepare_environment(store, verbose=True)
     check_databases(config.registry, store)
     check_registry(config.registry, store)
-    lock = lock_store(store)
-    os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
-    load_prefect()
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
     console = plain_console()
-    with lock, contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+    with lock_store(store), contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
+        load_prefect()
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")
         stack.enter_context(signals_interrupt())
         logs = store.workpath("logs")
         api_server = prefect_server(prefect_port, logs / "prefect-server.log", ui=True)
@@ -67,8 +66,8 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         introduce(config, prefect_port, mlflow_port, console)
         console.print(f"Notices      {notices}", markup=False)
         console.print("Press Ctrl-C to stop.")
-        runner = deployments_runner(config, logs / "runner.log", partial(end_interrupted, console))
-        stack.callback(try_to_end_interrupted, console)
+        runner = deployments_runner(config, logs / "runner.log", partial(end_interrupted, console, store))
+        stack.callback(try_to_end_interrupted, console, store)
         stack.callback(runner.stop)
         runner.start()
         with kept_running([api_server, mlflow_ui, runner], partial(report, console)):
@@ -139,20 +138,13 @@ def introduce(config: RunConfig, prefect_port: int, mlflow_port: int, console: C
         console.print(note(text))
 
 
-def lock_store(store: Store) -> TextIO:
-    """Lock a store against a second `heartbeat up`, until the returned file is closed. Raises `HeartbeatError`.
+def lock_store(store: Store) -> contextlib.AbstractContextManager[None]:
+    """Lock a store against a second `heartbeat up`. Raises `HeartbeatError`.
 
     Two on one store would mark each other's runs as crashed.
     """
-    file = store.workpath("up.lock").open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise HeartbeatError(
-            f"another `heartbeat up` serves {store.uri}: stop it, or choose another store with --store"
-        ) from error
-    return file
+    taken = f"another `heartbeat up` serves {store.uri}: stop it, or choose another store with --store"
+    return exclusive(store.workpath(UP_LOCK), taken)
 
 
 def report(console: Console, line: str) -> None:
@@ -162,16 +154,16 @@ def report(console: Console, line: str) -> None:
         console.print(note(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {line}"))
 
 
-def end_interrupted(console: Console) -> None:
+def end_interrupted(console: Console, store: Store) -> None:
     """Mark runs whose processes have ended as crashed, and say how many. Call while no deployment is served."""
-    if ended := end_served("heartbeat up was stopped during this run") + end_killed():
+    if ended := end_served("heartbeat up was stopped during this run", store) + end_killed():
         report(console, f"marked as crashed: {ended} interrupted runs")
 
 
-def try_to_end_interrupted(console: Console) -> None:
+def try_to_end_interrupted(console: Console, store: Store) -> None:
     """The same while stopping: where the server does not answer any more, the next start does it."""
     try:
-        end_interrupted(console)
+        end_interrupted(console, store)
     except Exception as error:  # Prefect's and httpx's
         logger.warning("interrupted runs are not marked as crashed yet: %s", error)
 

@@ -57,6 +57,12 @@ class Child:
     prepare: Callable[[], object] = lambda: None
     grace_s: float = STOP_TIMEOUT_S
     echo: bool = False
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)  # None: not started yet
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
         """Start the process, in a session of its own."""
@@ -81,7 +87,7 @@ class Child:
         """Wait until it answers. Raises `HeartbeatError` if it ends or takes too long."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while not is_healthy(self.health or ""):
-            if self.process.poll() is not None:
+            if not self.is_running:
                 self.stop()
                 raise HeartbeatError(f"the {self.name} did not start ({self.reason()}): see {self.log}")
             if time.monotonic() > deadline:
@@ -93,7 +99,7 @@ class Child:
 
     def reason(self) -> str:
         """Why it ended, by what it has logged since its start."""
-        if self.process.returncode in (128 + signal.SIGKILL, -signal.SIGKILL):
+        if self.process and self.process.returncode in (128 + signal.SIGKILL, -signal.SIGKILL):
             return "it was killed"
         try:
             content = self.log.read_bytes()
@@ -108,15 +114,16 @@ class Child:
 
     def begin_stop(self) -> None:
         """Ask the process to stop, without waiting: see `flows.local.guard`."""
-        if self.process.stdin:
+        if self.process and self.process.stdin:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
 
     def stop(self) -> None:
         """Stop the process and all that it has started, if they still run."""
         self.begin_stop()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(self.grace_s + 2)
+        if self.process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(self.grace_s + 2)
         self.kill()
 
     def close(self) -> None:
@@ -126,9 +133,10 @@ class Child:
 
     def kill(self) -> None:
         """Kill the process and all that it has started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if self.process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 def logged_reason(logged: str) -> str:
@@ -189,7 +197,7 @@ def _what_broke(child: Child, stopping: threading.Event) -> str:
     answered_s = probed_s = time.monotonic()
     limit_s = START_TIMEOUT_S
     while not stopping.wait(0.2):
-        if child.process.poll() is not None:
+        if not child.is_running:
             return child.reason()
         if child.health is None or time.monotonic() - probed_s < PROBE_EVERY_S:
             continue

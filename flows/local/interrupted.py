@@ -4,17 +4,21 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from heartdata.storage.store import Store
+from tasks.engine.flow_runs import UNFINISHED, read_all
 from tasks.registry.killed_runs import has_ended, process_tag
 
 
-def end_served(message: str) -> int:
-    """Mark unfinished runs of served deployments as crashed; returns how many. Call while none is served.
+def end_served(message: str, store: Store) -> int:
+    """Mark unfinished runs of the store's served deployments as crashed; returns how many. Call while none is served.
 
     Left unfinished they would hold the deployment's only slot, and later runs would be cancelled.
     """
     with _client() as client:
-        # a work pool's runs do not depend on us
-        served = [run for run in _unfinished(client, deployed=True) if run.work_pool_name is None]
+        # a work pool's runs do not depend on us, and those of another store on its own `heartbeat up`
+        served = [
+            run for run in _unfinished(client, deployed=True) if run.work_pool_name is None and _is_of(store, run)
+        ]
         return _end(served, message, client)
 
 
@@ -46,11 +50,15 @@ def _client() -> Iterator[Any]:
 
 def _unfinished(client: Any, deployed: bool) -> list[Any]:
     from prefect.client.schemas.filters import FlowRunFilter
-    from prefect.client.schemas.objects import StateType
 
-    unfinished = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-    wanted = {"state": {"type": {"any_": unfinished}}, "deployment_id": {"is_null_": not deployed}}
-    return client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
+    wanted = {"state": {"type": {"any_": list(UNFINISHED)}}, "deployment_id": {"is_null_": not deployed}}
+    return read_all(client.read_flow_runs, flow_run_filter=FlowRunFilter.model_validate(wanted))
+
+
+def _is_of(store: Store, run: Any) -> bool:
+    """Whether a run's settings name the store, or none."""
+    settings = run.parameters.get("config") or run.parameters.get("settings") or {}
+    return Store(settings.get("store") or store.uri).uri == store.uri
 
 
 def _end(runs: list[Any], message: str, client: Any) -> int:

@@ -157,7 +157,7 @@ def prefect_api(store: Store) -> Iterator[Child | None]:
     try:
         yield server
     finally:
-        if "prefect" in sys.modules and server.process.poll() is None:
+        if "prefect" in sys.modules and server.is_running:
             _flush_prefect()
         server.stop()
         server.close()

@@ -1,9 +1,33 @@
-"""Which process holds a file lock of a store, and whether the drive has file locks."""
+"""File locks of a store: taking one, which process holds one, and whether the drive has them."""
 
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from heartdata.errors import HeartbeatError
+
+
+@contextmanager
+def exclusive(path: Path, taken: str = "") -> Iterator[None]:
+    """Hold a lock that the system frees even when this process is killed.
+
+    While another process has it: wait, or with the message ``taken`` raise that as a `HeartbeatError`. Raises
+    `HeartbeatError` too where the drive has no file locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if taken else 0))
+        except BlockingIOError as error:
+            raise HeartbeatError(taken) from error
+        except OSError as error:  # of some network drives
+            raise HeartbeatError(
+                f"{path} cannot be locked ({error.strerror}): use a store on a drive that has file locks"
+            ) from error
+        yield
 
 
 def holders(path: Path, table: Path = Path("/proc/locks")) -> list[int]:

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from heartdata.errors import StoreError
 from heartdata.settings import contains_password, sha256_json
 from heartdata.storage.remote import PROBE, Remote, StoredFile, is_remote
+from heartdata.storage.remote import modified_s as remote_modified_s
 from heartdata.storage.schema_version import MARKER, check_marker
 from heartdata.storage.working_folder import working_folders
 
@@ -216,13 +217,17 @@ class Store:
         """Every file below the folder ``prefix``, sorted by name; in a folder also what killed runs left unfinished."""
         return self._remote.entries(prefix) if self._remote else list(_files_below(self.root, prefix))
 
-    def remove(self, name: str) -> None:
-        """Remove a file, if it exists, and the local copies of it."""
-        if self._remote is None:
-            (self.root / name).unlink(missing_ok=True)
-        else:
-            self._remote.remove(name)
-            self._remove_copies(name)
+    def remove(self, name: str, modified_s: float) -> None:
+        """Remove a file and the local copies of it, unless it was written after ``modified_s``."""
+        with suppress(FileNotFoundError):
+            if self._remote is None:
+                if (self.root / name).stat().st_mtime <= modified_s:
+                    (self.root / name).unlink()
+            elif (
+                remote_modified_s(self._remote.info(name)) <= modified_s
+            ):  # S3 lists milliseconds, of one it gives seconds
+                self._remote.remove(name)
+                self._remove_copies(name)
 
     def remove_old_copies(self) -> None:
         """Remove local copies of objects that are gone, and of others all but the newest."""

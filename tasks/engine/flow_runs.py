@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,6 +125,14 @@ def reason_of(message: str | None) -> str:
     )
 
 
+def read_all(read: Callable[..., list[Any]], **filters: Any) -> list[Any]:
+    """All that a method of Prefect's client finds, which gives a page at a time."""
+    found: list[Any] = []
+    while page := read(**filters, offset=len(found)):
+        found += page
+    return found
+
+
 def nights_of_api() -> Nights:
     """From the server of PREFECT_API_URL. Raises what Prefect and its HTTP library raise."""
     from prefect.client.orchestration import get_client
@@ -134,24 +142,28 @@ def nights_of_api() -> Nights:
     order = FlowRunSort.START_TIME_DESC
     of_pipeline = FlowFilter.model_validate({"name": {"any_": [FLOW]}})
     with get_client(sync_client=True) as client:
-        flows = {flow.id: flow.name for flow in client.read_flows()}
-        deployments = {each.id: each for each in client.read_deployments()}
+        flows = {flow.id: flow.name for flow in read_all(client.read_flows)}
+        deployments = {each.id: each for each in read_all(client.read_deployments)}
+        names = {key: each.name for key, each in deployments.items()}
 
-        def runs(condition: dict[str, Any], **others: Any) -> list[NightlyRun]:
-            found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(condition), sort=order, **others)
-            names = {key: each.name for key, each in deployments.items()}
-            return [_run_of_api(run, flows, names) for run in found]
+        def newest(condition: dict[str, Any]) -> NightlyRun | None:
+            wanted = FlowRunFilter.model_validate({"start_time": {"is_null_": False}, **condition})
+            found = client.read_flow_runs(flow_run_filter=wanted, flow_filter=of_pipeline, sort=order, limit=1)
+            return _run_of_api(found[0], flows, names) if found else None
 
-        started = {"start_time": {"is_null_": False}}
-        last = runs(started, flow_filter=of_pipeline, limit=1)
-        completed = runs({**started, "state": {"type": {"any_": ["COMPLETED"]}}}, flow_filter=of_pipeline, limit=1)
-        unfinished = runs({"state": {"type": {"any_": list(UNFINISHED)}}, "parent_task_run_id": {"is_null_": True}})
+        last, completed = newest({}), newest({"state": {"type": {"any_": ["COMPLETED"]}}})
+        open_runs = {"state": {"type": {"any_": list(UNFINISHED)}}, "parent_task_run_id": {"is_null_": True}}
+        wanted = FlowRunFilter.model_validate(open_runs)
+        unfinished = [
+            _run_of_api(run, flows, names)
+            for run in read_all(client.read_flow_runs, flow_run_filter=wanted, sort=order)
+        ]
     rows = [
         {"deployment": each.name, "flow": flows.get(each.flow_id, ""), "active": s.active and not each.paused,
          "schedule": s.schedule.model_dump_json(), "parameters": json.dumps(each.parameters, default=str)}
         for each in deployments.values() for s in each.schedules
     ]  # fmt: skip
-    return Nights(_first(last), _first(completed), tuple(unfinished), tuple(_schedules(rows)))
+    return Nights(last, completed, tuple(unfinished), tuple(_schedules(rows)))
 
 
 def _run_of_api(run: Any, flows: dict[Any, str], deployments: dict[Any, str]) -> NightlyRun:

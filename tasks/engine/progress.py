@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
+import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 ARTIFACT_EVERY_S = 3.0
 LOG_EVERY_S = 20.0  # in Prefect's log, which `heartbeat up` shows
@@ -114,8 +117,14 @@ class Tracker:
         if now_s - self._logged_s > LOG_EVERY_S:
             self._logged_s = now_s
             get_run_logger().info("%s %d/%d %s", self.stage, done, self.total, self.detail)
-        percent = 100 * done / max(self.total, 1)
-        with suppress(Exception):  # a server that is away for a moment must not end the work
+        self.publish(100 * done / max(self.total, 1))
+
+    def publish(self, percent: float) -> None:
+        """Show progress in the Prefect UI. A server that is away must neither end the work nor hold it up."""
+        with (
+            suppress(httpx.HTTPError, PrefectException),
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        ):
             if self.artifact is None:
                 text = f"{self.stage}: {self.total} {self.unit}" if self.total > 1 else self.stage
                 self.artifact = create_progress_artifact(percent, key=self.stage.replace(" ", "-"), description=text)
@@ -130,7 +139,7 @@ def track(stage: str, total: int = 1, unit: str = "") -> Iterator[Tracker]:
     tracker = Tracker(stage, total, unit)
     yield tracker
     if tracker.artifact is not None:  # the last call may have come too soon after the one before to be shown
-        update_progress_artifact(tracker.artifact, 100.0)
+        tracker.publish(100.0)
     took_s = monotonic() - started_s
     _state.seconds[stage] = _state.seconds.get(stage, 0.0) + took_s  # several folds or networks are one stage
     if _in_prefect():

@@ -61,6 +61,17 @@ def connect(config: RegistryConfig, store: Store) -> Any:
     return mlflow.MlflowClient()
 
 
+def pages(search: Any, *arguments: Any) -> Iterator[Any]:
+    """All that a search of an MLflow client finds."""
+    token = None
+    while True:
+        page = search(*arguments, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
 def is_own(config: RegistryConfig, store: Store) -> bool:
     """Whether the registry is the output folder's own."""
     own = f"sqlite:///{store.workpath(DATABASE)}"

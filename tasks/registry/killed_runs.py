@@ -12,7 +12,7 @@ import psutil
 from heartdata.config import RegistryConfig
 from heartdata.settings import sha256_json
 from heartdata.storage.store import Store
-from tasks.registry.client import connect, is_empty
+from tasks.registry.client import connect, is_empty, pages
 
 PROCESS_TAG = "heartbeat.process"
 
@@ -53,19 +53,9 @@ def end_killed_runs(config: RegistryConfig, store: Store) -> None:
 def killed_runs(client: Any, config: RegistryConfig) -> list[Any]:
     """The open runs of processes of this machine that have ended."""
     experiment = client.get_experiment_by_name(config.experiment)
-    runs = _open_runs(client, experiment.experiment_id) if experiment else []
-    return [run for run in runs if has_ended(run.data.tags.get(PROCESS_TAG, ""))]
-
-
-def _open_runs(client: Any, experiment: str) -> list[Any]:
     query = f"tags.`{PROCESS_TAG}` LIKE '{machine()}:%' and attributes.status = 'RUNNING'"
-    runs, token = [], None
-    while True:
-        page = client.search_runs([experiment], query, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs
+    runs = pages(client.search_runs, [experiment.experiment_id], query) if experiment else ()
+    return [run for run in runs if has_ended(run.data.tags.get(PROCESS_TAG, ""))]
 
 
 def has_ended(tag: str) -> bool:

@@ -13,7 +13,7 @@ from heartdata.dataset.prune import RECENT_S
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 from tasks.registry.champion import read_champion
-from tasks.registry.client import KEY_TAG, check_registry, connect, is_empty, is_own
+from tasks.registry.client import KEY_TAG, check_registry, connect, is_empty, is_own, pages
 
 CALIBRATED_FROM = "heartbeat.calibrated_from"  # tag of a recalibrated version: the version that its weights are of
 MEMBERS_TAG = "heartbeat.members_sha256"  # tag of a run: the weights of an ensemble's networks, comma separated
@@ -59,8 +59,8 @@ def plan_versions(config: RegistryConfig, store: Store, keep: int, now_s: float 
     client = connect(config, store)
     before_ms = 1000 * ((time.time() if now_s is None else now_s) - RECENT_S)
     try:
-        models = client.search_registered_models()
-        versions = {(v.name, int(v.version)): v for v in _pages(client.search_model_versions)}
+        models = list(pages(client.search_registered_models))
+        versions = {(v.name, int(v.version)): v for v in pages(client.search_model_versions)}
         runs = {run.info.run_id: run for run in _runs(client)}
         reasons = {key: "of another model" for key in versions if not _may_prune(key[0], config, store)}
         for model in models:
@@ -237,17 +237,7 @@ def _runs(client: Any) -> Iterator[Any]:
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     seen: set[str] = set()
     for tag in (WEIGHTS, KEY_TAG):
-        for run in _pages(client.search_runs, experiments, f"tags.`{tag}` LIKE '%'"):
+        for run in pages(client.search_runs, experiments, f"tags.`{tag}` LIKE '%'"):
             if run.info.run_id not in seen:
                 seen.add(run.info.run_id)
                 yield run
-
-
-def _pages(search: Any, *arguments: Any) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(*arguments, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return

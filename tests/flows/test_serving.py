@@ -7,12 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
 from helpers import tiny
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, LogFilter
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_API_URL, temporary_settings
 
 from flows.cli import up
 from flows.local.servers import free_port, is_healthy, knows_run, port_is_free, running_api
@@ -32,9 +40,30 @@ def wait_until(condition, what: str):
     return value
 
 
-def scheduled_runs(api: str) -> list[dict]:
-    wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-    return httpx.post(f"{api}/flow_runs/filter", json=wanted, timeout=TIMEOUT_S).json()
+@contextlib.contextmanager
+def client_of(api: str) -> Iterator[SyncPrefectClient]:
+    """Prefect's client, which fetches the token without which the server refuses to be written to."""
+    settings = {PREFECT_API_URL: api, PREFECT_API_REQUEST_TIMEOUT: TIMEOUT_S}
+    with temporary_settings(settings), get_client(sync_client=True) as client:
+        yield client
+
+
+def scheduled_runs(api: str) -> list[FlowRun]:
+    wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": ["SCHEDULED"]}}})
+    with client_of(api) as client:
+        return client.read_flow_runs(flow_run_filter=wanted)
+
+
+def start_run(api: str, name: str = "heartbeat/full-pipeline", parameters: dict[str, Any] | None = None) -> FlowRun:
+    """Ask until the server can answer: it returns 503 while its SQLite file is locked."""
+    once = uuid.uuid4().hex
+
+    def run():
+        with contextlib.suppress(httpx.HTTPError, PrefectException), client_of(api) as client:
+            deployed = client.read_deployment_by_name(name)
+            return client.create_flow_run_from_deployment(deployed.id, parameters=parameters, idempotency_key=once)
+
+    return wait_until(run, f"a run of {name}")
 
 
 def deployment(api: str, name: str = "heartbeat/full-pipeline") -> dict | None:
@@ -77,8 +106,8 @@ def test_nightly_runs_are_scheduled(served):
     runs = wait_until(lambda: scheduled_runs(api), "scheduled runs")
     full_pipeline = deployment(api)
     assert full_pipeline is not None
-    assert {run["deployment_id"] for run in runs} == {full_pipeline["id"]}
-    assert all(run["state"]["state_details"]["scheduled_time"][11:16] == "02:00" for run in runs)
+    assert {str(run.deployment_id) for run in runs} == {full_pipeline["id"]}
+    assert all(f"{run.next_scheduled_start_time:%H:%M}" == "02:00" for run in runs)
     assert is_healthy(f"{mlflow}/health")
 
 
@@ -117,12 +146,9 @@ def test_recordings_are_scored_when_asked_for(served):
 @pytest.mark.slow
 def test_a_request_to_score_without_a_model_is_logged_as_a_sentence(served, tmp_path: Path):
     process, api, _, _ = served
-    scoring = wait_until(lambda: deployment(api, "score/new-recordings"), "the deployment")
-    asked = {"data": str(tmp_path), "out": str(tmp_path / "p.csv")}
-    request = {"parameters": asked, "state": {"type": "SCHEDULED"}}
-    run = httpx.post(f"{api}/deployments/{scoring['id']}/create_flow_run", json=request, timeout=TIMEOUT_S).json()
+    run = start_run(api, "score/new-recordings", {"data": str(tmp_path), "out": str(tmp_path / "p.csv")})
     log = Path(process.args[process.args.index("--store") + 1]) / "up.log"
-    wait_until(lambda: f"Flow run '{run['name']}' - Finished in state Failed" in log.read_text(), "the end of the run")
+    wait_until(lambda: f"Flow run '{run.name}' - Finished in state Failed" in log.read_text(), "the end of the run")
     assert f"no model is registered in {log.parent}" in log.read_text()
     assert "Traceback" not in log.read_text()
 
@@ -132,9 +158,14 @@ def test_a_store_is_served_only_once(tmp_path: Path):
     alias = tmp_path / "alias"
     alias.symlink_to(store.root, target_is_directory=True)
     for name in (store, Store(alias).open()):
-        with up.lock_store(store), pytest.raises(HeartbeatError, match="another `heartbeat up` serves"):
-            up.lock_store(name)
-    up.lock_store(store).close()
+        with (
+            up.lock_store(store),
+            pytest.raises(HeartbeatError, match="another `heartbeat up` serves"),
+            up.lock_store(name),
+        ):
+            pass
+    with up.lock_store(store):
+        pass
 
 
 def test_the_users_address_for_links_wins():
@@ -156,19 +187,17 @@ def test_a_refused_nightly_run_is_logged_without_a_stack_trace(served):
     process, api, _, _ = served
     store = Path(process.args[process.args.index("--store") + 1])
     config = tiny(store, validation__min_recordings=1000).model_dump(mode="json")
-    request = {"parameters": {"config": config}, "state": {"type": "SCHEDULED"}}
-    run = httpx.post(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", json=request, timeout=TIMEOUT_S)
-    name = run.json()["name"]
+    run = start_run(api, parameters={"config": config})
     log = store / "up.log"
-    wait_until(lambda: f"Flow run '{name}' - Finished in state Failed" in log.read_text(), "the end of the run")
+    wait_until(lambda: f"Flow run '{run.name}' - Finished in state Failed" in log.read_text(), "the end of the run")
     time.sleep(5)  # until its process has ended
-    assert f"Flow run '{name}' - nothing was trained: " in log.read_text()
+    assert f"Flow run '{run.name}' - nothing was trained: " in log.read_text()
     assert "Traceback" not in log.read_text()
     assert (store / "latest" / "summary.md").read_text().startswith("# The last run was refused: source demo, 2")
-    wanted = {"logs": {"flow_run_id": {"any_": [run.json()["id"]]}}}
-    logs = httpx.post(f"{api}/logs/filter", json=wanted, timeout=TIMEOUT_S).json()
-    assert any(line["message"].startswith("nothing was trained: ") for line in logs)
-    assert not any("Traceback" in line["message"] for line in logs)
+    with client_of(api) as client:
+        logs = client.read_logs(log_filter=LogFilter.model_validate({"flow_run_id": {"any_": [run.id]}}))
+    assert any(line.message.startswith("nothing was trained: ") for line in logs)
+    assert not any("Traceback" in line.message for line in logs)
 
 
 def test_a_second_up_on_the_same_port_is_refused(served):
@@ -194,7 +223,7 @@ def test_prefect_yaml_deploys_to_a_work_pool(served):
     assert full_pipeline["schedules"][0]["schedule"]["cron"] == "0 2 * * *"
     (pull,) = full_pipeline["pull_steps"]
     assert pull["prefect.deployments.steps.set_working_directory"]["directory"] == str(PROJECT)
-    wait_until(lambda: [r for r in scheduled_runs(api) if r["work_pool_name"] == "heartbeat"], "runs for the work pool")
+    wait_until(lambda: [r for r in scheduled_runs(api) if r.work_pool_name == "heartbeat"], "runs for the work pool")
 
 
 def test_ctrl_c_stops_the_servers(served):
@@ -205,23 +234,7 @@ def test_ctrl_c_stops_the_servers(served):
     assert all(port_is_free(int(url.split(":")[2].split("/")[0])) for url in (api, mlflow))
 
 
-def post(url: str, body: dict) -> dict:
-    """Post until the server can answer: it returns 503 while its SQLite file is locked."""
-
-    def answer():
-        with contextlib.suppress(httpx.TransportError):  # it was just killed
-            response = httpx.post(url, json=body, timeout=TIMEOUT_S)
-            return response.is_success and response
-
-    return wait_until(answer, url).json()
-
-
-def start_run(api: str) -> str:
-    body = {"parameters": {}, "state": {"type": "SCHEDULED"}}
-    return post(f"{api}/deployments/{deployment(api)['id']}/create_flow_run", body)["id"]
-
-
-def state_of(api: str, run: str) -> str:
+def state_of(api: str, run: uuid.UUID) -> str:
     return httpx.get(f"{api}/flow_runs/{run}", timeout=TIMEOUT_S).json()["state"]["type"]
 
 
@@ -255,14 +268,14 @@ def test_what_dies_is_started_again_and_no_run_keeps_the_slot(tmp_path: Path):
         for name in ("Prefect server", "MLflow UI", "runner"):
             assert f"the {name} ended (" in said
 
-        first = start_run(api)
+        first = start_run(api).id
         wait_until(lambda: state_of(api, first) == "RUNNING", "the first run")
         assert (engine := processes(process, "prefect.engine"))
         for each in engine:
             each.kill()
         wait_until(lambda: state_of(api, first) == "CRASHED", "the end of the first run")
 
-        second = start_run(api)
+        second = start_run(api).id
         wait_until(lambda: state_of(api, second) == "RUNNING", "the second run")  # the slot was free
         family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
@@ -270,7 +283,7 @@ def test_what_dies_is_started_again_and_no_run_keeps_the_slot(tmp_path: Path):
         wait_until(lambda: not any(each.is_running() for each in family), "the end of all processes")
     with serving(tmp_path) as (process, api, _, _):
         wait_until(lambda: state_of(api, second) == "CRASHED", "the end of the interrupted run")
-        third = start_run(api)
+        third = start_run(api).id
         wait_until(lambda: state_of(api, third) == "RUNNING", "the third run")
         process.send_signal(signal.SIGHUP)
         assert process.wait(TIMEOUT_S) == 0

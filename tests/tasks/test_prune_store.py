@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.settings import (
+    PREFECT_LOCAL_STORAGE_PATH,
+    PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK,
+    temporary_settings,
+)
 
 from heartdata.config import RunConfig
 from heartdata.dataset.prune import DAY_S
@@ -71,6 +75,27 @@ def test_what_a_run_has_used_since_the_plan_stays(config: RunConfig, store: Stor
     os.utime(written)
     pruned(config, store, plan)
     assert [path.exists() for path in (record, named, written, unused)] == [True, True, True, False]
+
+
+def test_what_a_run_writes_again_while_others_are_removed_stays(config: RunConfig, store: Store):
+    paths = [put(store, f"splits/{name}.parquet", 90) for name in "abc"]
+    cached(store, "split-v3-b", 0)
+
+    def advance(done: int, total: int, detail: str) -> None:
+        if done == 1 and not detail:
+            os.utime(paths[-1])
+
+    tasks.remove(tasks.plan_store(config, store), config, store, advance)
+    assert [path.exists() for path in paths] == [False, False, True]
+
+
+def test_tables_stay_where_the_results_that_name_them_are_not_known(config: RunConfig, store: Store):
+    table, weights = put(store, "splits/a.parquet", 90), put(store, "models/a.safetensors", 90)
+    log = put(store, "logs/20260101-000000-1.log", 90)
+    put(store, "splits/b.parquet", 90)
+    with temporary_settings({PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK: "remote-file-system/results"}):
+        assert pruned(config, store) == [tasks.RESULTS_ELSEWHERE]
+    assert [path.exists() for path in (table, weights, log)] == [True, True, False]
 
 
 def test_bytes_by_kind(config: RunConfig, store: Store):

@@ -1,6 +1,10 @@
 """Registration without training: names that MLflow accepts, lost aliases."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
+from typing import Any
 
 import mlflow
 from mlflow.tracking import MlflowClient
@@ -8,7 +12,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.storage.store import Store
-from tasks.register import _add_version, _is_registered, _open_model
+from tasks.register import _add_version, _is_registered, _open_model, _version_of
 from tasks.registry.aliases import give_aliases
 from tasks.registry.champion import move_champion, settled_champion
 from tasks.registry.client import KEY_TAG, connect, experiment_of
@@ -61,20 +65,39 @@ def test_a_move_made_in_mlflow_does_not_count_as_a_choice_over_the_version_that_
     assert champion.choice_over(3) is None
 
 
-def test_of_two_runs_of_the_same_inputs_that_end_at_once_one_makes_the_version(registry_store: Store, tmp_path: Path):
+def test_of_two_runs_of_the_same_inputs_that_end_at_once_one_makes_the_version(
+    registry_store: Store, tmp_path: Path, monkeypatch
+):
     config = RunConfig()
     client = connect(config.registry, registry_store)
     code = tmp_path / "model.py"
     code.write_text("import mlflow\nmlflow.models.set_model(mlflow.pyfunc.PythonModel())")
-    versions, runs = [], []
+    logged = []
     for _ in range(2):
         with mlflow.start_run(experiment_id=experiment_of(client, config.registry, registry_store)) as run:
             model = mlflow.pyfunc.log_model(name="model", python_model=str(code), pip_requirements=["mlflow"])
-        runs.append(run.info)
-        versions.append(_add_version(client, run.info.run_id, model, {KEY_TAG: "same"}, "", config, registry_store))
+        logged.append((run.info, model))
+    _open_model(client, config.registry.model_name, registry_store)
+    both_looked = Barrier(2)
+
+    def look(*arguments: Any) -> Any:
+        found = _version_of(*arguments)
+        with suppress(BrokenBarrierError):  # the other one cannot look meanwhile
+            both_looked.wait(1)
+        return found
+
+    monkeypatch.setattr("tasks.register._version_of", look)
+
+    def add(pair: Any) -> Any:
+        run, model = pair
+        return _add_version(client, run.run_id, model, {KEY_TAG: "same"}, "", config, registry_store)
+
+    with ThreadPoolExecutor(2) as threads:
+        versions = list(threads.map(add, logged))
     assert [version.version for version in versions] == [1, 1]
-    assert {version.run_id for version in versions} == {runs[0].run_id}
-    assert [client.get_run(run.run_id).info.lifecycle_stage for run in runs] == ["active", "deleted"]
-    folders = [Path(local_file_uri_to_path(run.artifact_uri)) for run in runs]
-    assert not any(path.is_file() for path in folders[1].rglob("*"))
+    (made,) = {version.run_id for version in versions}
+    stages = {run.run_id == made: client.get_run(run.run_id).info.lifecycle_stage for run, _ in logged}
+    assert stages == {True: "active", False: "deleted"}
+    (other,) = (run for run, _ in logged if run.run_id != made)
+    assert not any(path.is_file() for path in Path(local_file_uri_to_path(other.artifact_uri)).rglob("*"))
     assert len(list((registry_store.root / "mlflow-artifacts" / "models").glob("*/artifacts/MLmodel"))) == 1

@@ -227,3 +227,14 @@ def test_a_log_is_bounded(tmp_path: Path, monkeypatch):
     assert set(sizes) == {"a.log", "a.log.1"}
     assert max(sizes.values()) <= 1000
     assert (tmp_path / "a.log").read_text(encoding="utf-8").splitlines()[-1].startswith("line 0999")
+
+
+def test_one_whose_preparation_failed_is_stopped_without_another_error(tmp_path: Path):
+    def fail() -> None:
+        raise OSError("no space left")
+
+    unstarted = child("", tmp_path / "log", prepare=fail)
+    with pytest.raises(OSError, match="no space left"):
+        unstarted.start()
+    unstarted.stop()
+    assert not unstarted.is_running

@@ -150,8 +150,10 @@ def test_files_can_be_written_read_listed_and_removed(any_store: Store):
     entries = any_store.entries("x")
     assert [(e.name, e.size_bytes) for e in entries] == [("x/b.bin", 8), ("x/y/a.npy", 200)]
     assert all(before_s <= e.modified_s <= time.time() + 1 for e in entries)
+    any_store.remove("x/b.bin", before_s - 100)
+    assert any_store.exists("x/b.bin")  # it was written since
     for _ in range(2):
-        any_store.remove("x/b.bin")
+        any_store.remove("x/b.bin", entries[0].modified_s)
     assert [any_store.exists(name) for name in ("x/b.bin", "x/y/a.npy", "x")] == [False, True, False]
     assert any_store.entries("nothing") == []
 

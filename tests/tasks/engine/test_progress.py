@@ -2,8 +2,10 @@
 
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from helpers import DisplayLog
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 
 from tasks.engine import progress
 
@@ -46,3 +48,23 @@ def test_the_progress_artifact_of_a_finished_stage_is_at_100_percent(monkeypatch
         monkeypatch.setattr(progress, "ARTIFACT_EVERY_S", 1e9)
         advance(14)
     assert shown == [pytest.approx(50), 100]
+
+
+def test_a_server_that_is_away_is_asked_once_and_other_errors_are_not_hidden(monkeypatch):
+    raised: list[Exception] = [httpx.ConnectError("away"), httpx.ReadTimeout("away"), TypeError("a bug")]
+    retries: list[int] = []
+
+    def create(_: float, **__: object) -> None:
+        retries.append(PREFECT_CLIENT_MAX_RETRIES.value())
+        raise raised.pop(0)
+
+    monkeypatch.setattr(progress, "FlowRunContext", SimpleNamespace(get=lambda: True))
+    monkeypatch.setattr(progress, "get_run_logger", lambda: SimpleNamespace(info=lambda *_: None))
+    monkeypatch.setattr(progress, "create_progress_artifact", create)
+    monkeypatch.setattr(progress, "ARTIFACT_EVERY_S", -1.0)
+    with progress.track("evaluate", 14) as advance:
+        advance(1)
+        advance(2)
+        with pytest.raises(TypeError, match="a bug"):
+            advance(3)
+    assert retries == [0, 0, 0]
