@@ -55,11 +55,13 @@ def shared_prefect_server(work: Path, own: Mapping[str, str] | None = None) -> I
     port = free_port()
     with patch.dict(os.environ, environment | dict(own or {})):
         server = prefect_server(port, work / "logs" / "prefect-server.log", ui=False)
+        server.start()
     try:
         server.wait_ready()
         yield environment | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
     finally:
         server.stop()
+        server.close()
 
 
 class Trials:
@@ -161,10 +163,11 @@ class Trials:
                     psutil.wait_procs([run], LIMIT_S)
             began = time.monotonic()
             ended = "" if service.is_back() else "; `up` had to be started again"
-            trial.ended = how_it_ended(self.store, flow_run) + ended
             if ended:
                 trial.defects += [f"left running: {name}" for name in service.stop()]
                 service = Service(self.launcher, self.options, self.store, logs / "up-again.log")
+            service.wait_ended(flow_run)
+            trial.ended = how_it_ended(self.store, flow_run) + ended
             again = service.trigger()
             if service.wait_ended(again) != "COMPLETED":
                 trial.defects.append(f"the re-run failed: {how_it_ended(self.store, again)}")

@@ -15,7 +15,7 @@ from flows.local.servers import free_port, is_healthy
 DEPLOYMENT = "heartbeat/full-pipeline"
 START_LIMIT_S = 300.0
 RESTART_LIMIT_S = 90.0
-LEAVE_LIMIT_S = 30.0
+LEAVE_LIMIT_S = 90.0
 
 
 class Service:
@@ -41,8 +41,13 @@ class Service:
             self.seen |= {*self.command.process.children(recursive=True)}
 
     def trigger(self) -> str:
-        """Run the deployment now; returns the flow run's id."""
-        deployment = self._get(f"deployments/name/{DEPLOYMENT}")["id"]
+        """Run the deployment now, once it is served; returns the flow run's id."""
+        deadline = time.monotonic() + START_LIMIT_S
+        while (found := httpx.get(f"{self.api}/deployments/name/{DEPLOYMENT}", timeout=60)).status_code == 404:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{DEPLOYMENT} was not served within {START_LIMIT_S} s")
+            time.sleep(0.2)
+        deployment = found.raise_for_status().json()["id"]
         answer = httpx.post(f"{self.api}/deployments/{deployment}/create_flow_run", json={}, timeout=60)
         return answer.raise_for_status().json()["id"]
 

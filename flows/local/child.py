@@ -114,6 +114,8 @@ class Child:
 
     def stop(self) -> None:
         """Stop the process and all that it has started, if they still run."""
+        if not hasattr(self, "process"):  # a signal came before its start
+            return
         self.begin_stop()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(self.grace_s + 2)
