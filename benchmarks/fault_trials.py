@@ -77,9 +77,14 @@ class Trials:
     def prepare(self) -> None:
         """Run two nights undisturbed, and keep the store of the first."""
         table = make_recordings(self.recordings, 4)
-        for name, rows in (("first night", table[~table["subject"].str.endswith("3")]), ("second night", table)):
+        own_server: dict[str, str] = {}  # its database in the store is then made once, and not in each trial
+        nights = (
+            ("first night", table[~table["subject"].str.endswith("3")], own_server),
+            ("second night", table, self.server),
+        )
+        for name, rows, server in nights:
             rows.to_csv(self.table, index=False)
-            command = self.launcher.run(["run", *self.options], self.logs / f"{name}.log", self.server)
+            command = self.launcher.run(["run", *self.options], self.logs / f"{name}.log", server)
             if command.wait() not in FINISHED:
                 raise RuntimeError(f"an undisturbed run failed: {command.output[-2000:]}")
             if not self.first_night.exists():
