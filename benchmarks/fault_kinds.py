@@ -23,6 +23,7 @@ from benchmarks.processes import PYTHONPATH
 UNREACHABLE_S = 20.0
 LOCKED_S = 12.0
 DISK_BYTES = 1 << 30
+SERVERS = {"prefect": "prefect.server.api.server", "mlflow": "mlflow server"}  # as in their command lines
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
@@ -47,7 +48,8 @@ class Disturbed:
         found = []
         for process in (self.up or self.run).children(recursive=True):
             try:
-                if f"{name} server" in " ".join(process.cmdline()) and "flows.local" not in " ".join(process.cmdline()):
+                command = " ".join(process.cmdline())
+                if SERVERS[name] in command and "flows.local" not in command:
                     found += [process, *process.children(recursive=True)]
             except psutil.NoSuchProcess:
                 continue
@@ -167,12 +169,16 @@ def corrupted(pattern: str, kills: bool | None = None, of_run: bool = True) -> I
         if disturbed.rng.random() < 0.5 if kills is None else kills:
             disturbed.kill_run()
             disturbed.run.wait(60)
-        files = disturbed.written(pattern) if of_run else [*disturbed.store.glob(pattern)]
-        while not files and disturbed.run.is_running():
+        files = list[Path]()
+        while not files:
+            ended = not disturbed.run.is_running()
+            found = disturbed.written(pattern) if of_run else disturbed.store.glob(pattern)
+            files = sorted(path for path in found if path.name[0] != "." and path.stat().st_size)
+            if ended:
+                break
             time.sleep(0.05)
-            files = disturbed.written(pattern)
         if files:
-            damage(disturbed.rng.choice(sorted(files)), disturbed.rng)
+            damage(disturbed.rng.choice(files), disturbed.rng)
         yield
 
     return inject

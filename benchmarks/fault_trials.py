@@ -55,11 +55,13 @@ def shared_prefect_server(work: Path, own: Mapping[str, str] | None = None) -> I
     port = free_port()
     with patch.dict(os.environ, environment | dict(own or {})):
         server = prefect_server(port, work / "logs" / "prefect-server.log", ui=False)
+        server.start()
     try:
         server.wait_ready()
         yield environment | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
     finally:
         server.stop()
+        server.close()
 
 
 class Trials:
@@ -75,9 +77,14 @@ class Trials:
     def prepare(self) -> None:
         """Run two nights undisturbed, and keep the store of the first."""
         table = make_recordings(self.recordings, 4)
-        for name, rows in (("first night", table[~table["subject"].str.endswith("3")]), ("second night", table)):
+        own_server: dict[str, str] = {}  # its database in the store is then made once, and not in each trial
+        nights = (
+            ("first night", table[~table["subject"].str.endswith("3")], own_server),
+            ("second night", table, self.server),
+        )
+        for name, rows, server in nights:
             rows.to_csv(self.table, index=False)
-            command = self.launcher.run(["run", *self.options], self.logs / f"{name}.log", self.server)
+            command = self.launcher.run(["run", *self.options], self.logs / f"{name}.log", server)
             if command.wait() not in FINISHED:
                 raise RuntimeError(f"an undisturbed run failed: {command.output[-2000:]}")
             if not self.first_night.exists():
@@ -161,10 +168,11 @@ class Trials:
                     psutil.wait_procs([run], LIMIT_S)
             began = time.monotonic()
             ended = "" if service.is_back() else "; `up` had to be started again"
-            trial.ended = how_it_ended(self.store, flow_run) + ended
             if ended:
                 trial.defects += [f"left running: {name}" for name in service.stop()]
                 service = Service(self.launcher, self.options, self.store, logs / "up-again.log")
+            service.wait_ended(flow_run)
+            trial.ended = how_it_ended(self.store, flow_run) + ended
             again = service.trigger()
             if service.wait_ended(again) != "COMPLETED":
                 trial.defects.append(f"the re-run failed: {how_it_ended(self.store, again)}")

@@ -1,5 +1,6 @@
 """A `heartbeat up` to be disturbed: its deployment run on request, its processes, and how the runs ended."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from flows.local.servers import free_port, is_healthy
 DEPLOYMENT = "heartbeat/full-pipeline"
 START_LIMIT_S = 300.0
 RESTART_LIMIT_S = 90.0
-LEAVE_LIMIT_S = 30.0
+LEAVE_LIMIT_S = 90.0
 
 
 class Service:
@@ -41,9 +42,18 @@ class Service:
             self.seen |= {*self.command.process.children(recursive=True)}
 
     def trigger(self) -> str:
-        """Run the deployment now; returns the flow run's id."""
-        deployment = self._get(f"deployments/name/{DEPLOYMENT}")["id"]
-        answer = httpx.post(f"{self.api}/deployments/{deployment}/create_flow_run", json={}, timeout=60)
+        """Run the deployment now, once it is served; returns the flow run's id."""
+        deadline = time.monotonic() + START_LIMIT_S
+        while (found := httpx.get(f"{self.api}/deployments/name/{DEPLOYMENT}", timeout=60)).status_code == 404:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{DEPLOYMENT} was not served within {START_LIMIT_S} s")
+            time.sleep(0.2)
+        deployment = found.raise_for_status().json()["id"]
+        token = self._get("csrf-token?client=benchmark")["token"]
+        headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "benchmark"}
+        answer = httpx.post(
+            f"{self.api}/deployments/{deployment}/create_flow_run", json={}, headers=headers, timeout=60
+        )
         return answer.raise_for_status().json()["id"]
 
     def process_of(self, flow_run: str) -> psutil.Process:
@@ -53,9 +63,11 @@ class Service:
             run = self._get(f"flow_runs/{flow_run}")
             if run["state_type"] in ("CANCELLED", "CRASHED", "FAILED"):
                 raise TimeoutError(f"it did not start: {run['state']['message']}")
-            if pid := str(run["infrastructure_pid"] or "").rpartition(":")[2]:
-                self.look()
-                return psutil.Process(int(pid))
+            self.look()
+            for process in sorted(self.seen, key=lambda each: each.create_time()):  # what the run starts is younger
+                with contextlib.suppress(psutil.Error):
+                    if process.environ().get("PREFECT__FLOW_RUN_ID") == flow_run:
+                        return process
             time.sleep(0.2)
         raise TimeoutError(f"the flow run did not start within {START_LIMIT_S} s")
 

@@ -118,11 +118,17 @@ def fork_commands() -> None:
     """For each line of stdin, fork a process that becomes the command that it names."""
     import signal
 
+    import alembic.command  # noqa: F401
+    import captum.attr  # noqa: F401
     import fastai.vision.all  # noqa: F401
+    import git  # noqa: F401
     import great_expectations  # noqa: F401
-    import mlflow  # noqa: F401
+    import librosa
+    import mlflow.pyfunc  # noqa: F401
+    import sklearn.ensemble
     import sklearn.model_selection  # noqa: F401
 
+    librosa.filters.mel(sr=2000, n_fft=256)  # numba compiles it at its first call
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     for line in iter(sys.stdin.readline, ""):
         pid = os.fork()

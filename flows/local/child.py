@@ -120,6 +120,8 @@ class Child:
 
     def stop(self) -> None:
         """Stop the process and all that it has started, if they still run."""
+        if not hasattr(self, "process"):  # a signal came before its start
+            return
         self.begin_stop()
         if self.process:
             with contextlib.suppress(subprocess.TimeoutExpired):

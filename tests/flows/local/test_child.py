@@ -116,6 +116,11 @@ def test_a_server_runs_in_its_folder(tmp_path: Path):
     assert (tmp_path / "a.log").read_text(encoding="utf-8").strip() == str(tmp_path)
 
 
+def test_a_child_that_was_never_started_can_be_stopped(tmp_path: Path):
+    child("", tmp_path / "a.log").stop()
+    assert not (tmp_path / "a.log").exists()
+
+
 def test_a_child_that_is_killed_starts_again_on_its_port_and_it_is_said(tmp_path: Path):
     port, log, said = free_port(), tmp_path / "a.log", list[str]()
     server = child(SERVER.replace("PORT", str(port)), log, f"http://127.0.0.1:{port}/")
