@@ -12,8 +12,9 @@ from heartdata.dataset.prune import TABLES as TABLE_FOLDERS
 from heartdata.dataset.prune import CachedResult, Needed, Plan, files_in, is_local, plan_files
 from heartdata.serving.predictor import digest_of
 from heartdata.storage.locks import exclusive
+from heartdata.storage.remote import is_remote
 from heartdata.storage.store import Artifact, Store, StoredFile, sha256_file
-from heartdata.storage.usage import IN_MLFLOW, OTHER, RESULTS, sizes_by_kind, stored_files
+from heartdata.storage.usage import IN_MLFLOW, OTHER, RESULTS, TABLES, sizes_by_kind, stored_files
 from tasks.champion_predictions import predictions_name
 from tasks.databases import compact, remove_old_runs
 from tasks.engine.versions import STAGES
