@@ -29,9 +29,10 @@ NOTHING_CACHED = (
     "dataset.inventory", "reports.explanation", "scoring.comparison",
     "scoring.promotion", "sources", "storage.hash_cache", "studies",
     # the store
-    "errors", "processes", "storage.remote", "storage.store", "storage.working_folder",
+    "errors", "processes", "storage.locks", "storage.migrations", "storage.remote", "storage.schema_version", "storage.sqlite",
+    "storage.store", "storage.usage", "storage.working_folder",
     # commands of their own
-    "dataset.prune", "markdown", "reports.inspect", "reports.inspect_plots",
+    "dataset.prune", "markdown", "storage.backup_archive", "reports.inspect", "reports.inspect_plots",
     "scoring.adaptation", "serving.export", "serving.formats", "serving.recalibration", "serving.reproduction",
 )  # fmt: skip
 OTHER_FILES = {"heartdata/serving/export.md"}  # of commands of their own

@@ -102,13 +102,13 @@ STAGES = {
          "tasks.register", "tasks.registry.model_version", "tasks.registry.naming"),
     ),
     "report": Code(
-        "3",
+        "4",
         ("tasks.report", "heartdata/reports/report.css", "heartdata/reports/report.html", "heartdata.reports.clips",
          "heartdata.reports.labels", "heartdata.reports.listening",
          "heartdata.reports.plots", "heartdata.reports.report", "heartdata.reports.study_plots",
          "heartdata.reports.summary", "heartdata.scoring.bootstrap", "heartdata.scoring.label_errors", "heartdata.scoring.metrics",
-         "heartdata.scoring.slices", "heartdata.scoring.text", "heartdata.serving.explain", "heartdata.storage.schemas",
-         *PREDICTING),
+         "heartdata.scoring.slices", "heartdata.scoring.text", "heartdata.serving.explain", "heartdata.storage.csv_text",
+         "heartdata.storage.schemas", *PREDICTING),
         decodes=True,
     ),
     "champion predictions": Code(  # no task: kept in a table of each champion
