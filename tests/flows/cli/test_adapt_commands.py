@@ -181,7 +181,7 @@ def test_reproduce_gives_the_same_weights_also_of_recordings_that_have_moved(hea
     assert not list(trained.glob("reproduce-*"))
 
 
-def test_what_is_not_reproduced_exits_with_1(heartbeat, trained: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_not_reproduced_is_said(heartbeat, trained: Path, monkeypatch: pytest.MonkeyPatch):
     from heartdata.serving import reproduction
 
     original = reproduction.train_again
