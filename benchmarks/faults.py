@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.fault_kinds import KINDS, Kind
@@ -60,6 +61,12 @@ def table(trials: list[Trial]) -> str:
     return markdown_table(heads, rows)
 
 
+def heading(args: argparse.Namespace, done: int) -> str:
+    only = f' ONLY="{args.only}"' if args.only else ""
+    command = f"`make faults N={args.trials} SEED={args.seed}{only}`"
+    return f"{command}, {done} of {args.trials} trials, {os.cpu_count()} cores, {datetime.now(UTC):%Y-%m-%d}:"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=60)
@@ -77,11 +84,9 @@ def main() -> int:
         for number, kind in enumerate(order, 1):
             done.append(trials.run(kind, f"{args.seed}-{number}"))
             sys.stdout.write(line(number, len(order), done[-1]))
-    text = table(done)
-    sys.stdout.write(f"\n{text}\n")
-    if args.write:
-        command = f"`make faults N={args.trials} SEED={args.seed}`, {os.cpu_count()} cores"
-        put_block("faults.md", "faults", f"{command}:\n\n{text}")
+            if args.write:  # each time, so that a count that is stopped has its table, too
+                put_block("faults.md", "faults", f"{heading(args, number)}\n\n{table(done)}")
+    sys.stdout.write(f"\n{table(done)}\n")
     if any(trial.defects for trial in done):
         sys.stdout.write(f"logs of failed trials: {work / 'logs'}\n")
         return 1
