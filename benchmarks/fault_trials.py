@@ -55,11 +55,13 @@ def shared_prefect_server(work: Path, own: Mapping[str, str] | None = None) -> I
     port = free_port()
     with patch.dict(os.environ, environment | dict(own or {})):
         server = prefect_server(port, work / "logs" / "prefect-server.log", ui=False)
+        server.start()
     try:
         server.wait_ready()
         yield environment | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
     finally:
         server.stop()
+        server.close()
 
 
 class Trials:
