@@ -8,25 +8,30 @@ night the data change (benchmarks/night_data.py), `heartbeat run` runs, and `hea
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.fault_kinds import other_clock
 from benchmarks.fault_trials import shared_prefect_server
-from benchmarks.night_data import DataSet, Plan, schedule
+from benchmarks.night_data import LOST_BOUND, DataSet, Plan, schedule
 from benchmarks.nights_plot import draw
 from benchmarks.pages import DOCS, markdown_table, put_block
 from benchmarks.processes import FINISHED, Command, Launcher
 from benchmarks.small_pipeline import query, write_config
+from heartdata.storage.store import read_parquet
 
 DAY_S = 86_400
+LAST_NIGHTS = 30
 KINDS = {  # of the store's folders and files
     "models in MLflow": ("mlflow-artifacts",),
     "weights": ("models", "initial", "progress"),
@@ -38,13 +43,17 @@ KINDS = {  # of the store's folders and files
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "split": {"strategy": "hash"},
-    "training": {"init": "random", "epochs": 3, "width": 64, "batch": 8},
+    "training": {"init": "random", "epochs": 8, "width": 64, "batch": 8, "learning_rate": 0.003},
     "evaluation": {"bootstrap": 100},
-    "validation": {"max_drift": 100, "max_drift_since_reference": 100},
-    "registry": {"first_champion": "always"},
-    "promotion": {"min_over_baselines": -1, "max_ece": 1, "min_subjects": 5},
+    "validation": {
+        "max_drift": 100, "max_drift_since_reference": 100,
+        "max_quarantined_fraction": 0.25, "max_lost_since_reference": LOST_BOUND,
+    },
+    "registry": {"aliases": [], "first_champion": "always"},
+    # of some ten subjects: a network becomes the champion as soon as it seems better
+    "promotion": {"min_over_baselines": -1, "max_ece": 1, "max_slice_drop": 1, "min_subjects": 5, "level": 0.51},
     "retention": {"versions": 5, "data_sets": 5, "days": 14},
-}
+}  # fmt: skip
 
 
 class Nights:
@@ -68,37 +77,58 @@ class Nights:
         if after != champion:
             self.data.champion_changed()
         prune = launcher.run(["prune", "--yes", *self.options], self.work / f"logs/{number:03}-prune.log", server)
+        status, new_version, promoted = command.wait(), made > versions, after != champion
+        as_planned, noticed = self._as_planned(plan, command, promoted, new_version)
         row = {
             "night": number,
             "event": event,
             "recordings": len(self.data.rows),
+            "audio": self._accepted_bytes(),
             "seconds": round(seconds, 1),
+            "cpu_seconds": round(command.cpu_s, 1),
             "prune_seconds": round(time.time() - began_s - seconds, 1),
-            "status": command.wait(),
+            "status": status,
             "versions": made,
-            "new_version": made > versions,
+            "new_version": new_version,
             "champion": after,
-            "as_it_should": self._as_planned(plan, command, after != champion, made > versions) and prune.wait() == 0,
-            "said": command.last_sentence() if command.wait() not in FINISHED else "",
+            "promoted": promoted,
+            "refused": status not in FINISHED,
+            "as_it_should": as_planned and prune.wait() == 0,
+            "noticed": noticed,
             **{kind: sum(size_of(self.store / name) for name in names) for kind, names in KINDS.items()},
         }
         self.rows.append(row)
         return row
 
-    def _as_planned(self, plan: Plan, command: Command, promoted: bool, new_version: bool) -> bool:
-        """Whether the night's mistake was caught, or a night without one ended well."""
+    def _as_planned(self, plan: Plan, command: Command, promoted: bool, new_version: bool) -> tuple[bool, str]:
+        """Whether the night's mistake was caught, or a night without one ended well; and how it was noticed."""
         status = command.wait()
         if "Traceback" in command.output:
-            return False
-        if plan.refused:
-            return status in (2, 4) and not new_version
-        if plan.event == "empty":
-            before = next((r["new_version"] for r in reversed(self.rows)), False)
-            return status in FINISHED and (not new_version or not before)
+            return False, "a stack trace on the terminal"
         if status not in FINISHED:
-            return False
-        refused = pd.read_csv(self.store / "latest/quarantine.csv")["recording_id"].astype(str)
-        return {*plan.quarantined} <= {*refused} and not (plan.event == "wrong labels" and promoted)
+            return plan.refused and status in (2, 4) and not new_version, command.last_sentence()
+        if plan.refused:
+            return False, "not noticed"
+        if plan.quarantined:
+            refused = pd.read_csv(self.store / "latest/quarantine.csv", dtype=str).set_index("recording_id")
+            found = refused.reindex([*plan.quarantined])["reason"].dropna()
+            return len(found) == len(plan.quarantined), "; ".join(["quarantined", *sorted({*found})])
+        if plan.event == "wrong labels":
+            return not promoted, self._decision()
+        before = next((row["new_version"] for row in reversed(self.rows)), False)
+        return plan.event != "empty" or not (new_version and before), ""
+
+    def _decision(self) -> str:
+        """What the rule decided on the newest version, and why."""
+        newest = "select value from model_version_tags where key = 'promotion.{}' order by version desc limit 1"
+        found = [query(self.store / "mlflow.db", newest.format(name)) for name in ("outcome", "reason")]
+        return ": ".join(rows[0][0] for rows in found if rows)
+
+    def _accepted_bytes(self) -> int:
+        """Bytes of the recordings of the last data set."""
+        manifest = self.store / "latest/manifest.parquet"
+        names = read_parquet(manifest).column("recording_id").to_pylist() if manifest.is_file() else []
+        return sum(size_of(self.data.folder / name) for name in names)
 
     def _registry(self) -> tuple[int, int]:
         """Number of the champion (0: none) and of the newest version."""
@@ -121,16 +151,40 @@ def size_of(path: Path) -> int:
 
 
 def planted(rows: pd.DataFrame) -> str:
-    """What was planted in which nights, and in how many of them all went as it should."""
+    """What was planted in which nights, in how many of them all went as it should, and how it was noticed."""
     return markdown_table(
-        ("event", "nights", "as it should be", "new versions", "median seconds", "what the run said"),
+        ("event", "nights", "as it should be", "refused", "new versions", "champions", "median seconds", "how it was noticed"),
         [
             (
-                event, len(group), int(group["as_it_should"].sum()), int(group["new_version"].sum()),
-                f"{group['seconds'].median():.0f}", next((said for said in group["said"] if said), ""),
+                event, len(group), *(int(group[name].sum()) for name in ("as_it_should", "refused", "new_version", "promoted")),
+                f"{group['seconds'].median():.0f}", shorten(next((text for text in group["noticed"] if text), ""), 300),
             )
             for event, group in rows.groupby("event", sort=False)
         ],
+    )  # fmt: skip
+
+
+def growth(rows: pd.DataFrame) -> str:
+    """Bytes by kind in the first and last night, and their growth over the last nights; how long empty nights take."""
+    last = rows[-LAST_NIGHTS:]
+    grown = last["audio"].max() - last["audio"].min()
+    lines = []
+    for kind in ["all", *KINDS]:
+        held = (rows[list(KINDS)].sum(axis=1) if kind == "all" else rows[kind]) / 1e6
+        a_night = np.polyfit(last["night"], held[last.index], 1)[0]
+        lines.append(
+            (kind, *(f"{held.iloc[at]:.1f}" for at in (0, len(held) // 2, -1)), f"{held.max():.1f}", f"{a_night:+.2f}")
+        )
+    empty = rows[rows["event"] == "empty"]
+    first, final = (
+        f"{part['seconds'].median():.0f} s ({part['cpu_seconds'].median():.1f} s of computing)"
+        for part in (empty[:5], empty[-5:])
+    )
+    return (
+        f"{markdown_table(('MB', 'first night', 'middle', 'last night', 'highest', f'a night, of the last {len(last)}'), lines)}\n\n"
+        f"Audio of accepted recordings: {rows['audio'].iloc[0] / 1e6:.1f} MB in the first night, {rows['audio'].iloc[-1] / 1e6:.1f} in "
+        f"the last (over the last {len(last)} nights it varied by {grown / 1e6:.1f}). Nights without anything new, median of five: "
+        f"{first} at the beginning, {final} at the end."
     )  # fmt: skip
 
 
@@ -146,22 +200,27 @@ def main() -> int:
     nights.clock.write_text("+0\n")
     clock = other_clock() | {"FAKETIME_TIMESTAMP_FILE": str(nights.clock)}
     nights.store.mkdir()
-    with shared_prefect_server(nights.store, clock) as server, Launcher(clock) as launcher:
+    with (
+        shared_prefect_server(nights.store, clock) as server,
+        Launcher(clock | server | {"HEARTBEAT_STORE": str(nights.store)}) as launcher,
+        contextlib.suppress(KeyboardInterrupt),  # the nights so far count
+    ):
         for number, event in enumerate(schedule(args.nights)):
             row = nights.run(number, event, launcher, server)
+            pd.DataFrame(nights.rows).to_csv(work / "nights.csv", index=False)
             megabytes = sum(row[kind] for kind in KINDS) / 1e6
             result = "as it should be" if row["as_it_should"] else "NOT as it should be"
             sys.stdout.write(
                 f"{number:3} {event}: {row['seconds']:.0f} s, {row['recordings']} recordings, version {row['versions']}, "
-                f"champion {row['champion']}, {megabytes:.0f} MB; {result} {row['said']}\n"
+                f"champion {row['champion']}, {megabytes:.0f} MB; {result} {row['noticed']}\n"
             )
     rows = pd.DataFrame(nights.rows)
-    rows.to_csv(work / "nights.csv", index=False)
-    sys.stdout.write(f"{planted(rows)}\n")
+    tables = f"{planted(rows)}\n\n{growth(rows)}"
+    sys.stdout.write(f"{tables}\n")
     if args.write:
         draw(rows, list(KINDS), DOCS / "images" / "nights.png")
-        command = f"`make nights N={args.nights} SEED={args.seed}`, {os.cpu_count()} cores"
-        put_block("faults.md", "nights", f"{command}:\n\n{planted(rows)}")
+        command = f"`make nights N={args.nights} SEED={args.seed}`, {os.cpu_count()} cores, {len(rows)} nights"
+        put_block("faults.md", "nights", f"{command}:\n\n{tables}")
     if not rows["as_it_should"].all():
         sys.stdout.write(f"logs: {work / 'logs'}\n")
         return 1

@@ -1,6 +1,7 @@
 """Runs of the command `heartbeat` as processes of their own, which can be killed: forked with the heavy libraries loaded.
 
-Prefect is not loaded beforehand, since it reads the environment, which `heartbeat` prepares for each store.
+Prefect reads the environment, which `heartbeat` prepares for each store: it is loaded beforehand only where HEARTBEAT_STORE
+names the one store of all commands.
 """
 
 import json
@@ -19,6 +20,9 @@ import psutil
 PROJECT = Path(__file__).parents[1]
 LIMIT_S = 900
 FINISHED = (0, 3, 5)  # exit statuses of runs: done, nothing new, not promoted
+LAZILY_LOADED = (
+    "matplotlib.pyplot", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store",
+)  # fmt: skip
 PYTHONPATH = os.pathsep.join([str(PROJECT / "benchmarks" / "site"), str(PROJECT)])
 
 
@@ -40,7 +44,13 @@ class Command:
                 raise TimeoutError(f"still running after {limit_s} s: {self.output[-2000:]}")
             time.sleep(0.05)
         status = self.log.with_suffix(".status")
-        return int(status.read_text()) if status.is_file() else None
+        return int(status.read_text().split()[0]) if status.is_file() else None
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of computing of a command that has ended, NaN of one that was killed."""
+        status = self.log.with_suffix(".status")
+        return float(status.read_text().split()[1]) if status.is_file() else float("nan")
 
     @property
     def output(self) -> str:
@@ -63,6 +73,8 @@ class Launcher:
             [sys.executable, "-W", "ignore", __file__],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own | threads | dict(environment or {}), cwd=PROJECT,
         )  # fmt: skip
+        assert self._process.stdout is not None
+        self._process.stdout.readline()  # everything is loaded
 
     def start(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Command:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -110,8 +122,28 @@ def _become(arguments: list[str], log: Path) -> None:
         status = error.code or 0
     except BaseException:
         traceback.print_exc()
-    log.with_suffix(".status").write_text(str(status))
+    log.with_suffix(".status").write_text(f"{status} {sum(os.times()[:4])}")
     sys.exit(status)
+
+
+def _load_prefect() -> None:
+    """Load Prefect, which reads the environment, and all of the project, prepared for the one store of all commands."""
+    import importlib
+    import logging
+    import pkgutil
+
+    from flows.local.environment import prepare_environment
+    from heartdata.storage.store import Store
+
+    prepare_environment(Store(os.environ["HEARTBEAT_STORE"]))
+    import flows
+    import heartdata
+    import tasks
+
+    packages = [pkgutil.walk_packages(p.__path__, f"{p.__name__}.") for p in (heartdata, tasks, flows)]
+    for name in (*LAZILY_LOADED, *(module.name for package in packages for module in package)):
+        importlib.import_module(name)
+    logging.getLogger().handlers.clear()  # each command has a log of its own
 
 
 def fork_commands() -> None:
@@ -129,7 +161,11 @@ def fork_commands() -> None:
     import sklearn.model_selection  # noqa: F401
 
     librosa.filters.mel(sr=2000, n_fft=256)  # numba compiles it at its first call
+    if "HEARTBEAT_STORE" in os.environ:
+        _load_prefect()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    sys.stdout.write("loaded\n")
+    sys.stdout.flush()
     for line in iter(sys.stdin.readline, ""):
         pid = os.fork()
         if pid == 0:
