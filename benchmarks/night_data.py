@@ -1,8 +1,9 @@
 """What happens to a growing data set in benchmarks/nights.py: recordings that come and go, and planted mistakes."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Literal
 
@@ -32,18 +33,16 @@ class Plan:
 
 
 def schedule(nights: int) -> list[Event]:
-    """Every third night is empty; each mistake comes once in about 24 nights; the last eighth begins with shrinking."""
-    mistakes: Sequence[Event] = (
-        "corrupt files", "silence", "wrong labels", "label conflict", "many corrupt files", "refused table",
-    )  # fmt: skip
+    """Every third night is empty, every fourth has a mistake, each in its turn; the last sixth begins with shrinking."""
+    mistakes: Iterator[Event] = cycle(
+        ("corrupt files", "wrong labels", "silence", "many corrupt files", "label conflict", "refused table")
+    )
     events: list[Event] = []
     for night in range(nights):
         if night % 3 == 2:
             events.append("empty")
-        elif night % 4 == 3:
-            events.append(mistakes[night // 4 % len(mistakes)])
         else:
-            events.append("new")
+            events.append(next(mistakes) if night % 12 in (3, 7, 10) else "new")
     start = nights * 5 // 6
     events[start : start + 5] = ["shrinking"] * len(events[start : start + 5])
     return events

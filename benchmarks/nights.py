@@ -43,8 +43,8 @@ KINDS = {  # of the store's folders and files
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "split": {"strategy": "hash"},
-    "training": {"init": "random", "epochs": 8, "width": 64, "batch": 8, "learning_rate": 0.003},
-    "evaluation": {"bootstrap": 100},
+    "training": {"init": "random", "epochs": 6, "width": 64, "batch": 8, "learning_rate": 0.003},
+    "evaluation": {"bootstrap": 20},
     "validation": {
         "max_drift": 100, "max_drift_since_reference": 100,
         "max_quarantined_fraction": 0.25, "max_lost_since_reference": LOST_BOUND,

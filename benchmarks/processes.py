@@ -22,6 +22,7 @@ LIMIT_S = 900
 FINISHED = (0, 3, 5)  # exit statuses of runs: done, nothing new, not promoted
 LAZILY_LOADED = (
     "matplotlib.pyplot", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store",
+    "prefect.server.services.db_vacuum",
 )  # fmt: skip
 PYTHONPATH = os.pathsep.join([str(PROJECT / "benchmarks" / "site"), str(PROJECT)])
 
