@@ -40,7 +40,7 @@ class RetentionConfig(Settings):
     """What `heartbeat prune` keeps, beside all that a kept version needs. Nothing younger than a day is ever removed."""
 
     versions: int = Field(
-        default=10, ge=1, description="newest versions of each model, as many champions before the present one, and their origins"
+        default=10, ge=1, description="newest versions of each model, beside champions and their origins"
     )
     data_sets: int = Field(default=10, ge=1, description="newest data sets to keep spectrograms for")
     days: int = Field(

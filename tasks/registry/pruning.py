@@ -47,8 +47,8 @@ class VersionPlan:
 def plan_versions(config: RegistryConfig, store: Store, keep: int, now_s: float | None = None) -> VersionPlan:
     """Which versions and unregistered runs of killed processes can be removed. Raises `HeartbeatError`.
 
-    Kept are, of each model, the ``keep`` newest versions, those with an alias, the ``keep`` last champions before, those that a
-    kept one was trained or recalibrated from, those recalibrated from a kept one, those that heartbeat did not register, and
+    Kept are, of each model, the ``keep`` newest versions, those with an alias, champions and former ones, those that a kept
+    one was trained or recalibrated from, those recalibrated from a kept one, those that heartbeat did not register, and
     everything younger than a day. In a registry that is not the store's own, only ``config.model_name`` is pruned.
     """
     if is_empty(config, store):
@@ -121,18 +121,16 @@ def _may_prune(name: str, config: RegistryConfig, store: Store) -> bool:
 
 
 def _keep_of_model(client: Any, model: Any, versions: dict[Key, Any], keep: int, reasons: dict[Key, str]) -> None:
-    """Add to ``reasons`` the versions of ``model`` with an alias, the last champions, and the newest."""
+    """Add to ``reasons`` the versions of ``model`` with an alias, champions and former ones, and the newest."""
     of_model = {key[1]: version for key, version in versions.items() if key[0] == model.name}
     moves = read_champion(client, model.name).moves
-    newest = sorted(of_model, reverse=True)
-    champions = [number for move in reversed(moves) for number in (move.after, move.before)]
-    champions += [n for n in newest if of_model[n].tags.get("promotion.outcome") == "promoted"]
-    latest = [*dict.fromkeys(n for n in champions if n in of_model)]
+    champions = {number for move in moves for number in (move.before, move.after)}
+    champions |= {n for n, version in of_model.items() if version.tags.get("promotion.outcome") == "promoted"}
     kept: list[tuple[str, set[Any]]] = [
         ("with an alias", {int(number) for number in model.aliases.values()}),
-        ("champions before", set(latest[: keep + 1])),  # one of them is the champion
-        ("newest", set(newest[:keep])),
+        ("champions before", champions),
     ]
+    kept.append(("newest", set(sorted(of_model, reverse=True)[:keep])))
     for why, numbers in kept:
         for number in numbers & of_model.keys():
             reasons.setdefault((model.name, number), why)

