@@ -43,24 +43,16 @@ class Service:
 
     def trigger(self) -> str:
         """Run the deployment now, once it is served; returns the flow run's id."""
-        deadline = time.monotonic() + START_LIMIT_S
-        while (found := httpx.get(f"{self.api}/deployments/name/{DEPLOYMENT}", timeout=60)).status_code == 404:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{DEPLOYMENT} was not served within {START_LIMIT_S} s")
-            time.sleep(0.2)
-        deployment = found.raise_for_status().json()["id"]
-        token = self._get("csrf-token?client=benchmark")["token"]
+        deployment = self._ask("GET", f"deployments/name/{DEPLOYMENT}")["id"]
+        token = self._ask("GET", "csrf-token?client=benchmark")["token"]
         headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "benchmark"}
-        answer = httpx.post(
-            f"{self.api}/deployments/{deployment}/create_flow_run", json={}, headers=headers, timeout=60
-        )
-        return answer.raise_for_status().json()["id"]
+        return self._ask("POST", f"deployments/{deployment}/create_flow_run", json={}, headers=headers)["id"]
 
     def process_of(self, flow_run: str) -> psutil.Process:
         """The process of a flow run, once it has started. Raises TimeoutError."""
         deadline = time.monotonic() + START_LIMIT_S
         while time.monotonic() < deadline:
-            run = self._get(f"flow_runs/{flow_run}")
+            run = self._ask("GET", f"flow_runs/{flow_run}")
             if run["state_type"] in ("CANCELLED", "CRASHED", "FAILED"):
                 raise TimeoutError(f"it did not start: {run['state']['message']}")
             self.look()
@@ -74,7 +66,7 @@ class Service:
     def wait_ended(self, flow_run: str, limit_s: float = LIMIT_S) -> str:
         """Wait for the flow run's end; returns the type of its state. Raises TimeoutError."""
         deadline = time.monotonic() + limit_s
-        while (state := self._get(f"flow_runs/{flow_run}")["state_type"]) in ("SCHEDULED", "PENDING", "RUNNING"):
+        while (state := self._ask("GET", f"flow_runs/{flow_run}")["state_type"]) in ("SCHEDULED", "PENDING", "RUNNING"):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the flow run was {state} after {limit_s} s")
             time.sleep(0.5)
@@ -104,8 +96,14 @@ class Service:
                 continue
         return names
 
-    def _get(self, path: str) -> Any:
-        return httpx.get(f"{self.api}/{path}", timeout=60).raise_for_status().json()
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        """What the server answers; asked again while it is busy, or does not know a deployment yet."""
+        deadline = time.monotonic() + START_LIMIT_S
+        while True:
+            answer = httpx.request(method, f"{self.api}/{path}", timeout=60, **options)
+            if answer.status_code not in (404, 503) or time.monotonic() > deadline:
+                return answer.raise_for_status().json()
+            time.sleep(0.2)
 
 
 def how_it_ended(store: Path, flow_run: str) -> str:
