@@ -26,9 +26,8 @@ TEMPORARY = "a temporary server"
 def temporary_server(monkeypatch) -> SimpleNamespace:
     """In place of the temporary server, which is not started; PREFECT_API_URL is unset."""
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    process = SimpleNamespace(poll=lambda: 0)
     nothing = dict.fromkeys(("start", "stop", "close"), lambda: None)
-    server = SimpleNamespace(name=TEMPORARY, process=process, **nothing)
+    server = SimpleNamespace(name=TEMPORARY, is_running=False, **nothing)
     monkeypatch.setattr(servers, "prefect_server", lambda *_, **__: server)
     yield server
     os.environ.pop("PREFECT_API_URL", None)
