@@ -1,9 +1,30 @@
-"""Which process holds a file lock of a store, and whether the drive has file locks."""
+"""File locks of a store: taking one, which process holds it, and whether the drive has them."""
 
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from heartdata.errors import HeartbeatError
+
+
+@contextmanager
+def exclusively(path: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock on this file. The system frees the lock of a process that was killed.
+
+    Raises `HeartbeatError` on a drive without file locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # of some network drives
+            raise HeartbeatError(
+                f"{path} cannot be locked ({error.strerror}): use a store on a drive that has file locks"
+            ) from error
+        yield
 
 
 def holders(path: Path, table: Path = Path("/proc/locks")) -> list[int]:

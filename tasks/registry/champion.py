@@ -6,10 +6,9 @@ after, so that one that was interrupted is completed by whoever looks next. A lo
 machine move the alias at a time.
 """
 
-import fcntl
 import getpass
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from socket import gethostname
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from heartdata.errors import HeartbeatError
 from heartdata.settings import sha256_json
+from heartdata.storage.locks import exclusively
 from heartdata.storage.store import Store
 from tasks.engine import events
 from tasks.registry.client import CHAMPION
@@ -122,19 +122,9 @@ def move_champion(
                 return True
 
 
-@contextmanager
-def _lock(name: str, store: Store) -> Iterator[None]:
-    """Wait until no other process moves this champion. The system frees the lock of a process that was killed."""
-    path = store.workpath(f"champions/{sha256_json(name)[:20]}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:  # of some network drives
-            raise HeartbeatError(
-                f"{path} cannot be locked ({error.strerror}): use a store on a drive that has file locks"
-            ) from error
-        yield
+def _lock(name: str, store: Store) -> AbstractContextManager[None]:
+    """Wait until no other process moves this champion."""
+    return exclusively(store.workpath(f"champions/{sha256_json(name)[:20]}.lock"))
 
 
 def _settle(client: Any, name: str) -> Champion:

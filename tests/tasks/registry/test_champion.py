@@ -188,13 +188,11 @@ def test_a_clock_that_was_set_back_does_not_change_the_order(client: Any, regist
 
 
 def test_a_drive_without_locks_is_named_and_nothing_is_moved(client: Any, registry_store: Store, monkeypatch):
-    from tasks.registry import champion
-
     def no_locks(*_: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     with monkeypatch.context() as patch:
-        patch.setattr(champion.fcntl, "flock", no_locks)
+        patch.setattr("heartdata.storage.locks.fcntl.flock", no_locks)
         with pytest.raises(HeartbeatError, match=r"\.lock cannot be locked \(No locks available\): use a store on"):
             move_champion(client, NAME, 1, "rule", "better", registry_store)
     assert settled_champion(client, NAME, registry_store).version is None
