@@ -17,6 +17,7 @@ DEPLOYMENT = "heartbeat/full-pipeline"
 START_LIMIT_S = 300.0
 RESTART_LIMIT_S = 90.0
 LEAVE_LIMIT_S = 90.0
+OPEN = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
 
 
 class Service:
@@ -66,7 +67,7 @@ class Service:
     def wait_ended(self, flow_run: str, limit_s: float = LIMIT_S) -> str:
         """Wait for the flow run's end; returns the type of its state. Raises TimeoutError."""
         deadline = time.monotonic() + limit_s
-        while (state := self._ask("GET", f"flow_runs/{flow_run}")["state_type"]) in ("SCHEDULED", "PENDING", "RUNNING"):
+        while (state := self._ask("GET", f"flow_runs/{flow_run}")["state_type"]) in OPEN:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the flow run was {state} after {limit_s} s")
             time.sleep(0.5)

@@ -27,7 +27,9 @@ from heartdata.errors import HeartbeatError
 from heartdata.sources.base import check_source
 from heartdata.storage.locks import exclusive
 from heartdata.storage.store import Store
-from tasks.registry.client import check_registry, tracking_uri
+from tasks.registry.client import check_registry, is_empty, tracking_uri
+from tasks.registry.database import make_database
+from tasks.registry.locations import DATABASE
 
 logger = logging.getLogger("heartbeat")
 
@@ -41,6 +43,8 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     prepare_environment(store, verbose=True)
     check_databases(config.registry, store)
     check_registry(config.registry, store)
+    if is_empty(config.registry, store):  # else MLflow's server and a first run would both make it
+        make_database(store.workpath(DATABASE))
     console = plain_console()
     with lock_store(store), contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"

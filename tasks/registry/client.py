@@ -16,6 +16,7 @@ from heartdata.sources import DemoSource
 from heartdata.storage.migrations import schema_state, sqlite_revision
 from heartdata.storage.remote import is_remote
 from heartdata.storage.store import Store
+from tasks.registry.database import make_database
 from tasks.registry.locations import DATABASE, check_locations
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def connect(config: RegistryConfig, store: Store) -> Any:
     """
     import mlflow
 
+    if is_empty(config, store):
+        make_database(store.workpath(DATABASE))
     for name in FOREIGN:
         os.environ.pop(name, None)
     users = os.environ.get(URI_VARIABLE)
