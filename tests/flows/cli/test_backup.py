@@ -178,7 +178,7 @@ def test_a_copied_store_is_upgraded_after_a_backup(place: Path, heartbeat, tmp_p
     assert code == 0
     (backup,) = tmp_path.glob("moved-before-upgrade-*.tar")
     assert str(backup) in out
-    assert "Upgraded    the places of files in the registry: 3 now in" in out
+    assert "Upgraded    the places of files in the registry: 4 now in" in out
     assert versions(copy) == {1: "1"}
     code, _, out = heartbeat("upgrade", "--store", copy)
     assert (code, "there is nothing to upgrade" in out) == (0, True)
