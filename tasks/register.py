@@ -26,7 +26,7 @@ from tasks.engine.progress import track
 from tasks.engine.stage import fingerprint, stage
 from tasks.registry.aliases import are_settled, give_aliases
 from tasks.registry.champion import model_lock, settled_champion
-from tasks.registry.client import KEY_TAG, RECIPE_TAG, connect, experiment_of
+from tasks.registry.client import KEY_TAG, RECIPE_TAG, connect, experiment_of, unless_made_meanwhile
 from tasks.registry.killed_runs import process_tag
 from tasks.registry.model_version import check_served, log_model
 from tasks.registry.naming import allowed_names, without_nan
@@ -192,7 +192,8 @@ def _open_model(client: Any, name: str, store: Store) -> None:
     """Make the registered model, or record how its champion was moved in MLflow by people who knew no newer version."""
     if client.search_registered_models(f"name = '{name}'"):
         settled_champion(client, name, store)
-    else:
+        return
+    with unless_made_meanwhile():
         client.create_registered_model(name, description=DESCRIPTION)
 
 

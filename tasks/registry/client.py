@@ -287,4 +287,18 @@ def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:
     if uri.startswith(DATABASE_SERVERS) and is_remote(store.uri):  # SQLite is on this machine, as the working folder is
         artifacts = store.address("mlflow-artifacts")
     kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on language-model traces
-    return client.create_experiment(config.experiment, artifacts, kind)
+    with unless_made_meanwhile():
+        return client.create_experiment(config.experiment, artifacts, kind)
+    return client.get_experiment_by_name(config.experiment).experiment_id
+
+
+@contextmanager
+def unless_made_meanwhile() -> Iterator[None]:
+    """Another run may have made the same experiment or model since this one looked."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

@@ -249,6 +249,15 @@ def test_a_database_of_another_mlflow_is_reported(registry_store: Store, monkeyp
         check_registry(config, registry_store)
 
 
+def test_an_experiment_that_another_run_makes_meanwhile_is_used(registry_store: Store, monkeypatch):
+    config = RegistryConfig()
+    client = connect(config, registry_store)
+    made = experiment_of(client, config, registry_store)
+    read, answers = client.get_experiment_by_name, iter([None])
+    monkeypatch.setattr(client, "get_experiment_by_name", lambda name: next(answers, read(name)))
+    assert experiment_of(client, config, registry_store) == made
+
+
 def test_the_run_that_started_this_process_is_not_written_to(registry_store: Store, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for name in ("MLFLOW_RUN_ID", "MLFLOW_ACTIVE_MODEL_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
