@@ -32,12 +32,18 @@ def query(path: Path, statement: str) -> list[tuple]:
         return rows
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Always the same: Prefect remembers where its database is."""
+    return tmp_path_factory.mktemp("place") / "prefect.db"
+
+
 @pytest.fixture
-def prefect_file(prefect_server, tmp_path: Path) -> Iterator[Path]:
+def prefect_file(prefect_server, place: Path) -> Iterator[Path]:
     """A copy of the server's database with two runs of our flows and those of the tests' other flows."""
     runs = [trivial(return_state=True).state_details.flow_run_id for _ in range(2)]
     served = databases._sqlite_path(databases._prefect_url())
-    path = tmp_path / "prefect.db"
+    path = place
     with closing(sqlite3.connect(served)) as source, closing(sqlite3.connect(path)) as copy:
         source.backup(copy)
     query(path, f"DELETE FROM flow_run WHERE id NOT IN ({', '.join(repr(str(run)) for run in runs)})")

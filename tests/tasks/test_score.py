@@ -127,7 +127,7 @@ def test_a_killed_run_is_resumed(model_store: Store, folder: Path, tmp_path: Pat
         with pytest.raises(KeyboardInterrupt):
             list(scores.predict_new(predictor, new, model_store))
     assert set(scores.kept_scores(predictor, model_store)["sha256"]) == set(list(new)[:2])
-    (damaged,) = list((model_store.root / scores.scores_folder(predictor)).iterdir())[:1]
+    (damaged,) = list((model_store.root / scores.scores_folder(predictor.digest)).iterdir())[:1]
     damaged.write_bytes(b"PAR1")
     predicted.clear()
     run(model_store, folder, tmp_path / "p.parquet")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.cli.status import Status, gather, lines
 from flows.local.observed import Up, running_up
@@ -122,7 +123,8 @@ def test_servers_that_do_not_answer_are_named_without_their_passwords(heartbeat,
     monkeypatch.setenv("PREFECT_API_URL", f"http://me:hunter/2@1@{prefect}/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter2@{mlflow}")
     for options in ([], ["--json"]):
-        status, err, out = heartbeat("status", "--store", store.root, *options)
+        with temporary_settings({PREFECT_API_URL: os.environ["PREFECT_API_URL"]}):  # not the tests' own server
+            status, err, out = heartbeat("status", "--store", store.root, *options)
         assert (status, err) == (0, "")
         assert "hunter" not in out
     values = json.loads(out)

@@ -59,7 +59,7 @@ def test_schedules_and_unfinished_runs(database: Path):
         assert nights.schedules == (
             NightlySchedule("heartbeat/full-pipeline", "0 2 * * *", "Europe/Berlin", True, "http://127.0.0.1:5010"),
         )
-        assert [each.id for each in nights.unfinished] == [str(run.id)]
+        assert str(run.id) in [each.id for each in nights.unfinished]  # beside those of other tests
     finally:
         with get_client(sync_client=True) as client:
             client.delete_flow_run(run.id)
