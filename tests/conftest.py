@@ -46,7 +46,10 @@ def empty_database(tmp_path_factory) -> Path:
 @pytest.fixture
 def registry_store(store: Store, empty_database: Path) -> Store:
     """A store with an empty MLflow registry."""
+    from tasks.registry.locations import relocate
+
     shutil.copyfile(empty_database, store.workpath("mlflow.db"))
+    relocate(store)
     return store
 
 

@@ -195,6 +195,8 @@ def check_api() -> None:
         reason = textwrap.shorten(str(error).partition("\n")[0] or type(error).__name__, 200, placeholder=" ...")
         if getattr(getattr(error, "response", None), "status_code", 0) in (401, 403):
             reason = "it requires another login: set PREFECT_API_KEY, or PREFECT_API_AUTH_STRING"
+        elif type(error).__name__ == "InvalidURL":  # its text may hold a part of a password
+            reason = "this is no address"
         raise ConfigError(
             f"Prefect cannot be used at {without_login(url)} ({without_logins(reason)}): correct {API_VARIABLE} or leave it unset"
         ) from error

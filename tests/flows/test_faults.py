@@ -25,7 +25,7 @@ def trials(tmp_path_factory) -> Iterator[Trials]:
         yield trials
 
 
-@pytest.mark.slow
+@pytest.mark.unattended
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name in CHEAP], ids=lambda kind: kind.name)
 def test_a_disturbed_night_that_is_run_again_ends_as_an_undisturbed_one(trials: Trials, kind):
     trial = trials.run(kind, kind.name)
