@@ -91,7 +91,7 @@ def _check_webhook(url: SecretStr | None) -> SecretStr | None:
 
 
 class NoticeConfig(Settings):
-    """Who is told when something needs a person. The address is not in any record of a run."""
+    """Notices for people, by a webhook. Its address is not in any record of a run."""
 
     webhook_url: Annotated[SecretStr | None, AfterValidator(_check_webhook)] = Field(
         default_factory=lambda: SecretStr(url) if (url := os.environ.get("HEARTBEAT_WEBHOOK_URL")) else None,

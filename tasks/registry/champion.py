@@ -105,7 +105,7 @@ def move_champion(
     """Make ``after`` the champion and record it; whether that was done.
 
     Not done where the champion, or its record, is no longer the one that the decision ``compared_with``. Stores that share a
-    registry do not share the lock: so the record is read again once the intention stands in it.
+    registry do not share the lock: so the record is read again once it holds the intention.
     """
     with model_lock(name, store):
         while True:

@@ -1,4 +1,4 @@
-"""A store is pruned as planned, but for what a run has used since; bytes are told by kind."""
+"""A store is pruned as planned, but for what a run has used since; bytes are counted by kind."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A copied or moved store is told from one at its own place, and is made a store of its own without touching the other."""
+"""A copied or moved store is recognised, and is made a store of its own without touching the other."""
 
 import shutil
 from pathlib import Path
