@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,10 @@ LOCKED_S = 12.0
 DISK_BYTES = 1 << 30
 SERVERS = {"prefect": "prefect.server.api.server", "mlflow": "mlflow server"}  # as in their command lines
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+
+
+class NotInjected(Exception):
+    """The run ended, or what the fault needs was gone, before the fault."""
 
 
 @dataclass
@@ -78,11 +82,15 @@ class Kind:
 
 
 def kill(*processes: psutil.Process) -> None:
+    """Kill processes. Raises `NotInjected` when none of them was left."""
+    killed = 0
     for process in processes:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                process.kill()
+                killed += 1
+    if not killed:
+        raise NotInjected
 
 
 @contextmanager
@@ -119,6 +127,8 @@ def server_killed(name: str) -> Inject:
 def server_unreachable(disturbed: Disturbed) -> Iterator[None]:
     """The server accepts connections and does not answer, while the run holds the deployment's concurrency slot."""
     stopped = disturbed.servers("prefect")
+    if not stopped:
+        raise NotInjected
     for process in stopped:
         process.suspend()
     time.sleep(UNREACHABLE_S)
@@ -177,8 +187,9 @@ def corrupted(pattern: str, kills: bool | None = None, of_run: bool = True) -> I
             if ended:
                 break
             time.sleep(0.05)
-        if files:
-            damage(disturbed.rng.choice(files), disturbed.rng)
+        if not files:
+            raise NotInjected
+        damage(disturbed.rng.choice(files), disturbed.rng)
         yield
 
     return inject

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import httpx
 import psutil
 
-from benchmarks.fault_kinds import DISK_BYTES, FAKETIME, Disturbed, Kind, disk_full, other_clock
+from benchmarks.fault_kinds import DISK_BYTES, FAKETIME, Disturbed, Kind, NotInjected, disk_full, other_clock
 from benchmarks.nightly_service import Service, how_it_ended
 from benchmarks.processes import FINISHED, LIMIT_S, Command, Launcher
 from benchmarks.small_pipeline import (
@@ -35,6 +35,7 @@ MOMENTS = (  # files that a run writes, from its first stage to its last
     "progress/*", "models/*.safetensors", "predictions/*", "mlflow-artifacts/**/MLmodel", "report/*.html",
 )  # fmt: skip
 POLL_S = 0.01
+ATTEMPTS = 5
 
 
 @dataclass
@@ -95,6 +96,13 @@ class Trials:
         shutil.rmtree(self.store)
 
     def run(self, kind: Kind, seed: str) -> Trial:
+        """A trial of which the run did not end before the fault; it is a defect when it always does."""
+        for attempt in range(ATTEMPTS):
+            with contextlib.suppress(NotInjected):
+                return self._run(kind, f"{seed}.{attempt}" if attempt else seed)
+        return Trial(kind, "", defects=[f"the run ended before the fault in each of {ATTEMPTS} attempts"])
+
+    def _run(self, kind: Kind, seed: str) -> Trial:
         rng, logs = random.Random(seed), self.logs / seed
         trial = Trial(kind, rng.choice(kind.at or MOMENTS))
         database = self.work / "prefect/prefect.db"
@@ -138,11 +146,13 @@ class Trials:
                 launcher = stack.enter_context(Launcher(preset))
             before = frozenset(self.store.rglob("*"))
             command = launcher.start(["run", *self.options], logs / "disturbed.log", environment)
-            if command.process and self._reached(trial, before, rng, command.is_running):
+            try:
+                if not command.process or not self._reached(trial, before, rng, command.is_running):
+                    raise NotInjected
                 with trial.kind.inject(self._disturbed(rng, before, command.process)):
                     command.wait()
-            else:
-                trial.point = "before the fault"
+            finally:
+                command.wait()
         trial.ended = self._said(command, trial)
         began = time.monotonic()
         again = self.launcher.run(["run", *self.options], logs / "again.log", environment)
@@ -163,9 +173,10 @@ class Trials:
         try:
             flow_run = service.trigger()
             run = service.process_of(flow_run)
-            if self._reached(trial, before, rng, run.is_running):
-                with trial.kind.inject(self._disturbed(rng, before, run, service.command.process)):
-                    psutil.wait_procs([run], LIMIT_S)
+            if not self._reached(trial, before, rng, run.is_running):
+                raise NotInjected
+            with trial.kind.inject(self._disturbed(rng, before, run, service.command.process)):
+                psutil.wait_procs([run], LIMIT_S)
             began = time.monotonic()
             ended = "" if service.is_back() else "; `up` had to be started again"
             if ended:
@@ -190,11 +201,11 @@ class Trials:
     def _reached(
         self, trial: Trial, before: frozenset[Path], rng: random.Random, is_running: Callable[[], bool]
     ) -> bool:
-        """Wait until the run has written one of the trial's files, or some of them; False if it ends before."""
+        """Wait until the run has written one of the trial's files, or some of them; False if it ends first."""
         wanted = rng.randint(1, 3)
         while (new := sum(path not in before for path in self.store.glob(trial.point))) < wanted:
             if not is_running():
-                return new > 0
+                return False
             if new and rng.random() < POLL_S:
                 return True
             time.sleep(POLL_S)

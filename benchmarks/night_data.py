@@ -12,6 +12,7 @@ import pandas as pd
 import soundfile
 
 from benchmarks.small_pipeline import make_recordings
+from flows.cli.exit_codes import ExitCode
 
 Event = Literal[
     "new", "empty", "corrupt files", "silence", "label conflict", "wrong labels", "many corrupt files", "refused table", "shrinking",
@@ -25,10 +26,10 @@ RATE_HZ = 4000
 
 @dataclass(frozen=True)
 class Plan:
-    """A night's event; ``refused``: whether the run must stop; ``quarantined``: names that must be refused, each."""
+    """A night's event; ``refused``: the exit status with which the run must stop; ``quarantined``: names that must be refused."""
 
     event: Event
-    refused: bool = False
+    refused: ExitCode | None = None
     quarantined: tuple[str, ...] = ()
 
 
@@ -76,15 +77,15 @@ class DataSet:
             bad = self._bad(number, event, count)
             shown = pd.concat([self.rows, bad], ignore_index=True)
             if event == "many corrupt files":
-                plan = Plan(event, refused=True)
+                plan = Plan(event, ExitCode.DATA_REFUSED)
             else:
                 plan = Plan(event, quarantined=tuple(bad["path"]))
         elif event == "refused table":
-            shown, plan = self.rows.drop(columns="label"), Plan(event, refused=True)
+            shown, plan = self.rows.drop(columns="label"), Plan(event, ExitCode.USER_ERROR)
         elif event == "shrinking":
             self.rows = self.rows.sample(frac=1 - SHRINKING, random_state=number).sort_index()
             lost = len(self.reference - {*self.rows["path"]}) / max(len(self.reference), 1)
-            shown, plan = self.rows, Plan(event, refused=lost > LOST_BOUND)
+            shown, plan = self.rows, Plan(event, ExitCode.DATA_REFUSED if lost > LOST_BOUND else None)
         shown.to_csv(self.path, index=False)
         return plan
 

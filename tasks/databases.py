@@ -34,7 +34,7 @@ def remove_old_runs(days: int) -> str:
     )
     from sqlalchemy.exc import SQLAlchemyError
 
-    file = _sqlite_path(_prefect_url())
+    file = sqlite_path(_prefect_url())
     if file and not file.is_file():
         return NOT_HERE
     age = timedelta(seconds=days * DAY_S)
@@ -82,7 +82,7 @@ def compact(registry: RegistryConfig, store: Store) -> list[str]:
 
 def _sqlite_files(registry: RegistryConfig, store: Store) -> Iterator[Path]:
     for url in (_prefect_url(), tracking_uri(registry, store)):
-        path = _sqlite_path(url)
+        path = sqlite_path(url)
         if path and path.is_file():
             yield path
 
@@ -94,7 +94,8 @@ def _prefect_url() -> str:
     return str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value())
 
 
-def _sqlite_path(url: str) -> Path | None:
+def sqlite_path(url: str) -> Path | None:
+    """The file of an SQLite database, None for another one."""
     from sqlalchemy import make_url
 
     parsed = make_url(url) if url.startswith("sqlite") else None

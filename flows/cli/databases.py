@@ -16,6 +16,7 @@ from heartdata.errors import HeartbeatError
 from heartdata.settings import without_login
 from heartdata.storage.migrations import State, schema_state, sqlite_revision
 from heartdata.storage.store import Store
+from tasks.databases import sqlite_path
 from tasks.registry.client import is_own, tracking_uri
 from tasks.registry.locations import DATABASE
 
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
 
 NAMES = {"mlflow": "MLflow", "prefect": "Prefect"}
-PREFECT_FILE = "prefect/prefect.db"
 TIMEOUT_S = 10  # PostgreSQL's library waits as long as the network does
-PREFECT_VARIABLES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 # What only its owner may know: Prefect's blocks, whose key is in the same database, and the addresses of webhooks.
 SECRET_TABLES = ("block_document_reference", "block_document", "webhook_events", "webhooks", "secrets")
 
@@ -46,21 +45,27 @@ class Database:
 
 def databases(config: RegistryConfig, store: Store) -> tuple[list[Database], list[str]]:
     """The databases that this store's runs use, and a sentence on each that cannot be reached as one."""
+    from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL, Settings
+
     found, notes = [], []
     mlflow_uri = tracking_uri(config, store)
-    prefect_uri = next((uri for name in PREFECT_VARIABLES if (uri := os.environ.get(name, ""))), "")
+    settings = Settings(home=Path(os.environ.get("PREFECT_HOME", store.root / "prefect")))  # of the environment
+    prefect_uri = str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value_from(settings))
+    prefect_file = sqlite_path(prefect_uri)
     if mlflow_uri.startswith("postgresql"):
         found.append(Database("mlflow", uri=mlflow_uri))
     elif is_own(config, store):
         found.append(Database("mlflow", DATABASE))
     else:
         notes.append("MLflow's runs and models are not in this store but on your own server: back up that one as well")
-    if prefect_uri.startswith("postgresql"):
+    if prefect_file is None:
         found.append(Database("prefect", uri=prefect_uri))
+    elif prefect_file.is_relative_to(store.root):
+        found.append(Database("prefect", str(prefect_file.relative_to(store.root))))
     else:
-        found.append(Database("prefect", PREFECT_FILE))
-        if os.environ.get("PREFECT_API_URL"):
-            notes.append("runs on the Prefect server of PREFECT_API_URL are kept there: back up that one as well")
+        notes.append(f"Prefect's database is not in this store but in {prefect_file}: back up that one as well")
+    if prefect_file and os.environ.get("PREFECT_API_URL"):
+        notes.append("runs on the Prefect server of PREFECT_API_URL are kept there: back up that one as well")
     return [d for d in found if d.uri or store.workpath(d.file).is_file()], notes
 
 

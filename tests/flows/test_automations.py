@@ -80,6 +80,7 @@ def receiver() -> Iterator[SimpleNamespace]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """A Prefect server of its own: the address ``api``, the folder ``home`` with its database and log."""
+    from prefect.events.worker import EventsWorker
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_UI_URL, temporary_settings
 
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
@@ -102,8 +103,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     try:
         wait_until(lambda: _healthy(api), "the Prefect server")
         with temporary_settings({PREFECT_API_URL: api, PREFECT_UI_URL: api.removesuffix("/api"), PREFECT_HOME: home}):
+            EventsWorker.drain_all()  # the next one sends to this server, not to that of other tests
             yield SimpleNamespace(api=api, home=home, environment=environment)
     finally:
+        EventsWorker.drain_all()
         process.terminate()
         process.wait()
 

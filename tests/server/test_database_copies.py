@@ -42,6 +42,7 @@ def older_sqlite(store: Store) -> None:
 
 
 def test_the_database_that_the_server_uses_is_checked(uri: str, database: Server, store: Store, monkeypatch):
+    monkeypatch.delenv("PREFECT_HOME", raising=False)
     older_sqlite(store)
     with pytest.raises(HeartbeatError, match=r"the Prefect database .* older version: type `heartbeat upgrade"):
         check_databases(CONFIG, store)

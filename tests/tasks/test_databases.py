@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from prefect import flow, task
+from prefect.server.database.configurations import AioSqliteConfiguration
+from prefect.server.database.dependencies import temporary_database_config
 from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
 
 from heartdata.config import RegistryConfig
@@ -32,24 +34,22 @@ def query(path: Path, statement: str) -> list[tuple]:
         return rows
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    """Always the same: Prefect remembers where its database is."""
-    return tmp_path_factory.mktemp("place") / "prefect.db"
-
-
 @pytest.fixture
-def prefect_file(prefect_server, place: Path) -> Iterator[Path]:
+def prefect_file(prefect_server, tmp_path: Path) -> Iterator[Path]:
     """A copy of the server's database with two runs of our flows and those of the tests' other flows."""
     runs = [trivial(return_state=True).state_details.flow_run_id for _ in range(2)]
-    served = databases._sqlite_path(databases._prefect_url())
-    path = place
+    served = databases.sqlite_path(databases._prefect_url())
+    path = tmp_path / "prefect.db"
     with closing(sqlite3.connect(served)) as source, closing(sqlite3.connect(path)) as copy:
         source.backup(copy)
     query(path, f"DELETE FROM flow_run WHERE id NOT IN ({', '.join(repr(str(run)) for run in runs)})")
     long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=10)
     query(path, f"UPDATE flow_run SET end_time = '{long_ago:%Y-%m-%d %H:%M:%S.%f}' WHERE id = '{runs[0]}'")
-    with temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{path}"}):
+    url = f"sqlite+aiosqlite:///{path}"
+    with (
+        temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: url}),
+        temporary_database_config(AioSqliteConfiguration(url)),  # or it would be the one that was used first
+    ):
         yield path
 
 

@@ -13,6 +13,7 @@ import pytest
 from mlflow.store.db import utils
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
+from flows.cli.databases import databases
 from flows.cli.up import lock_store
 from heartdata.config import RegistryConfig
 from heartdata.storage.store import Store
@@ -256,3 +257,15 @@ def test_a_newer_database_is_left_alone(place: Path, heartbeat):
     code, err, _ = heartbeat("upgrade", "--store", place)
     assert (code, "made by a newer version of MLflow: install that version" in err) == (2, True)
     assert not list(place.parent.glob("*before-upgrade*"))
+
+
+def test_the_database_of_prefect_is_that_of_its_settings(store: Store, tmp_path: Path, monkeypatch):
+    parts = {"DRIVER": "postgresql+asyncpg", "HOST": "db.example.org", "USER": "prefect", "NAME": "runs"}
+    for name, value in parts.items():
+        monkeypatch.setenv(f"PREFECT_SERVER_DATABASE_{name}", value)
+    assert [d.uri for d in databases(CONFIG, store)[0]] == ["postgresql+asyncpg://prefect@db.example.org:5432/runs"]
+    for name in parts:
+        monkeypatch.delenv(f"PREFECT_SERVER_DATABASE_{name}")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "elsewhere"))
+    found, notes = databases(CONFIG, store)
+    assert (found, [str(tmp_path / "elsewhere" / "prefect.db") in note for note in notes]) == ([], [True])

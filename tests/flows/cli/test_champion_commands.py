@@ -10,6 +10,7 @@ from flows.cli import champion
 from heartdata.config import RegistryConfig
 from heartdata.storage.store import Store
 from tasks.registry.client import connect
+from tasks.registry.locations import relocate
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,7 @@ def three_versions(tmp_path_factory) -> Path:
 def heartbeat(heartbeat, three_versions: Path, tmp_path: Path, monkeypatch):
     """The command, on a store of its own."""
     shutil.copytree(three_versions, tmp_path / "store")
+    relocate(Store(tmp_path / "store"))
     monkeypatch.setenv("HEARTBEAT_STORE", str(tmp_path / "store"))
     monkeypatch.setattr(champion, "prepare_environment", lambda store: None)  # this process is prepared
 
