@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
 
 NAMES = {"mlflow": "MLflow", "prefect": "Prefect"}
+PREFECT_VARIABLES = "PREFECT_SERVER_DATABASE"
 TIMEOUT_S = 10  # PostgreSQL's library waits as long as the network does
 # What only its owner may know: Prefect's blocks, whose key is in the same database, and the addresses of webhooks.
 SECRET_TABLES = ("block_document_reference", "block_document", "webhook_events", "webhooks", "secrets")
@@ -45,12 +46,9 @@ class Database:
 
 def databases(config: RegistryConfig, store: Store) -> tuple[list[Database], list[str]]:
     """The databases that this store's runs use, and a sentence on each that cannot be reached as one."""
-    from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL, Settings
-
     found, notes = [], []
     mlflow_uri = tracking_uri(config, store)
-    settings = Settings(home=Path(os.environ.get("PREFECT_HOME", store.root / "prefect")))  # of the environment
-    prefect_uri = str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value_from(settings))
+    prefect_uri = _prefect_uri(store)
     prefect_file = sqlite_path(prefect_uri)
     if mlflow_uri.startswith("postgresql"):
         found.append(Database("mlflow", uri=mlflow_uri))
@@ -67,6 +65,23 @@ def databases(config: RegistryConfig, store: Store) -> tuple[list[Database], lis
     if prefect_file and os.environ.get("PREFECT_API_URL"):
         notes.append("runs on the Prefect server of PREFECT_API_URL are kept there: back up that one as well")
     return [d for d in found if d.uri or store.workpath(d.file).is_file()], notes
+
+
+def _prefect_uri(store: Store) -> str:
+    """By the variables that Prefect reads: asked itself, it would keep its settings from before its environment is prepared."""
+    for variable in (f"{PREFECT_VARIABLES}_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
+        if uri := os.environ.get(variable):
+            return uri
+    driver, user, password, host, port, name = (
+        os.environ.get(f"{PREFECT_VARIABLES}_{part}") for part in ("DRIVER", "USER", "PASSWORD", "HOST", "PORT", "NAME")
+    )
+    if driver and driver.startswith("postgresql"):
+        from sqlalchemy import URL
+
+        url = URL.create(driver, user, password, host, int(port or 5432), name)
+        return url.render_as_string(hide_password=False)
+    home = os.environ.get("PREFECT_HOME", store.root / "prefect")
+    return f"sqlite+aiosqlite:///{name or f'{home}/prefect.db'}"
 
 
 def copy_database(database: Database, store: Store, target: Path) -> None:

@@ -194,7 +194,7 @@ def test_a_store_in_use_is_not_upgraded(place: Path, heartbeat):
     ) as user:
         assert user.stdout.readline() == b"open\n"
         code, err, _ = heartbeat("upgrade", "--store", place)
-        assert (code, f"is in use by python (process {user.pid})" in err.replace("python3.11", "python")) == (2, True)
+        assert (code, "is in use by python" in err, f"(process {user.pid})" in err) == (2, True, True)
         user.stdin.close()
     assert heartbeat("upgrade", "--store", place)[0] == 0
 
