@@ -160,7 +160,7 @@ def report(console: Console, line: str) -> None:
 
 def end_interrupted(console: Console, store: Store) -> None:
     """Mark runs whose processes have ended as crashed, and say how many. Call while no deployment is served."""
-    if ended := end_served("heartbeat up was stopped during this run", store) + end_killed():
+    if ended := end_served("heartbeat up, or its runner, ended during this run", store) + end_killed():
         report(console, f"marked as crashed: {ended} interrupted runs")
 
 

@@ -39,7 +39,7 @@ def save_checkpoint(path: Path, progress: Progress, net: nn.Module, optimiser: A
         metadata={"progress": json.dumps({"rows": progress.rows, "kept_epoch": progress.kept_epoch})},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     unfinished.write_bytes(content)  # no fsync: a power cut costs some epochs, waiting for the disk slows every one
     unfinished.replace(path)
 
