@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Literal
@@ -26,11 +26,13 @@ RATE_HZ = 4000
 
 @dataclass(frozen=True)
 class Plan:
-    """A night's event; ``refused``: the exit status with which the run must stop; ``quarantined``: names that must be refused."""
+    """A night's event; ``refused``: the exit status with which the run must stop; ``quarantined``: names that must be refused;
+    ``known``: whether an earlier night was trained on the same recordings and labels."""
 
     event: Event
     refused: ExitCode | None = None
     quarantined: tuple[str, ...] = ()
+    known: bool = False
 
 
 def schedule(nights: int) -> list[Event]:
@@ -61,6 +63,7 @@ class DataSet:
         self.rows = self.pool[: 4 * FIRST_SUBJECTS]
         self.pool = self.pool[len(self.rows) :]
         self.path = folder / "table.csv"
+        self.trained_on: set[frozenset[tuple[str, str]]] = set()
         self.reference: set[str] = set()  # the champion's recordings, which later ones are compared with
 
     def night(self, number: int, event: Event) -> Plan:
@@ -87,7 +90,14 @@ class DataSet:
             lost = len(self.reference - {*self.rows["path"]}) / max(len(self.reference), 1)
             shown, plan = self.rows, Plan(event, ExitCode.DATA_REFUSED if lost > LOST_BOUND else None)
         shown.to_csv(self.path, index=False)
-        return plan
+        if plan.refused or event == "label conflict":  # which takes the recordings that it copies with it
+            return plan
+        accepted = frozenset(
+            zip(*(shown.loc[~shown["path"].isin(plan.quarantined), name] for name in ("path", "label")), strict=True)
+        )
+        known = accepted in self.trained_on
+        self.trained_on.add(accepted)
+        return replace(plan, known=known)
 
     def champion_changed(self) -> None:
         self.reference = {*self.rows["path"]}

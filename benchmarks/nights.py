@@ -44,7 +44,7 @@ KINDS = {  # of the store's folders and files
     "MLflow's database": ("mlflow.db",),
 }
 SETTINGS: dict[str, dict[str, Any]] = {
-    "split": {"strategy": "hash"},
+    "split": {"strategy": "hash", "test_fraction": 0.4},
     "training": {"init": "random", "epochs": 6, "width": 64, "batch": 8, "learning_rate": 0.003},
     "evaluation": {"bootstrap": 20},
     "validation": {
@@ -112,14 +112,15 @@ class Nights:
             return False, f"not noticed: status {status}"
         if status not in FINISHED:
             return status == plan.refused and not new_version, command.last_sentence()
+        if plan.known and new_version:
+            return False, "trained though nothing was new"
         if plan.quarantined:
             refused = pd.read_csv(self.store / "latest/quarantine.csv", dtype=str).set_index("recording_id")
             found = refused.reindex([*plan.quarantined])["reason"].dropna()
             return len(found) == len(plan.quarantined), "; ".join(["quarantined", *sorted({*found})])
         if plan.event == "wrong labels":
             return not promoted, self._decision()
-        before = next((row["new_version"] for row in reversed(self.rows)), False)
-        return plan.event != "empty" or not (new_version and before), ""
+        return True, ""
 
     def _decision(self) -> str:
         """What the rule decided on the newest version, and why."""
