@@ -59,11 +59,15 @@ def free_port() -> int:
 def prefect_server(port: int, log: Path, ui: bool) -> Child:
     """Prefect's API (and UI) on loopback, not yet started.
 
-    We listen on its port ourselves, so that requests wait while it is started again. Raises `OSError` if that is taken.
+    We listen on its port ourselves, so that requests wait while it is started again. Raises `OSError` if that is taken,
+    `ConfigError` where it should require a login.
     """
     os.environ.pop("PREFECT_SERVER_API_BASE_PATH", None)  # of a server of the user's
-    if secret := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
-        os.environ["PREFECT_API_AUTH_STRING"] = secret  # this process is its client
+    if os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        raise ConfigError(
+            "the Prefect server that heartbeat starts requires no login, as it listens on this machine only: leave "
+            "PREFECT_SERVER_API_AUTH_STRING unset, and put a proxy before it for others (docs/security.md)"
+        )
     listener = socket.create_server((HOST, port), backlog=1024)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # uvicorn takes an inherited socket for a local one
     # what `prefect server start --background` runs, which cannot inherit a socket

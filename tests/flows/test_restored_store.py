@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from helpers import registry, tiny, use_small_network
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
@@ -32,9 +31,9 @@ def night(store: Path, **changes: Any) -> Any:
 
 
 def probabilities(store: Path, audio: Path) -> Any:
-    _, model = load_model(f"models:/{NAME}/1", RegistryConfig(), Store(store))
-    rows = pd.DataFrame({"audio": [path.read_bytes() for path in sorted(audio.glob("N*.wav"))]})
-    return model.predict(rows).select_dtypes("number").to_numpy()
+    _, predictor = load_model(f"models:/{NAME}/1", RegistryConfig(), Store(store))
+    predictions = predictor.predict(path.read_bytes() for path in sorted(audio.glob("N*.wav")))
+    return np.stack([prediction.probabilities for prediction in predictions])
 
 
 def test_a_restored_store_goes_on_where_it_was(tmp_path: Path, prefect_server, monkeypatch):

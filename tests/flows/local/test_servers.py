@@ -15,7 +15,7 @@ import pytest
 from helpers import http_server
 
 from flows.local import servers
-from flows.local.servers import is_healthy, prefect_api, running_api
+from flows.local.servers import is_healthy, prefect_api, prefect_server, running_api
 from heartdata.errors import ConfigError
 from heartdata.storage.store import Store
 
@@ -149,3 +149,10 @@ def test_the_prefect_server_runs_outside_the_current_folder(tmp_path: Path, monk
     server = servers.prefect_server(servers.free_port(), log, ui=False)
     server.close()
     assert server.folder == log.parent
+
+
+def test_a_login_that_our_server_would_not_require_is_refused(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "name:password")
+    with pytest.raises(ConfigError, match="PREFECT_SERVER_API_AUTH_STRING unset") as refusal:
+        prefect_server(servers.free_port(), tmp_path / "log", ui=False)
+    assert "password" not in str(refusal.value)
