@@ -17,7 +17,7 @@ from rich.console import Console
 from flows.cli.console import note, plain_console
 from flows.cli.databases import check_databases
 from flows.cli.run import program
-from flows.local.child import Child, kept_running
+from flows.local.child import Child, is_healthy, kept_running
 from flows.local.environment import prepare_environment
 from flows.local.interrupted import end_killed, end_served
 from flows.local.observed import UP_LOCK
@@ -32,6 +32,7 @@ from tasks.registry.database import make_database
 from tasks.registry.locations import DATABASE
 
 logger = logging.getLogger("heartbeat")
+STOPPING_S = 5.0  # a service manager kills what does not stop soon
 
 
 def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
@@ -165,7 +166,10 @@ def end_interrupted(console: Console, store: Store) -> None:
 
 
 def try_to_end_interrupted(console: Console, store: Store) -> None:
-    """The same while stopping: where the server does not answer any more, the next start does it."""
+    """The same while stopping: where the server does not answer soon, the next start does it."""
+    if not is_healthy(f"{os.environ['PREFECT_API_URL']}/health", STOPPING_S):
+        logger.warning("interrupted runs are not marked as crashed yet: the Prefect server does not answer")
+        return
     try:
         end_interrupted(console, store)
     except Exception as error:  # Prefect's and httpx's

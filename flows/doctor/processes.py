@@ -28,9 +28,10 @@ def serving(up: Up | None) -> Finding:
     holder = f"heartbeat up (process {up.process}{since})"
     if up.api is None:
         text = f"{holder} holds the store's lock, and its Prefect server does not answer"
-        return Finding(
-            "warning", text, f"wait a minute if it was just started; otherwise kill {up.process} and start it again"
+        remedy = (
+            f"wait, if it was just started or is a heartbeat upgrade; otherwise kill {up.process} and start it again"
         )
+        return Finding("warning", text, remedy)
     return Finding("ok", f"{holder} serves {up.api}")
 
 

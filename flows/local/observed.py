@@ -16,6 +16,7 @@ from heartdata.storage.store import Store
 
 UP_LOCK = "up.lock"
 FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"  # of the process that Prefect starts for a run
+GUARD = "flows.local.guard"
 SERVERS = {"prefect", "mlflow", "prefect.server.api.server:create_app", "mlflow.server.fastapi_app:app"}
 
 
@@ -66,7 +67,10 @@ def orphaned_servers(store: Store) -> list[int]:
     found = []
     for process in servers:
         with suppress(psutil.Error):  # it has ended meanwhile
-            if process.ppid() == 1 and SERVERS & {*process.cmdline()}:
+            command = {
+                *process.cmdline()
+            }  # their guards name it, too, and are children of `heartbeat up`, in a container 1
+            if process.ppid() == 1 and command & SERVERS and GUARD not in command:
                 found.append(process.pid)
     return found
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from heartdata.errors import HeartbeatError
 
 
@@ -33,7 +35,8 @@ def exclusive(path: Path, taken: str = "") -> Iterator[None]:
 def holders(path: Path, table: Path = Path("/proc/locks")) -> list[int]:
     """The ids of the processes that hold a lock on the file, as Linux lists them, without taking it; else none.
 
-    By inode alone: the device that Linux lists is not that of the file on some file systems.
+    By inode, which a file of another drive may share: the device that Linux lists is not that of the file on some file
+    systems. So the process must have the file open, where we may see that.
     """
     try:
         inode = str(path.stat().st_ino)
@@ -41,7 +44,17 @@ def holders(path: Path, table: Path = Path("/proc/locks")) -> list[int]:
     except OSError:
         return []
     held = [parts for parts in lines if len(parts) >= 8 and parts[1] == "FLOCK"]
-    return [int(parts[4]) for parts in held if parts[5].rpartition(":")[2] == inode]
+    listed = [int(parts[4]) for parts in held if parts[5].rpartition(":")[2] == inode]
+    return [process for process in listed if _has_open(process, path)]
+
+
+def _has_open(process: int, path: Path) -> bool:
+    try:
+        return str(path.resolve()) in {file.path for file in psutil.Process(process).open_files()}
+    except psutil.AccessDenied:  # of another user
+        return True
+    except psutil.Error:
+        return False
 
 
 def why_no_locks(folder: Path) -> str:

@@ -16,6 +16,7 @@ from flows.local.observed import (
     running_up,
 )
 from flows.local.servers import PREFECT_PORT
+from heartdata.storage.locks import holders
 from heartdata.storage.store import Store
 from tasks.engine.flow_runs import NightlyRun
 from tasks.registry.killed_runs import process_tag
@@ -93,6 +94,15 @@ def test_the_process_that_holds_the_lock_of_a_store_is_found(store: Store):
     assert running_up(store) is None
 
 
+def test_a_lock_of_another_drive_with_the_same_inode_is_not_ours(tmp_path: Path):
+    lock, table = tmp_path / "up.lock", tmp_path / "locks"
+    lock.touch()
+    table.write_text(f"1: FLOCK  ADVISORY  WRITE {os.getpid()} 00:19:{lock.stat().st_ino} 0 EOF\n")
+    assert holders(lock, table) == []
+    with lock.open():
+        assert holders(lock, table) == [os.getpid()]
+
+
 def test_a_server_that_outlived_what_started_it_is_found(store: Store):
     """A process that calls itself a server of the store, started by a shell that has ended."""
     environment = {**os.environ, "PREFECT_HOME": str(store.root / "prefect")}
@@ -104,3 +114,15 @@ def test_a_server_that_outlived_what_started_it_is_found(store: Store):
         assert orphaned_servers(Store(store.root.parent / "other")) == []
     finally:
         server.kill()
+
+
+def test_the_guard_of_a_server_is_no_server(store: Store):
+    environment = {**os.environ, "PREFECT_HOME": str(store.root / "prefect")}
+    command = f"{sys.executable} -c 'import time; time.sleep(600)' flows.local.guard mlflow server"
+    started = subprocess.run(
+        ["sh", "-c", f"{command} >/dev/null 2>&1 & echo $!"], capture_output=True, text=True, env=environment
+    )
+    try:
+        assert orphaned_servers(store) == []
+    finally:
+        psutil.Process(int(started.stdout)).kill()
