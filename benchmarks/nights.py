@@ -114,6 +114,8 @@ class Nights:
             return status == plan.refused and not new_version, command.last_sentence()
         if plan.known and new_version:
             return False, "trained though nothing was new"
+        if plan.event == "new" and not new_version:
+            return False, "the new recordings were not noticed"
         if plan.quarantined:
             refused = pd.read_csv(self.store / "latest/quarantine.csv", dtype=str).set_index("recording_id")
             found = refused.reindex([*plan.quarantined])["reason"].dropna()

@@ -119,8 +119,8 @@ def signals_interrupt() -> Iterator[None]:
 def deployments_runner(config: RunConfig, log: Path, prepare: Callable[[], None]) -> Child:
     """The process that serves the deployments, not yet started; when it has died, so have its flow runs."""
     command = [sys.executable, "-m", "flows.local.runner"]
-    given = json.dumps(config.model_dump(mode="json"))
-    return Child("runner", command, None, log, given=given, prepare=prepare, grace_s=0, echo=True)
+    settings = json.dumps(config.model_dump(mode="json"))
+    return Child("runner", command, None, log, stdin_line=settings, prepare=prepare, grace_s=0, echo=True)
 
 
 def introduce(config: RunConfig, prefect_port: int, mlflow_port: int, console: Console) -> None:

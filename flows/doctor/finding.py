@@ -24,8 +24,8 @@ def run_checks(checks: Iterable[Check]) -> Iterator[Finding]:
     """The findings of all checks; one that fails itself is a warning, and the others still run."""
     for check in checks:
         try:
-            found = check()
-            yield from [found] if isinstance(found, Finding) else found
+            findings = check()
+            yield from [findings] if isinstance(findings, Finding) else findings
         except (HeartbeatError, OSError, sqlite3.Error) as error:
             yield Finding("problem", f"{error}")
         except Exception as error:

@@ -41,7 +41,7 @@ def is_healthy(url: str, timeout_s: float = 2) -> bool:
 class Child:
     """One process and all that it starts.
 
-    ``health``: a URL that answers 200 once it is ready, or None; ``folder``: its current folder; ``given``: a line for its
+    ``health``: a URL that answers 200 once it is ready, or None; ``folder``: its current folder; ``stdin_line``: a line for its
     standard input; ``listener``: a socket that it inherits, which stays open while it is down, so that connections wait;
     ``prepare``: called before each start; ``echo``: print its output, too.
     """
@@ -52,7 +52,7 @@ class Child:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
-    given: str = ""
+    stdin_line: str = ""
     listener: socket.socket | None = None
     prepare: Callable[[], object] = lambda: None
     grace_s: float = STOP_TIMEOUT_S
@@ -80,7 +80,7 @@ class Child:
                 pass_fds=inherited,
             )  # fmt: skip
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(f"{self.given}\n".encode())  # type: ignore[union-attr]
+            self.process.stdin.write(f"{self.stdin_line}\n".encode())  # type: ignore[union-attr]
             self.process.stdin.flush()  # type: ignore[union-attr]
 
     def wait_ready(self) -> None:

@@ -23,7 +23,7 @@ def guard(log: str, folder: str, socket: int | None, grace_s: float, echo: bool,
 
     The whole process group is killed ``grace_s`` after the command was asked to stop, without asking if that is 0.
     """
-    given = sys.stdin.buffer.readline()
+    line = sys.stdin.buffer.readline()
     inherited = () if socket is None else (socket,)
     child = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, pass_fds=inherited
@@ -31,7 +31,7 @@ def guard(log: str, folder: str, socket: int | None, grace_s: float, echo: bool,
     assert child.stdin is not None
     assert child.stdout is not None
     with contextlib.suppress(OSError), child.stdin:
-        child.stdin.write(given)
+        child.stdin.write(line)
 
     def stop_with_parent() -> None:
         sys.stdin.buffer.read()

@@ -64,15 +64,15 @@ def orphaned_servers(store: Store) -> list[int]:
     """The ids of the store's Prefect and MLflow servers that outlived what started them, which hold ports and databases."""
     home = str(store.root / "prefect")
     servers = [process for process, environment in _environments() if environment.get("PREFECT_HOME") == home]
-    found = []
+    orphans = []
     for process in servers:
         with suppress(psutil.Error):  # it has ended meanwhile
             command = {
                 *process.cmdline()
             }  # their guards name it, too, and are children of `heartbeat up`, in a container 1
             if process.ppid() == 1 and command & SERVERS and GUARD not in command:
-                found.append(process.pid)
-    return found
+                orphans.append(process.pid)
+    return orphans
 
 
 def _environments() -> Iterator[tuple[psutil.Process, dict[str, str]]]:

@@ -31,12 +31,12 @@ def damage(path: Path) -> str:
     """
     try:
         with read_only(path) as connection:
-            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError:
         raise
     except sqlite3.Error as error:
         return str(error)
-    return "" if found == "ok" else str(found).partition("\n")[0]
+    return "" if result == "ok" else str(result).partition("\n")[0]
 
 
 def _has_log_mode(path: Path) -> bool:

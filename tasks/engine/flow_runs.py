@@ -127,10 +127,10 @@ def reason_of(message: str | None) -> str:
 
 def read_all(read: Callable[..., list[Any]], **filters: Any) -> list[Any]:
     """All that a method of Prefect's client finds, which gives a page at a time."""
-    found: list[Any] = []
-    while page := read(**filters, offset=len(found)):
-        found += page
-    return found
+    items: list[Any] = []
+    while page := read(**filters, offset=len(items)):
+        items += page
+    return items
 
 
 def nights_of_api() -> Nights:
@@ -148,8 +148,8 @@ def nights_of_api() -> Nights:
 
         def newest(condition: dict[str, Any]) -> NightlyRun | None:
             wanted = FlowRunFilter.model_validate({"start_time": {"is_null_": False}, **condition})
-            found = client.read_flow_runs(flow_run_filter=wanted, flow_filter=of_pipeline, sort=order, limit=1)
-            return _run_of_api(found[0], flows, names) if found else None
+            runs = client.read_flow_runs(flow_run_filter=wanted, flow_filter=of_pipeline, sort=order, limit=1)
+            return _run_of_api(runs[0], flows, names) if runs else None
 
         last, completed = newest({}), newest({"state": {"type": {"any_": ["COMPLETED"]}}})
         open_runs = {"state": {"type": {"any_": list(UNFINISHED)}}, "parent_task_run_id": {"is_null_": True}}

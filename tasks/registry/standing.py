@@ -63,21 +63,21 @@ def _of_file(path: Path) -> list[Standing]:
         def rows(query: str, model: str) -> list[tuple[Any, ...]]:
             return [tuple(row) for row in database.execute(query, (model,))]
 
-        found = []
+        standings = []
         for (name,) in database.execute("SELECT name FROM registered_models ORDER BY name").fetchall():
             aliases = dict(rows("SELECT alias, version FROM registered_model_aliases WHERE name = ?", name))
             tags = dict(rows("SELECT key, value FROM registered_model_tags WHERE name = ?", name))
             of_versions: dict[int, dict[str, str]] = {}
             for version, key, value in rows("SELECT version, key, value FROM model_version_tags WHERE name = ?", name):
                 of_versions.setdefault(version, {})[key] = value
-            found.append(standing(name, aliases, tags, of_versions))
-    return found
+            standings.append(standing(name, aliases, tags, of_versions))
+    return standings
 
 
 def _of_client(client: Any) -> list[Standing]:
-    found = []
+    standings = []
     for model in sorted(client.search_registered_models(), key=lambda model: model.name):
         numbers = {int(n) for alias, n in model.aliases.items() if alias in (CHAMPION, CHALLENGER)}
         of_versions = {number: client.get_model_version(model.name, str(number)).tags for number in numbers}
-        found.append(standing(model.name, model.aliases, model.tags, of_versions))
-    return found
+        standings.append(standing(model.name, model.aliases, model.tags, of_versions))
+    return standings

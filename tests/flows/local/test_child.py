@@ -198,7 +198,7 @@ def test_when_the_parent_is_killed_everything_ends(grace_s: float, tmp_path: Pat
 
 def test_settings_reach_a_child_by_its_standard_input_alone(tmp_path: Path):
     code = "import sys, time; print(sys.stdin.read().upper(), flush=True); time.sleep(600)"
-    server = child(code, tmp_path / "a.log", health=None, given='{"password": "secret"}')
+    server = child(code, tmp_path / "a.log", health=None, stdin_line='{"password": "secret"}')
     server.start()
     wait_until(lambda: '{"PASSWORD": "SECRET"}' in server.log.read_text(encoding="utf-8"))
     family = psutil.Process(server.process.pid)
