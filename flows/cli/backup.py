@@ -156,6 +156,11 @@ def _check_fits(archive: Archive, store: Store) -> None:
         )
     if is_remote(store.uri) and not any(m.name.startswith(f"{BUCKET}/") for m in archive.members):
         raise HeartbeatError(f"{archive.path} is of a store in a folder: restore it into a folder, named with --store")
+    is_moved = (old := archive.about.get("store")) != store.uri
+    if is_moved and any(m.name == Database("mlflow", uri="postgresql:").member for m in archive.members):
+        raise HeartbeatError(  # or `heartbeat prune` of this store would remove the original's files
+            f"the registry in PostgreSQL of {archive.path} names files in {old}: move aside what is there, and restore it with --store {old}"
+        )
     if (free := free_bytes(store.root)) < archive.size_bytes:
         raise HeartbeatError(
             f"{archive.size_bytes / MEGABYTE:.0f} MB are needed for {store.root} and {free / MEGABYTE:.0f} MB are free: "

@@ -88,7 +88,7 @@ def test_no_database_is_restored_before_all_are_known_to_be_empty(
         copy_database(Database("mlflow", uri=mlflow), store, tmp_path / "dump")
     finally:
         database.change("mlflow", "DROP TABLE copied")
-    with write_archive(tmp_path / "b.tar", {}) as archive:
+    with write_archive(tmp_path / "b.tar", {"store": str(tmp_path / "new")}) as archive:
         archive.add_bytes("work/.heartbeat", b"")
         for library in ("mlflow", "prefect"):
             archive.add(f"databases/{library}.dump", tmp_path / "dump")
@@ -97,6 +97,9 @@ def test_no_database_is_restored_before_all_are_known_to_be_empty(
         with pytest.raises(HeartbeatError, match="database of Prefect is not empty"):
             restore_backup(tmp_path / "b.tar", RunConfig(store=str(tmp_path / "new")))
         assert database.rows("mlflow", "SELECT to_regclass('copied')") == [(None,)]
+        with pytest.raises(HeartbeatError, match=f"names files in {tmp_path / 'new'}: move aside"):
+            restore_backup(tmp_path / "b.tar", RunConfig(store=str(tmp_path / "elsewhere")))
+        assert not (tmp_path / "elsewhere").exists()
     finally:
         database.change("prefect", "DROP TABLE taken")
         database.change("mlflow", "DROP TABLE IF EXISTS copied")
