@@ -58,8 +58,8 @@ class StorePlan:
 
 
 def only_prune(store: Store) -> AbstractContextManager[None]:
-    """Raises `HeartbeatError` while another process prunes the store."""
-    taken = f"{store.uri} is being pruned already: run again when that has finished"
+    """Nothing else removes files meanwhile. Raises `HeartbeatError` while another process prunes the store, or backs it up."""
+    taken = f"{store.uri} is being pruned or backed up: run again when that has finished"
     return exclusive(store.workpath("prune.lock"), taken)
 
 

@@ -10,15 +10,16 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.cli.console import bar, note, plain_console
-from flows.cli.databases import copy_database, databases, restore_postgresql
+from flows.cli.databases import Database, check_new, copy_database, databases, is_sqlite, restore_postgresql
 from flows.cli.outputs import expanded
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.errors import HeartbeatError
 from heartdata.storage.backup_archive import Archive, open_archive, write_archive
-from heartdata.storage.remote import is_remote
+from heartdata.storage.remote import PROBE, is_remote
 from heartdata.storage.schema_version import SCHEMA_VERSION
 from heartdata.storage.store import Store, is_store
 from heartdata.storage.usage import free_bytes
+from tasks.engine.flow_runs import crash_unfinished
 from tasks.registry.client import is_empty
 from tasks.registry.locations import DATABASE, check_locations, end_open_runs, relocate
 
@@ -27,7 +28,7 @@ WORK, BUCKET = "work", "bucket"  # folders of an archive: a store's local files,
 # What a run makes again, and what only this machine's processes need
 LEFT_OUT = {"spectrograms", "made", "logs", "caches", "progress", "objects", "up.json"}
 LEFT_OUT_ENDS = (".tmp", ".lock", "-wal", "-shm", "-journal", "prefect/profiles.toml")  # profiles may hold passwords
-LEFT_OUT_BEGINS = (".unfinished-", "reproduce-")
+LEFT_OUT_BEGINS = (".unfinished-", "reproduce-", "concurrency_leases")
 RECORDS = ("results/*", "accepted/last-*.json")  # name other files, which a run writes before them
 
 
@@ -65,16 +66,25 @@ def new_file(file: Path, store: Store) -> Path:
 
 def archive_store(file: Path, registry: RegistryConfig, store: Store, console: Console) -> list[str]:
     """Write the archive and say how large it is; returns what a person should know of it. Raises `HeartbeatError`."""
+    from tasks.prune import only_prune
+
     found, notes = databases(registry, store)
     about = {"schema": SCHEMA_VERSION, "store": store.uri, "made": datetime.now(UTC).isoformat(timespec="seconds")}
     try:
         with (
+            only_prune(store),
             write_archive(file, about) as archive,
             tempfile.TemporaryDirectory(dir=file.parent, prefix=".unfinished-") as folder,
             bar(console, "backup") as advance,
         ):
+            configured = {database.file for database in found}
+            found += [  # one that is no longer used, or for a server elsewhere, has secrets and a journal as well
+                Database("", name)
+                for name in _files(store)
+                if name not in configured and is_sqlite(store.workpath(name))
+            ]
             for database in found:  # before the files: each version in a copy then has its files in the archive
-                copy = Path(folder, database.library)
+                copy = Path(folder, "copy")
                 copy_database(database, store, copy)
                 archive.add(database.member, copy)
                 copy.unlink()
@@ -89,9 +99,7 @@ def archive_store(file: Path, registry: RegistryConfig, store: Store, console: C
             for name in _objects(store):
                 archive.add(f"{BUCKET}/{name}", store.local(name))
     except FileNotFoundError as error:
-        raise HeartbeatError(
-            f"{error.filename} was removed during the backup, as by `heartbeat prune`: back up again"
-        ) from error
+        raise HeartbeatError(f"{error.filename} was removed during the backup: back up again") from error
     except (OSError, sqlite3.Error) as error:
         raise HeartbeatError(f"the backup {file} could not be written ({error}): mend that, and try again") from error
     console.print(
@@ -113,15 +121,25 @@ def restore_backup(file: Path, config: RunConfig) -> None:
             _check_fits(archive, store)
             store.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=store.root, prefix=".unfinished-") as unpacked:
-                _unpack(archive, Path(unpacked), config.registry, store, console)
+                missing = _unpack(archive, Path(unpacked), config.registry, store, console)
         if store.workpath(DATABASE).is_file():
             end_open_runs(store)
+        for database in databases(config.registry, store)[0]:
+            if database.library == "prefect" and database.file:
+                crash_unfinished(store.workpath(database.file), "this run was in progress when the backup was made")
     except (OSError, sqlite3.Error) as error:
         raise HeartbeatError(f"{file} could not be restored ({error}): mend that, and try again") from error
     made = f"made {archive.about.get('made')} of {archive.about.get('store')} by heartbeat {archive.about.get('heartbeat')}"
     console.print(f"Restored    {store.uri}, {len(archive.members)} files of the backup {made}", markup=False)
     console.print("            The next run renders the spectrograms again; recordings are read where they were.")
     console.print("            Webhooks and Prefect blocks are not in a backup: set them up again")
+    if missing:
+        console.print(
+            note(
+                f"{', '.join(missing)} of the registry had no files in the backup, so these versions cannot be used: restore an "
+                "earlier backup if you need them"
+            )
+        )
 
 
 def _check_empty(store: Store) -> None:
@@ -138,6 +156,11 @@ def _check_fits(archive: Archive, store: Store) -> None:
         )
     if is_remote(store.uri) and not any(m.name.startswith(f"{BUCKET}/") for m in archive.members):
         raise HeartbeatError(f"{archive.path} is of a store in a folder: restore it into a folder, named with --store")
+    is_moved = (old := archive.about.get("store")) != store.uri
+    if is_moved and any(m.name == Database("mlflow", uri="postgresql:").member for m in archive.members):
+        raise HeartbeatError(  # or `heartbeat prune` of this store would remove the original's files
+            f"the registry in PostgreSQL of {archive.path} names files in {old}: move aside what is there, and restore it with --store {old}"
+        )
     if (free := free_bytes(store.root)) < archive.size_bytes:
         raise HeartbeatError(
             f"{archive.size_bytes / MEGABYTE:.0f} MB are needed for {store.root} and {free / MEGABYTE:.0f} MB are free: "
@@ -145,8 +168,13 @@ def _check_fits(archive: Archive, store: Store) -> None:
         )
 
 
-def _unpack(archive: Archive, folder: Path, registry: RegistryConfig, store: Store, console: Console) -> None:
-    """Unpack in ``folder``, on the store's disk, and move into place what is then known to be whole."""
+def _unpack(
+    archive: Archive, folder: Path, registry: RegistryConfig, store: Store, console: Console
+) -> tuple[str, ...]:
+    """Unpack in ``folder``, on the store's disk, and move into place what is then known to be whole.
+
+    Returns what the registry in the store names and has no files.
+    """
     with bar(console, "restore") as advance:
         done = 0
 
@@ -164,8 +192,13 @@ def _unpack(archive: Archive, folder: Path, registry: RegistryConfig, store: Sto
                 f"{archive.path} holds a PostgreSQL database of {dump.stem}: name an empty one in the variable that named "
                 "the old one"
             )
+        check_new(found[dump.stem])
+    for dump in dumps:
         restore_postgresql(found[dump.stem], dump)
-    for path in sorted(p for p in (folder / BUCKET).rglob("*") if p.is_file()):
+    objects = sorted(p for p in (folder / BUCKET).rglob("*") if p.is_file())
+    for path in sorted(
+        objects, key=lambda p: p == folder / BUCKET / PROBE
+    ):  # the marker last: without it, it is no store
         name = path.relative_to(folder / BUCKET).as_posix()
         if is_remote(store.uri):
             with store.writing(name) as output, path.open("rb") as content:
@@ -174,8 +207,7 @@ def _unpack(archive: Archive, folder: Path, registry: RegistryConfig, store: Sto
             _move(path, store.root / name)
     for path in sorted((folder / WORK).iterdir(), reverse=True):  # the marker .heartbeat last
         _move(path, store.root / path.name)
-    if store.workpath(DATABASE).is_file():
-        relocate(store)
+    return relocate(store).missing if store.workpath(DATABASE).is_file() else ()
 
 
 def _move(path: Path, target: Path) -> None:

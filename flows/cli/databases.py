@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
 
 NAMES = {"mlflow": "MLflow", "prefect": "Prefect"}
-PREFECT_VARIABLES = "PREFECT_SERVER_DATABASE"
+PREFECT_PREFIXES = ("PREFECT_SERVER_DATABASE", "PREFECT_API_DATABASE")
+SQLITE = b"SQLite format 3\0"  # how such files begin
 TIMEOUT_S = 10  # PostgreSQL's library waits as long as the network does
 # What only its owner may know: Prefect's blocks, whose key is in the same database, and the addresses of webhooks.
 SECRET_TABLES = ("block_document_reference", "block_document", "webhook_events", "webhooks", "secrets")
@@ -69,12 +70,12 @@ def databases(config: RegistryConfig, store: Store) -> tuple[list[Database], lis
 
 def _prefect_uri(store: Store) -> str:
     """By the variables that Prefect reads: asked itself, it would keep its settings from before its environment is prepared."""
-    for variable in (f"{PREFECT_VARIABLES}_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
-        if uri := os.environ.get(variable):
-            return uri
-    driver, user, password, host, port, name = (
-        os.environ.get(f"{PREFECT_VARIABLES}_{part}") for part in ("DRIVER", "USER", "PASSWORD", "HOST", "PORT", "NAME")
+    uri, driver, user, password, host, port, name = (
+        next(filter(None, (os.environ.get(f"{prefix}_{part}") for prefix in PREFECT_PREFIXES)), None)
+        for part in ("CONNECTION_URL", "DRIVER", "USER", "PASSWORD", "HOST", "PORT", "NAME")
     )
+    if uri:
+        return uri
     if driver and driver.startswith("postgresql"):
         from sqlalchemy import URL
 
@@ -82,6 +83,12 @@ def _prefect_uri(store: Store) -> str:
         return url.render_as_string(hide_password=False)
     home = os.environ.get("PREFECT_HOME", store.root / "prefect")
     return f"sqlite+aiosqlite:///{name or f'{home}/prefect.db'}"
+
+
+def is_sqlite(path: Path) -> bool:
+    """Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(SQLITE)) == SQLITE
 
 
 def copy_database(database: Database, store: Store, target: Path) -> None:
@@ -93,8 +100,8 @@ def copy_database(database: Database, store: Store, target: Path) -> None:
     _postgresql("pg_dump", database, ["--format=custom", "--no-owner", "--no-privileges", f"--file={target}", *without])
 
 
-def restore_postgresql(database: Database, dump: Path) -> None:
-    """Load a dump into an empty database. Raises `HeartbeatError`, also when it is not empty."""
+def check_new(database: Database) -> None:
+    """Raise `HeartbeatError` when a PostgreSQL database is not empty, or cannot be used."""
     from sqlalchemy import inspect
 
     with _connected(database) as connection:
@@ -103,6 +110,10 @@ def restore_postgresql(database: Database, dump: Path) -> None:
         raise HeartbeatError(
             f"the PostgreSQL database of {NAMES[database.library]} is not empty: name a new one in the variable that names it"
         )
+
+
+def restore_postgresql(database: Database, dump: Path) -> None:
+    """Load a dump into an empty database. Raises `HeartbeatError`."""
     _postgresql("pg_restore", database, ["--no-owner", "--exit-on-error", "--single-transaction", str(dump)])
 
 

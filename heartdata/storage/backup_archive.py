@@ -45,7 +45,9 @@ class Writer:
         self._large: dict[int, dict[str, str]] = {}  # by size: names by sha256
 
     def add(self, name: str, path: Path) -> None:
-        """Add a file under ``name``, as large as it is now. Raises OSError."""
+        """Add a file under ``name``, as large as it is now. Raises OSError, and `HeartbeatError` for a name that SUMS cannot hold."""
+        if "\n" in name or not _is_text(name):
+            raise HeartbeatError(f"the file {str(path)!r} cannot be in a backup, by its name: rename or remove it")
         with path.open("rb") as file:
             info = self._archive.gettarinfo(arcname=name, fileobj=file)
             info.type, info.linkname, info.size = tarfile.REGTYPE, "", os.fstat(file.fileno()).st_size
@@ -105,7 +107,7 @@ class Archive:
         self.members = members[1:-1]
         if members[-1].name != SUMS:
             raise _damaged(path, "its end is missing")
-        lines = self._content(members[-1]).decode(errors="replace").splitlines()
+        lines = self._content(members[-1]).decode(errors="replace").split("\n")[:-1]
         self._sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
         names = [member.name for member in members[:-1]]
         fits = sorted(names) == sorted(self._sums) and self._sums[ABOUT] == hashlib.sha256(content).hexdigest()
@@ -134,6 +136,14 @@ class Archive:
     def _content(self, member: tarfile.TarInfo) -> bytes:
         file = self._archive.extractfile(member)
         return file.read() if file else b""
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # of a file system whose names are bytes
+        return False
+    return True
 
 
 def _inside(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:

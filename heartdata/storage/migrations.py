@@ -8,18 +8,29 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from heartdata.errors import HeartbeatError
+
 State = Literal["current", "older", "newer"]
 SCRIPTS = {"mlflow": "store/db_migrations/versions", "prefect": "server/database/_migrations/versions/{dialect}"}
 
 
 def sqlite_revision(database: Path) -> str | None:
-    """The alembic revision of an SQLite database; None where there is none yet."""
+    """The alembic revision of an SQLite database; None where there is none yet.
+
+    Raises `HeartbeatError` where it cannot be read now, as it is locked.
+    """
     if not database.is_file():
         return None
     with closing(sqlite3.connect(database)) as connection:
         try:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        except sqlite3.Error:  # an empty or damaged one, which the library itself reports
+        except sqlite3.OperationalError as error:
+            if str(error).startswith("no such table"):
+                return None
+            raise HeartbeatError(
+                f"the database {database} cannot be read now ({error}): try again when no other process works on it"
+            ) from error
+        except sqlite3.Error:  # a damaged one, which the library itself reports
             return None
     return row[0] if row else None
 

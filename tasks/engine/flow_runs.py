@@ -2,11 +2,14 @@
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from heartdata.errors import HeartbeatError
@@ -69,6 +72,34 @@ class Nights:
     last_completed: NightlyRun | None
     unfinished: tuple[NightlyRun, ...]
     schedules: tuple[NightlySchedule, ...]
+
+
+def crash_unfinished(path: Path, message: str) -> None:
+    """Mark unfinished flow runs in the SQLite database of a Prefect server that is not running as crashed, and free their slots.
+
+    Their processes know nothing of this database. Raises sqlite3.Error.
+    """
+    with closing(sqlite3.connect(path)) as database, database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables >= {
+            "flow_run_state",
+            "concurrency_limit_v2",
+        }:  # made by a server that was killed at its first start
+            return
+        states = ", ".join(f"'{state}'" for state in UNFINISHED)
+        now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")  # as Prefect writes times
+        for (run,) in database.execute(f"SELECT id FROM flow_run WHERE state_type IN ({states})").fetchall():
+            state = str(uuid4())
+            database.execute(
+                "INSERT INTO flow_run_state (id, flow_run_id, type, name, timestamp, message) VALUES (?, ?, 'CRASHED', 'Crashed', ?, ?)",
+                (state, run, now, message),
+            )
+            database.execute(
+                "UPDATE flow_run SET state_id = ?, state_type = 'CRASHED', state_name = 'Crashed', state_timestamp = ?, end_time = ? "
+                "WHERE id = ?",
+                (state, now, now, run),
+            )
+        database.execute("UPDATE concurrency_limit_v2 SET active_slots = 0")
 
 
 def nights_in_database(path: Path) -> Nights:

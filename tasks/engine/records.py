@@ -31,15 +31,26 @@ def refuse_untrusted(content: bytes) -> None:
 
     Raises ValueError where the record is no JSON, which Prefect cannot decode either.
     """
-    record = from_json(content)  # the parser that Prefect uses
-    if not isinstance(record, dict) or record.keys() != FIELDS or not isinstance(record["result"], str):
-        raise UntrustedRecord("it is not written as stages write")
-    serializer = record["metadata"].get("serializer") if isinstance(record["metadata"], dict) else None
-    if not serializer or serializer.get("type") != "json" or not serializer.items() <= JSON.items():
-        raise UntrustedRecord("it is not serialised as stages do")
-    json.loads(record["result"], object_hook=_refuse_other_class)
+    _decode(content.decode())  # all of it, as Prefect does where its model of a record refuses one
+    try:
+        record = from_json(content)  # the parser of that model, which is stricter
+        serializer, result = record["metadata"]["serializer"], record["result"]
+        if record.keys() != FIELDS or serializer["type"] != "json" or not serializer.items() <= JSON.items():
+            raise UntrustedRecord("it is not serialised as stages do")
+        _decode(result)
+    except UntrustedRecord:
+        raise
+    except Exception as error:
+        raise UntrustedRecord("it is not written as stages write") from error
+
+
+def _decode(text: str) -> None:
+    try:
+        json.loads(text, object_hook=_refuse_other_class)
+    except RecursionError as error:
+        raise UntrustedRecord("it is nested too deeply") from error
 
 
 def _refuse_other_class(decoded: dict[str, Any]) -> None:
-    if "__exc_type__" in decoded or ("__class__" in decoded and decoded["__class__"] not in CLASSES):
+    if "__exc_type__" in decoded or ("__class__" in decoded and str(decoded["__class__"]) not in CLASSES):
         raise UntrustedRecord("it names a class that stages do not return")

@@ -119,7 +119,7 @@ def test_a_second_prune_finds_nothing(pruned, root: Path):
 
 
 def test_two_prunes_at_once_are_one(root: Path):
-    with tasks.only_prune(Store(root)), pytest.raises(HeartbeatError, match="is being pruned already"):
+    with tasks.only_prune(Store(root)), pytest.raises(HeartbeatError, match="is being pruned or backed up"):
         prune(root)
 
 

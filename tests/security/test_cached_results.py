@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prefect import flow
 from prefect.results import ResultRecord
+from prefect.serializers import JSONSerializer
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
 from heartdata.storage.store import Artifact, Store
@@ -46,6 +47,23 @@ def without_serializer(record: dict[str, Any], planted: Any) -> dict[str, Any]:
     return {"metadata": {}, "result": base64.encodebytes(planted.pickle).decode()}
 
 
+def beside(**fields: Any) -> Change:
+    """Fields for which Prefect's model refuses the record, so that it decodes the whole file as JSON."""
+
+    def change(record: dict[str, Any], planted: Any) -> dict[str, Any]:
+        code = {"__class__": "subprocess.getoutput", "data": [planted.shell]}
+        return {"metadata": {**record["metadata"], **code, **fields}, "result": record["result"]}
+
+    return change
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 ATTACKS: dict[str, Change] = {
     "pickle": serializer(type="pickle"),
     "cloudpickle": serializer(type="pickle", picklelib="cloudpickle"),
@@ -54,6 +72,10 @@ ATTACKS: dict[str, Change] = {
     "a function as decoder": decoder,
     "a function as class": result(lambda p: {"__class__": "subprocess.getoutput", "data": [p.shell]}),
     "within a result": result(lambda p: [{"a": {"__class__": "subprocess.getoutput", "data": {"cmd": p.shell}}}]),
+    "not a time": beside(expiration="x"),
+    "not a serializer's fields": beside(serializer="json"),
+    "half a character": beside(x="\ud800"),
+    "nested deeply": beside(x=nested(300)),
 }
 
 
@@ -79,7 +101,7 @@ def test_a_record_that_would_run_code_is_not_decoded(attack: Change, planted, st
         if path.name.startswith("slices") and first.metrics.digest in path.read_text()
     )
     attacked = json.dumps(attack(json.loads(file.read_text()), planted)).encode()
-    ResultRecord.deserialize(attacked)
+    ResultRecord.deserialize(attacked, backup_serializer=JSONSerializer())
     assert planted.executed  # by Prefect alone
     planted.trace.unlink()
 
@@ -113,6 +135,12 @@ def test_what_stages_write_is_decoded():
         record("1", serializer={"jsonlib": "json"}),
         record('{"__exc_type__": "builtins.SystemExit", "message": "0"}'),
         record('{"__class__": "tasks.results.Field", "data": {}}'),
+        record('{"__class__": ["tasks.results.Field"], "data": {}}'),
+        record("1", serializer="json"),
+        record("no JSON"),
+        record("1" * 5000),
+        record("[" * 50_000 + "]" * 50_000),
+        b"[" * 50_000 + b"]" * 50_000,
     ],
 )
 def test_other_records_are_refused(content: bytes):

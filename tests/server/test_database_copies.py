@@ -7,16 +7,19 @@ import pytest
 from server.profile import SECRETS
 from server.profile import Database as Server
 
+from flows.cli.backup import restore_backup
 from flows.cli.databases import (
     Database,
     check_databases,
+    check_new,
     copy_database,
     database_state,
     databases,
     restore_postgresql,
 )
-from heartdata.config import RegistryConfig
+from heartdata.config import RegistryConfig, RunConfig
 from heartdata.errors import HeartbeatError
+from heartdata.storage.backup_archive import write_archive
 from heartdata.storage.store import Store
 
 CONFIG = RegistryConfig()
@@ -63,7 +66,7 @@ def test_a_database_is_copied_with_what_its_uri_says_of_tls(uri: str, database: 
     try:
         copy_database(found, store, tmp_path / "dump")
         with pytest.raises(HeartbeatError, match="is not empty"):
-            restore_postgresql(found, tmp_path / "dump")
+            check_new(found)
         database.change("prefect", "DROP TABLE copied")
         restore_postgresql(found, tmp_path / "dump")
         assert database.rows("prefect", "SELECT * FROM copied") == [(1,)]
@@ -72,6 +75,34 @@ def test_a_database_is_copied_with_what_its_uri_says_of_tls(uri: str, database: 
     strict = Database("prefect", uri=uri.replace("prefer", "require"))  # this server has no TLS
     with pytest.raises(HeartbeatError, match="SSL"):
         copy_database(strict, store, tmp_path / "none")
+
+
+def test_no_database_is_restored_before_all_are_known_to_be_empty(
+    uri: str, database: Server, store: Store, tmp_path: Path, monkeypatch
+):
+    mlflow = f"postgresql://mlflow:{SECRETS['MLFLOW_PASSWORD']}@{database.address}/mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow)
+    monkeypatch.setenv(VARIABLE, uri)
+    database.change("mlflow", "CREATE TABLE copied AS SELECT 1 AS number")
+    try:
+        copy_database(Database("mlflow", uri=mlflow), store, tmp_path / "dump")
+    finally:
+        database.change("mlflow", "DROP TABLE copied")
+    with write_archive(tmp_path / "b.tar", {"store": str(tmp_path / "new")}) as archive:
+        archive.add_bytes("work/.heartbeat", b"")
+        for library in ("mlflow", "prefect"):
+            archive.add(f"databases/{library}.dump", tmp_path / "dump")
+    database.change("prefect", "CREATE TABLE taken (number int)")
+    try:
+        with pytest.raises(HeartbeatError, match="database of Prefect is not empty"):
+            restore_backup(tmp_path / "b.tar", RunConfig(store=str(tmp_path / "new")))
+        assert database.rows("mlflow", "SELECT to_regclass('copied')") == [(None,)]
+        with pytest.raises(HeartbeatError, match=f"names files in {tmp_path / 'new'}: move aside"):
+            restore_backup(tmp_path / "b.tar", RunConfig(store=str(tmp_path / "elsewhere")))
+        assert not (tmp_path / "elsewhere").exists()
+    finally:
+        database.change("prefect", "DROP TABLE taken")
+        database.change("mlflow", "DROP TABLE IF EXISTS copied")
 
 
 def test_no_password_is_an_option(uri: str, store: Store, tmp_path: Path, monkeypatch):
@@ -89,7 +120,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
 ):
     monkeypatch.setenv(VARIABLE, f"postgresql+asyncpg://me:{password}@127.0.0.1:1/prefect")
     (found,) = databases(CONFIG, store)[0]
-    for ask in (lambda: database_state(found, store), lambda: restore_postgresql(found, tmp_path / "dump")):
+    for ask in (lambda: database_state(found, store), lambda: check_new(found)):
         with pytest.raises(
             HeartbeatError, match=r"PostgreSQL database of Prefect cannot be used at postgresql.*127.0.0.1:1/prefect \("
         ) as raised:

@@ -1,5 +1,7 @@
 """A store is backed up while it is written, restored elsewhere, and upgraded only when nothing uses it."""
 
+import asyncio
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,15 +14,28 @@ import mlflow
 import pytest
 from mlflow.store.db import utils
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.server.database import provide_database_interface
+from prefect.server.models import concurrency_limits_v2, flow_run_states, flow_runs
+from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
+from prefect.states import Completed, Running
 
 from flows.cli.databases import databases
 from flows.cli.up import lock_store
 from heartdata.config import RegistryConfig
+from heartdata.storage.backup_archive import write_archive
 from heartdata.storage.store import Store
+from tasks.prune import only_prune
 from tasks.registry.client import connect, experiment_of
 
 CONFIG = RegistryConfig()
 SECRET = "https://hooks.example.org/T0PSECRET"
+
+
+@flow
+def some_flow() -> None: ...
 
 
 @pytest.fixture(autouse=True)
@@ -259,13 +274,116 @@ def test_a_newer_database_is_left_alone(place: Path, heartbeat):
     assert not list(place.parent.glob("*before-upgrade*"))
 
 
-def test_the_database_of_prefect_is_that_of_its_settings(store: Store, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize("prefix", ["PREFECT_SERVER_DATABASE", "PREFECT_API_DATABASE"])
+def test_the_database_of_prefect_is_that_of_its_settings(prefix: str, store: Store, tmp_path: Path, monkeypatch):
     parts = {"DRIVER": "postgresql+asyncpg", "HOST": "db.example.org", "USER": "prefect", "NAME": "runs"}
     for name, value in parts.items():
-        monkeypatch.setenv(f"PREFECT_SERVER_DATABASE_{name}", value)
+        monkeypatch.setenv(f"{prefix}_{name}", value)
     assert [d.uri for d in databases(CONFIG, store)[0]] == ["postgresql+asyncpg://prefect@db.example.org:5432/runs"]
     for name in parts:
-        monkeypatch.delenv(f"PREFECT_SERVER_DATABASE_{name}")
+        monkeypatch.delenv(f"{prefix}_{name}")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "elsewhere"))
     found, notes = databases(CONFIG, store)
     assert (found, [str(tmp_path / "elsewhere" / "prefect.db") in note for note in notes]) == ([], [True])
+
+
+def test_other_sqlite_files_are_copied_whole_and_without_secrets(place: Path, heartbeat, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{tmp_path / 'another.db'}")
+    with closing(sqlite3.connect(place / "prefect/prefect.db")) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("INSERT INTO block_document VALUES (?)", (SECRET,))
+        writer.execute("INSERT INTO flow_run VALUES ('in the log of the database')")
+        writer.commit()
+        assert heartbeat("backup", tmp_path / "b.tar", "--store", place)[0] == 0
+    assert SECRET.encode() not in (tmp_path / "b.tar").read_bytes()
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        archive.extract("work/prefect/prefect.db", tmp_path, filter="data")
+    with closing(sqlite3.connect(tmp_path / "work/prefect/prefect.db")) as copy:
+        assert copy.execute("SELECT count(*) FROM flow_run").fetchone() == (2,)
+
+
+def test_leases_of_running_processes_are_left_out(place: Path, heartbeat, tmp_path: Path):
+    lease = place / "prefect/concurrency_leases/3fa85f64.json"
+    lease.parent.mkdir()
+    lease.write_text("{}")
+    assert heartbeat("backup", tmp_path / "b.tar", "--store", place)[0] == 0
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        assert not [name for name in archive.getnames() if "lease" in name]
+
+
+def test_nothing_is_pruned_during_a_backup(place: Path, heartbeat, tmp_path: Path):
+    with only_prune(Store(place)):
+        code, err, _ = heartbeat("backup", tmp_path / "b.tar", "--store", place)
+    assert (code, "is being pruned or backed up" in err) == (2, True)
+    assert not (tmp_path / "b.tar").exists()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_runs_in_progress_are_crashed_in_the_restored_store(place: Path, heartbeat, tmp_path: Path):
+    source = str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value()).partition("///")[2]
+    with get_client(sync_client=True) as client:
+        started = client.create_flow_run(some_flow)
+        client.set_flow_run_state(started.id, Running(), force=True)
+        done = client.create_flow_run(some_flow)
+        client.set_flow_run_state(done.id, Completed(), force=True)
+        limit = client.create_global_concurrency_limit(
+            GlobalConcurrencyLimitCreate(name=f"slot-{started.id}", limit=1, active_slots=1)
+        )
+    (place / "prefect/prefect.db").unlink()
+    with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(place / "prefect/prefect.db")) as copy:
+        original.backup(copy)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(started.id, Completed(), force=True)
+    assert heartbeat("backup", tmp_path / "b.tar", "--store", place)[0] == 0
+    assert heartbeat("restore", tmp_path / "b.tar", "--store", tmp_path / "again")[0] == 0
+
+    async def read() -> None:
+        database = provide_database_interface()
+        async with database.session_context() as session:
+            run = await flow_runs.read_flow_run(session, started.id)
+            assert (run.state.type, run.state_type, run.state_name) == ("CRASHED", "CRASHED", "Crashed")
+            assert "when the backup was made" in run.state.as_state().message
+            assert run.end_time == run.state.timestamp == run.state_timestamp >= run.start_time
+            history = await flow_run_states.read_flow_run_states(session, started.id)
+            assert [state.name for state in history][-2:] == ["Running", "Crashed"]
+            assert (await flow_runs.read_flow_run(session, done.id)).state.name == "Completed"
+            assert (await concurrency_limits_v2.read_concurrency_limit(session, limit)).active_slots == 0
+        await (await database.engine()).dispose()
+
+    url = f"sqlite+aiosqlite:///{tmp_path / 'again/prefect/prefect.db'}"
+    with temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: url}):
+        asyncio.run(read())
+
+
+def test_versions_without_files_are_named(place: Path, heartbeat, tmp_path: Path):
+    register(Store(place), 2)
+    (folder,) = (path.parent for path in place.rglob("w.txt") if path.read_text() == "2")
+    shutil.rmtree(folder)
+    assert heartbeat("backup", tmp_path / "b.tar", "--store", place)[0] == 0
+    place.rename(tmp_path / "gone")
+    code, _, out = heartbeat("restore", tmp_path / "b.tar", "--store", tmp_path / "again")
+    assert code == 0
+    assert "had no files in the backup" in out
+    assert str(folder.relative_to(place / "mlflow-artifacts")) in "".join(out.split())
+
+
+def test_a_bucket_that_is_half_restored_is_no_store(heartbeat, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HEARTBEAT_WORK", str(tmp_path / "work"))
+    file = tmp_path / "b.tar"
+    with write_archive(file, {"schema": 1}) as archive:
+        for name in ("work/latest.html", "bucket/.heartbeat", "bucket/splits/m.parquet"):
+            archive.add_bytes(name, b"1")
+    store = Store(f"memory://{tmp_path.name}/restored")
+    writing = Store.writing
+
+    def failing(self: Store, name: str) -> object:
+        if name != ".heartbeat":
+            raise OSError("the network is down")
+        return writing(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "writing", failing)
+        assert "the network is down" in heartbeat("restore", file, "--store", store.uri)[1]
+    assert store.entries("") == []
+    assert heartbeat("restore", file, "--store", store.uri)[0] == 0
+    assert [entry.name for entry in store.entries("")] == [".heartbeat", "splits/m.parquet"]

@@ -125,3 +125,20 @@ def test_what_is_no_tar_is_refused(tmp_path: Path):
     (tmp_path / "photo.tar").write_bytes(b"\x89PNG" * 1000)
     with pytest.raises(HeartbeatError, match="photo.tar is damaged, or no backup"):
         unpacked(tmp_path / "photo.tar", tmp_path / "new")
+
+
+@pytest.mark.parametrize("name", ["a\u2028b", "a\x0bb", "a\x85b", "a\rb", "ä b"])
+def test_any_name_that_is_text_comes_back(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"1")
+    with write_archive(tmp_path / "b.tar", {}) as archive:
+        archive.add(f"work/{name}", tmp_path / name)
+    assert unpacked(tmp_path / "b.tar", tmp_path / "new")[f"work/{name}"] == b"1"
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\udcff"])
+def test_names_that_the_list_of_files_cannot_hold_are_refused(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"1")
+    message = r"a\\.* cannot be in a backup, by its name: rename"
+    with pytest.raises(HeartbeatError, match=message), write_archive(tmp_path / "b.tar", {}) as archive:
+        archive.add(f"work/{name}", tmp_path / name)
+    assert not (tmp_path / "b.tar").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 
+from heartdata.errors import HeartbeatError
 from heartdata.storage.migrations import SCRIPTS, schema_state, sqlite_revision
 
 
@@ -39,3 +40,12 @@ def test_the_revision_of_a_database(tmp_path: Path):
     assert sqlite_revision(path) == "abc"
     path.write_bytes(b"no database" * 100)
     assert sqlite_revision(path) is None
+
+
+def test_a_locked_database_is_not_taken_for_a_new_one(tmp_path: Path):
+    path = tmp_path / "locked.db"
+    with closing(sqlite3.connect(path)) as writer:
+        writer.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        writer.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(HeartbeatError, match=r"locked\.db cannot be read now \(database is locked\)"):
+            sqlite_revision(path)
