@@ -31,7 +31,7 @@ TABLES = (
 )  # fmt: skip
 LOCAL = ("calibrate", "data-docs", "logs", "progress")  # folders of this machine, of a bucket in its working folder
 COMPARED = ("accepted", "compared_with", "reference", "verdicts")  # of a record of what was accepted last
-RUN_LOG = re.compile(r"logs/\d{8}-\d{6}-\d+\.log")  # those of the servers are rotated by `heartbeat up`
+RUN_LOG = re.compile(r"logs/\d{8}-\d{6}-\d+\.log(\.1)?")  # those of the servers are rotated by `heartbeat up`
 STAYS = re.compile(r"accepted/last-\w+\.json|recordings/seen\.parquet|models/\w+\.json")
 REBUILD = re.compile(r"-rebuild\d+$")
 

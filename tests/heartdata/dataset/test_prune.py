@@ -171,9 +171,15 @@ def test_what_is_not_a_stage_s_stays_and_logs_of_old_runs_go(store: Store):
         "notes.txt",
     )
     put(store, "prefect/prefect.db", "logs/prefect-server.log", "logs/20260101-000000-17.log", "caches/numba/x.tmp")
+    put(store, "logs/prefect-server.log.1", "logs/20260101-000000-17.log.1")
     put(store, "reproduce-abc/store/x", "progress/a.safetensors")
     put(store, "logs/20260101-000000-18.log", "progress/b.safetensors", days=1)
-    assert removed(planned(store)) == {"logs/20260101-000000-17.log", "reproduce-abc/store/x", "progress/a.safetensors"}
+    assert removed(planned(store)) == {
+        "logs/20260101-000000-17.log",
+        "logs/20260101-000000-17.log.1",
+        "reproduce-abc/store/x",
+        "progress/a.safetensors",
+    }
 
 
 def test_a_manifest_that_cannot_be_read_stops_pruning(store: Store, tmp_path: Path):
