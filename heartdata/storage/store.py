@@ -217,6 +217,12 @@ class Store:
         """Every file below the folder ``prefix``, sorted by name; in a folder also what killed runs left unfinished."""
         return self._remote.entries(prefix) if self._remote else list(_files_below(self.root, prefix))
 
+    def note_use(self, name: str) -> None:
+        """Set a file's time to now; nothing in a bucket."""
+        if self._remote is None:
+            with suppress(OSError):  # of another user, or removed meanwhile: only its age counts
+                os.utime(self.root / name)
+
     def remove(self, name: str, modified_s: float) -> None:
         """Remove a file and the local copies of it, unless it was written after ``modified_s``."""
         with suppress(FileNotFoundError):
