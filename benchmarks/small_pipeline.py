@@ -124,6 +124,12 @@ def _unfinished(store: Path) -> list[str]:
     found = [
         f"a run is still {where}" for where, rows in (("open in Prefect", flow_runs), ("open in MLflow", runs)) if rows
     ]
+    unregistered = (
+        "select r.name from runs r join tags t on t.run_uuid = r.run_uuid left join model_versions v on v.run_id = r.run_uuid "
+        "where t.key = 'heartbeat.key' and r.status = 'FINISHED' and r.lifecycle_stage = 'active' and v.run_id is null"
+    )
+    if query(store / "mlflow.db", unregistered):
+        found.append("a run in MLflow has no version")
     if files := unfinished_files(store):
         found.append(f"unfinished files: {', '.join(files[:3])}")
     return found

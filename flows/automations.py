@@ -1,5 +1,6 @@
 """What the Prefect server does by itself: mark runs whose process has died as crashed, and tell people by a webhook."""
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -58,19 +59,24 @@ MISSING = (
 
 
 def install(notice: NoticeConfig) -> str:
-    """Create or update heartbeat's automations on the Prefect server; without an address, remove those that send notices.
+    """Create or update heartbeat's automations on the Prefect server; without an address, remove those that send notices, and
+    the block that holds the last address.
 
     Returns a sentence for people.
     """
     from prefect.blocks.webhook import Webhook
     from prefect.client.orchestration import get_client
     from prefect.events import emit_event
+    from prefect.exceptions import ObjectNotFound
 
     with get_client(sync_client=True) as client:
         _put(crash_zombies(), client)
         if notice.webhook_url is None:
             for name in NOTICES:
                 _remove(name, client)
+            with suppress(ObjectNotFound):
+                webhook_id = client.read_block_document_by_name(BLOCK, "webhook").id
+                client.delete_block_document(webhook_id)
             return "no notices are sent, since HEARTBEAT_WEBHOOK_URL is not set"
         values = {"url": notice.webhook_url, "headers": {"Content-Type": "application/json"}}
         webhook: Any = Webhook.model_validate(values)

@@ -27,8 +27,8 @@ class DataRefused(HeartbeatError):
     """A check of the whole table failed, so nothing may be trained on it."""
 
 
-class LeakError(HeartbeatError):
-    """Leakage: a group (a subject, or duplicates) is in more than one part of a split."""
+class LeakError(Exception):
+    """Leakage: a group (a subject, or duplicates) is in more than one part of a split. A bug, as the split prevents it."""
 
 
 class StoreError(HeartbeatError):

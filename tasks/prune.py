@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from heartdata.config import RunConfig
 from heartdata.dataset.prune import TABLES as TABLE_FOLDERS
-from heartdata.dataset.prune import CachedResult, Needed, Plan, files_in, is_local, plan_files
+from heartdata.dataset.prune import CachedResult, Needed, Plan, files_in, is_local, plan_files, referred
 from heartdata.serving.predictor import digest_of
 from heartdata.storage.locks import exclusive
 from heartdata.storage.remote import is_remote
@@ -32,12 +33,14 @@ RESULTS_ELSEWHERE = "tables and weights stay, since Prefect's records of cached 
 class StorePlan:
     """What is removed: versions and runs, with their bytes in MLflow, and files. ``held``: the store's bytes by kind.
 
+    ``of_removed``: names of the files that the versions to remove need, as `referred` gives them.
     ``results_elsewhere``: the cached results that name the store's files may not be on this machine.
     """
 
     versions: VersionPlan
     version_bytes: tuple[int, ...]
     files: Plan
+    of_removed: frozenset[str]
     held: dict[str, int]
     days: int
     results_elsewhere: bool
@@ -67,7 +70,8 @@ def plan_store(config: RunConfig, store: Store, now_s: float | None = None) -> S
     """What `remove` would remove. Raises `HeartbeatError`."""
     versions = plan_versions(config.registry, store, config.retention.versions, now_s)
     entries = stored_files(store)
-    needed = Needed(frozenset(_needed(versions, entries, store)), versions.weights)
+    needed = Needed(frozenset(_needed(versions.versions, entries, store)), versions.weights)
+    removed = [(removal.version, removal.run) for removal in versions.removals if removal.version]
     files = plan_files(store, entries, list(_cached_results()), needed, config.retention, now_s)
     if elsewhere := _results_elsewhere(store):
         of_models = (e for e in files.files if not _is_named_by_results(e.name) or e.name in versions.weights)
@@ -76,6 +80,7 @@ def plan_store(config: RunConfig, store: Store, now_s: float | None = None) -> S
         versions,
         tuple(removal_bytes(removal, config.registry, store) for removal in versions.removals),
         files,
+        frozenset(_needed(removed, entries, store)),
         sizes_by_kind(entries),
         config.retention.days,
         elsewhere,
@@ -89,15 +94,22 @@ def remove(plan: StorePlan, config: RunConfig, store: Store, advance: Callable[.
     """
     removals, files = plan.versions.removals, plan.files.files
     total = len(removals) + len(files) + 1
-    for done, removal in enumerate(removals):
+    used = {name for result in plan.files.results if not _remove_result(result) for name in result.files}
+
+    def remove_files(entries: list[StoredFile], done: int) -> None:
+        for number, entry in enumerate(entries, done):
+            advance(number, total, "")
+            if entry.name not in used:
+                _remove_file(entry, store)
+
+    # a full disk has no room for MLflow's database to remove a version, so what is free to go makes some first
+    first = [entry for entry in files if referred(entry.name) not in plan.of_removed]
+    remove_files(first, 0)
+    store.remove_old_copies()
+    for done, removal in enumerate(removals, len(first)):
         advance(done, total, removal.title)
         remove_run(removal, config.registry, store)
-    used = {name for result in plan.files.results if not _remove_result(result) for name in result.files}
-    for done, entry in enumerate(files, len(removals)):
-        advance(done, total, "")
-        if entry.name not in used:
-            _remove_file(entry, store)
-    store.remove_old_copies()
+    remove_files([entry for entry in files if referred(entry.name) in plan.of_removed], len(first) + len(removals))
     advance(total - 1, total, "databases")
     notes = [RESULTS_ELSEWHERE] if plan.results_elsewhere else []
     notes += [] if remove_deleted_rows(config.registry, store) or not removals else [ROWS_STAY]
@@ -107,11 +119,11 @@ def remove(plan: StorePlan, config: RunConfig, store: Store, advance: Callable[.
     return notes
 
 
-def _needed(versions: VersionPlan, entries: Iterable[StoredFile], store: Store) -> Iterator[str]:
-    """The names of files that the kept versions need, as `referred` gives them."""
+def _needed(versions: Iterable[tuple[Any, Any]], entries: Iterable[StoredFile], store: Store) -> Iterator[str]:
+    """The names of files that ``versions``, each with its run, need, as `referred` gives them."""
     settings = [e.name for e in entries if e.name.startswith("models/") and e.name.endswith(".json")]
     digests = [sha256_file(store.local(name)) for name in settings]
-    for version, run in versions.versions:
+    for version, run in versions:
         tags = version.tags
         yield f"manifest/{tags.get('dataset_version', '')[:20]}.parquet"
         yield predictions_name(version)

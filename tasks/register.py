@@ -161,15 +161,17 @@ def _log_run(
             copy_files(files, Path(folder), store)
             mlflow.log_artifacts(folder)
         check_served(info.model_uri, model, evaluation, files["tables/recordings.parquet"], store)
-    return _add_version(
-        client, run.info.run_id, info, version_tags, description(card, DESCRIPTION_LENGTH), config, store
-    )
+        text = description(card, DESCRIPTION_LENGTH)
+        # while the run is open: without a version, it is then a failed or killed one, which prune removes
+        version = _add_version(client, run.info.run_id, info, version_tags, text, config, store)
+    _remove_unless_registered(client, run.info.run_id, info, version, config, store)
+    return version
 
 
 def _add_version(
     client: Any, run_id: str, model: Any, tags: dict[str, str], text: str, config: RunConfig, store: Store
 ) -> Any:
-    """The version of a logged ``model``; where another run has registered the same meanwhile, its version, and ours is removed."""
+    """The version of a logged ``model``, or that of another run which has registered the same meanwhile."""
     name = config.registry.model_name
     _open_model(client, name, store)
     with model_lock(name, store):
@@ -178,8 +180,15 @@ def _add_version(
             return client.create_model_version(
                 name, source=model.model_uri, run_id=run_id, model_id=model.model_id, tags=tags, description=text
             )
-    remove_run(Removal("the same run", client.get_run(run_id), (model.model_id,)), config.registry, store)
     return earlier
+
+
+def _remove_unless_registered(
+    client: Any, run_id: str, model: Any, version: Any, config: RunConfig, store: Store
+) -> None:
+    """Remove a run whose ``model`` another run has registered."""
+    if version.run_id != run_id:
+        remove_run(Removal("the same run", client.get_run(run_id), (model.model_id,)), config.registry, store)
 
 
 def _version_of(key: str, client: Any, name: str) -> Any:

@@ -54,7 +54,7 @@ def resolve_initial_weights(init: str, registry: RegistryConfig, store: Store) -
             return InitialWeights(kind="random", note=f"Training starts from random weights: {reason}")
     if init.startswith("models:/"):
         connect(registry, store)
-        weights, sounds = _from_registry(init)
+        init, weights, sounds = _from_registry(init)
         if sounds is not None:
             trained_on = store.write_table("provenance", sounds, TRAINED_ON)
             return InitialWeights(kind=init, weights=_write_weights(weights, store), trained_on=trained_on)
@@ -69,15 +69,18 @@ def _write_weights(weights: dict, store: Store) -> Artifact:
     return store.write_bytes("initial", ".safetensors", save({k: v.contiguous() for k, v in weights.items()}))
 
 
-def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
-    """The weights of a registered model, and the recordings they were trained on (TRAINED_ON), if its run says so."""
+def _from_registry(uri: str) -> tuple[str, dict, pa.Table | None]:
+    """The URI of a registered model by its number, its weights, and what they were trained on (TRAINED_ON), if its run says so."""
     import mlflow
     from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.utils.models import get_model_name_and_version
 
     from heartdata.training.network import first_member, read_weights
 
     with TemporaryDirectory() as folder:
         try:
+            if "@" in uri:  # an alias moves
+                uri = "models:/{}/{}".format(*get_model_name_and_version(mlflow.MlflowClient(), uri))
             mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
         except MlflowException as error:
             hint = ": run `heartbeat pretrain` first" if BACKBONE in uri else ""
@@ -86,7 +89,7 @@ def _from_registry(uri: str) -> tuple[dict, pa.Table | None]:
         if not paths:
             raise ConfigError(f"training.init = {uri!r} holds no .safetensors file")
         weights = first_member(read_weights(paths[0]))
-        return weights, recordings_trained_on(mlflow.models.get_model_info(uri).run_id)
+        return uri, weights, recordings_trained_on(mlflow.models.get_model_info(uri).run_id)
 
 
 @stage("provenance")

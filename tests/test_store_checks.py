@@ -17,7 +17,7 @@ TABLES = """
 create table tags (key text, value text, run_uuid text);
 create table model_versions (name text, version integer, run_id text);
 create table registered_model_aliases (alias text, version integer);
-create table runs (run_uuid text, name text, status text);
+create table runs (run_uuid text, name text, status text, lifecycle_stage text default 'active');
 """
 
 
@@ -37,9 +37,7 @@ def good(tmp_path: Path) -> Path:
         (tmp_path / name).write_bytes(WEIGHTS)
     values = f"('dataset_version', 'd', 'r'), ('weights_sha256', '{hashlib.sha256(WEIGHTS).hexdigest()}', 'r')"
     rows = f"insert into tags values {values}; insert into model_versions values ('heartbeat', 1, 'r');"
-    more = (
-        "insert into registered_model_aliases values ('champion', 1); insert into runs values ('r', 'n', 'FINISHED');"
-    )
+    more = "insert into registered_model_aliases values ('champion', 1); insert into runs (run_uuid, name, status) values ('r', 'n', 'FINISHED');"
     sql(tmp_path / "mlflow.db", TABLES + rows + more)
     flow_runs = "create table flow_run (name text, state_type text); insert into flow_run values ('f', 'COMPLETED');"
     sql(tmp_path / "prefect/prefect.db", flow_runs)
@@ -55,7 +53,11 @@ FAULTS: dict[str, Callable[[Path], object]] = {
         store / "prefect/prefect.db", "insert into flow_run values ('g', 'RUNNING')"
     ),
     "a run is still open in MLflow": lambda store: sql(
-        store / "mlflow.db", "insert into runs values ('s', 'o', 'RUNNING')"
+        store / "mlflow.db", "insert into runs values ('s', 'o', 'RUNNING', 'active')"
+    ),
+    "a run in MLflow has no version": lambda store: sql(
+        store / "mlflow.db",
+        "insert into runs values ('s', 'o', 'FINISHED', 'active'); insert into tags values ('heartbeat.key', 'k', 's')",
     ),
     "2 versions where 1 were expected": second_version,
     "0 champions": lambda store: sql(store / "mlflow.db", "delete from registered_model_aliases"),

@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from heartdata.errors import DataRefused, Fault, HeartbeatError, LeakError
+from heartdata.errors import DataRefused, Fault, HeartbeatError
 
 
 class ExitCode(IntEnum):
@@ -30,7 +30,7 @@ def code_of(error: HeartbeatError) -> ExitCode:
     """The exit status for an error that is shown as a sentence."""
     if isinstance(error, DataRefused):
         return ExitCode.DATA_REFUSED
-    return ExitCode.FAULT if isinstance(error, Fault | LeakError) else ExitCode.USER_ERROR
+    return ExitCode.FAULT if isinstance(error, Fault) else ExitCode.USER_ERROR
 
 
 def help_text() -> str:

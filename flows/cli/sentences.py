@@ -12,13 +12,13 @@ from heartdata.settings import without_login, without_logins
 
 def sentence_of(error: Exception, log: str) -> HeartbeatError:
     """What to do where a disk or a server is the cause; anything else is a `Fault`."""
-    if isinstance(error, OSError):
-        return HeartbeatError(f"reading or writing failed ({error}): fix that and run again; log: {log}")
+    text = without_logins((str(error).splitlines() or [""])[0])
+    if isinstance(error, OSError) or _is_of_database(error):
+        return HeartbeatError(f"reading or writing failed ({text}): fix that and run again; log: {log}")
     if lost := _lost_server(error):
         return HeartbeatError(
             f"the {lost} does not answer any more: start it and run again; what was finished is kept; log: {log}"
         )
-    text = without_logins((str(error).splitlines() or [""])[0])
     return Fault(f"the command failed unexpectedly ({type(error).__name__}: {text}); log: {log}")
 
 
@@ -32,6 +32,15 @@ def logged(error: Exception) -> HeartbeatError:
         return sentence_of(error, log.name)
     except OSError as unwritten:
         return sentence_of(error, f"none ({unwritten.strerror})")
+
+
+def _is_of_database(error: Exception) -> bool:
+    """Whether an SQLite database had no room, or a database server refused or was lost."""
+    from sqlalchemy.exc import OperationalError
+
+    cause = error.__cause__ or error  # MLflow wraps it
+    from_server = isinstance(cause, OperationalError) and not type(cause.orig).__module__.startswith("sqlite3")
+    return from_server or "database or disk is full" in str(error)
 
 
 def _lost_server(error: Exception) -> str:

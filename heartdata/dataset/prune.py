@@ -31,13 +31,13 @@ TABLES = (
 )  # fmt: skip
 LOCAL = ("calibrate", "data-docs", "logs", "progress")  # folders of this machine, of a bucket in its working folder
 COMPARED = ("accepted", "compared_with", "reference", "verdicts")  # of a record of what was accepted last
-RUN_LOG = re.compile(r"logs/\d{8}-\d{6}-\d+\.log")  # those of the servers are rotated by `heartbeat up`
+RUN_LOG = re.compile(r"logs/\d{8}-\d{6}-\d+\.log(\.1)?")  # those of the servers are rotated by `heartbeat up`
 STAYS = re.compile(r"accepted/last-\w+\.json|recordings/seen\.parquet|models/\w+\.json")
 REBUILD = re.compile(r"-rebuild\d+$")
 
 
 class RetentionConfig(Settings):
-    """What `heartbeat prune` keeps, beside all that a kept version needs. Nothing younger than a day is ever removed."""
+    """What `heartbeat prune` keeps, beside all that a kept version needs. Nothing written or used within a day is removed."""
 
     versions: int = Field(
         default=10, ge=1, description="newest versions of each model, beside champions and their origins"
@@ -94,8 +94,10 @@ def plan_files(
     manifests = _newest_manifests(entries, results, needed.files, config.data_sets)
     shards = {shard for name in manifests for shard in _column(name, "shard", store)}
     kept_shards = shards | {index_name(shard) for shard in shards}
-    gone = {e.name for e in entries if _is_shard(e.name) and e.modified_s < now_s - RECENT_S} - kept_shards
-    gone |= needed.removed_weights
+    in_use = {name for result in results if result.used_s >= now_s - RECENT_S for name in result.files}
+    in_use |= {index_name(e.name) for e in entries if _is_shard(e.name) and e.modified_s >= now_s - RECENT_S}
+    gone = {e.name for e in entries if _is_shard(e.name) and index_name(e.name) not in in_use} - kept_shards
+    gone |= needed.removed_weights - in_use
     present = {e.name for e in entries} - gone
     live = live_results(results, gone, old_s, needed.files)
     named = {name for result in results if result.name in live for name in result.files}

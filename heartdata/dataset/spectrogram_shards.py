@@ -76,10 +76,16 @@ def render_shard(shard: Shard, config: SpectrogramConfig, store: Store, channel:
 def load_if_intact(
     shard: Shard, config: SpectrogramConfig, store: Store, channel: Channel = DEFAULT
 ) -> RenderedShard | None:
-    """The shard if it is complete and undamaged in the store, else None. Raises OSError when the store cannot be read."""
+    """The shard if it is complete and undamaged in the store, else None. Raises OSError when the store cannot be read.
+
+    The time of its index becomes that of this use, so that a run in progress keeps it. In a bucket that cannot be set.
+    """
     name = shard.file(shards_folder(config, channel), ".npy")
     index = _intact_index(name, config, store)
-    return None if index is None else RenderedShard(name, index, 0, 0.0)
+    if index is None:
+        return None
+    store.note_use(index_name(name))
+    return RenderedShard(name, index, 0, 0.0)
 
 
 def count_missing(shard: Shard, config: SpectrogramConfig, store: Store, channel: Channel = DEFAULT) -> int:

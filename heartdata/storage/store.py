@@ -11,9 +11,10 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -217,6 +218,12 @@ class Store:
         """Every file below the folder ``prefix``, sorted by name; in a folder also what killed runs left unfinished."""
         return self._remote.entries(prefix) if self._remote else list(_files_below(self.root, prefix))
 
+    def note_use(self, name: str) -> None:
+        """Set a file's time to now; nothing in a bucket."""
+        if self._remote is None:
+            with suppress(OSError):  # of another user, or removed meanwhile: only its age counts
+                os.utime(self.root / name)
+
     def remove(self, name: str, modified_s: float) -> None:
         """Remove a file and the local copies of it, unless it was written after ``modified_s``."""
         with suppress(FileNotFoundError):
@@ -230,16 +237,23 @@ class Store:
                 self._remove_copies(name)
 
     def remove_old_copies(self) -> None:
-        """Remove local copies of objects that are gone, and of others all but the newest."""
+        """Remove local copies of objects that are gone, of others all but the newest, and of uploads that were killed.
+
+        Copies are listed first: what is uploaded meanwhile stays.
+        """
         if self._remote is None:
             return
+        day_ago_s = time.time() - 24 * 3600  # an upload in progress started later
+        copies = sorted(_files_below(self._copies, ""), key=lambda copy: copy.modified_s)
         names = {entry.name for entry in self._remote.entries("")}
-        copies = sorted((p for p in self._copies.rglob("*") if p.is_file()), key=lambda p: p.stat().st_mtime)
-        newest = {path.parents[1].relative_to(self._copies).as_posix(): path for path in copies}
-        for path in copies:
-            name = path.parents[1].relative_to(self._copies).as_posix()
-            if not path.parent.name.startswith(".unfinished-") and (name not in names or newest[name] != path):
-                shutil.rmtree(path.parent, ignore_errors=True)
+        newest = {_object_of(copy): copy for copy in copies}
+        for copy in copies:
+            name = _object_of(copy)
+            needless = name not in names or newest[name] != copy
+            if copy.name.startswith(".unfinished-"):
+                needless = copy.modified_s < day_ago_s
+            if needless:
+                shutil.rmtree((self._copies / copy.name).parent, ignore_errors=True)
 
     def write_table(
         self, stage: str, table: pa.Table, schema: pa.Schema, counts: Counts | None = None, name: str | None = None
@@ -291,6 +305,11 @@ class Store:
             return _has_digest(self.local(artifact.name), artifact.digest)
         except FileNotFoundError:
             return False
+
+
+def _object_of(copy: StoredFile) -> str:
+    """The name of the object that a local copy is of."""
+    return str(PurePosixPath(copy.name).parents[1])
 
 
 def _files_below(root: Path, prefix: str) -> Iterator[StoredFile]:

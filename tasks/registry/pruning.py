@@ -4,6 +4,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from heartdata.config import RegistryConfig
 from heartdata.dataset.prune import RECENT_S
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
-from tasks.registry.champion import read_champion
+from tasks.registry.champion import model_lock, read_champion
 from tasks.registry.client import KEY_TAG, check_registry, connect, is_empty, is_own, pages
 
 CALIBRATED_FROM = "heartbeat.calibrated_from"  # tag of a recalibrated version: the version that its weights are of
@@ -103,12 +104,15 @@ def remove_run(removal: Removal, config: RegistryConfig, store: Store) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     client, version = connect(config, store), removal.version
-    if version is not None and (aliases := client.get_model_version(version.name, version.version).aliases):
-        raise HeartbeatError(f"{removal.title} has just become {', '.join(aliases)}: run again to remove the others")
     addresses = _addresses(client, removal)
-    client.set_tag(removal.run.info.run_id, PRUNED_TAG, "yes")
-    if version is not None:
-        client.delete_model_version(version.name, version.version)
+    with model_lock(version.name, store) if version is not None else nullcontext():
+        if version is not None and (aliases := client.get_model_version(version.name, version.version).aliases):
+            raise HeartbeatError(
+                f"{removal.title} has just become {', '.join(aliases)}: run again to remove the others"
+            )
+        client.set_tag(removal.run.info.run_id, PRUNED_TAG, "yes")
+        if version is not None:
+            client.delete_model_version(version.name, version.version)
     for address in addresses:
         get_artifact_repository(address).delete_artifacts()
     for model_id in removal.model_ids:
@@ -162,7 +166,7 @@ def _keep_by_origin(versions: dict[Key, Any], runs: dict[str, Any], before_ms: f
 def _origins(version: Any, runs: dict[str, Any]) -> set[Key]:
     """The versions that a version was recalibrated from, or that its training started from."""
     run = runs.get(version.run_id)
-    started = re.fullmatch(r"models:/([^/@]+)/(\d+)", run.data.params.get("training.init", "") if run else "")
+    started = re.fullmatch(r"models:/([^/@]+)/(\d+)", run.data.tags.get("init", "") if run else "")
     origins = {(started[1], int(started[2]))} if started else set()
     if number := version.tags.get(CALIBRATED_FROM):
         origins.add((version.name, int(number)))

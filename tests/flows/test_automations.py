@@ -249,6 +249,8 @@ def test_installing_again_changes_only_what_is_different(
     assert {name: each.actions for name, each in present(client).items()} == {n: a.actions for n, a in first.items()}
     assert "no notices" in automations.install(NoticeConfig(webhook_url=None))
     assert set(present(client)) == {automations.crash_zombies().name}
+    assert automations.BLOCK not in [document.name for document in client.read_block_documents()]
+    automations.install(NoticeConfig(webhook_url=None))  # with nothing to remove
 
 
 def test_a_webhook_that_does_not_answer_disturbs_nothing(installed: Any, receiver: SimpleNamespace, client: Any):

@@ -9,6 +9,7 @@ import torch
 import torchvision
 from prefect.logging import disable_run_logger
 from safetensors.torch import save_file
+from untrained import registered, untrained
 
 from heartdata.config import RegistryConfig
 from heartdata.errors import ConfigError
@@ -32,6 +33,12 @@ def test_random_weights_are_none_and_a_missing_file_is_refused(store: Store, tmp
 def test_weights_of_unknown_provenance_are_used_with_a_warning(store: Store, tmp_path: Path):
     save_file({"conv1.weight": torch.ones(1)}, tmp_path / "x.safetensors")
     assert "x.safetensors does not say what it was trained on" in initial(str(tmp_path / "x.safetensors"), store).note
+
+
+def test_an_alias_is_recorded_as_the_version_that_it_names(registry_store: Store):
+    version = registered(registry_store, untrained(registry_store))
+    kinds = [initial(init, registry_store).kind for init in ("models:/heartbeat@challenger", version)]
+    assert kinds == [version, version]
 
 
 def cached(kept: bytes, published: bytes, folder: Path, monkeypatch) -> Path:

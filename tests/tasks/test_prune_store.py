@@ -4,7 +4,10 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prefect.settings import (
@@ -14,13 +17,16 @@ from prefect.settings import (
 )
 
 from heartdata.config import RunConfig
-from heartdata.dataset.prune import DAY_S
+from heartdata.dataset.prune import DAY_S, Plan
+from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 from heartdata.storage.usage import TABLES
 from tasks import prune as tasks
 from tasks.databases import NOT_HERE
+from tasks.registry.pruning import WEIGHTS, Removal, VersionPlan
 
 RESULTS = "results"
+EMPTY = Plan((), (), (), 0)
 
 
 @pytest.fixture
@@ -87,6 +93,34 @@ def test_what_a_run_writes_again_while_others_are_removed_stays(config: RunConfi
 
     tasks.remove(tasks.plan_store(config, store), config, store, advance)
     assert [path.exists() for path in paths] == [False, False, True]
+
+
+def test_on_a_full_disk_files_go_before_versions_and_what_a_version_needs_after_it(
+    config: RunConfig, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    weights = put(store, "models/" + "a" * 20 + ".safetensors", 90)
+    manifest, unneeded = put(store, "manifest/" + "m" * 20 + ".parquet", 90), put(store, "splits/a.parquet", 90)
+    run: Any = SimpleNamespace(
+        data=SimpleNamespace(tags={WEIGHTS: "a" * 64}, params={}), info=SimpleNamespace(run_id="r")
+    )
+    version = SimpleNamespace(run_id="r", source="", tags={"dataset_version": "m" * 64})
+    removal = Removal("heartbeat version 1", run, (), version)
+    versions = VersionPlan((removal,), frozenset(["models/" + "a" * 20 + ".safetensors"]))
+    monkeypatch.setattr(tasks, "plan_versions", lambda *_: versions)
+    monkeypatch.setattr(tasks, "removal_bytes", lambda *_: 0)
+    monkeypatch.setattr(tasks, "plan_files", lambda store, entries, *_: replace(EMPTY, files=tuple(entries)))
+
+    def remove_run(*_: Any) -> None:
+        raise HeartbeatError("database or disk is full")
+
+    monkeypatch.setattr(tasks, "remove_run", remove_run)
+    with pytest.raises(HeartbeatError, match="disk is full"):
+        pruned(config, store)
+    assert [path.exists() for path in (unneeded, manifest, weights)] == [False, True, True]
+    monkeypatch.setattr(tasks, "remove_run", lambda *_: None)
+    monkeypatch.setattr(tasks, "remove_deleted_rows", lambda *_: True)
+    pruned(config, store)
+    assert [path.exists() for path in (manifest, weights)] == [False, False]
 
 
 def test_tables_stay_where_the_results_that_name_them_are_not_known(config: RunConfig, store: Store):

@@ -1,22 +1,30 @@
 """Registration without training: names that MLflow accepts, lost aliases."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Barrier, BrokenBarrierError
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from heartdata.config import RegistryConfig, RunConfig
-from heartdata.storage.store import Store
-from tasks.register import _add_version, _is_registered, _open_model, _version_of
+from heartdata.dataset.prune import RECENT_S
+from heartdata.storage.store import Artifact, Store
+from tasks import register as tasks
+from tasks.register import _add_version, _is_registered, _open_model, _remove_unless_registered, _version_of
 from tasks.registry.aliases import give_aliases
 from tasks.registry.champion import move_champion, settled_champion
 from tasks.registry.client import KEY_TAG, connect, experiment_of
 from tasks.registry.naming import allowed_names
+from tasks.registry.pruning import plan_versions
 from tasks.results import RegisteredVersion
 
 
@@ -65,6 +73,37 @@ def test_a_move_made_in_mlflow_does_not_count_as_a_choice_over_the_version_that_
     assert champion.choice_over(3) is None
 
 
+def test_a_run_that_ends_before_its_version_is_made_is_left_over(
+    registry_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = RunConfig()
+    client = connect(config.registry, registry_store)
+    code = tmp_path / "model.py"
+    code.write_text("import mlflow\nmlflow.models.set_model(mlflow.pyfunc.PythonModel())")
+
+    def log_model(*_: Any) -> Any:
+        return mlflow.pyfunc.log_model(name="model", python_model=str(code), pip_requirements=["mlflow"])
+
+    def locked(*_: Any, **__: Any) -> None:
+        raise MlflowException("database is locked")
+
+    monkeypatch.setattr(tasks, "log_model", log_model)
+    for name in ("model_card", "headline", "description"):
+        monkeypatch.setattr(tasks, name, lambda *_: "")
+    for name in ("_run_tags", "_log_dataset", "_log_metrics", "copy_files", "check_served"):
+        monkeypatch.setattr(tasks, name, lambda *_: {})
+    monkeypatch.setattr(type(client), "create_model_version", locked)
+    table: Any = Artifact(name="x", digest="d" * 64, rows=0)
+    metrics = pd.DataFrame({"value": [1.0]})
+    inputs: Any = SimpleNamespace(config=config, metrics=metrics, usage="", manifest=metrics)
+    experiment = experiment_of(client, config.registry, registry_store)
+    files = {"tables/recordings.parquet": table}
+    with pytest.raises(MlflowException, match="locked"):
+        tasks._log_run(client, experiment, {KEY_TAG: "k"}, files, inputs, table, table, table, registry_store)
+    (removal,) = plan_versions(config.registry, registry_store, 1, time.time() + 2 * RECENT_S).removals
+    assert len(removal.model_ids) == 1
+
+
 def test_of_two_runs_of_the_same_inputs_that_end_at_once_one_makes_the_version(
     registry_store: Store, tmp_path: Path, monkeypatch
 ):
@@ -90,7 +129,9 @@ def test_of_two_runs_of_the_same_inputs_that_end_at_once_one_makes_the_version(
 
     def add(pair: Any) -> Any:
         run, model = pair
-        return _add_version(client, run.run_id, model, {KEY_TAG: "same"}, "", config, registry_store)
+        version = _add_version(client, run.run_id, model, {KEY_TAG: "same"}, "", config, registry_store)
+        _remove_unless_registered(client, run.run_id, model, version, config, registry_store)
+        return version
 
     with ThreadPoolExecutor(2) as threads:
         versions = list(threads.map(add, logged))

@@ -5,7 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import sqlalchemy
 import typer
+from mlflow.exceptions import MlflowException
 
 from flows.cli import run as run_command
 from flows.cli.exit_codes import ExitCode, code_of
@@ -14,6 +16,7 @@ from heartdata.errors import ConfigError, DataRefused, Fault, HeartbeatError, Le
 from heartdata.scoring.promotion import Decision
 
 PROJECT = Path(__file__).parents[3]
+FULL, GONE = "database or disk is full", "terminating connection due to administrator command"
 
 
 def test_help_and_docs_list_every_status(heartbeat):
@@ -27,7 +30,7 @@ def test_help_and_docs_list_every_status(heartbeat):
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(ConfigError("x"), 2), (StoreError("x"), 2), (HeartbeatError("x"), 2), (DataRefused("x"), 4), (Fault("x"), 1), (LeakError("x"), 1)],
+    [(ConfigError("x"), 2), (StoreError("x"), 2), (HeartbeatError("x"), 2), (DataRefused("x"), 4), (Fault("x"), 1)],
 )  # fmt: skip
 def test_an_error_has_its_status(error: HeartbeatError, status: int, heartbeat, monkeypatch):
     def fail(*_: object) -> None:
@@ -56,11 +59,24 @@ def test_any_command_that_raises_names_a_log(error: Exception, status: int, hear
     assert heartbeat("status", "--store", tmp_path)[1].endswith("; log: none (No such file or directory)\n")
 
 
+def lost_database(why: str) -> MlflowException:
+    """As MLflow raises it when its PostgreSQL server has been stopped."""
+    of_driver = type("AdminShutdown", (Exception,), {"__module__": "psycopg2.errors"})(why)
+    cause = sqlalchemy.exc.OperationalError("select", {}, of_driver)
+    error = MlflowException(cause)
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "status", "sentence"),
     [
         (ZeroDivisionError("division by zero"), 1, "the command failed unexpectedly (ZeroDivisionError: division by zero); log: "),
         (OSError(28, "No space left on device"), 2, "No space left on device): fix that and run again; log: "),
+        (LeakError("in two parts"), 1, "the command failed unexpectedly (LeakError: in two parts); log: "),
+        (MlflowException(f"(sqlite3.OperationalError) {FULL}\n[SQL: insert]"), 2, f"{FULL}): fix that and run again; log: "),
+        (lost_database(GONE), 2, f"{GONE}): fix that and run again; log: "),
+        (MlflowException("(sqlite3.OperationalError) no such table: runs"), 1, "failed unexpectedly (MlflowException: "),
         (DataRefused("no recording was accepted"), 4, "no recording was accepted"),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from heartdata.dataset.prune import (
     live_results,
     plan_files,
 )
-from heartdata.dataset.spectrogram_shards import render_shard
+from heartdata.dataset.spectrogram_shards import index_name, render_shard
 from heartdata.errors import StoreError
 from heartdata.storage.schemas import FACTS, MANIFEST, RECORDINGS
 from heartdata.storage.shards import Shard
@@ -114,10 +115,26 @@ def test_what_a_kept_version_needs_stays_whatever_its_age(store: Store):
 
 def test_weights_of_removed_versions_go_with_the_results_that_name_them(store: Store):
     put(store, "models/a.safetensors", "plots/a.png", days=1.5)
-    result = used("train-v1-a", "models/a.safetensors", "plots/a.png")
-    plan = planned(store, result, needed=Needed(removed_weights=frozenset(["models/a.safetensors"])))
+    needed = Needed(removed_weights=frozenset(["models/a.safetensors"]))
+    result = used("train-v1-a", "models/a.safetensors", "plots/a.png", days=1.1)
+    plan = planned(store, result, needed=needed)
     assert removed(plan) == {"models/a.safetensors"}
     assert plan.results == (result,)
+    in_progress = used("train-v1-a", "models/a.safetensors", "plots/a.png", days=0.9)
+    plan = planned(store, in_progress, needed=needed)
+    assert (removed(plan), plan.results) == (set(), ())
+
+
+def test_shards_that_a_run_in_progress_uses_stay(store: Store, tmp_path: Path):
+    nights = [night(store, tmp_path, number) for number in range(4)]
+    long_ago = (time.time() - 2 * DAY_S,) * 2
+    for entry in store.entries("spectrograms"):
+        os.utime(store.workpath(entry.name), long_ago)
+    path = tmp_path / "0.wav"
+    render_shard(Shard(0, ((sha256_file(path), str(path)),)), SpectrogramConfig(), store)  # as it is
+    listed = used("shard-v1-a", nights[1][1], index_name(nights[1][1])), used("manifest", nights[3][0].name)
+    plan = planned(store, *(replace(result, used_s=time.time()) for result in listed), now_s=time.time())
+    assert removed(plan) == {nights[2][1], index_name(nights[2][1])}
 
 
 def test_a_result_that_was_rebuilt_keeps_the_records_before_it():
@@ -171,9 +188,15 @@ def test_what_is_not_a_stage_s_stays_and_logs_of_old_runs_go(store: Store):
         "notes.txt",
     )
     put(store, "prefect/prefect.db", "logs/prefect-server.log", "logs/20260101-000000-17.log", "caches/numba/x.tmp")
+    put(store, "logs/prefect-server.log.1", "logs/20260101-000000-17.log.1")
     put(store, "reproduce-abc/store/x", "progress/a.safetensors")
     put(store, "logs/20260101-000000-18.log", "progress/b.safetensors", days=1)
-    assert removed(planned(store)) == {"logs/20260101-000000-17.log", "reproduce-abc/store/x", "progress/a.safetensors"}
+    assert removed(planned(store)) == {
+        "logs/20260101-000000-17.log",
+        "logs/20260101-000000-17.log.1",
+        "reproduce-abc/store/x",
+        "progress/a.safetensors",
+    }
 
 
 def test_a_manifest_that_cannot_be_read_stops_pruning(store: Store, tmp_path: Path):

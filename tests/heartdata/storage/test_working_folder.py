@@ -1,13 +1,16 @@
 """Where a remote store keeps local files and copies of its objects."""
 
+import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from heartdata.errors import StoreError
 from heartdata.storage import working_folder
+from heartdata.storage.remote import StoredFile
 from heartdata.storage.store import Store
 
 
@@ -124,3 +127,25 @@ def test_a_working_folder_that_cannot_be_moved_is_refused_with_the_command(home:
     with pytest.raises(StoreError, match=f"mv '?{old}'? '?{new}'? && ln -s '?{new}'? '?{old}'?"):
         Store("memory://elsewhere")
     assert (old / "mlflow.db").is_file()
+
+
+def test_what_a_killed_upload_left_goes_after_a_day_and_what_is_uploaded_meanwhile_stays(home: Path, monkeypatch):
+    store = Store(f"memory://{home.name}/uploads").open()
+    copies = store._copies
+    for name, hours in (("old", 25), ("young", 23)):
+        path = copies / f".unfinished-{name}" / "a.parquet"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - hours * 3600,) * 2)
+    listing = store._remote.entries
+
+    def upload_after(prefix: str) -> list[StoredFile]:
+        listed = listing(prefix)
+        with store.writing("splits/new.parquet") as file:
+            file.write(b"new")
+        return listed
+
+    monkeypatch.setattr(store._remote, "entries", upload_after)
+    store.remove_old_copies()
+    left = sorted(path.relative_to(copies).parts[0] for path in copies.rglob("*.parquet") if path.is_file())
+    assert left == [".unfinished-young", "splits"]

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import mlflow
@@ -16,7 +17,7 @@ from heartdata.dataset.prune import RECENT_S
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 from tasks.registry import pruning
-from tasks.registry.champion import move_champion
+from tasks.registry.champion import move_champion, read_champion
 from tasks.registry.client import KEY_TAG, connect, experiment_of
 from tasks.registry.pruning import CALIBRATED_FROM, MEMBERS_TAG, PRUNED_TAG, WEIGHTS, plan_versions, remove_run
 
@@ -137,11 +138,12 @@ def test_champions_aliases_origins_and_recalibrated_versions_are_kept(client: An
     register(client, store, version_tags={"promotion.outcome": "promoted"})  # 5
     register(client, store)  # 6: the origin of 8
     register(client, store, version_tags={CALIBRATED_FROM: "1"})  # 7
-    register(client, store, params={"training.init": f"models:/{NAME}/6"})  # 8
+    register(client, store, tags={"init": f"models:/{NAME}/6"})  # 8
     register(client, store, version_tags={CALIBRATED_FROM: "4"})  # 9: recalibrated from one that goes
     client.set_registered_model_alias(NAME, "challenger", "8")
     register(client, store, ours=False)  # 10: a person's
-    register(client, store)  # 11
+    register(client, store)  # 11: the origin of 12, which its settings named by an alias
+    register(client, store, tags={"init": f"models:/{NAME}/11"}, params={"training.init": f"models:/{NAME}@challenger"})
     assert numbers(planned(store, 1)) == [4, 9]
 
 
@@ -198,6 +200,27 @@ def test_a_version_that_became_champion_since_the_plan_is_not_removed(client: An
     with pytest.raises(HeartbeatError, match="heartbeat version 1 has just become champion: run again"):
         remove_run(removal, CONFIG, registry_store)
     assert answer(1) == "one"
+
+
+def test_a_version_is_not_promoted_while_it_is_removed(
+    client: Any, registry_store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    for weights in ("one", "two"):
+        register(client, registry_store, weights)
+    move_champion(client, NAME, 2, "rule", "better", registry_store)
+    (removal,) = planned(registry_store, 1).removals
+    promotion = Thread(target=move_champion, args=(client, NAME, 1, "person", "after all", registry_store))
+    delete = type(client).delete_model_version
+
+    def delete_during_a_promotion(*arguments: Any) -> None:
+        promotion.start()
+        promotion.join(1)
+        delete(*arguments)
+
+    monkeypatch.setattr(type(client), "delete_model_version", delete_during_a_promotion)
+    remove_run(removal, CONFIG, registry_store)
+    promotion.join()
+    assert read_champion(client, NAME).version == 2
 
 
 def test_in_a_shared_registry_only_the_configured_model_is_pruned(
