@@ -161,7 +161,7 @@ def _cached_results() -> Iterator[CachedResult]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if ours.fullmatch(path.name):
             files: frozenset[str] = frozenset()
-            with suppress(OSError, ValueError, KeyError, TypeError):
+            with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                 files = frozenset(files_in(json.loads(json.loads(path.read_bytes())["result"])))
             with suppress(FileNotFoundError):
                 stat = path.stat()
