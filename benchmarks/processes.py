@@ -69,10 +69,11 @@ class Launcher:
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-        threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": PYTHONPATH}
+        preset = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": PYTHONPATH}
+        preset["MLFLOW_CONFIGURE_LOGGING"] = "false"  # as `heartbeat` sets before it loads MLflow
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", __file__],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own | threads | dict(environment or {}), cwd=PROJECT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own | preset | dict(environment or {}), cwd=PROJECT,
         )  # fmt: skip
         assert self._process.stdout is not None
         self._process.stdout.readline()  # everything is loaded

@@ -9,10 +9,12 @@ from flows.local.servers import API_VARIABLE
 from heartdata.errors import Fault, HeartbeatError
 from heartdata.settings import without_login, without_logins
 
+FULL = "database or disk is full"  # SQLite's, somewhere in what MLflow makes of it
+
 
 def sentence_of(error: Exception, log: str) -> HeartbeatError:
     """What to do where a disk or a server is the cause; anything else is a `Fault`."""
-    text = without_logins((str(error).splitlines() or [""])[0])
+    text = FULL if FULL in str(error) else without_logins((str(error).splitlines() or [""])[0])
     if isinstance(error, OSError) or _is_of_database(error):
         return HeartbeatError(f"reading or writing failed ({text}): fix that and run again; log: {log}")
     if lost := _lost_server(error):
@@ -40,7 +42,7 @@ def _is_of_database(error: Exception) -> bool:
 
     cause = error.__cause__ or error  # MLflow wraps it
     from_server = isinstance(cause, OperationalError) and not type(cause.orig).__module__.startswith("sqlite3")
-    return from_server or "database or disk is full" in str(error)
+    return from_server or FULL in str(error)
 
 
 def _lost_server(error: Exception) -> str:

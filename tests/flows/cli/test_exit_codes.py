@@ -74,7 +74,7 @@ def lost_database(why: str) -> MlflowException:
         (ZeroDivisionError("division by zero"), 1, "the command failed unexpectedly (ZeroDivisionError: division by zero); log: "),
         (OSError(28, "No space left on device"), 2, "No space left on device): fix that and run again; log: "),
         (LeakError("in two parts"), 1, "the command failed unexpectedly (LeakError: in two parts); log: "),
-        (MlflowException(f"(sqlite3.OperationalError) {FULL}\n[SQL: insert]"), 2, f"{FULL}): fix that and run again; log: "),
+        (MlflowException(f"(raised as a result of autoflush)\n(sqlite3.OperationalError) {FULL}"), 2, f"({FULL}): fix that and run again; log: "),
         (lost_database(GONE), 2, f"{GONE}): fix that and run again; log: "),
         (MlflowException("(sqlite3.OperationalError) no such table: runs"), 1, "failed unexpectedly (MlflowException: "),
         (DataRefused("no recording was accepted"), 4, "no recording was accepted"),
