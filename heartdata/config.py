@@ -90,11 +90,16 @@ def _check_webhook(url: SecretStr | None) -> SecretStr | None:
     return url
 
 
+def _webhook_of_environment() -> Any:
+    """A string, which is validated as one in a file or in JSON is."""
+    return os.environ.get("HEARTBEAT_WEBHOOK_URL") or None
+
+
 class NoticeConfig(Settings):
     """Notices for people, by a webhook. Its address is not in any record of a run."""
 
     webhook_url: Annotated[SecretStr | None, AfterValidator(_check_webhook)] = Field(
-        default_factory=lambda: SecretStr(url) if (url := os.environ.get("HEARTBEAT_WEBHOOK_URL")) else None,
+        default_factory=_webhook_of_environment,
         exclude=True,
         description="an address that gets a POST when a run fails, data are refused, the champion changes, or no run came "
         "for two nights; default: $HEARTBEAT_WEBHOOK_URL",

@@ -19,7 +19,7 @@ from flows.doctor import installed, machine, processes
 from flows.doctor import store as stores
 from flows.doctor.finding import Check, Finding, run_checks
 from flows.local.network import direct_loopback
-from flows.local.observed import flow_run_processes, orphaned_servers, prefect_api, running_up
+from flows.local.observed import flow_run_processes, orphaned_servers, prefect_api, runner_started, running_up
 from flows.local.servers import API_VARIABLE, PREFECT_PORT, check_api, port_is_free
 from heartdata.config import RunConfig
 from heartdata.processes import why_no_processes
@@ -121,8 +121,11 @@ class Examination:
         for number, option in ((PREFECT_PORT, "--prefect-port"), (MLFLOW_PORT, "--mlflow-port")):
             yield processes.port(number, option, port_is_free(number), self.up)
 
-    def _serving(self) -> Finding:
-        return processes.serving(self.up)
+    def _serving(self) -> Iterator[Finding]:
+        yield processes.serving(self.up)
+        if self.up and self.up.api:
+            log = self.store.root / "logs/runner.log"
+            yield processes.runner(self.up, runner_started(self.up), datetime.now(UTC), log)
 
     def _prefect(self) -> Iterator[Finding]:
         if api := prefect_api(self.up):

@@ -148,7 +148,8 @@ def _servers(status: Status) -> Iterator[tuple[str, str]]:
 def _schedule(status: Status) -> Iterator[tuple[str, str]]:
     schedules = status.nights.schedules if status.nights else ()
     if not schedules:
-        yield "Schedule", "none: `heartbeat up` runs the pipeline every night"
+        none = "none yet: see `heartbeat doctor`" if status.up else "none: `heartbeat up` runs the pipeline every night"
+        yield "Schedule", none
     for each in schedules:
         if not each.active:
             yield "Schedule", f"{each.deployment}, {each.cron!r} {each.timezone}, is not active"

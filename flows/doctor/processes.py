@@ -1,6 +1,7 @@
 """Checks of what runs: ports, locks and their holders, servers that nobody stops, runs that nobody ends."""
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from flows.doctor.finding import Finding
@@ -9,6 +10,7 @@ from tasks.engine.flow_runs import NightlyRun
 from tasks.registry.killed_runs import has_ended
 
 NAMED = 3
+STARTING_S = 120
 
 
 def port(number: int, option: str, is_free: bool, up: Up | None) -> Finding:
@@ -33,6 +35,16 @@ def serving(up: Up | None) -> Finding:
         )
         return Finding("warning", text, remedy)
     return Finding("ok", f"{holder} serves {up.api}")
+
+
+def runner(up: Up, started: datetime | None, now: datetime, log: Path) -> Finding:
+    """The process that executes the runs of `heartbeat up` stays: one that fails at its start is started again and again."""
+    if up.since and (now - up.since).total_seconds() < STARTING_S:
+        return Finding("ok", "heartbeat up was just started, and so is its runner")
+    if started is None or (now - started).total_seconds() < STARTING_S:
+        text = "no run can start: the runner of heartbeat up has ended, or was started again less than two minutes ago"
+        return Finding("problem", text, f"see the end of {log}")
+    return Finding("ok", "the runner of heartbeat up waits for runs")
 
 
 def champion_locks(held: Sequence[tuple[Path, int]]) -> Finding:

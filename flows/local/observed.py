@@ -16,6 +16,7 @@ from heartdata.storage.store import Store
 
 UP_LOCK = "up.lock"
 FLOW_RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"  # of the process that Prefect starts for a run
+RUNNER = "flows.local.runner"
 GUARD = "flows.local.guard"
 SERVERS = {"prefect", "mlflow", "prefect.server.api.server:create_app", "mlflow.server.fastapi_app:app"}
 
@@ -42,6 +43,17 @@ def started(process: int) -> datetime | None:
         return datetime.fromtimestamp(psutil.Process(process).create_time(), UTC)
     except psutil.Error:
         return None
+
+
+def runner_started(up: Up) -> datetime | None:
+    """When the runner of `heartbeat up`, which executes its runs, was started last; None while there is none."""
+    with suppress(psutil.Error):
+        for process in psutil.Process(up.process).children(recursive=True):
+            with suppress(psutil.Error):
+                command = process.cmdline()
+                if RUNNER in command and GUARD not in command:
+                    return started(process.pid)
+    return None
 
 
 def prefect_api(up: Up | None) -> str | None:

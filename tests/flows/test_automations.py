@@ -290,6 +290,13 @@ def test_the_address_is_in_no_record_log_or_parameter(
     assert not [text for text in texts if SECRET in text]
 
 
+def test_the_runner_reads_its_settings_with_an_address_in_the_environment(monkeypatch):
+    monkeypatch.setenv("HEARTBEAT_WEBHOOK_URL", f"http://127.0.0.1/{SECRET}")
+    written = json.dumps(RunConfig().model_dump(mode="json"))
+    assert SECRET not in written
+    assert RunConfig.model_validate_json(written) == RunConfig()
+
+
 def test_an_address_in_prefect_yaml_or_of_another_kind_is_refused_and_not_shown(tmp_path: Path, monkeypatch):
     with pytest.raises(ConfigError, match=r"notice\.webhook_url must be an address that begins with http") as refusal:
         build_config(changes={"notice.webhook_url": SECRET})

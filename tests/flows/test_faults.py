@@ -9,10 +9,7 @@ from benchmarks.fault_kinds import KINDS
 from benchmarks.fault_trials import Trials, shared_prefect_server
 from benchmarks.processes import Launcher
 
-CHEAP = (  # those that need no server of their own and wait for nothing
-    "run killed", "cached result corrupted", "spectrogram shard corrupted", "weights corrupted", "checkpoint corrupted",
-    "recording added", "recording removed", "recording replaced",
-)  # fmt: skip
+CHEAP = ("run killed", "cached result corrupted", "checkpoint corrupted", "recording replaced")  # they wait for nothing
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +22,7 @@ def trials(tmp_path_factory) -> Iterator[Trials]:
         yield trials
 
 
-@pytest.mark.unattended
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name in CHEAP], ids=lambda kind: kind.name)
 def test_a_disturbed_night_that_is_run_again_ends_as_an_undisturbed_one(trials: Trials, kind):
     trial = trials.run(kind, kind.name)

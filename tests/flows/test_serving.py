@@ -76,6 +76,7 @@ def serving(store: Path):
     """`heartbeat up` on free ports; yields the process, the addresses of the API and of MLflow, and the environment."""
     prefect_port, mlflow_port = free_port(), free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    environment["HEARTBEAT_WEBHOOK_URL"] = f"http://127.0.0.1:{free_port()}"
     log = (store / "up.log").open("ab")
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.cli.main", "up", "--store", str(store),

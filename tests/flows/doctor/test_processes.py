@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -36,6 +36,18 @@ def test_serving():
     assert processes.serving(UP).level == "ok"
     silent = processes.serving(Up(7, None, None))
     assert (silent.level, "kill 7" in silent.remedy) == ("warning", True)
+
+
+def test_the_runner_of_up(tmp_path: Path):
+    now = datetime.now(UTC)
+    before, just = now - timedelta(hours=1), now - timedelta(seconds=5)
+
+    def level(up_since: datetime, started: datetime | None) -> str:
+        return processes.runner(Up(7, up_since, "http://x"), started, now, tmp_path / "runner.log").level
+
+    assert level(before, before) == "ok"
+    assert level(just, None) == "ok"
+    assert [level(before, each) for each in (None, just)] == ["problem", "problem"]
 
 
 def test_locks_of_champions():
