@@ -87,8 +87,10 @@ class DataSet:
             shown, plan = self.rows.drop(columns="label"), Plan(event, ExitCode.USER_ERROR)
         elif event == "shrinking":
             self.rows = self.rows.sample(frac=1 - SHRINKING, random_state=number).sort_index()
-            lost = len(self.reference - {*self.rows["path"]}) / max(len(self.reference), 1)
-            shown, plan = self.rows, Plan(event, ExitCode.DATA_REFUSED if lost > LOST_BOUND else None)
+            shown = self.rows
+        lost = len(self.reference - {*self.rows["path"]}) / max(len(self.reference), 1)
+        if lost > LOST_BOUND and not plan.refused:  # from then on each night, until a person looks
+            plan = Plan(event, ExitCode.DATA_REFUSED)
         shown.to_csv(self.path, index=False)
         if plan.refused or event == "label conflict":  # which takes the recordings that it copies with it
             return plan

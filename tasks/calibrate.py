@@ -33,7 +33,7 @@ def calibrate(
     table = store.read_frame(manifest, MANIFEST)
     rows = table[table["part"] == "valid"].reset_index(drop=True)
     with track("calibrate", len(rows), "recordings") as advance:
-        predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
+        predictor = Predictor.load(store.verified(model.weights), store.verified(model.config))
         probabilities = predict_probabilities(predictor, rows, store, advance)
         classes = list(model.classes)
         fitted = fit_calibration(probabilities, rows, classes, config)

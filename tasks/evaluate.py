@@ -27,7 +27,7 @@ def evaluate(manifest: Artifact, model: TrainedModel, config: EvaluationConfig, 
     from heartdata.serving.predictor import Predictor, predict_probabilities
 
     table, classes = store.read_frame(manifest, MANIFEST), list(model.classes)
-    predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
+    predictor = Predictor.load(store.verified(model.weights), store.verified(model.config))
     calibration = predictor.config.calibration
     test = table[table["part"] == "test"]
     with track("evaluate", len(test), "recordings") as advance:

@@ -50,7 +50,7 @@ def report(
     predictions = store.read_frame(evaluation.predictions, schema)
     held_out = [predictions, *([store.read_frame(model.validation, schema)] if model.validation else [])]
     suspects = suspected_labels(pd.concat(held_out, ignore_index=True), classes)
-    predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
+    predictor = Predictor.load(store.verified(model.weights), store.verified(model.config))
     listed, refused = store.read_frame(recordings, RECORDINGS), store.read_frame(quarantine, QUARANTINE)
     used, dataset = store.read_frame(accepted, ACCEPTED), store.read_frame(manifest, MANIFEST)
     metrics = store.read_frame(evaluation.metrics, METRICS)

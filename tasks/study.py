@@ -50,7 +50,7 @@ def score_fold(fold: Fold, manifest: Artifact, model: TrainedModel, recordings: 
     valid, test = (table[table["part"] == part].reset_index(drop=True) for part in ("valid", "test"))
     total = len(test) + len(valid)
     with track("score fold", total, "recordings") as advance:
-        predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
+        predictor = Predictor.load(store.verified(model.weights), store.verified(model.config))
         hop_s = predictor.config.spectrogram.hop_s
         probabilities = {
             NETWORK: predict_probabilities(predictor, test, store, advance),

@@ -306,6 +306,12 @@ class Store:
         except FileNotFoundError:
             return False
 
+    def verified(self, artifact: Artifact) -> Path:
+        """The local file of an artifact, with the content of its digest. Raises `StoreError` when it is damaged."""
+        if not self.intact(artifact):
+            raise StoreError(f"{self.address(artifact.name)} is damaged or gone: run again to make it again")
+        return self.local(artifact.name)
+
 
 def _object_of(copy: StoredFile) -> str:
     """The name of the object that a local copy is of."""

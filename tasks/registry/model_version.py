@@ -40,7 +40,7 @@ def log_model(model: TrainedModel, store: Store) -> Any:
     outputs: list[Any] = [
         ColSpec(kind, name, required=name in ("warnings", "model_digest")) for name, kind in columns.items()
     ]  # the others are null in a row with an error, or without one
-    weights, config = store.local(model.weights.name), store.local(model.config.name)
+    weights, config = store.verified(model.weights), store.verified(model.config)
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(SERVED_MODEL),

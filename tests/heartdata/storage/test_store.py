@@ -237,3 +237,11 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path: 
     monkeypatch.delitem(registry, "s3", raising=False)
     with pytest.raises(StoreError, match=r"pip install 'heartbeat\[s3\]'"):
         Store("s3://without-library/x").open()
+
+
+def test_a_damaged_file_is_not_read(store: Store):
+    weights = store.write_bytes("models", ".safetensors", b"weights")
+    assert store.verified(weights).read_bytes() == b"weights"
+    store.local(weights.name).write_bytes(b"weighty")
+    with pytest.raises(StoreError, match=f"{weights.name} is damaged or gone: run again"):
+        store.verified(weights)
