@@ -126,9 +126,14 @@ def live_results(
     return {
         result.name
         for group in groups.values()
-        if any(not r.files & removed and (r.used_s >= old_s or r.files & kept) for r in group)
+        if any(not r.files & removed and (r.used_s >= old_s or _own_files(r) & kept) for r in group)
         for result in group
     }
+
+
+def _own_files(result: CachedResult) -> frozenset[str]:
+    """Files that say whose result it is: of a validation its data docs, as its tables are also those that it compared with."""
+    return frozenset(name for name in result.files if name.startswith("data-docs/")) or result.files
 
 
 def files_in(record: Any) -> Iterator[str]:

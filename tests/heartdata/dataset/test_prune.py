@@ -147,6 +147,13 @@ def test_a_result_that_was_rebuilt_keeps_the_records_before_it():
     assert live_results([first, second, last, old], {"x"}, NOW_S - DAY_S, set()) == {first.name, second.name, last.name}
 
 
+def test_a_validation_is_not_kept_for_tables_that_it_compared_with():
+    reference, docs = "accepted/champion.parquet", "data-docs/champion"
+    of_champion = used("validate-v1-a", reference, docs, days=30)
+    later = used("validate-v1-b", reference, "accepted/b.parquet", "data-docs/b", days=30)
+    assert live_results([of_champion, later], set(), NOW_S - DAY_S, {reference, docs}) == {of_champion.name}
+
+
 def test_what_was_accepted_last_and_its_facts_stay(store: Store):
     hashes = ["a" * 64, "b" * 64]
     listing = store.write_table("recordings", table_from_rows([{"sha256": hashes[0]}], RECORDINGS), RECORDINGS)
