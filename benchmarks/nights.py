@@ -33,7 +33,6 @@ from heartdata.storage.store import read_parquet
 DAY_S = 86_400
 LAST_NIGHTS = 30
 TOLERANCE = 1.2
-WITH_VERSIONS = ("models in MLflow", "weights")
 KINDS = {  # of the store's folders and files
     "models in MLflow": ("mlflow-artifacts",),
     "weights": ("models", "initial", "progress"),
@@ -145,7 +144,8 @@ class Nights:
 
     def _versions(self) -> int:
         """Number of the versions that pruning has kept."""
-        return len(query(self.store / "mlflow.db", "select version from model_versions"))
+        kept = "select version from model_versions where current_stage != 'Deleted_Internal'"
+        return len(query(self.store / "mlflow.db", kept))
 
     def _date_files(self, since_s: float, number: int) -> None:
         """Give what the night wrote its simulated date."""
@@ -199,23 +199,33 @@ def growth(rows: pd.DataFrame) -> str:
 
 
 def out_of_bounds(rows: pd.DataFrame) -> list[str]:
-    """A sentence for all of which the last third of the nights holds more than the middle third, for what it should grow with."""
+    """A sentence for each kind of which the store holds more than what is needed of it explains.
+
+    Of the last third of the nights, in comparison with the middle one: bytes for each kept version, of what a night leaves
+    for each kept version and night of ``retention.days``, of databases in all. Spectrograms: those of the first night, for
+    each byte of audio and kept version.
+    """
     third = len(rows) // 3
-    middle, last = rows[third : 2 * third], rows[2 * third :]
+    middle, last = rows.index[third : 2 * third], rows.index[2 * third :]
+    kept, audio = rows["versions_kept"], rows["audio"].cummax()
+    needed = {
+        **dict.fromkeys(("models in MLflow", "weights"), kept),
+        **dict.fromkeys(("reports and logs", "results"), kept + SETTINGS["retention"]["days"]),
+        **dict.fromkeys(("Prefect's database", "MLflow's database"), kept * 0 + 1),
+    }
     found = []
-    for kind in KINDS:
-        what = "version kept" if kind in WITH_VERSIONS else "night" if "database" in kind else "byte of audio"
-        needed = {"version kept": rows["versions_kept"], "night": 1.0, "byte of audio": rows["audio"]}[what]
-        held = rows[kind] / needed
-        before, after = held[middle.index].max(), held[last.index].max()
-        if after > TOLERANCE * before:
-            found.append(f"{kind}: {after / before:.2f} times as many bytes for each {what}")
+    for kind, amount in needed.items():
+        held = rows[kind] / amount
+        if (growth := held[last].max() / held[middle].max()) > TOLERANCE:
+            found.append(f"{kind}: {growth:.2f} times as many bytes for what is kept")
+    spectrograms = rows["spectrograms"] / (audio * kept)
+    if (growth := spectrograms[last].max() / spectrograms.iloc[0]) > TOLERANCE:
+        found.append(f"spectrograms: {growth:.2f} times as many bytes for what is kept")
     empty = rows[rows["event"] == "empty"]["cpu_seconds"]
-    first, final = empty[:5].median(), empty[-5:].median()
-    if final > TOLERANCE * first:
-        found.append(f"empty nights compute {final / first:.2f} times as long at the end")
-    if not 1 < rows["champion"].nunique() - 1 < len(rows) / 2:
-        found.append(f"{rows['champion'].nunique() - 1} champions")
+    if (longer := empty[-5:].median() / empty[:5].median()) > TOLERANCE:
+        found.append(f"empty nights compute {longer:.2f} times as long at the end")
+    if not 1 < (champions := rows["champion"].nunique()) < len(rows) / 2:
+        found.append(f"{champions} champions")
     return found
 
 
@@ -248,9 +258,8 @@ def main() -> int:
     rows = pd.DataFrame(nights.rows)
     beyond = out_of_bounds(rows)
     bounds = "; ".join(beyond) or (
-        f"in the last third of the nights, each kind of file holds at most {TOLERANCE} times as much as in the middle third for "
-        f"what it should grow with (versions kept, bytes of audio; databases: nothing), and empty nights compute at most "
-        f"{TOLERANCE} times as long at the end"
+        f"what is kept explains what the store holds (at most {TOLERANCE} times as much for it in the last third of the nights "
+        "as in the middle one), the databases do not grow, and empty nights take no longer"
     )
     tables = f"{planted(rows)}\n\n{growth(rows)}\n\nBounds: {bounds}."
     sys.stdout.write(f"{tables}\n")
