@@ -132,7 +132,7 @@ def restore_backup(file: Path, config: RunConfig) -> None:
     made = f"made {archive.about.get('made')} of {archive.about.get('store')} by heartbeat {archive.about.get('heartbeat')}"
     console.print(f"Restored    {store.uri}, {len(archive.members)} files of the backup {made}", markup=False)
     console.print("            The next run renders the spectrograms again; recordings are read where they were.")
-    console.print("            Webhooks and Prefect blocks are not in a backup: set them up again")
+    console.print("            Webhooks of MLflow and Prefect blocks are not in a backup: set yours up again")
     if missing:
         console.print(
             note(

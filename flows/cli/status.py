@@ -14,10 +14,12 @@ from flows.local.observed import Up, answers, prefect_api, running_up
 from flows.local.servers import API_VARIABLE, check_api
 from heartdata.config import RunConfig
 from heartdata.settings import without_login, without_logins
-from heartdata.storage.store import Store
+from heartdata.storage.remote import is_remote
+from heartdata.storage.store import Store, is_store
 from heartdata.storage.usage import Usage, free_bytes, nightly_bytes, stored_files, usage
 from tasks.engine.flow_runs import NightlyRun, Nights, nights_in_database, nights_of_api
-from tasks.registry.client import is_own, tracking_uri
+from tasks.registry.client import is_empty, is_own, tracking_uri
+from tasks.registry.locations import check_locations
 from tasks.registry.standing import Standing, standings
 
 BY = {"rule": "the rule", "person": "a person's choice", "rollback": "rollback"}
@@ -32,6 +34,7 @@ class Status:
     """
 
     store: str
+    store_exists: bool
     time: datetime
     up: Up | None
     prefect: str | None
@@ -78,11 +81,14 @@ def gather(config: RunConfig) -> Status:
         nights = nights_of(store, api)
     with _noted("models", problems):
         models = standings(config.registry, store)
+    if is_own(config.registry, store) and not is_empty(config.registry, store):
+        with _noted("files of versions", problems):
+            check_locations(store)
     with _noted("files", problems):
         files = stored_files(store)
     mlflow = _mlflow(config, store, nights)
     return Status(
-        store=store.uri, time=datetime.now(UTC), up=up, prefect=without_login(api) if api else None,
+        store=store.uri, store_exists=is_remote(store.uri) or is_store(store.root), time=datetime.now(UTC), up=up, prefect=without_login(api) if api else None,
         prefect_answers=bool(api) and answers(str(api), "/api/health"),
         mlflow=mlflow, mlflow_answers=answers(mlflow, "/health") if mlflow.startswith("http") else None,
         nights=nights, models=models, disk=usage(files, time.time()), nightly_bytes=nightly,
@@ -121,7 +127,7 @@ def _mlflow(config: RunConfig, store: Store, nights: Nights | None) -> str:
 
 def lines(status: Status) -> Iterator[tuple[str, str]]:
     """Name and text of each line above the table of the disk."""
-    yield "Store", status.store
+    yield "Store", status.store if status.store_exists else f"there is none at {status.store}: name one with --store"
     yield from _servers(status)
     yield from _schedule(status)
     yield from _last_run(status)

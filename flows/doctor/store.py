@@ -1,5 +1,6 @@
 """Checks of a store: writable, owned, with file locks, enough disk, databases intact and of the installed versions."""
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -34,6 +35,10 @@ def usable(store: Store) -> Finding:
     if not is_store(store.root):
         if store.root.is_dir() and any(store.root.iterdir()):
             return Finding("warning", f"{store.uri} is no store of heartbeat", "name the store with --store")
+        above = next(path for path in (store.root, *store.root.parents) if path.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK)):
+            text = f"no store can be made at {store.uri}: {above} is no folder that you can write to"
+            return Finding("problem", text, "name another with --store")
         return absent
     try:
         store.open()

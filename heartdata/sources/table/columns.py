@@ -140,7 +140,7 @@ def _absence(path: Path, table: pd.DataFrame, absent: list[str], has_subject: bo
     changes = [f"--set source.columns.{role}=COLUMN" for role in (*absent, *([] if has_subject else ["subject"]))]
     return (
         f"{path} has no {' and no '.join(f'{role} column' for role in absent)} of a usual name; it has: "
-        f"{names}{title}. Name them with {' '.join(changes)}"
+        f"{names}{title}. Name {'them' if len(changes) > 1 else 'it'} with {' '.join(changes)}"
         + ("" if has_subject else " (of the subject, if there is one)")
     )
 

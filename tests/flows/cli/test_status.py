@@ -16,11 +16,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.cli.status import Status, gather, lines
 from flows.local.observed import Up, running_up
 from flows.local.servers import free_port
-from heartdata.config import RunConfig
+from heartdata.config import RegistryConfig, RunConfig
 from heartdata.storage.store import Store
 from heartdata.storage.usage import DAY_S, usage
 from tasks.engine.flow_runs import NightlyRun, NightlySchedule, Nights
 from tasks.registry.champion import Move
+from tasks.registry.client import connect
 from tasks.registry.standing import Standing
 
 HEAVY = ("torch", "prefect", "mlflow", "scipy.cluster", "scipy.signal", "scipy.stats")
@@ -42,7 +43,7 @@ def shown(
     nights = Nights(last, completed, (), (SCHEDULE,))
     status = Status(
         **{
-            "store": "/out", "time": NOW, "up": up, "prefect": up and up.api, "prefect_answers": bool(up),
+            "store": "/out", "store_exists": True, "time": NOW, "up": up, "prefect": up and up.api, "prefect_answers": bool(up),
             "mlflow": "http://127.0.0.1:5000", "mlflow_answers": bool(up), "nights": nights, "models": [MODEL],
             "disk": usage([], 0), "nightly_bytes": None, "free_bytes": 10**10, "problems": [], **others,
         }
@@ -171,3 +172,13 @@ def test_it_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code, "/nowhere/out", *HEAVY], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_store_that_is_not_there_and_one_that_was_moved_are_named(heartbeat, store: Store, tmp_path: Path):
+    assert f"there is none at {tmp_path / 'none'}" in " ".join(
+        heartbeat("status", "--store", tmp_path / "none")[2].split()
+    )
+    connect(RegistryConfig(), store).create_registered_model("murmurs")
+    assert "Unknown" not in heartbeat("status", "--store", store.root)[2]
+    moved = store.root.rename(tmp_path / "moved")
+    assert f"heartbeat upgrade --store {moved}" in " ".join(heartbeat("status", "--store", moved)[2].split())

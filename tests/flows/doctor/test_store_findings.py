@@ -16,6 +16,8 @@ from heartdata.storage.store import Store
 def test_a_store_is_usable_where_it_can_be_opened(store: Store, tmp_path: Path, monkeypatch):
     assert stores.usable(store).level == "ok"
     absent = stores.usable(Store(tmp_path / "absent"))
+    (tmp_path / "file").touch()
+    assert stores.usable(Store(tmp_path / "file" / "store")).level == "problem"
     assert (absent.level, absent.remedy) == ("warning", f"heartbeat run --store {tmp_path / 'absent'}")
     assert not (tmp_path / "absent").exists()
     (tmp_path / "photos").mkdir()
