@@ -3,8 +3,8 @@
 import hashlib
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import mlflow
@@ -209,17 +209,18 @@ def test_a_version_is_not_promoted_while_it_is_removed(
         register(client, registry_store, weights)
     move_champion(client, NAME, 2, "rule", "better", registry_store)
     (removal,) = planned(registry_store, 1).removals
-    promotion = Thread(target=move_champion, args=(client, NAME, 1, "person", "after all", registry_store))
-    delete = type(client).delete_model_version
+    delete, promotions = type(client).delete_model_version, []
 
     def delete_during_a_promotion(*arguments: Any) -> None:
-        promotion.start()
-        promotion.join(1)
+        promotions.append(pool.submit(move_champion, client, NAME, 1, "person", "after all", registry_store))
+        wait(promotions, timeout=1)
         delete(*arguments)
 
     monkeypatch.setattr(type(client), "delete_model_version", delete_during_a_promotion)
-    remove_run(removal, CONFIG, registry_store)
-    promotion.join()
+    with ThreadPoolExecutor() as pool:
+        remove_run(removal, CONFIG, registry_store)
+    with pytest.raises(MlflowException, match="version=1"):
+        promotions[0].result()
     assert read_champion(client, NAME).version == 2
 
 
