@@ -325,7 +325,7 @@ def worker(environment: dict[str, str], log: Path) -> Iterator[psutil.Process]:
         process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.unattended
 def test_a_run_killed_with_its_worker_is_marked_as_crashed_and_frees_the_slot(
     server: SimpleNamespace, client: Any, tmp_path: Path, monkeypatch
 ):

@@ -9,7 +9,7 @@ from benchmarks.fault_kinds import KINDS
 from benchmarks.fault_trials import Trials, shared_prefect_server
 from benchmarks.processes import Launcher
 
-CHEAP = ("run killed", "cached result corrupted", "checkpoint corrupted", "recording replaced")  # they wait for nothing
+CHEAP = ("run killed", "checkpoint corrupted")  # they wait for nothing
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from helpers import TINY, beats, write_wav
 from server.profile import SECRETS, Machine, Profile, commands, page_settings, parameter, running
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.unattended
 CHANGES = {**TINY, "registry.first_champion": "always"}
 OPTIONS = " ".join(f"--set {name}={str(value).replace(' ', '')}" for name, value in CHANGES.items())
 METRICS = """select key, value from latest_metrics join model_versions on run_id = run_uuid
