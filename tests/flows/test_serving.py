@@ -82,6 +82,7 @@ def serving(store: Path):
         [sys.executable, "-m", "flows.cli.main", "up", "--store", str(store),
          "--set", "training.epochs=3", "--prefect-port", str(prefect_port), "--mlflow-port", str(mlflow_port)],
         stdout=log, stderr=log, cwd=PROJECT, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # also where the tests run under nohup
     )  # fmt: skip
     api = f"http://127.0.0.1:{prefect_port}/api"
     environment |= {"PREFECT_API_URL": api, "PREFECT_HOME": str(store / "client"), "HEARTBEAT_PROJECT": str(PROJECT)}
