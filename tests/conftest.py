@@ -1,9 +1,12 @@
 """Shared fixtures: quiet libraries, a store, an empty registry, one Prefect server."""
 
+import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -24,6 +27,22 @@ os.environ.update(  # before numpy and torch are imported, which read the first 
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # each test's registry is in its own store
 
 from heartdata.storage.store import Store
+
+
+@pytest.fixture(autouse=True)
+def process() -> Iterator[None]:
+    """What commands set for their whole process ends with each test: variables, logging, the database that Prefect opened."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    with mock.patch.dict(os.environ):
+        yield
+    root.setLevel(level)
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            root.removeHandler(handler)
+            handler.close()
+    if dependencies := sys.modules.get("prefect.server.database.dependencies"):
+        dependencies.MODELS_DEPENDENCIES["database_config"] = None
 
 
 @pytest.fixture

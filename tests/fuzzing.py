@@ -24,7 +24,8 @@ import soundfile
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # before tests/heartdata, which a script here would import
+sys.path.insert(0, str(Path(__file__).parent))  # not there where PYTHONSAFEPATH is set
+sys.path.insert(0, str(Path(__file__).parents[1]))  # before tests/heartdata
 
 from helpers import write_xlsx
 

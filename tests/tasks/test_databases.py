@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from prefect import flow, task
-from prefect.server.database.configurations import AioSqliteConfiguration
-from prefect.server.database.dependencies import temporary_database_config
 from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
 
 from heartdata.config import RegistryConfig
@@ -45,11 +43,7 @@ def prefect_file(prefect_server, tmp_path: Path) -> Iterator[Path]:
     query(path, f"DELETE FROM flow_run WHERE id NOT IN ({', '.join(repr(str(run)) for run in runs)})")
     long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=10)
     query(path, f"UPDATE flow_run SET end_time = '{long_ago:%Y-%m-%d %H:%M:%S.%f}' WHERE id = '{runs[0]}'")
-    url = f"sqlite+aiosqlite:///{path}"
-    with (
-        temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: url}),
-        temporary_database_config(AioSqliteConfiguration(url)),  # or it would be the one that was used first
-    ):
+    with temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{path}"}):
         yield path
 
 
