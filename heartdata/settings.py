@@ -37,8 +37,8 @@ def without_login(uri: str) -> str:
 
 
 def without_logins(message: str) -> str:
-    """A library's message without users and passwords of the URIs in it."""
-    return re.sub(r"//\S*@", "//", message)
+    """A library's message without users and passwords, whose end is taken for a host's name where an @ is not encoded."""
+    return re.sub(r"(?<=//)\S*@|[^\s\"'/]+@", "", message)
 
 
 def holds_password(value: object) -> bool:
@@ -58,7 +58,7 @@ def sha256_json(value: object) -> str:
 class Settings(BaseModel):
     """One stage's configuration. Its fields hold the defaults, and nothing else does."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     @field_validator("*")
     @classmethod

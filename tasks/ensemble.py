@@ -16,8 +16,8 @@ def ensemble(members: list[TrainedModel], store: Store) -> TrainedModel:
     from heartdata.training.network import ensemble_weights, read_weights
 
     with track("ensemble") as advance:
-        weights = save(ensemble_weights([read_weights(store.local(member.weights.name)) for member in members]))
-        config = ModelConfig.model_validate_json(store.local(members[0].config.name).read_text())
+        weights = save(ensemble_weights([read_weights(store.verified(member.weights)) for member in members]))
+        config = ModelConfig.model_validate_json(store.verified(members[0].config).read_text())
         advance(1, 1, f"ensemble of {len(members)} networks")
         combined = {
             "weights": store.write_bytes("models", ".safetensors", weights),

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from heartdata.config import RunConfig
 from heartdata.dataset.prune import TABLES as TABLE_FOLDERS
 from heartdata.dataset.prune import CachedResult, Needed, Plan, files_in, is_local, plan_files, referred
+from heartdata.dataset.spectrogram_shards import index_name
 from heartdata.serving.predictor import digest_of
 from heartdata.storage.locks import exclusive
 from heartdata.storage.remote import is_remote
@@ -62,25 +63,26 @@ class StorePlan:
 
 def only_prune(store: Store) -> AbstractContextManager[None]:
     """Nothing else removes files meanwhile. Raises `HeartbeatError` while another process prunes the store, or backs it up."""
-    taken = f"{store.uri} is being pruned or backed up: run again when that has finished"
-    return exclusive(store.workpath("prune.lock"), taken)
+    message = f"{store.uri} is being pruned or backed up: run again when that has finished"
+    return exclusive(store.workpath("prune.lock"), message)
 
 
 def plan_store(config: RunConfig, store: Store, now_s: float | None = None) -> StorePlan:
     """What `remove` would remove. Raises `HeartbeatError`."""
     versions = plan_versions(config.registry, store, config.retention.versions, now_s)
     entries = stored_files(store)
-    needed = Needed(frozenset(_needed(versions.versions, entries, store)), versions.weights)
+    digests = _settings_digests(entries, store)
+    needed = Needed(frozenset(_needed(versions.versions, digests)), versions.weights)
     removed = [(removal.version, removal.run) for removal in versions.removals if removal.version]
     files = plan_files(store, entries, list(_cached_results()), needed, config.retention, now_s)
     if elsewhere := _results_elsewhere(store):
-        of_models = (e for e in files.files if not _is_named_by_results(e.name) or e.name in versions.weights)
-        files = replace(files, files=tuple(of_models))
+        removable = (e for e in files.files if not _is_named_by_results(e.name) or e.name in versions.weights)
+        files = replace(files, files=tuple(removable))
     return StorePlan(
         versions,
         tuple(removal_bytes(removal, config.registry, store) for removal in versions.removals),
         files,
-        frozenset(_needed(removed, entries, store)),
+        frozenset(_needed(removed, digests)),
         sizes_by_kind(entries),
         config.retention.days,
         elsewhere,
@@ -92,17 +94,18 @@ def remove(plan: StorePlan, config: RunConfig, store: Store, advance: Callable[.
 
     What a run has used or written since it was planned stays. One that is interrupted is finished by the next.
     """
-    removals, files = plan.versions.removals, plan.files.files
+    removals, files = plan.versions.removals, list(plan.files.files)
     total = len(removals) + len(files) + 1
     used = {name for result in plan.files.results if not _remove_result(result) for name in result.files}
 
     def remove_files(entries: list[StoredFile], done: int) -> None:
         for number, entry in enumerate(entries, done):
             advance(number, total, "")
-            if entry.name not in used:
+            if referred(entry.name) not in used:
                 _remove_file(entry, store)
 
     # a full disk has no room for MLflow's database to remove a version, so what is free to go makes some first
+    files.sort(key=lambda entry: entry.name.endswith(".npy"))  # after their indexes, which say when a shard was used
     first = [entry for entry in files if referred(entry.name) not in plan.of_removed]
     remove_files(first, 0)
     store.remove_old_copies()
@@ -119,10 +122,14 @@ def remove(plan: StorePlan, config: RunConfig, store: Store, advance: Callable[.
     return notes
 
 
-def _needed(versions: Iterable[tuple[Any, Any]], entries: Iterable[StoredFile], store: Store) -> Iterator[str]:
-    """The names of files that ``versions``, each with its run, need, as `referred` gives them."""
+def _settings_digests(entries: Iterable[StoredFile], store: Store) -> list[str]:
+    """Of the settings of all models."""
     settings = [e.name for e in entries if e.name.startswith("models/") and e.name.endswith(".json")]
-    digests = [sha256_file(store.local(name)) for name in settings]
+    return [sha256_file(store.local(name)) for name in settings]
+
+
+def _needed(versions: Iterable[tuple[Any, Any]], settings_digests: Sequence[str]) -> Iterator[str]:
+    """The names of files that ``versions``, each with its run, need, as `referred` gives them."""
     for version, run in versions:
         tags = version.tags
         yield f"manifest/{tags.get('dataset_version', '')[:20]}.parquet"
@@ -131,7 +138,7 @@ def _needed(versions: Iterable[tuple[Any, Any]], entries: Iterable[StoredFile], 
             yield Artifact.model_validate_json(tags[ACCEPTED_TAG]).name
         for weights in weights_of(run) if run else ():
             yield weights_name(weights)
-            yield from (scores_folder(digest_of(weights, digest)) for digest in digests)
+            yield from (scores_folder(digest_of(weights, digest)) for digest in settings_digests)
         if run:
             yield f"initial/{run.data.tags.get(INIT_TAG, '')[:20]}.safetensors"
             yield f"data-docs/{Path(run.data.tags.get('data_docs', '')).parent.name}"
@@ -144,7 +151,7 @@ def _results_folder() -> Path:
 
 
 def _results_elsewhere(store: Store) -> bool:
-    """Whether results of other machines may name the store's files: not where they are in a folder beside a store in one."""
+    """Whether cached results of other machines may name the store's files: they are in a bucket, or the store is."""
     from prefect.settings import PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK
 
     return is_remote(store.uri) or bool(PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK.value())
@@ -179,9 +186,10 @@ def _remove_result(result: CachedResult) -> bool:
 
 
 def _remove_file(entry: StoredFile, store: Store) -> None:
-    """Remove a file, unless it was written again since it was planned."""
+    """Remove a file, unless it was written or, of spectrograms, used since it was planned."""
     if not is_local(entry.name):
-        store.remove(entry.name, entry.modified_s)
+        if not (entry.name.endswith(".npy") and store.exists(index_name(entry.name))):
+            store.remove(entry.name, entry.modified_s)
         return
     Store(store.root).remove(entry.name, entry.modified_s)
     with suppress(OSError):  # the first that is not empty

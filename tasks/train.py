@@ -1,5 +1,6 @@
 """Where the weights start from, and fine-tuning."""
 
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -79,7 +80,7 @@ def _from_registry(uri: str) -> tuple[str, dict, pa.Table | None]:
 
     with TemporaryDirectory() as folder:
         try:
-            if "@" in uri:  # an alias moves
+            if not re.fullmatch(r"models:/[^/]+/\d+", uri):  # an alias and `latest` move
                 uri = "models:/{}/{}".format(*get_model_name_and_version(mlflow.MlflowClient(), uri))
             mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
         except MlflowException as error:
@@ -121,7 +122,7 @@ def train(
     from heartdata.training import train as training
     from heartdata.training.network import machine, read_weights, weights_bytes
 
-    start = read_weights(store.local(initial.weights.name)) if initial.weights else None
+    start = read_weights(store.verified(initial.weights)) if initial.weights else None
     total = config.epochs + (config.frozen_epochs if start is not None else 0)
     key = sha256_json(fingerprint([STAGES["train"].version, manifest, initial, config]))
     checkpoint = store.workpath(f"progress/{key[:20]}.safetensors")

@@ -10,10 +10,19 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.cli.console import bar, note, plain_console
-from flows.cli.databases import Database, check_new, copy_database, databases, is_sqlite, restore_postgresql
+from flows.cli.databases import (
+    check_new,
+    copy_database,
+    copy_sqlite,
+    databases,
+    dump_name,
+    is_sqlite,
+    restore_postgresql,
+)
 from flows.cli.outputs import expanded
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.errors import HeartbeatError
+from heartdata.sources.text import enumerated
 from heartdata.storage.backup_archive import Archive, open_archive, write_archive
 from heartdata.storage.remote import PROBE, is_remote
 from heartdata.storage.schema_version import SCHEMA_VERSION
@@ -21,7 +30,7 @@ from heartdata.storage.store import Store, is_store
 from heartdata.storage.usage import free_bytes
 from tasks.engine.flow_runs import crash_unfinished
 from tasks.registry.client import is_empty
-from tasks.registry.locations import DATABASE, check_locations, end_open_runs, relocate
+from tasks.registry.locations import DATABASE, check_locations, end_open_runs, relocate, versions_without_files
 
 MEGABYTE = 1e6
 WORK, BUCKET = "work", "bucket"  # folders of an archive: a store's local files, and a bucket's objects
@@ -68,7 +77,7 @@ def archive_store(file: Path, registry: RegistryConfig, store: Store, console: C
     """Write the archive and say how large it is; returns what a person should know of it. Raises `HeartbeatError`."""
     from tasks.prune import only_prune
 
-    found, notes = databases(registry, store)
+    used, notes = databases(registry, store)
     about = {"schema": SCHEMA_VERSION, "store": store.uri, "made": datetime.now(UTC).isoformat(timespec="seconds")}
     try:
         with (
@@ -77,21 +86,23 @@ def archive_store(file: Path, registry: RegistryConfig, store: Store, console: C
             tempfile.TemporaryDirectory(dir=file.parent, prefix=".unfinished-") as folder,
             bar(console, "backup") as advance,
         ):
-            configured = {database.file for database in found}
-            found += [  # one that is no longer used, or for a server elsewhere, has secrets and a journal as well
-                Database("", name)
-                for name in _files(store)
-                if name not in configured and is_sqlite(store.workpath(name))
-            ]
-            for database in found:  # before the files: each version in a copy then has its files in the archive
-                copy = Path(folder, "copy")
+            # before the files: each version in a copy then has its files in the archive
+            copy = Path(folder, "copy")
+            for database in used:
                 copy_database(database, store, copy)
-                archive.add(database.member, copy)
+                archive.add(f"{WORK}/{database.file}" if database.file else dump_name(database.library), copy)
+                copy.unlink()
+            # one that is no longer used, or for a server elsewhere, has secrets and a journal as well
+            names = {database.file for database in used}
+            others = [name for name in _files(store) if name not in names and is_sqlite(store.workpath(name))]
+            for name in others:
+                copy_sqlite(store.workpath(name), copy)
+                archive.add(f"{WORK}/{name}", copy)
                 copy.unlink()
             records = _records(store)
             for name in records:
                 archive.add(f"{WORK}/{name}", store.workpath(name))
-            copied = {database.file for database in found} | set(records)
+            copied = {*names, *others, *records}
             files = [name for name in _files(store) if name not in copied]
             for done, name in enumerate(files, 1):
                 archive.add(f"{WORK}/{name}", store.workpath(name))
@@ -121,9 +132,12 @@ def restore_backup(file: Path, config: RunConfig) -> None:
             _check_fits(archive, store)
             store.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=store.root, prefix=".unfinished-") as unpacked:
-                missing = _unpack(archive, Path(unpacked), config.registry, store, console)
+                _unpack(archive, Path(unpacked), config.registry, store, console)
+        missing: list[str] = []
         if store.workpath(DATABASE).is_file():
+            relocate(store)
             end_open_runs(store)
+            missing = versions_without_files(store)
         for database in databases(config.registry, store)[0]:
             if database.library == "prefect" and database.file:
                 crash_unfinished(store.workpath(database.file), "this run was in progress when the backup was made")
@@ -136,15 +150,15 @@ def restore_backup(file: Path, config: RunConfig) -> None:
     if missing:
         console.print(
             note(
-                f"{', '.join(missing)} of the registry had no files in the backup, so these versions cannot be used: restore an "
-                "earlier backup if you need them"
+                f"versions without files in the backup, which cannot be used: {enumerated(missing, 3)}; restore an earlier backup if you "
+                "need them"
             )
         )
 
 
 def _check_empty(store: Store) -> None:
-    taken = any(store.root.iterdir()) if store.root.is_dir() else store.root.exists()
-    if taken or (is_remote(store.uri) and store.entries("")):
+    is_used = any(store.root.iterdir()) if store.root.is_dir() else store.root.exists()
+    if is_used or (is_remote(store.uri) and store.entries("")):
         raise HeartbeatError(f"{store.uri} is not empty: restore into a new store, named with --store")
 
 
@@ -157,7 +171,7 @@ def _check_fits(archive: Archive, store: Store) -> None:
     if is_remote(store.uri) and not any(m.name.startswith(f"{BUCKET}/") for m in archive.members):
         raise HeartbeatError(f"{archive.path} is of a store in a folder: restore it into a folder, named with --store")
     is_moved = (old := archive.about.get("store")) != store.uri
-    if is_moved and any(m.name == Database("mlflow", uri="postgresql:").member for m in archive.members):
+    if is_moved and any(m.name == dump_name("mlflow") for m in archive.members):
         raise HeartbeatError(  # or `heartbeat prune` of this store would remove the original's files
             f"the registry in PostgreSQL of {archive.path} names files in {old}: move aside what is there, and restore it with --store {old}"
         )
@@ -168,13 +182,8 @@ def _check_fits(archive: Archive, store: Store) -> None:
         )
 
 
-def _unpack(
-    archive: Archive, folder: Path, registry: RegistryConfig, store: Store, console: Console
-) -> tuple[str, ...]:
-    """Unpack in ``folder``, on the store's disk, and move into place what is then known to be whole.
-
-    Returns what the registry in the store names and has no files.
-    """
+def _unpack(archive: Archive, folder: Path, registry: RegistryConfig, store: Store, console: Console) -> None:
+    """Unpack in ``folder``, on the store's disk, and move into place what is then known to be whole."""
     with bar(console, "restore") as advance:
         done = 0
 
@@ -185,29 +194,32 @@ def _unpack(
 
         archive.unpack(folder, count)
     dumps = sorted((folder / "databases").glob("*.dump"))
-    found = {database.library: database for database in databases(registry, store)[0] if database.uri}
+    servers = {database.library: database for database in databases(registry, store)[0] if database.uri}
     for dump in dumps:
-        if dump.stem not in found:
+        if dump.stem not in servers:
             raise HeartbeatError(
                 f"{archive.path} holds a PostgreSQL database of {dump.stem}: name an empty one in the variable that named "
                 "the old one"
             )
-        check_new(found[dump.stem])
+        check_new(servers[dump.stem])
     for dump in dumps:
-        restore_postgresql(found[dump.stem], dump)
-    objects = sorted(p for p in (folder / BUCKET).rglob("*") if p.is_file())
-    for path in sorted(
-        objects, key=lambda p: p == folder / BUCKET / PROBE
-    ):  # the marker last: without it, it is no store
-        name = path.relative_to(folder / BUCKET).as_posix()
-        if is_remote(store.uri):
-            with store.writing(name) as output, path.open("rb") as content:
-                shutil.copyfileobj(content, output)
-        else:
-            _move(path, store.root / name)
+        restore_postgresql(servers[dump.stem], dump)
+    # without its marker, a bucket is no store: it comes last
+    marker = folder / BUCKET / PROBE
+    for path in sorted(path for path in (folder / BUCKET).rglob("*") if path.is_file() and path != marker):
+        _put(path, path.relative_to(folder / BUCKET).as_posix(), store)
     for path in sorted((folder / WORK).iterdir(), reverse=True):  # the marker .heartbeat last
         _move(path, store.root / path.name)
-    return relocate(store).missing if store.workpath(DATABASE).is_file() else ()
+    if marker.is_file():
+        _put(marker, PROBE, store)
+
+
+def _put(path: Path, name: str, store: Store) -> None:
+    if is_remote(store.uri):
+        with store.writing(name) as output, path.open("rb") as content:
+            shutil.copyfileobj(content, output)
+    else:
+        _move(path, store.root / name)
 
 
 def _move(path: Path, target: Path) -> None:

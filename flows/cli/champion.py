@@ -15,7 +15,7 @@ from heartdata.errors import HeartbeatError
 from heartdata.sources.text import enumerated
 from heartdata.storage.store import Store
 from tasks.registry.champion import Move, move_champion, settled_champion
-from tasks.registry.client import CHALLENGER, check_registry, connect, only_model, refuse_empty_registry
+from tasks.registry.client import CHALLENGER, check_registry, connect, only_model, pages, refuse_empty_registry
 
 BY = {"rule": "the rule", "person": "choice", "rollback": "rollback"}
 
@@ -41,7 +41,7 @@ def registered_model(name: str | None, configured: bool, config: RunConfig) -> M
         os.environ.setdefault(API_VARIABLE, running)  # which sends notices of a move
     check_registry(config.registry, store)
     client = connect(config.registry, store)
-    names = sorted(model.name for model in client.search_registered_models())
+    names = sorted(model.name for model in pages(client.search_registered_models))
     if name is None and configured:
         name = config.registry.model_name
     elif name is None:

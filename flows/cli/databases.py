@@ -1,7 +1,6 @@
 """The databases of Prefect and MLflow that a store uses: copies of them while they are written, and their schemas."""
 
 import os
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from heartdata.config import RegistryConfig
 from heartdata.errors import HeartbeatError
-from heartdata.settings import without_login
+from heartdata.settings import without_login, without_logins
 from heartdata.storage.migrations import State, schema_state, sqlite_revision
 from heartdata.storage.store import Store
 from tasks.databases import sqlite_path
-from tasks.registry.client import is_own, tracking_uri
+from tasks.registry.client import NO_DRIVER, is_own, tracking_uri
 from tasks.registry.locations import DATABASE
 
 if TYPE_CHECKING:
@@ -39,37 +38,37 @@ class Database:
     file: str = ""
     uri: str = ""
 
-    @property
-    def member(self) -> str:
-        """Its name in a backup."""
-        return f"work/{self.file}" if self.file else f"databases/{self.library}.dump"
+
+def dump_name(library: str) -> str:
+    """In a backup, of a PostgreSQL database."""
+    return f"databases/{library}.dump"
 
 
 def databases(config: RegistryConfig, store: Store) -> tuple[list[Database], list[str]]:
     """The databases that this store's runs use, and a sentence on each that cannot be reached as one."""
-    found, notes = [], []
+    used, notes = [], []
     mlflow_uri = tracking_uri(config, store)
     prefect_uri = _prefect_uri(store)
     prefect_file = sqlite_path(prefect_uri)
     if mlflow_uri.startswith("postgresql"):
-        found.append(Database("mlflow", uri=mlflow_uri))
+        used.append(Database("mlflow", uri=mlflow_uri))
     elif is_own(config, store):
-        found.append(Database("mlflow", DATABASE))
+        used.append(Database("mlflow", DATABASE))
     else:
         notes.append("MLflow's runs and models are not in this store but on your own server: back up that one as well")
     if prefect_file is None:
-        found.append(Database("prefect", uri=prefect_uri))
+        used.append(Database("prefect", uri=prefect_uri))
     elif prefect_file.is_relative_to(store.root):
-        found.append(Database("prefect", str(prefect_file.relative_to(store.root))))
+        used.append(Database("prefect", str(prefect_file.relative_to(store.root))))
     else:
         notes.append(f"Prefect's database is not in this store but in {prefect_file}: back up that one as well")
     if prefect_file and os.environ.get("PREFECT_API_URL"):
         notes.append("runs on the Prefect server of PREFECT_API_URL are kept there: back up that one as well")
-    return [d for d in found if d.uri or store.workpath(d.file).is_file()], notes
+    return [d for d in used if d.uri or store.workpath(d.file).is_file()], notes
 
 
 def _prefect_uri(store: Store) -> str:
-    """By the variables that Prefect reads: asked itself, it would keep its settings from before its environment is prepared."""
+    """By Prefect's variables: importing Prefect before `prepare_environment` would fix its settings too early."""
     uri, driver, user, password, host, port, name = (
         next(filter(None, (os.environ.get(f"{prefix}_{part}") for prefix in PREFECT_PREFIXES)), None)
         for part in ("CONNECTION_URL", "DRIVER", "USER", "PASSWORD", "HOST", "PORT", "NAME")
@@ -81,12 +80,12 @@ def _prefect_uri(store: Store) -> str:
 
         url = URL.create(driver, user, password, host, int(port or 5432), name)
         return url.render_as_string(hide_password=False)
-    home = os.environ.get("PREFECT_HOME", store.root / "prefect")
-    return f"sqlite+aiosqlite:///{name or f'{home}/prefect.db'}"
+    home = Path(os.environ.get("PREFECT_HOME", store.root / "prefect")).expanduser()
+    return f"sqlite+aiosqlite:///{name if name and driver else home / 'prefect.db'}"
 
 
 def is_sqlite(path: Path) -> bool:
-    """Raises OSError."""
+    """Whether a file is an SQLite database, by its first bytes. Raises OSError."""
     with path.open("rb") as file:
         return file.read(len(SQLITE)) == SQLITE
 
@@ -94,7 +93,7 @@ def is_sqlite(path: Path) -> bool:
 def copy_database(database: Database, store: Store, target: Path) -> None:
     """A consistent copy, without secrets, while others write. Raises `HeartbeatError`, OSError."""
     if database.file:
-        _copy_sqlite(store.workpath(database.file), target)
+        copy_sqlite(store.workpath(database.file), target)
         return
     without = [f"--exclude-table-data={table}" for table in SECRET_TABLES]
     _postgresql("pg_dump", database, ["--format=custom", "--no-owner", "--no-privileges", f"--file={target}", *without])
@@ -105,8 +104,8 @@ def check_new(database: Database) -> None:
     from sqlalchemy import inspect
 
     with _connected(database) as connection:
-        taken = inspect(connection).get_table_names()
-    if taken:
+        tables = inspect(connection).get_table_names()
+    if tables:
         raise HeartbeatError(
             f"the PostgreSQL database of {NAMES[database.library]} is not empty: name a new one in the variable that names it"
         )
@@ -138,7 +137,8 @@ def check_databases(config: RegistryConfig, store: Store, libraries: Collection[
             )
 
 
-def _copy_sqlite(source: Path, target: Path) -> None:
+def copy_sqlite(source: Path, target: Path) -> None:
+    """A consistent copy, without secrets, while others write. Raises `HeartbeatError`, sqlite3.Error."""
     with closing(sqlite3.connect(source, timeout=60)) as original, closing(sqlite3.connect(target)) as copy:
         try:
             original.backup(copy)
@@ -180,18 +180,17 @@ def _connected(database: Database) -> "Iterator[Connection]":
             yield connection
         engine.dispose()
     except (SQLAlchemyError, ModuleNotFoundError) as error:
-        reason = _without_password(str(getattr(error, "orig", None) or error))
+        reason = _first_line(str(getattr(error, "orig", None) or error))
         if isinstance(error, ModuleNotFoundError):
-            reason = "PostgreSQL's library is not installed: pip install 'heartbeat[server]'"
+            reason = NO_DRIVER
         raise HeartbeatError(
             f"the PostgreSQL database of {NAMES[database.library]} cannot be used at {without_login(database.uri)} ({reason}): "
             "mend that, or correct the variable that names it"
         ) from error
 
 
-def _without_password(text: str) -> str:
-    """The first line of a message, without what a password's @ that is not encoded makes look like a host."""
-    return re.sub(r"[^\s\"'/]+@", "", text.strip()).partition("\n")[0]
+def _first_line(text: str) -> str:
+    return without_logins(text.strip()).partition("\n")[0]
 
 
 def _postgresql(program: str, database: Database, options: Sequence[str]) -> None:
@@ -200,15 +199,18 @@ def _postgresql(program: str, database: Database, options: Sequence[str]) -> Non
         raise HeartbeatError(
             f"{program} is needed for the PostgreSQL database of {NAMES[database.library]}: install PostgreSQL's client programs"
         )
-    from psycopg2.extensions import make_dsn
+    try:
+        from psycopg2.extensions import make_dsn
+    except ModuleNotFoundError as error:
+        raise HeartbeatError(f"the database of {NAMES[database.library]} cannot be used: {NO_DRIVER}") from error
     from sqlalchemy.dialects.postgresql.psycopg2 import dialect
 
     _, parts = dialect().create_connect_args(_sync_url(database.uri))
     password = {"PGPASSWORD": str(parts.pop("password"))} if "password" in parts else {}
     command = [program, f"--dbname={make_dsn(**parts)}", *options]
-    done = subprocess.run(command, env={**os.environ, **password}, capture_output=True, text=True)
-    if done.returncode:
-        reason = _without_password((done.stderr.strip().splitlines() or ["it ended without a word"])[-1])
+    completed = subprocess.run(command, env={**os.environ, **password}, capture_output=True, text=True)
+    if completed.returncode:
+        reason = _first_line((completed.stderr.strip().splitlines() or ["it ended without a word"])[-1])
         raise HeartbeatError(
             f"{program} failed on the database of {NAMES[database.library]} ({reason}): mend that, and try again"
         )

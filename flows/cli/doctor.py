@@ -28,7 +28,7 @@ from heartdata.storage.locks import holders, why_no_locks
 from heartdata.storage.store import Store, is_store
 from heartdata.storage.usage import free_bytes, nightly_bytes, usage
 from tasks.engine.flow_runs import Nights
-from tasks.registry.client import check_registry, connect, is_empty
+from tasks.registry.client import check_registry, connect, is_empty, is_own
 
 MLFLOW_PORT = 5000
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
@@ -138,7 +138,8 @@ class Examination:
         registry, names = self.config.registry, []
         if not is_empty(registry, self.store):
             check_registry(registry, self.store)
-            yield Finding("ok", "the MLflow registry can be read, and keeps its files where it should")
+            kept = ", and keeps its files where it should" if is_own(registry, self.store) else ""
+            yield Finding("ok", f"the MLflow registry can be read{kept}")
             runs = killed_runs(connect(registry, self.store), registry)
             names = [run.info.run_name for run in runs]
         yield processes.tracked_runs(names, self.store.uri)
@@ -151,7 +152,8 @@ class Examination:
         return processes.servers(orphaned_servers(self.store))
 
     def _flow_runs(self) -> Iterator[Finding]:
-        if self.is_ours:
+        is_unread = self.nights is None and (self.up or self.store.workpath("prefect/prefect.db").is_file())
+        if self.is_ours and not is_unread:
             unfinished = self.nights.unfinished if self.nights else ()
             yield processes.flow_runs(unfinished, flow_run_processes())
 

@@ -16,7 +16,7 @@ from heartdata.config import RunConfig
 from heartdata.settings import without_login, without_logins
 from heartdata.storage.remote import is_remote
 from heartdata.storage.store import Store, is_store
-from heartdata.storage.usage import Usage, free_bytes, nightly_bytes, stored_files, usage
+from heartdata.storage.usage import Usage, free_bytes, nightly_bytes, usage
 from tasks.engine.flow_runs import NightlyRun, Nights, nights_in_database, nights_of_api
 from tasks.registry.client import is_empty, is_own, tracking_uri
 from tasks.registry.locations import check_locations
@@ -75,8 +75,7 @@ def gather(config: RunConfig) -> Status:
     problems: list[str] = []
     up = running_up(store)
     api = prefect_api(up)
-    nights, models, files = None, [], Store(store.root).entries("")
-    nightly = nightly_bytes(usage(files, time.time()))
+    nights, models, files, bucket = None, [], [], []
     with _noted("runs", problems):
         nights = nights_of(store, api)
     with _noted("models", problems):
@@ -85,20 +84,33 @@ def gather(config: RunConfig) -> Status:
         with _noted("files of versions", problems):
             check_locations(store)
     with _noted("files", problems):
-        files = stored_files(store)
+        files = Store(store.root).entries("")
+    nightly = nightly_bytes(usage(files, time.time()))
+    if is_remote(store.uri):
+        with _noted("files in the bucket", problems):
+            bucket = store.entries("")
     mlflow = _mlflow(config, store, nights)
     return Status(
-        store=store.uri, store_exists=is_remote(store.uri) or is_store(store.root), time=datetime.now(UTC), up=up, prefect=without_login(api) if api else None,
+        store=store.uri,
+        store_exists=is_remote(store.uri) or is_store(store.root),
+        time=datetime.now(UTC),
+        up=up,
+        prefect=without_login(api) if api else None,
         prefect_answers=bool(api) and answers(str(api), "/api/health"),
-        mlflow=mlflow, mlflow_answers=answers(mlflow, "/health") if mlflow.startswith("http") else None,
-        nights=nights, models=models, disk=usage(files, time.time()), nightly_bytes=nightly,
-        free_bytes=free_bytes(store.root), problems=problems,
-    )  # fmt: skip
+        mlflow=mlflow,
+        mlflow_answers=answers(mlflow, "/health") if mlflow.startswith("http") else None,
+        nights=nights,
+        models=models,
+        disk=usage(bucket + files, time.time()),
+        nightly_bytes=nightly,
+        free_bytes=free_bytes(store.root),
+        problems=problems,
+    )
 
 
 @contextmanager
 def _noted(what: str, problems: list[str]) -> Iterator[None]:
-    """Let the block fail, and note why ``what`` it reads is unknown."""
+    """Where the block fails, note why ``what`` it reads is unknown, and go on."""
     try:
         yield
     except Exception as error:  # ours, sqlite3's, Prefect's, MLflow's, those of their HTTP libraries and of databases

@@ -17,9 +17,10 @@ from flows.local.child import logged_reason
 from flows.local.environment import prepare_environment
 from heartdata.config import RunConfig
 from heartdata.errors import HeartbeatError
+from heartdata.sources.text import enumerated
 from heartdata.storage.store import Store
 from tasks.registry.client import is_own
-from tasks.registry.locations import DATABASE, FOLDER, check_locations, relocate
+from tasks.registry.locations import DATABASE, FOLDER, check_locations, relocate, versions_without_files
 
 Step = tuple[str, Callable[[], str]]  # what it does, and the function that does it and says what it did
 
@@ -101,8 +102,8 @@ def _relocate(store: Store) -> str:
     text = f": {result.rewritten} now in {store.workpath(FOLDER)}"
     if result.fetched:
         text += f", {result.fetched} of them copied from the old place"
-    if result.missing:
-        text += f"; {len(result.missing)} have no files, here or there, such as {result.missing[0]}"
+    if missing := versions_without_files(store):
+        text += f"; {enumerated(missing, 3)} have no files, here or there"
     return text
 
 

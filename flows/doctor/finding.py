@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from heartdata.errors import HeartbeatError
+from heartdata.settings import without_logins
 
 Level = Literal["ok", "warning", "problem"]
 Check = Callable[[], "Finding | Iterable[Finding]"]
@@ -27,8 +28,8 @@ def run_checks(checks: Iterable[Check]) -> Iterator[Finding]:
             findings = check()
             yield from [findings] if isinstance(findings, Finding) else findings
         except (HeartbeatError, OSError, sqlite3.Error) as error:
-            yield Finding("problem", f"{error}")
+            yield Finding("problem", without_logins(str(error)))
         except Exception as error:
             name = getattr(check, "__name__", "a check").strip("_").replace("_", " ")
             line = str(error).partition("\n")[0]
-            yield Finding("warning", f"{name} could not be checked ({type(error).__name__}: {line})")
+            yield Finding("warning", f"{name} could not be checked ({type(error).__name__}: {without_logins(line)})")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows.doctor.finding import Finding
 from flows.local.observed import Up
+from heartdata.sources.text import enumerated
 from tasks.engine.flow_runs import NightlyRun
 from tasks.registry.killed_runs import has_ended
 
@@ -87,8 +88,7 @@ def flow_runs(unfinished: Iterable[NightlyRun], alive: Collection[str]) -> Findi
 
 
 def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ("run " if len(names) == 1 else "runs ") + ", ".join(names[:NAMED]) + more
+    return ("run " if len(names) == 1 else "runs ") + enumerated(names, NAMED)
 
 
 def _are(things: Collection[object]) -> str:

@@ -33,7 +33,7 @@ def is_healthy(url: str, timeout_s: float = 2) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as response:
             return response.status == 200
-    except (OSError, http.client.HTTPException):
+    except (OSError, ValueError, http.client.HTTPException):  # ValueError: not an address
         return False
 
 
@@ -120,10 +120,8 @@ class Child:
 
     def stop(self) -> None:
         """Stop the process and all that it has started, if they still run."""
-        if not hasattr(self, "process"):  # a signal came before its start
-            return
         self.begin_stop()
-        if self.process:
+        if self.process:  # a signal may come before its start
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(self.grace_s + 2)
         self.kill()

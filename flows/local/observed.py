@@ -69,7 +69,7 @@ def answers(address: str, path: str) -> bool:
 
 def flow_run_processes() -> set[str]:
     """The ids of the flow runs that have a process of their own on this machine."""
-    return {run for process, environment in _environments() if (run := environment.get(FLOW_RUN_VARIABLE))}
+    return {run for _, environment in _environments() if (run := environment.get(FLOW_RUN_VARIABLE))}
 
 
 def orphaned_servers(store: Store) -> list[int]:
@@ -79,9 +79,8 @@ def orphaned_servers(store: Store) -> list[int]:
     orphans = []
     for process in servers:
         with suppress(psutil.Error):  # it has ended meanwhile
-            command = {
-                *process.cmdline()
-            }  # their guards name it, too, and are children of `heartbeat up`, in a container 1
+            command = set(process.cmdline())
+            # their guards name it, too, and are children of `heartbeat up`, in a container process 1
             if process.ppid() == 1 and command & SERVERS and GUARD not in command:
                 orphans.append(process.pid)
     return orphans

@@ -13,8 +13,7 @@ WITH_LOG = b"\x02\x02"  # in the header of a database that is written to by a wr
 def read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection whose rows have names. Raises sqlite3.Error.
 
-    A database with write-ahead log of which there is no such log is opened as immutable: otherwise SQLite would make one
-    beside it.
+    A database in WAL mode without a -wal file is opened as immutable, or SQLite would make one beside it.
     """
     unused = _has_log_mode(path) and not path.with_name(f"{path.name}-wal").exists()
     uri = f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if unused else ''}"

@@ -230,9 +230,8 @@ class Store:
             if self._remote is None:
                 if (self.root / name).stat().st_mtime <= modified_s:
                     (self.root / name).unlink()
-            elif (
-                remote_modified_s(self._remote.info(name)) <= modified_s
-            ):  # S3 lists milliseconds, of one it gives seconds
+            # S3 gives milliseconds in a listing, and seconds of one object
+            elif remote_modified_s(self._remote.info(name)) <= modified_s:
                 self._remote.remove(name)
                 self._remove_copies(name)
 

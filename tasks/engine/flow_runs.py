@@ -81,10 +81,7 @@ def crash_unfinished(path: Path, message: str) -> None:
     """
     with closing(sqlite3.connect(path)) as database, database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if not tables >= {
-            "flow_run_state",
-            "concurrency_limit_v2",
-        }:  # made by a server that was killed at its first start
+        if not tables >= {"flow_run_state", "concurrency_limit_v2"}:  # of a server that was killed at its first start
             return
         states = ", ".join(f"'{state}'" for state in UNFINISHED)
         now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")  # as Prefect writes times

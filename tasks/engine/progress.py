@@ -17,6 +17,7 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 ARTIFACT_EVERY_S = 3.0
+PUBLISHING_SHARE = 0.1  # of the time at most, where the server answers late or not at all
 LOG_EVERY_S = 20.0  # in Prefect's log, which `heartbeat up` shows
 T = TypeVar("T")
 
@@ -98,7 +99,8 @@ class Tracker:
     def __init__(self, stage: str, total: int, unit: str) -> None:
         self.stage, self.total, self.unit, self.detail = stage, total, unit, _state.label
         self.artifact: Any = None
-        self._updated_s = self._logged_s = monotonic()
+        self._publishing_s = 0.0  # what it took last
+        self._published_s = self._logged_s = monotonic()
         if _state.display:
             _state.display.started(stage, total, unit)
             if self.detail:
@@ -111,18 +113,20 @@ class Tracker:
         if _state.display:
             _state.display.advanced(self.stage, done, self.total, self.detail)
         now_s = monotonic()
-        if now_s - self._updated_s <= ARTIFACT_EVERY_S or not _in_prefect():
+        pause_s = max(ARTIFACT_EVERY_S, self._publishing_s / PUBLISHING_SHARE)
+        if now_s - self._published_s < pause_s or not _in_prefect():
             return
-        self._updated_s = now_s
         if now_s - self._logged_s > LOG_EVERY_S:
             self._logged_s = now_s
             get_run_logger().info("%s %d/%d %s", self.stage, done, self.total, self.detail)
         self.publish(100 * done / max(self.total, 1))
+        self._published_s = monotonic()
+        self._publishing_s = self._published_s - now_s
 
     def publish(self, percent: float) -> None:
         """Show progress in the Prefect UI. A server that is away must neither end the work nor hold it up."""
         with (
-            suppress(httpx.HTTPError, PrefectException),
+            suppress(httpx.HTTPError, PrefectException, ValueError),  # the last: what a proxy answers is not JSON
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
         ):
             if self.artifact is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from heartdata.config import RegistryConfig
 from heartdata.errors import ConfigError, HeartbeatError
-from heartdata.settings import without_login
+from heartdata.settings import without_login, without_logins
 from heartdata.sources import DemoSource
 from heartdata.storage.migrations import schema_state, sqlite_revision
 from heartdata.storage.remote import is_remote
@@ -30,6 +30,7 @@ PROBE = {  # MLflow asks seven times for 120 s each, and PostgreSQL's library wa
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "PGCONNECT_TIMEOUT": "10",
 }
+NO_DRIVER = "PostgreSQL's library is not installed: pip install 'heartbeat[server]'"
 DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
 CHALLENGER = "challenger"  # of the last run's version
 CHAMPION = "champion"
@@ -44,7 +45,7 @@ def tracking_uri(config: RegistryConfig, store: Store) -> str:
 
 
 def connect(config: RegistryConfig, store: Store) -> Any:
-    """An MLflow client for the configured registry, which also becomes this process's default.
+    """An MLflow client for the configured registry, which also becomes this process's default. Makes the database of a store.
 
     MLflow writes its default to MLFLOW_TRACKING_URI as well; the user's value is restored, or the next run over another
     store would use this one's registry.
@@ -107,9 +108,8 @@ def check_registry(config: RegistryConfig, store: Store) -> None:
     uri = tracking_uri(config, store)
     own, setting = is_own(config, store), "registry.tracking_uri" if config.tracking_uri else URI_VARIABLE
     if own:
-        if (
-            schema_state("mlflow", sqlite_revision(store.workpath(DATABASE))) == "older"
-        ):  # MLflow may migrate it unasked
+        # MLflow may migrate it unasked
+        if schema_state("mlflow", sqlite_revision(store.workpath(DATABASE))) == "older":
             raise ConfigError(
                 f"the MLflow database of {store.uri} was made by an older version: type `heartbeat upgrade --store {store.uri}`, "
                 "which makes a backup first"
@@ -135,10 +135,9 @@ def check_registry(config: RegistryConfig, store: Store) -> None:
 
 def _reason(error: Exception) -> str:
     """Why the registry could not be asked, in short."""
-    # where a password has an @ that is not encoded, its end is taken for the host's name
-    text = re.sub(r"[^\s\"'/]+@", "", str(error).strip())
+    text = without_logins(str(error).strip())
     if isinstance(error, ModuleNotFoundError) and error.name == "psycopg2":
-        return "PostgreSQL's library is not installed: pip install 'heartbeat[server]'"
+        return NO_DRIVER
     if getattr(error, "error_code", "") in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return (
             "it requires another login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
@@ -248,7 +247,7 @@ def only_model(client: Any, store: Store) -> str:
     from mlflow.exceptions import MlflowException
 
     try:
-        names = [model.name for model in client.search_registered_models()]
+        names = [model.name for model in pages(client.search_registered_models)]
     except MlflowException as error:
         raise HeartbeatError(f"the MLflow registry cannot be asked for a model ({error.message})") from error
     if not names:
@@ -262,7 +261,7 @@ def only_model(client: Any, store: Store) -> str:
 
 def _known_models(client: Any) -> str:
     known = []
-    for each in client.search_registered_models():
+    for each in pages(client.search_registered_models):
         known += [f"models:/{each.name}@{alias}" for alias in sorted(each.aliases)]
         if not each.aliases and (numbers := [int(version.version) for version in each.latest_versions]):
             known.append(f"models:/{each.name}/{max(numbers)}")
@@ -294,7 +293,7 @@ def experiment_of(client: Any, config: RegistryConfig, store: Store) -> str:
 
 @contextmanager
 def unless_made_meanwhile() -> Iterator[None]:
-    """Another run may have made the same experiment or model since this one looked."""
+    """Ignore that another run has made the same experiment or model since this one looked."""
     from mlflow.exceptions import MlflowException
 
     try:

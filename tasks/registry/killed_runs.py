@@ -7,8 +7,6 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
-import psutil
-
 from heartdata.config import RegistryConfig
 from heartdata.settings import sha256_json
 from heartdata.storage.store import Store
@@ -64,7 +62,18 @@ def has_ended(tag: str) -> bool:
     process, _, started = rest.partition(":")
     if host != machine() or not process.isdigit():
         return False
-    return not psutil.pid_exists(int(process)) or _start_time(int(process)) not in ("", started)
+    return not _exists(int(process)) or _start_time(int(process)) not in ("", started)
+
+
+def _exists(process: int) -> bool:
+    """Whether there is a process, also where that of another user is hidden in /proc, as in a systemd unit."""
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _start_time(process: int) -> str:

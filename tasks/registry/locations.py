@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from heartdata.errors import StoreError
+from heartdata.storage.sqlite import read_only
 from heartdata.storage.store import Store
 
 FOLDER = "mlflow-artifacts"  # in the store
@@ -27,16 +28,15 @@ LOCATION = re.compile(rf"(?:file://)?(?P<root>/.*)/{FOLDER}(?P<rest>(/.*)?)")
 
 @dataclass(frozen=True)
 class Relocation:
-    """How many locations were rewritten, how many of them had files to fetch from the old place, and which have none."""
+    """How many locations were rewritten, and how many of them had files to fetch from the old place."""
 
     rewritten: int = 0
     fetched: int = 0
-    missing: tuple[str, ...] = ()
 
 
 def check_locations(store: Store) -> None:
     """Raise `StoreError` when the registry in the store keeps files elsewhere: those of the store it was copied from."""
-    with closing(_connect(store)) as connection:
+    with read_only(store.workpath(DATABASE)) as connection:
         elsewhere = next((old for _, _, old, _ in _elsewhere(connection, store)), None)
     if elsewhere:
         raise StoreError(
@@ -51,18 +51,28 @@ def relocate(store: Store) -> Relocation:
     When it is interrupted, the registry is as before.
     """
     rewritten = fetched = 0
-    missing = []
     with closing(_connect(store)) as connection, connection:
         for table, column, old, rest in list(_elsewhere(connection, store)):
             new, rewritten = store.workpath(FOLDER + rest), rewritten + 1
             if table != EXPERIMENTS and not new.exists():
-                if _fetch(Path(f"{old}{rest}"), new):
-                    fetched += 1
-                elif table != "runs":  # a run may have no files
-                    missing.append(rest)
+                fetched += _fetch(Path(f"{old}{rest}"), new)
             values = [(new.as_uri(), value) for value in (f"file://{old}{rest}", Path(f"{old}{rest}").as_uri())]
             connection.executemany(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", values)
-    return Relocation(rewritten, fetched, tuple(dict.fromkeys(missing)))
+    return Relocation(rewritten, fetched)
+
+
+def versions_without_files(store: Store) -> list[str]:
+    """Versions of the registry in the store whose files should be in the store and are not, as ``heartbeat 7``."""
+    with read_only(store.workpath(DATABASE)) as connection:
+        rows = connection.execute(
+            f"SELECT name, version, storage_location FROM model_versions WHERE storage_location LIKE '%/{FOLDER}/%' "
+            "AND current_stage != 'Deleted_Internal' ORDER BY name, version"
+        ).fetchall()
+    return [
+        f"{name} {version}"
+        for name, version, place in rows
+        if (location := LOCATION.fullmatch(place)) and not store.workpath(FOLDER + location["rest"]).exists()
+    ]
 
 
 def end_open_runs(store: Store) -> None:

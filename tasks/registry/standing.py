@@ -9,7 +9,7 @@ from heartdata.config import RegistryConfig
 from heartdata.storage.sqlite import read_only
 from heartdata.storage.store import Store
 from tasks.registry.champion import MOVE, Move
-from tasks.registry.client import CHALLENGER, CHAMPION, check_registry, connect, is_empty, is_own
+from tasks.registry.client import CHALLENGER, CHAMPION, check_registry, connect, is_empty, is_own, pages
 
 Tags = Mapping[str, str]
 
@@ -76,7 +76,7 @@ def _of_file(path: Path) -> list[Standing]:
 
 def _of_client(client: Any) -> list[Standing]:
     standings = []
-    for model in sorted(client.search_registered_models(), key=lambda model: model.name):
+    for model in sorted(pages(client.search_registered_models), key=lambda model: model.name):
         numbers = {int(n) for alias, n in model.aliases.items() if alias in (CHAMPION, CHALLENGER)}
         of_versions = {number: client.get_model_version(model.name, str(number)).tags for number in numbers}
         standings.append(standing(model.name, model.aliases, model.tags, of_versions))

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from heartdata.config import RunConfig
+from heartdata.config import NoticeConfig, RunConfig
 from heartdata.config_file import build_config, parse_change
 from heartdata.errors import ConfigError
 from heartdata.settings import contains_password, flatten, unflatten
@@ -196,6 +197,13 @@ def test_a_password_anywhere_in_a_uri_is_refused_and_not_shown(key: str, uri: st
     with pytest.raises(ConfigError, match=f"{key} contains .*MLFLOW_TRACKING_PASSWORD") as error:
         build_config(changes=changes)
     assert "secret" not in str(error.value)
+
+
+def test_a_webhook_address_without_http_is_refused_and_not_shown(monkeypatch):
+    monkeypatch.setenv("HEARTBEAT_WEBHOOK_URL", "hooks.example.org/T0PSECRET")
+    with pytest.raises(ValidationError, match="http://") as error:
+        NoticeConfig()
+    assert "T0PSECRET" not in str(error.value)
 
 
 @pytest.mark.parametrize("given", [str, Path])

@@ -83,6 +83,20 @@ def test_what_a_run_has_used_since_the_plan_stays(config: RunConfig, store: Stor
     assert [path.exists() for path in (record, named, written, unused)] == [True, True, True, False]
 
 
+def test_shards_and_data_docs_that_a_run_has_used_since_the_plan_stay(config: RunConfig, store: Store):
+    shards = [put(store, f"spectrograms/c/{name}", 90) for name in ("a.npy", "a.parquet", "b.npy", "b.parquet")]
+    page = put(store, "data-docs/a/index.html", 90)
+    record = {"data_docs": "data-docs/a"}
+    used = put(store, f"{RESULTS}/validate-v1-a", 40, json.dumps({"result": json.dumps(record)}))
+    cached(store, "split-v3-b", 0)
+    plan = tasks.plan_store(config, store)
+    assert len(plan.files.files) == 5
+    os.utime(used)
+    store.note_use("spectrograms/c/a.parquet")
+    pruned(config, store, plan)
+    assert [path.exists() for path in (*shards, page)] == [True, True, False, False, True]
+
+
 def test_what_a_run_writes_again_while_others_are_removed_stays(config: RunConfig, store: Store):
     paths = [put(store, f"splits/{name}.parquet", 90) for name in "abc"]
     cached(store, "split-v3-b", 0)

@@ -1,12 +1,14 @@
 """A store is backed up while it is written, restored elsewhere, and upgraded only when nothing uses it."""
 
 import asyncio
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tarfile
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -22,9 +24,10 @@ from prefect.server.models import concurrency_limits_v2, flow_run_states, flow_r
 from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
 from prefect.states import Completed, Running
 
-from flows.cli.databases import databases
+from flows.cli.databases import Database, copy_database, databases
 from flows.cli.up import lock_store
 from heartdata.config import RegistryConfig
+from heartdata.errors import HeartbeatError
 from heartdata.storage.backup_archive import write_archive
 from heartdata.storage.store import Store
 from tasks.prune import only_prune
@@ -283,8 +286,22 @@ def test_the_database_of_prefect_is_that_of_its_settings(prefix: str, store: Sto
     for name in parts:
         monkeypatch.delenv(f"{prefix}_{name}")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "elsewhere"))
-    found, notes = databases(CONFIG, store)
-    assert (found, [str(tmp_path / "elsewhere" / "prefect.db") in note for note in notes]) == ([], [True])
+    used, notes = databases(CONFIG, store)
+    assert (used, [str(tmp_path / "elsewhere" / "prefect.db") in note for note in notes]) == ([], [True])
+    monkeypatch.delenv("PREFECT_HOME")
+    store.workpath("prefect").mkdir()
+    store.workpath("prefect/prefect.db").touch()
+    monkeypatch.setenv(f"{prefix}_NAME", str(tmp_path / "other.db"))  # which Prefect heeds only with a driver
+    assert [d.file for d in databases(CONFIG, store)[0]] == ["prefect/prefect.db"]
+    monkeypatch.setenv(f"{prefix}_DRIVER", "sqlite+aiosqlite")
+    assert databases(CONFIG, store)[0] == []
+
+
+def test_a_database_in_postgresql_needs_its_library(store: Store, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda program: program)
+    monkeypatch.setitem(sys.modules, "psycopg2.extensions", None)
+    with pytest.raises(HeartbeatError, match=re.escape("pip install 'heartbeat[server]'")):
+        copy_database(Database("prefect", uri="postgresql+asyncpg://db.example.org/runs"), store, tmp_path / "copy")
 
 
 def test_other_sqlite_files_are_copied_whole_and_without_secrets(place: Path, heartbeat, tmp_path: Path, monkeypatch):
@@ -355,16 +372,16 @@ def test_runs_in_progress_are_crashed_in_the_restored_store(place: Path, heartbe
         asyncio.run(read())
 
 
-def test_versions_without_files_are_named(place: Path, heartbeat, tmp_path: Path):
+@pytest.mark.parametrize("target", [Path, lambda place: place.with_name("again")], ids=["same place", "another"])
+def test_versions_without_files_are_named(target: Callable[[Path], Path], place: Path, heartbeat, tmp_path: Path):
     register(Store(place), 2)
     (folder,) = (path.parent for path in place.rglob("w.txt") if path.read_text() == "2")
     shutil.rmtree(folder)
     assert heartbeat("backup", tmp_path / "b.tar", "--store", place)[0] == 0
     place.rename(tmp_path / "gone")
-    code, _, out = heartbeat("restore", tmp_path / "b.tar", "--store", tmp_path / "again")
+    code, _, out = heartbeat("restore", tmp_path / "b.tar", "--store", target(place))
     assert code == 0
-    assert "had no files in the backup" in out
-    assert str(folder.relative_to(place / "mlflow-artifacts")) in "".join(out.split())
+    assert "versions without files in the backup, which cannot be used: heartbeat 2;" in " ".join(out.split())
 
 
 def test_a_bucket_that_is_half_restored_is_no_store(heartbeat, tmp_path: Path, monkeypatch):

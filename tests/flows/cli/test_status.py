@@ -133,6 +133,14 @@ def test_servers_that_do_not_answer_are_named_without_their_passwords(heartbeat,
     assert [problem.partition(":")[0] for problem in values["problems"]] == ["runs", "models"]
 
 
+def test_an_address_of_prefect_without_http_is_a_line(heartbeat, store: Store, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "127.0.0.1:4200/api")
+    with temporary_settings({PREFECT_API_URL: "127.0.0.1:4200/api"}):
+        status, err, out = heartbeat("status", "--store", store.root)
+    assert (status, err) == (0, "")
+    assert "Unknown     runs: " in out
+
+
 def test_an_error_of_prefect_is_a_line_and_not_the_end(store: Store, monkeypatch):
     def fail(*_: object) -> None:
         raise httpx.HTTPError("server error for url 'http://me:hunter2@127.0.0.1/api'")

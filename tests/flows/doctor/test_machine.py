@@ -18,7 +18,7 @@ def levels(findings) -> list[str]:
 
 def test_a_check_that_fails_does_not_stop_the_others():
     def first() -> Finding:
-        raise ZeroDivisionError("division by zero")
+        raise ZeroDivisionError("division by zero at http://me:hunter2@127.0.0.1/api")
 
     def second() -> Finding:
         raise StoreError("cannot write to x: make it writable")
@@ -28,7 +28,7 @@ def test_a_check_that_fails_does_not_stop_the_others():
 
     found = list(run_checks([first, second, third]))
     assert levels(found) == ["warning", "problem", "ok", "ok"]
-    assert found[0].text == "first could not be checked (ZeroDivisionError: division by zero)"
+    assert found[0].text == "first could not be checked (ZeroDivisionError: division by zero at http://127.0.0.1/api)"
     assert found[1].text == "cannot write to x: make it writable"
 
 

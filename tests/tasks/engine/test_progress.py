@@ -42,7 +42,8 @@ def test_the_progress_artifact_of_a_finished_stage_is_at_100_percent(monkeypatch
     monkeypatch.setattr(progress, "get_run_logger", lambda: SimpleNamespace(info=lambda *_: None))
     monkeypatch.setattr(progress, "create_progress_artifact", lambda percent, **_: shown.append(percent) or "id")
     monkeypatch.setattr(progress, "update_progress_artifact", lambda _, percent: shown.append(percent))
-    monkeypatch.setattr(progress, "ARTIFACT_EVERY_S", -1.0)
+    monkeypatch.setattr(progress, "ARTIFACT_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "PUBLISHING_SHARE", float("inf"))
     with progress.track("evaluate", 14, "recordings") as advance:
         advance(7)
         monkeypatch.setattr(progress, "ARTIFACT_EVERY_S", 1e9)
@@ -51,7 +52,12 @@ def test_the_progress_artifact_of_a_finished_stage_is_at_100_percent(monkeypatch
 
 
 def test_a_server_that_is_away_is_asked_once_and_other_errors_are_not_hidden(monkeypatch):
-    raised: list[Exception] = [httpx.ConnectError("away"), httpx.ReadTimeout("away"), TypeError("a bug")]
+    raised: list[Exception] = [
+        httpx.ConnectError("away"),
+        httpx.ReadTimeout("away"),
+        ValueError("no JSON"),
+        TypeError("a bug"),
+    ]
     retries: list[int] = []
 
     def create(_: float, **__: object) -> None:
@@ -61,10 +67,31 @@ def test_a_server_that_is_away_is_asked_once_and_other_errors_are_not_hidden(mon
     monkeypatch.setattr(progress, "FlowRunContext", SimpleNamespace(get=lambda: True))
     monkeypatch.setattr(progress, "get_run_logger", lambda: SimpleNamespace(info=lambda *_: None))
     monkeypatch.setattr(progress, "create_progress_artifact", create)
-    monkeypatch.setattr(progress, "ARTIFACT_EVERY_S", -1.0)
+    monkeypatch.setattr(progress, "ARTIFACT_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "PUBLISHING_SHARE", float("inf"))
     with progress.track("evaluate", 14) as advance:
         advance(1)
         advance(2)
+        advance(3)
         with pytest.raises(TypeError, match="a bug"):
-            advance(3)
-    assert retries == [0, 0, 0]
+            advance(4)
+    assert retries == [0, 0, 0, 0]
+
+
+def test_a_server_that_answers_late_takes_a_small_share_of_the_time(monkeypatch):
+    clock = [0.0]
+
+    def create(_: float, **__: object) -> None:
+        asked.append(clock[0])
+        clock[0] += 60
+
+    asked: list[float] = []
+    monkeypatch.setattr(progress, "FlowRunContext", SimpleNamespace(get=lambda: True))
+    monkeypatch.setattr(progress, "get_run_logger", lambda: SimpleNamespace(info=lambda *_: None))
+    monkeypatch.setattr(progress, "create_progress_artifact", create)
+    monkeypatch.setattr(progress, "monotonic", lambda: clock[0])
+    with progress.track("evaluate", 1000) as advance:
+        for done in range(1000):
+            clock[0] += 1
+            advance(done)
+    assert asked == [3, 663]

@@ -14,7 +14,7 @@ from heartdata.config import RegistryConfig, RunConfig
 from heartdata.storage.store import Store
 from tasks.engine.failure_notice import run_store
 from tasks.registry.client import experiment_of, is_empty
-from tasks.registry.killed_runs import PROCESS_TAG, end_killed_runs, machine, process_tag
+from tasks.registry.killed_runs import PROCESS_TAG, end_killed_runs, has_ended, machine, process_tag
 
 
 def killed_process() -> dict[str, str]:
@@ -77,3 +77,12 @@ def test_all_pages_of_runs_are_marked_but_not_finished_ones(registry_store: Stor
 def test_an_empty_store_gets_no_registry(store: Store):
     end_killed_runs(RegistryConfig(), store)
     assert is_empty(RegistryConfig(), store)
+
+
+def test_a_process_of_another_user_that_proc_hides_runs(monkeypatch):
+    def refuse(process: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)  # as under ProtectProc=invisible of the systemd units
+    monkeypatch.setattr("tasks.registry.killed_runs._start_time", lambda process: "")
+    assert not has_ended(f"{machine()}:{os.getpid()}:1")
