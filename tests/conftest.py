@@ -75,9 +75,12 @@ def registry_store(store: Store, empty_database: Path) -> Store:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory) -> Iterator[None]:
     """One Prefect server for all flow tests of a session, without results of earlier sessions."""
-    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    results = {PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results")}
-    with temporary_settings(results), prefect_test_harness(server_startup_timeout=120):
+    settings = {
+        PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results"),
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # or each flow run waits a second at its end
+    }
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=120):
         yield

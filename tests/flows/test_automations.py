@@ -199,7 +199,7 @@ def test_a_new_champion_is_a_notice_whoever_chose_it(
     assert {(n["event"], n["flow_run"], n["link"]) for _, n in receiver.received} == {("champion changed", None, None)}
 
 
-@pytest.mark.slow
+@pytest.mark.unattended
 def test_no_completed_run_for_long_is_one_notice(
     receiver: SimpleNamespace, client: Any, tmp_path: Path, monkeypatch, server: SimpleNamespace
 ):

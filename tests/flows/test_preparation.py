@@ -57,7 +57,7 @@ def finished(store: Path) -> dict[Path, int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.unattended)])
 def test_preparation_killed_at_random_moments_finishes_as_if_undisturbed(
     zygote: Zygote, undisturbed, tmp_path: Path, kills: int
 ):

@@ -50,8 +50,9 @@ def holds_a_secret(content: bytes) -> bool:
     return any(form in content for form in forms)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    "fails", [pytest.param(False, marks=pytest.mark.slow), pytest.param(True, marks=pytest.mark.unattended)]
+)
 def test_no_file_of_a_run_holds_a_secret(tmp_path: Path, fails: bool):
     assert all(secret.startswith("planted-") for secret in PLANTED)
     store = tmp_path / "store"
