@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -236,16 +237,24 @@ ALWAYS = {
 
 
 def task_states(flow_name: str) -> dict[str, set[str]]:
-    """The final states of the tasks in the newest run of this flow, by task."""
+    """The final states of the tasks in the newest run of this flow, by task.
+
+    The server records them in order, some time after the run.
+    """
     with get_client(sync_client=True) as prefect:
         newest = prefect.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=20)
         flow_run = next(r for r in newest if prefect.read_flow(r.flow_id).name == flow_name)
         within = [flow_run.id, *(r.id for r in newest if r.parent_task_run_id and r.start_time >= flow_run.start_time)]
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=within))
-        states: dict[str, set[str]] = {}
-        for task_run in prefect.read_task_runs(flow_run_filter=wanted):
-            states.setdefault(task_run.name.rsplit("-", 1)[0], set()).add(task_run.state_name)
-        return states
+        deadline = time.monotonic() + 60
+        while True:
+            states: dict[str, set[str]] = {}
+            for task_run in prefect.read_task_runs(flow_run_filter=wanted):
+                states.setdefault(task_run.name.rsplit("-", 1)[0], set()).add(task_run.state_name)
+            if states.get("report", set()) & {"Cached", "Completed", "Failed"}:  # the last task
+                return states
+            assert time.monotonic() < deadline, states
+            time.sleep(0.2)
 
 
 def test_a_refused_run_leaves_a_notice_until_the_next_run_which_repeats_no_work(first, root: Path, work, caplog):
