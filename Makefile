@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS = $(if $(SOURCE),--source "$(SOURCE)") $(if $(DATA),--data "$(DATA)") $(if $(STORE),--store "$(STORE)") $(if $(CONFIG),--config "$(CONFIG)")
-IN_PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder # each process has its own Prefect server
+IN_PARALLEL = --dist loadfile --no-loadscope-reorder # each process has its own Prefect server
 
 .PHONY: run up test test-slow test-unattended faults nights busy check clean
 .DELETE_ON_ERROR:
@@ -15,10 +15,10 @@ up: .venv/ready
 	@$(BIN)/heartbeat up $(ARGS)
 
 test: .venv/ready
-	@$(BIN)/python -m pytest $(IN_PARALLEL)
+	@$(BIN)/python -m pytest -n 2 $(IN_PARALLEL)
 
-test-slow: .venv/ready
-	@$(BIN)/python -m pytest $(IN_PARALLEL) -m slow
+test-slow: .venv/ready # they wait for servers
+	@$(BIN)/python -m pytest -n 3 $(IN_PARALLEL) -m slow
 
 test-unattended: .venv/ready # servers and services, minutes each; not in .ci/run
 	@$(BIN)/python -m pytest -m unattended

@@ -289,9 +289,16 @@ def _identity(manifest: Artifact, model: TrainedModel) -> dict[str, str]:
 def _log_dataset(rows: pd.DataFrame, manifest: Artifact, config: RunConfig, store: Store) -> None:
     import mlflow
     from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.exceptions import MlflowException
 
     source = store.address(manifest.name)
     for part, of_part in rows.groupby("part"):
         context = {"valid": "validation", "test": "testing"}.get(str(part), "training")
         data = from_pandas(of_part, source=source, targets="label", name=f"{config.source.name}-{part}")
-        mlflow.log_input(data, context=context, tags={"dataset_version": manifest.digest})
+        try:
+            mlflow.log_input(data, context=context, tags={"dataset_version": manifest.digest})
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST":
+                raise
+            # another run has recorded the same data set meanwhile, which MLflow does not expect
+            mlflow.log_input(data, context=context, tags={"dataset_version": manifest.digest})

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Barrier, BrokenBarrierError
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID, uuid4
 
 import mlflow
 import pandas as pd
@@ -102,6 +103,30 @@ def test_a_run_that_ends_before_its_version_is_made_is_left_over(
         tasks._log_run(client, experiment, {KEY_TAG: "k"}, files, inputs, table, table, table, registry_store)
     (removal,) = plan_versions(config.registry, registry_store, 1, time.time() + 2 * RECENT_S).removals
     assert len(removal.model_ids) == 1
+
+
+def test_two_runs_record_the_same_data_set_at_once(registry_store: Store, monkeypatch):
+    config = RunConfig()
+    experiment = experiment_of(connect(config.registry, registry_store), config.registry, registry_store)
+    both_looked = Barrier(2)
+
+    def new_id() -> UUID:  # for a data set that is not in the database yet
+        with suppress(BrokenBarrierError):
+            both_looked.wait(5)
+        return uuid4()
+
+    monkeypatch.setattr("mlflow.store.tracking.sqlalchemy_store.uuid", SimpleNamespace(uuid4=new_id))
+    rows = pd.DataFrame({"part": ["train"], "label": ["normal"]})
+    manifest = Artifact(name="manifest/a.parquet", digest="d" * 64, rows=1)
+
+    def log(_: int) -> Any:
+        with mlflow.start_run(experiment_id=experiment) as run:
+            tasks._log_dataset(rows, manifest, config, registry_store)
+        return mlflow.get_run(run.info.run_id).inputs.dataset_inputs
+
+    with ThreadPoolExecutor(2) as threads:
+        logged = list(threads.map(log, range(2)))
+    assert [[each.dataset.name for each in inputs] for inputs in logged] == [["demo-train"]] * 2
 
 
 def test_of_two_runs_of_the_same_inputs_that_end_at_once_one_makes_the_version(
