@@ -32,6 +32,7 @@ def contents(store: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.unattended
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_a_run_killed_in_training_and_registering_finishes_as_if_undisturbed(prefect_server, tmp_path: Path):
     store, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
