@@ -29,12 +29,19 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)  # each test's registry is in its ow
 from heartdata.storage.store import Store
 
 
+@pytest.fixture(scope="session")
+def work_folder(tmp_path_factory) -> Path:
+    """For the working files of stores with a URI, which otherwise are in the user's home."""
+    return tmp_path_factory.mktemp("work")
+
+
 @pytest.fixture(autouse=True)
-def process() -> Iterator[None]:
+def process(work_folder: Path) -> Iterator[None]:
     """What commands set for their whole process ends with each test: variables, logging, the database that Prefect opened."""
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     with mock.patch.dict(os.environ):
+        os.environ.setdefault("HEARTBEAT_WORK", str(work_folder))
         yield
     root.setLevel(level)
     for handler in root.handlers[:]:
@@ -75,6 +82,8 @@ def registry_store(store: Store, empty_database: Path) -> Store:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory) -> Iterator[None]:
     """One Prefect server for all flow tests of a session, without results of earlier sessions."""
+    from helpers import free_port
+    from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
@@ -82,5 +91,10 @@ def prefect_server(tmp_path_factory) -> Iterator[None]:
         PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results"),
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # or each flow run waits a second at its end
     }
-    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=120):
+    port = free_port()
+    with (
+        mock.patch.object(SubprocessASGIServer, "_port_range", range(port, port + 1)),
+        temporary_settings(settings),
+        prefect_test_harness(server_startup_timeout=300),
+    ):
         yield

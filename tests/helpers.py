@@ -1,6 +1,10 @@
-"""Synthetic recordings and workbooks, the smallest demo run, a small HTTP server, and pages read as a browser would."""
+"""Synthetic recordings and workbooks, the smallest demo run, small servers, and pages read as a browser would."""
 
+import itertools
+import os
+import socket
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import uvicorn
 from markdown_it import MarkdownIt
 
+from flows.local.servers import port_is_free
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.config_file import build_config
 from heartdata.storage.store import Store
@@ -24,6 +30,7 @@ needs_pascal = pytest.mark.skipif(
     not (REAL / "pascal" / "set_b.csv").is_file(), reason="the PASCAL recordings are not in ../shared/data/pascal"
 )
 
+WAIT_S = 300.0
 TINY = {
     "source.subjects_per_class": 3,
     "source.sites": 1,
@@ -109,6 +116,41 @@ def tiny(store: Path, **changes: Any) -> RunConfig:
 def registry(store: Path) -> Any:
     """An MLflow client for the registry in a run's store."""
     return connect(RegistryConfig(), Store(store))
+
+
+def wait_until(condition: Callable[[], Any], what: str = "", every_s: float = 0.1) -> Any:
+    """What ``condition`` returns once that is true; fails after WAIT_S."""
+    deadline = time.monotonic() + WAIT_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"timed out waiting for {what}"
+        time.sleep(every_s)
+    return value
+
+
+def free_port() -> int:
+    """A port of loopback that no other test process takes before it is used.
+
+    Each has ports of its own, below those that the system gives to connections.
+    """
+    first = 20_000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return next(port for number in _numbers if port_is_free(port := first + number % 500))
+
+
+_numbers = itertools.count(os.getpid())
+
+
+@contextmanager
+def served_app(app: Any) -> Iterator[str]:
+    """An ASGI app on loopback; yields its address and port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        wait_until(lambda: server.started or not thread.is_alive(), "the app")
+        assert server.started
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
 
 
 @contextmanager

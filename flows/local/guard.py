@@ -48,7 +48,7 @@ def guard(log: str, folder: str, socket: int | None, grace_s: float, echo: bool,
     copier.start()
     threading.Thread(target=stop_with_parent, daemon=True).start()
     status = child.wait()
-    copier.join(1)  # what it has started may keep the pipe open
+    copier.join(5)  # what it has started may keep the pipe open
     return 128 - status if status < 0 else status
 
 

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from helpers import DisplayLog, beats, registry, tiny
+from helpers import DisplayLog, beats, registry, tiny, wait_until
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import FlowRunSort
@@ -246,15 +245,15 @@ def task_states(flow_name: str) -> dict[str, set[str]]:
         flow_run = next(r for r in newest if prefect.read_flow(r.flow_id).name == flow_name)
         within = [flow_run.id, *(r.id for r in newest if r.parent_task_run_id and r.start_time >= flow_run.start_time)]
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=within))
-        deadline = time.monotonic() + 60
-        while True:
+
+        def recorded() -> dict[str, set[str]] | None:
             states: dict[str, set[str]] = {}
             for task_run in prefect.read_task_runs(flow_run_filter=wanted):
                 states.setdefault(task_run.name.rsplit("-", 1)[0], set()).add(task_run.state_name)
-            if states.get("report", set()) & {"Cached", "Completed", "Failed"}:  # the last task
-                return states
-            assert time.monotonic() < deadline, states
-            time.sleep(0.2)
+            last = states.get("report", set())
+            return states if last & {"Cached", "Completed", "Failed"} else None
+
+        return wait_until(recorded, "the end of the last task")
 
 
 def test_a_refused_run_leaves_a_notice_until_the_next_run_which_repeats_no_work(first, root: Path, work, caplog):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from prefect import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from flows.prune import prune
@@ -22,5 +23,10 @@ def test_what_was_freed_is_said_and_published(store: Store, tmp_path: Path):
     assert said == "0 versions or runs and 1 files of 0.3 MB removed: the store held 0.3 MB and holds 0.0 MB"
     assert not store.exists("splits/old.parquet")
     with get_client(sync_client=True) as client:
-        descriptions = [artifact.description for artifact in client.read_artifacts()]
+        descriptions = [
+            artifact.description
+            for artifact in client.read_artifacts(
+                artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["heartbeat-prune"]))
+            )
+        ]
     assert said in descriptions

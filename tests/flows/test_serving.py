@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from helpers import tiny
+from helpers import free_port, tiny, wait_until
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, LogFilter
 from prefect.client.schemas.objects import FlowRun
@@ -23,21 +22,13 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_API_URL, temporary_settings
 
 from flows.cli import up
-from flows.local.servers import free_port, is_healthy, knows_run, port_is_free, running_api
+from flows.local.servers import is_healthy, knows_run, port_is_free, running_api
 from heartdata.config_file import build_config
 from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 
 PROJECT = Path(__file__).parents[2]
 TIMEOUT_S = 300
-
-
-def wait_until(condition, what: str):
-    deadline = time.monotonic() + TIMEOUT_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"timed out waiting for {what}"
-        time.sleep(0.5)
-    return value
 
 
 @contextlib.contextmanager
@@ -110,7 +101,7 @@ def test_nightly_runs_are_scheduled(served):
     assert full_pipeline is not None
     assert {str(run.deployment_id) for run in runs} == {full_pipeline["id"]}
     assert all(f"{run.next_scheduled_start_time:%H:%M}" == "02:00" for run in runs)
-    assert is_healthy(f"{mlflow}/health")
+    wait_until(lambda: is_healthy(f"{mlflow}/health"), "the MLflow UI")
 
 
 def test_a_run_finds_the_server_of_its_store(served):
@@ -178,8 +169,9 @@ def test_the_users_address_for_links_wins():
 
 def test_an_mlflow_server_knows_only_its_own_runs(served):
     _, _, mlflow, _ = served
+    wait_until(lambda: is_healthy(f"{mlflow}/health"), "the MLflow UI")
     created = httpx.post(f"{mlflow}/api/2.0/mlflow/runs/create", json={"experiment_id": "0"}, timeout=TIMEOUT_S)
-    assert knows_run(mlflow, created.json()["run"]["info"]["run_id"])
+    wait_until(lambda: knows_run(mlflow, created.json()["run"]["info"]["run_id"]), "an answer")
     assert not knows_run(mlflow, "0" * 32)
     assert not knows_run(f"http://127.0.0.1:{free_port()}", "0" * 32)
 
@@ -192,14 +184,18 @@ def test_a_refused_nightly_run_is_logged_without_a_stack_trace(served):
     run = start_run(api, parameters={"config": config})
     log = store / "up.log"
     wait_until(lambda: f"Flow run '{run.name}' - Finished in state Failed" in log.read_text(), "the end of the run")
-    time.sleep(5)  # until its process has ended
+    wait_until(lambda: not processes(process, "prefect.engine"), "the end of its process")
     assert f"Flow run '{run.name}' - nothing was trained: " in log.read_text()
     assert "Traceback" not in log.read_text()
     assert (store / "latest" / "summary.md").read_text().startswith("# The last run was refused: source demo, 2")
-    with client_of(api) as client:
-        logs = client.read_logs(log_filter=LogFilter.model_validate({"flow_run_id": {"any_": [run.id]}}))
-    assert any(line.message.startswith("nothing was trained: ") for line in logs)
-    assert not any("Traceback" in line.message for line in logs)
+    wanted = LogFilter.model_validate({"flow_run_id": {"any_": [run.id]}})
+
+    def logged() -> list[str]:
+        with client_of(api) as client:
+            return [line.message for line in client.read_logs(log_filter=wanted)]
+
+    wait_until(lambda: any(line.startswith("nothing was trained: ") for line in logged()), "its logs")
+    assert not any("Traceback" in line for line in logged())
 
 
 def test_a_second_up_on_the_same_port_is_refused(served):
@@ -231,13 +227,15 @@ def test_prefect_yaml_deploys_to_a_work_pool(served):
 def test_ctrl_c_stops_the_servers(served):
     process, api, mlflow, _ = served
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    assert process.wait(TIMEOUT_S) == 0
     assert not Path(process.args[process.args.index("--store") + 1], "up.json").exists()
     assert all(port_is_free(int(url.split(":")[2].split("/")[0])) for url in (api, mlflow))
 
 
 def state_of(api: str, run: uuid.UUID) -> str:
-    return httpx.get(f"{api}/flow_runs/{run}", timeout=TIMEOUT_S).json()["state"]["type"]
+    """Nothing while the server cannot answer, as its SQLite file is locked."""
+    response = httpx.get(f"{api}/flow_runs/{run}", timeout=TIMEOUT_S)
+    return response.json()["state"]["type"] if response.status_code == 200 else ""
 
 
 def processes(up: subprocess.Popen, argument: str) -> set[psutil.Process]:
@@ -272,8 +270,7 @@ def test_what_dies_is_started_again_and_no_run_keeps_the_slot(tmp_path: Path):
 
         first = start_run(api).id
         wait_until(lambda: state_of(api, first) == "RUNNING", "the first run")
-        assert (engine := processes(process, "prefect.engine"))
-        for each in engine:
+        for each in wait_until(lambda: processes(process, "prefect.engine"), "its process"):
             each.kill()
         wait_until(lambda: state_of(api, first) == "CRASHED", "the end of the first run")
 
@@ -290,4 +287,4 @@ def test_what_dies_is_started_again_and_no_run_keeps_the_slot(tmp_path: Path):
         process.send_signal(signal.SIGHUP)
         assert process.wait(TIMEOUT_S) == 0
     with serving(tmp_path) as (_, api, _, _):
-        assert state_of(api, third) == "CRASHED"
+        wait_until(lambda: state_of(api, third) == "CRASHED", "the end of the third run")

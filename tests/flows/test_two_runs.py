@@ -35,8 +35,9 @@ class Pair:
             self.launcher.start(["run", *self.options, *options], self.folder / f"run-{number}.log", self.server)
             for number, options in enumerate(changes)
         ]
-        for command in commands:
-            assert command.wait() in FINISHED, command.output[-2000:]
+        statuses = [command.wait() for command in commands]
+        for status, command in zip(statuses, commands, strict=True):
+            assert status in FINISHED, command.output[-2000:]
             assert "Traceback" not in command.output
         return commands
 

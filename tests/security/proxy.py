@@ -4,7 +4,6 @@ import http.client
 import shutil
 import ssl
 import subprocess
-import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +12,9 @@ from pathlib import Path
 from string import Template
 
 import pytest
+from helpers import free_port, wait_until
 
-from flows.local.servers import free_port, port_is_free
+from flows.local.servers import port_is_free
 
 TEMPLATE = Path(__file__).parents[2] / "docker" / "nginx" / "heartbeat.conf.template"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -101,9 +101,8 @@ def proxy(folder: Path, **upstreams: str) -> Iterator[Proxy]:
     subprocess.run([*command, "-t"], check=True, capture_output=True)
     process = subprocess.Popen(command)
     try:
-        deadline = time.monotonic() + 20
-        while port_is_free(https) and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: process.poll() is not None or not port_is_free(https), "nginx")
+        assert process.poll() is None, (folder / "error.log").read_text()
         yield Proxy(https, http_, folder / "certificate.pem")
     finally:
         process.terminate()

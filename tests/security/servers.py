@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.local.servers import free_port, is_healthy
+from helpers import free_port, wait_until
+
+from flows.local.servers import is_healthy
 
 
 @contextmanager
@@ -23,11 +24,8 @@ def started(folder: Path, health: str, *command: str, **environment: str) -> Ite
             [sys.executable, "-m", *arguments], cwd=folder, env=values, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            deadline = time.monotonic() + 300
-            while not is_healthy(f"http://{address}{health}"):
-                assert process.poll() is None, (folder / "server.log").read_text()
-                assert time.monotonic() < deadline, (folder / "server.log").read_text()
-                time.sleep(0.2)
+            wait_until(lambda: process.poll() is not None or is_healthy(f"http://{address}{health}"), command[0])
+            assert process.poll() is None, (folder / "server.log").read_text()
             yield address
         finally:
             os.killpg(process.pid, 15)

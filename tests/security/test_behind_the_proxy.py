@@ -7,16 +7,14 @@ import os
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
-from helpers import beats, write_wav
+from helpers import beats, served_app, write_wav
 from proxy import DOMAIN, LOGIN, PASSWORD, USER, Proxy, needs_nginx, proxy
-from servers import free_port, mlflow_server, prefect_server
+from servers import mlflow_server, prefect_server
 from untrained import untrained
 
 from heartdata.storage.store import Store
@@ -48,17 +46,11 @@ def serve_address(tmp_path_factory) -> Iterator[str]:
     from heartdata.serving.predictor import Predictor
 
     store = Store(tmp_path_factory.mktemp("serve")).open()
-    model, port = untrained(store), free_port()
+    model = untrained(store)
     predictor = Predictor.load(store.local(model.weights.name), store.local(model.config.name))
     app = create_app(predictor, "models:/heartbeat/1", Limits(max_bytes=MAX_BYTES))
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with served_app(app) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,24 @@
 """The servers that `heartbeat up` starts: on loopback alone, and of no use to pages of other sites."""
 
+import contextlib
 import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from helpers import free_port, wait_until
 
-from flows.local.servers import free_port, is_healthy
+from flows.local.servers import is_healthy
 
 PROJECT = Path(__file__).parents[2]
+SERVERS = ("prefect.server.api.server:create_app", "mlflow.server.fastapi_app:app")
 LOOPBACK = {"127.0.0.1", "::1"}
 pytestmark = pytest.mark.slow
 
@@ -33,22 +36,32 @@ def up(tmp_path_factory) -> Iterator[tuple[psutil.Process, int, int]]:
             command, cwd=folder, env={**environment, "PYTHONPATH": str(PROJECT)}, stdout=log, stderr=log
         )
         try:
-            deadline = time.monotonic() + 400
-            while b"Press Ctrl-C" not in (folder / "log").read_bytes():
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.5)
-            assert is_healthy(f"http://127.0.0.1:{prefect}/api/health")
+            wait_until(
+                lambda: process.poll() is not None or b"Press Ctrl-C" in (folder / "log").read_bytes(), "a start"
+            )
+            assert process.poll() is None, (folder / "log").read_text()
+            wait_until(lambda: is_healthy(f"http://127.0.0.1:{prefect}/api/health"), "the Prefect server")
             yield psutil.Process(process.pid), prefect, mlflow
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(120)
 
 
+def family(process: psutil.Process) -> list[tuple[int, list[str], list[Any]]]:
+    """The processes of a service: their ids, command lines, and where they listen."""
+    found = []
+    for each in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            listening = [c.laddr for c in each.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+            found.append((each.pid, each.cmdline(), listening))
+    return found
+
+
 def test_all_of_them_listen_on_loopback_alone(up: tuple[psutil.Process, int, int]):
     process, *ports = up
-    family = [process, *process.children(recursive=True)]
-    listening = [c.laddr for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    started = {*SERVERS, "flows.local.runner"}
+    wait_until(lambda: started <= {word for _, words, _ in family(process) for word in words}, "all of them")
+    listening = [address for _, _, addresses in family(process) for address in addresses]
     assert {address.ip for address in listening} <= LOOPBACK
     assert {address.port for address in listening} >= set(ports)
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from helpers import free_port
 from moto.server import ThreadedMotoServer
 
-from flows.local.servers import free_port, is_healthy
+from flows.local.servers import is_healthy
 
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "server.md").read_text(encoding="utf-8")
@@ -90,7 +91,7 @@ def postgres() -> Iterator[Database]:
     """PostgreSQL with the users and databases of docs/server.md."""
     assert POSTGRES is not None
     as_admin = ("runuser", "-u", "postgres", "--") if os.geteuid() == 0 else ()  # it refuses to run as root
-    folder, port = Path(tempfile.mkdtemp(prefix="heartbeat-pg-")), free_port()
+    folder = Path(tempfile.mkdtemp(prefix="heartbeat-pg-"))
     password_file = folder.with_suffix(".password")
     password_file.write_text("admin")
     if as_admin:
@@ -103,6 +104,7 @@ def postgres() -> Iterator[Database]:
         cwd="/",
         stdout=subprocess.DEVNULL,
     )
+    port = free_port()
     settings = {"fsync": "off", "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": ""}
     command = [str(POSTGRES / "postgres"), "-D", str(folder)]
     command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]

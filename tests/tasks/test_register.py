@@ -112,7 +112,8 @@ def test_two_runs_record_the_same_data_set_at_once(registry_store: Store, monkey
 
     def new_id() -> UUID:  # for a data set that is not in the database yet
         with suppress(BrokenBarrierError):
-            both_looked.wait(5)
+            both_looked.wait(30)
+            both_looked.abort()  # only the ids of the data set are made at once
         return uuid4()
 
     monkeypatch.setattr("mlflow.store.tracking.sqlalchemy_store.uuid", SimpleNamespace(uuid4=new_id))
@@ -124,8 +125,11 @@ def test_two_runs_record_the_same_data_set_at_once(registry_store: Store, monkey
             tasks._log_dataset(rows, manifest, config, registry_store)
         return mlflow.get_run(run.info.run_id).inputs.dataset_inputs
 
+    log_input, calls = mlflow.log_input, []
+    monkeypatch.setattr(mlflow, "log_input", lambda *a, **k: calls.append(a) or log_input(*a, **k))
     with ThreadPoolExecutor(2) as threads:
         logged = list(threads.map(log, range(2)))
+    assert len(calls) == 3
     assert [[each.dataset.name for each in inputs] for inputs in logged] == [["demo-train"]] * 2
 
 

@@ -9,6 +9,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -129,13 +130,13 @@ def test_versions_registered_during_a_backup_have_their_files(place: Path, heart
         while not stop.is_set():
             register(Store(place), next(numbers))
 
-    writer = threading.Thread(target=keep_registering)
-    writer.start()
-    try:
-        results = [heartbeat("backup", tmp_path / f"{n}.tar", "--store", place)[0] for n in range(3)]
-    finally:
-        stop.set()
-        writer.join()
+    with ThreadPoolExecutor(1) as writer:
+        registering = writer.submit(keep_registering)
+        try:
+            results = [heartbeat("backup", tmp_path / f"{n}.tar", "--store", place)[0] for n in range(3)]
+        finally:
+            stop.set()
+    registering.result()
     assert results == [0, 0, 0]
     seen = 0
     for n in range(3):

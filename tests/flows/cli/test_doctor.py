@@ -10,8 +10,10 @@ from heartdata.storage.store import Store
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Without what takes seconds and has tests of its own."""
+    """Without what takes seconds or depends on this machine, and has tests of its own."""
     monkeypatch.setattr("flows.doctor.installed.why_not_imported", lambda module: "")
+    monkeypatch.setattr("flows.doctor.machine.available_memory_bytes", lambda: 8e9)
+    monkeypatch.setattr("flows.cli.doctor.free_bytes", lambda folder: 1e12)
 
 
 def test_a_sound_store_has_no_problems(heartbeat, store: Store):

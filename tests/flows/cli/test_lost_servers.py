@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from helpers import free_port
 
 from flows.cli.run import _errors_as_sentences
-from flows.local.servers import free_port
 from heartdata.errors import HeartbeatError
 
 LOST = "the {} does not answer any more: start it and run again; what was finished is kept; log: run.log"

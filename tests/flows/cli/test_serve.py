@@ -18,11 +18,11 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from helpers import REAL, beats
+from helpers import REAL, beats, free_port, wait_until
 
 from flows.cli.serve import _listening, serve_model
 from flows.http.limits import Limits
-from flows.local.servers import free_port, is_healthy
+from flows.local.servers import is_healthy
 from heartdata.audio import ffmpeg
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.config import RegistryConfig, RunConfig
@@ -151,12 +151,9 @@ def serving(store: Store, request) -> Iterator[tuple[subprocess.Popen, str, Path
             [sys.executable, "-m", *command], stdout=output, stderr=output, env=environment, cwd=store.root,
             start_new_session=True,
         )  # fmt: skip
-    deadline = time.monotonic() + TIMEOUT_S
     try:
-        while not is_healthy(f"http://127.0.0.1:{port}/health"):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
+        wait_until(lambda: process.poll() is not None or is_healthy(f"http://127.0.0.1:{port}/health"), "the server")
+        assert process.poll() is None, log.read_text()
         yield process, f"http://127.0.0.1:{port}", log
     finally:
         if process.poll() is None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from helpers import free_port
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.cli.status import Status, gather, lines
 from flows.local.observed import Up, running_up
-from flows.local.servers import free_port
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.storage.store import Store
 from heartdata.storage.usage import DAY_S, usage
@@ -160,6 +160,9 @@ def test_a_server_of_heartbeat_up_that_is_silent_is_not_waited_for(store: Store,
 
 
 def test_the_disk_that_fills_is_this_machines(tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("HEARTBEAT_WORK")
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
     store = Store(f"memory://{tmp_path.name}/store").open()
     for folder in (None, store.root):
         files = Store(folder or store.uri)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
+from helpers import wait_until
 
 from flows.doctor import processes
 from flows.local.observed import (
@@ -122,6 +123,7 @@ def test_a_server_that_outlived_what_started_it_is_found(store: Store):
     started = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environment)
     server = psutil.Process(int(started.stdout))
     try:
+        wait_until(lambda: "server" in server.cmdline(), "its start")
         assert orphaned_servers(store) == ([server.pid] if server.ppid() == 1 else [])
         assert orphaned_servers(Store(store.root.parent / "other")) == []
     finally:
@@ -134,7 +136,9 @@ def test_the_guard_of_a_server_is_no_server(store: Store):
     started = subprocess.run(
         ["sh", "-c", f"{command} >/dev/null 2>&1 & echo $!"], capture_output=True, text=True, env=environment
     )
+    guard = psutil.Process(int(started.stdout))
     try:
+        wait_until(lambda: "server" in guard.cmdline(), "its start")
         assert orphaned_servers(store) == []
     finally:
-        psutil.Process(int(started.stdout)).kill()
+        guard.kill()

@@ -2,16 +2,11 @@
 
 import os
 import re
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
-from helpers import beats, write_wav
-
-from flows.local.servers import free_port
+from helpers import beats, served_app, write_wav
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -22,15 +17,8 @@ TIMEOUT_MS = 60_000
 
 @pytest.fixture(scope="module")
 def address(make_app) -> Iterator[str]:
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(make_app(), port=port, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with served_app(make_app()) as at:
+        yield f"http://{at}"
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def test_the_last_run_and_why_it_ended_so(database: Path):
 def test_schedules_and_unfinished_runs(database: Path):
     schedule = Cron("0 2 * * *", timezone="Europe/Berlin", slug="night")
     parameters = {"refuse": False, "config": {"registry": {"ui_url": "http://127.0.0.1:5010"}}}
-    pipeline.to_deployment(name="full-pipeline", schedules=[schedule], parameters=parameters).apply()
+    deployment = pipeline.to_deployment(name="full-pipeline", schedules=[schedule], parameters=parameters).apply()
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(pipeline)
     with get_client(sync_client=True) as client:
@@ -63,6 +63,7 @@ def test_schedules_and_unfinished_runs(database: Path):
     finally:
         with get_client(sync_client=True) as client:
             client.delete_flow_run(run.id)
+            client.delete_deployment(deployment)
 
 
 def test_the_next_run_is_in_the_time_zone_of_the_schedule():
