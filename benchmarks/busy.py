@@ -110,7 +110,9 @@ def main() -> None:
     text = markdown_table(heads, rows)
     sys.stdout.write(f"{text}\n")
     if args.write:
-        put_block("faults.md", "busy", f"`make busy`, medians of {args.repeats}, {os.cpu_count()} cores:\n\n{text}")
+        runs = f"medians of {args.repeats} runs" if args.repeats > 1 else "one run"
+        command = f"`python -m benchmarks.busy --repeats {args.repeats} --write`"
+        put_block("faults.md", "busy", f"{command}, {runs}, {os.cpu_count()} cores:\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -153,14 +153,16 @@ def database_locked(name: str) -> Inject:
 @contextmanager
 def disk_full(disturbed: Disturbed) -> Iterator[None]:
     """The store is on a file system of its own, which shrinks to what it holds."""
-    used = shutil.disk_usage(disturbed.store).used
-    _resize(disturbed.store, used + disturbed.rng.randrange(1, 1 << 20))
+    free = disturbed.rng.randrange(1, 1 << 20)
+    while not _resized(disturbed.store, shutil.disk_usage(disturbed.store).used + free):
+        pass  # the run has written more than that meanwhile
     yield
-    _resize(disturbed.store, DISK_BYTES)
+    _resized(disturbed.store, DISK_BYTES)
 
 
-def _resize(mounted: Path, size: int) -> None:
-    subprocess.run(["mount", "-o", f"remount,size={size}", mounted], check=True)
+def _resized(mounted: Path, size: int) -> bool:
+    command = ["mount", "-o", f"remount,size={size}", str(mounted)]
+    return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.fault_kinds import other_clock
+from benchmarks.fault_kinds import FAKETIME, other_clock
 from benchmarks.fault_trials import shared_prefect_server
 from benchmarks.night_data import LOST_BOUND, DataSet, Plan, schedule
 from benchmarks.nights_plot import draw
@@ -202,16 +202,16 @@ def out_of_bounds(rows: pd.DataFrame) -> list[str]:
     """A sentence for each kind of which the store holds more than what is needed of it explains.
 
     Of the last third of the nights, in comparison with the middle one: bytes for each kept version, of what a night leaves
-    for each kept version and night of ``retention.days``, of databases in all. Spectrograms: those of the first night, for
+    for each kept version and night of ``retention.days``, of Prefect's database in all. Spectrograms: those of the first night, for
     each byte of audio and kept version.
     """
     third = len(rows) // 3
     middle, last = rows.index[third : 2 * third], rows.index[2 * third :]
     kept, audio = rows["versions_kept"], rows["audio"].cummax()
     needed = {
-        **dict.fromkeys(("models in MLflow", "weights"), kept),
+        **dict.fromkeys(("models in MLflow", "weights", "MLflow's database"), kept),
         **dict.fromkeys(("reports and logs", "results"), kept + SETTINGS["retention"]["days"]),
-        **dict.fromkeys(("Prefect's database", "MLflow's database"), kept * 0 + 1),
+        "Prefect's database": kept * 0 + 1,
     }
     found = []
     for kind, amount in needed.items():
@@ -235,6 +235,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="put the plot and the tables into docs/")
     args = parser.parse_args()
+    if FAKETIME is None:
+        sys.exit("install faketime first: it sets the clock of each night")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     work = Path(tempfile.mkdtemp(prefix="nights-"))
     nights = Nights(work, args.nights, args.seed)
@@ -259,7 +261,7 @@ def main() -> int:
     beyond = out_of_bounds(rows)
     bounds = "; ".join(beyond) or (
         f"what is kept explains what the store holds (at most {TOLERANCE} times as much for it in the last third of the nights "
-        "as in the middle one), the databases do not grow, and empty nights take no longer"
+        "as in the middle one), Prefect's database does not grow, and empty nights take no longer"
     )
     tables = f"{planted(rows)}\n\n{growth(rows)}\n\nBounds: {bounds}."
     sys.stdout.write(f"{tables}\n")

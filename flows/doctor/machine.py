@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 from flows.doctor.finding import Finding
 
-INSTALL = "pip install -c constraints.txt -e . in the project's folder (or make)"
+INSTALL = "pip install -c constraints.txt -e . in the project's folder"
 NIGHT_BYTES, TIGHT_BYTES = 3e9, 1.5e9  # of memory; the smallest demo's process takes 1.6 GB while it trains
 CLOCK_TOLERANCE = timedelta(minutes=5)
 NAMED = 4
@@ -61,8 +61,12 @@ def available_memory_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
     available = psutil.virtual_memory().available
     try:
         limit, used = ((cgroup / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        return min(available, float(limit) - float(used)) if limit != "max" else available
-    except (OSError, ValueError):
+        if limit == "max":
+            return available
+        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        reclaimable = float(stat["inactive_file"])  # the page cache of files, which counts as used
+        return min(available, float(limit) - float(used) + reclaimable)
+    except (OSError, ValueError, KeyError):
         return available
 
 
