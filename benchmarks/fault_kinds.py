@@ -154,15 +154,18 @@ def database_locked(name: str) -> Inject:
 def disk_full(disturbed: Disturbed) -> Iterator[None]:
     """The store is on a file system of its own, which shrinks to what it holds."""
     free = disturbed.rng.randrange(1, 1 << 20)
-    while not _resized(disturbed.store, shutil.disk_usage(disturbed.store).used + free):
-        pass  # the run has written more than that meanwhile
+    for _ in range(20):  # the run may write more than that meanwhile
+        with suppress(subprocess.CalledProcessError):
+            _resize(disturbed.store, shutil.disk_usage(disturbed.store).used + free)
+            break
+    else:
+        raise NotInjected
     yield
-    _resized(disturbed.store, DISK_BYTES)
+    _resize(disturbed.store, DISK_BYTES)
 
 
-def _resized(mounted: Path, size: int) -> bool:
-    command = ["mount", "-o", f"remount,size={size}", str(mounted)]
-    return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+def _resize(mounted: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(mounted)], check=True)
 
 
 @contextmanager

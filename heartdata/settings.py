@@ -38,7 +38,7 @@ def without_login(uri: str) -> str:
 
 def without_logins(message: str) -> str:
     """A library's message without users and passwords, whose end is taken for a host's name where an @ is not encoded."""
-    return re.sub(r"(?<=//)\S*@|[^\s\"'/]+@", "", message)
+    return re.sub(r"(?<=//)\S*@|(?<![^\s\"'(])[^\s\"'/]+@", "", message)
 
 
 def holds_password(value: object) -> bool:

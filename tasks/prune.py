@@ -94,7 +94,9 @@ def remove(plan: StorePlan, config: RunConfig, store: Store, advance: Callable[.
 
     What a run has used or written since it was planned stays. One that is interrupted is finished by the next.
     """
-    removals, files = plan.versions.removals, list(plan.files.files)
+    removals = plan.versions.removals
+    # arrays after their indexes, which say when a shard was used
+    files = sorted(plan.files.files, key=lambda entry: entry.name.endswith(".npy"))
     total = len(removals) + len(files) + 1
     used = {name for result in plan.files.results if not _remove_result(result) for name in result.files}
 
@@ -105,7 +107,6 @@ def remove(plan: StorePlan, config: RunConfig, store: Store, advance: Callable[.
                 _remove_file(entry, store)
 
     # a full disk has no room for MLflow's database to remove a version, so what is free to go makes some first
-    files.sort(key=lambda entry: entry.name.endswith(".npy"))  # after their indexes, which say when a shard was used
     first = [entry for entry in files if referred(entry.name) not in plan.of_removed]
     remove_files(first, 0)
     store.remove_old_copies()

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -93,7 +94,7 @@ def register(
             experiment = experiment_of(client, config.registry, store)
             inputs = CardInputs(
                 config=config,
-                model=ModelConfig.model_validate_json(store.local(model.config.name).read_text()),
+                model=ModelConfig.model_validate_json(store.verified(model.config).read_text()),
                 recordings=store.read_frame(recordings, RECORDINGS),
                 accepted=accepted.rows,
                 manifest=store.read_frame(manifest, MANIFEST),
@@ -295,10 +296,10 @@ def _log_dataset(rows: pd.DataFrame, manifest: Artifact, config: RunConfig, stor
     for part, of_part in rows.groupby("part"):
         context = {"valid": "validation", "test": "testing"}.get(str(part), "training")
         data = from_pandas(of_part, source=source, targets="label", name=f"{config.source.name}-{part}")
+        log = partial(mlflow.log_input, data, context=context, tags={"dataset_version": manifest.digest})
         try:
-            mlflow.log_input(data, context=context, tags={"dataset_version": manifest.digest})
+            log()
         except MlflowException as error:
             if error.error_code != "BAD_REQUEST":
                 raise
-            # another run has recorded the same data set meanwhile, which MLflow does not expect
-            mlflow.log_input(data, context=context, tags={"dataset_version": manifest.digest})
+            log()  # MLflow fails where another run has recorded the same data set meanwhile

@@ -1,6 +1,5 @@
 """Where the weights start from, and fine-tuning."""
 
-import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -80,8 +79,8 @@ def _from_registry(uri: str) -> tuple[str, dict, pa.Table | None]:
 
     with TemporaryDirectory() as folder:
         try:
-            if not re.fullmatch(r"models:/[^/]+/\d+", uri):  # an alias and `latest` move
-                uri = "models:/{}/{}".format(*get_model_name_and_version(mlflow.MlflowClient(), uri))
+            # by its number or id, as an alias and `latest` move
+            uri = "models:/" + "/".join(map(str, get_model_name_and_version(mlflow.MlflowClient(), uri)))
             mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
         except MlflowException as error:
             hint = ": run `heartbeat pretrain` first" if BACKBONE in uri else ""

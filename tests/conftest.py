@@ -39,11 +39,13 @@ def work_folder(tmp_path_factory) -> Path:
 def process(work_folder: Path) -> Iterator[None]:
     """What commands set for their whole process ends with each test: variables, logging, the database that Prefect opened."""
     root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
+    level, handlers, raises = root.level, root.handlers[:], logging.raiseExceptions
     with mock.patch.dict(os.environ):
         os.environ.setdefault("HEARTBEAT_WORK", str(work_folder))
         yield
     root.setLevel(level)
+    logging.raiseExceptions = raises
+    logging.captureWarnings(False)
     for handler in root.handlers[:]:
         if handler not in handlers:
             root.removeHandler(handler)

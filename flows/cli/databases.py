@@ -180,17 +180,13 @@ def _connected(database: Database) -> "Iterator[Connection]":
             yield connection
         engine.dispose()
     except (SQLAlchemyError, ModuleNotFoundError) as error:
-        reason = _first_line(str(getattr(error, "orig", None) or error))
+        reason = without_logins(str(getattr(error, "orig", None) or error).strip()).partition("\n")[0]
         if isinstance(error, ModuleNotFoundError):
             reason = NO_DRIVER
         raise HeartbeatError(
             f"the PostgreSQL database of {NAMES[database.library]} cannot be used at {without_login(database.uri)} ({reason}): "
             "mend that, or correct the variable that names it"
         ) from error
-
-
-def _first_line(text: str) -> str:
-    return without_logins(text.strip()).partition("\n")[0]
 
 
 def _postgresql(program: str, database: Database, options: Sequence[str]) -> None:
@@ -210,7 +206,7 @@ def _postgresql(program: str, database: Database, options: Sequence[str]) -> Non
     command = [program, f"--dbname={make_dsn(**parts)}", *options]
     completed = subprocess.run(command, env={**os.environ, **password}, capture_output=True, text=True)
     if completed.returncode:
-        reason = _first_line((completed.stderr.strip().splitlines() or ["it ended without a word"])[-1])
+        reason = without_logins((completed.stderr.strip().splitlines() or ["it ended without a word"])[-1])
         raise HeartbeatError(
             f"{program} failed on the database of {NAMES[database.library]} ({reason}): mend that, and try again"
         )

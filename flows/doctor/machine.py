@@ -10,6 +10,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from flows.doctor.finding import Finding
+from heartdata.sources.text import enumerated
 
 INSTALL = "pip install -c constraints.txt -e . in the project's folder"
 NIGHT_BYTES, TIGHT_BYTES = 3e9, 1.5e9  # of memory; the smallest demo's process takes 1.6 GB while it trains
@@ -52,7 +53,7 @@ def pinned(constraints: Iterable[str], installed: Installed) -> Finding:
     ]
     if not others:
         return Finding("ok", "packages are in the versions of constraints.txt")
-    named = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
+    named = enumerated(others, NAMED)
     return Finding("warning", f"other versions than those of constraints.txt are installed: {named}", INSTALL)
 
 

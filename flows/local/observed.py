@@ -63,7 +63,10 @@ def prefect_api(up: Up | None) -> str | None:
 
 def answers(address: str, path: str) -> bool:
     """Whether a server answers at ``path`` of an address, whose own path is left out."""
-    parts = urlsplit(without_login(address))
+    try:
+        parts = urlsplit(without_login(address))
+    except ValueError:
+        return False
     return is_healthy(f"{parts.scheme}://{parts.netloc}{path}")
 
 

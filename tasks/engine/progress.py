@@ -112,16 +112,16 @@ class Tracker:
             self.detail = f"{_state.label}: {detail}" if _state.label else detail
         if _state.display:
             _state.display.advanced(self.stage, done, self.total, self.detail)
-        now_s = monotonic()
-        pause_s = max(ARTIFACT_EVERY_S, self._publishing_s / PUBLISHING_SHARE)
-        if now_s - self._published_s < pause_s or not _in_prefect():
+        if not _in_prefect():
             return
+        now_s = monotonic()
         if now_s - self._logged_s > LOG_EVERY_S:
             self._logged_s = now_s
             get_run_logger().info("%s %d/%d %s", self.stage, done, self.total, self.detail)
-        self.publish(100 * done / max(self.total, 1))
-        self._published_s = monotonic()
-        self._publishing_s = self._published_s - now_s
+        if now_s - self._published_s >= max(ARTIFACT_EVERY_S, self._publishing_s / PUBLISHING_SHARE):
+            self.publish(100 * done / max(self.total, 1))
+            self._published_s = monotonic()
+            self._publishing_s = self._published_s - now_s
 
     def publish(self, percent: float) -> None:
         """Show progress in the Prefect UI. A server that is away must neither end the work nor hold it up."""

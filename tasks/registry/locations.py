@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from heartdata.errors import StoreError
-from heartdata.storage.sqlite import read_only
+from heartdata.storage.sqlite import WAIT_S, read_only
 from heartdata.storage.store import Store
 
 FOLDER = "mlflow-artifacts"  # in the store
@@ -35,9 +35,15 @@ class Relocation:
 
 
 def check_locations(store: Store) -> None:
-    """Raise `StoreError` when the registry in the store keeps files elsewhere: those of the store it was copied from."""
-    with read_only(store.workpath(DATABASE)) as connection:
-        elsewhere = next((old for _, _, old, _ in _elsewhere(connection, store)), None)
+    """Raise `StoreError` when the registry in the store keeps files elsewhere: those of the store it was copied from.
+
+    Also when its database is locked for long.
+    """
+    try:
+        with closing(_connect(store, WAIT_S)) as connection:
+            elsewhere = next((old for _, _, old, _ in _elsewhere(connection, store)), None)
+    except sqlite3.OperationalError as error:
+        raise StoreError(f"MLflow's database of {store.uri} cannot be read now ({error}): try again") from error
     if elsewhere:
         raise StoreError(
             f"the registry of {store.uri} keeps its files in {elsewhere}, so the store was moved or copied: type `heartbeat "
@@ -81,8 +87,8 @@ def end_open_runs(store: Store) -> None:
         connection.execute("UPDATE runs SET status = 'KILLED' WHERE status = 'RUNNING'")
 
 
-def _connect(store: Store) -> sqlite3.Connection:
-    return sqlite3.connect(store.workpath(DATABASE), timeout=60)
+def _connect(store: Store, timeout_s: float = 60) -> sqlite3.Connection:
+    return sqlite3.connect(store.workpath(DATABASE), timeout=timeout_s)
 
 
 def _elsewhere(connection: sqlite3.Connection, store: Store) -> Iterator[tuple[str, str, Path, str]]:
@@ -92,8 +98,10 @@ def _elsewhere(connection: sqlite3.Connection, store: Store) -> Iterator[tuple[s
     for table, column in COLUMNS:
         try:
             rows = connection.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE '%/{FOLDER}%'")
-        except sqlite3.OperationalError:  # an older database lacks it
-            continue
+        except sqlite3.OperationalError as error:
+            if str(error).startswith(("no such table", "no such column")):  # an older database lacks it
+                continue
+            raise
         for (value,) in rows:
             if not (location := LOCATION.fullmatch(value)):
                 continue

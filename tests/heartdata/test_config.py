@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from heartdata.config import NoticeConfig, RunConfig
 from heartdata.config_file import build_config, parse_change
 from heartdata.errors import ConfigError
-from heartdata.settings import contains_password, flatten, unflatten
+from heartdata.settings import contains_password, flatten, unflatten, without_logins
 from heartdata.sources import DemoSource
 
 
@@ -204,6 +204,19 @@ def test_a_webhook_address_without_http_is_refused_and_not_shown(monkeypatch):
     with pytest.raises(ValidationError, match="http://") as error:
         NoticeConfig()
     assert "T0PSECRET" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("no answer at http://me:p/w@d@host/api", "no answer at http://host/api"),
+        ('could not translate host name "w0rd@db.example.org"', 'could not translate host name "db.example.org"'),
+        ("Permission denied: '/home/ana@clinic.org/store'", "Permission denied: '/home/ana@clinic.org/store'"),
+        ("models:/heartbeat@champion is not in the registry", "models:/heartbeat@champion is not in the registry"),
+    ],
+)
+def test_logins_are_left_out_of_messages(message: str, shown: str):
+    assert without_logins(message) == shown
 
 
 @pytest.mark.parametrize("given", [str, Path])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from server.profile import POSTGRES, Database, Profile, postgres, s3_server, server_profile
+from server.profile_servers import POSTGRES, Database, Profile, postgres, s3_server, server_profile
 
 
 @pytest.fixture(scope="session")

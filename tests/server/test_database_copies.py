@@ -4,8 +4,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from server.profile import SECRETS
-from server.profile import Database as Server
+from server.profile_servers import SECRETS
+from server.profile_servers import Database as Server
 
 from flows.cli.backup import restore_backup
 from flows.cli.databases import (

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from server.profile import SECRETS, Database
+from server.profile_servers import SECRETS, Database
 
 from heartdata.config import RegistryConfig
 from heartdata.errors import ConfigError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers import TINY, beats, write_wav
-from server.profile import SECRETS, Machine, Profile, commands, page_settings, parameter, running
+from server.profile_servers import SECRETS, Machine, Profile, commands, page_settings, parameter, running
 
 from flows.cli.exit_codes import ExitCode
 

@@ -41,6 +41,13 @@ def test_an_alias_is_recorded_as_the_version_that_it_names(registry_store: Store
     assert kinds == [version, version]
 
 
+@pytest.mark.parametrize("init", ["models:/heartbeat", "models:/heartbeat/99", "models:/heartbeat@absent"])
+def test_a_model_that_is_not_registered_is_named(init: str, registry_store: Store):
+    registered(registry_store, untrained(registry_store))
+    with pytest.raises(ConfigError, match=f"{init!r} is not in the registry"):
+        initial(init, registry_store)
+
+
 def cached(kept: bytes, published: bytes, folder: Path, monkeypatch) -> Path:
     """Put ``kept`` into torch's cache as the ImageNet weights, which torchvision publishes as ``published``."""
     sha256 = hashlib.sha256(published).hexdigest()

@@ -15,7 +15,7 @@ from helpers import free_port
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.cli.status import Status, gather, lines
-from flows.local.observed import Up, running_up
+from flows.local.observed import Up, answers, running_up
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.storage.store import Store
 from heartdata.storage.usage import DAY_S, usage
@@ -133,7 +133,8 @@ def test_servers_that_do_not_answer_are_named_without_their_passwords(heartbeat,
     assert [problem.partition(":")[0] for problem in values["problems"]] == ["runs", "models"]
 
 
-def test_an_address_of_prefect_without_http_is_a_line(heartbeat, store: Store, monkeypatch):
+def test_an_address_of_prefect_that_is_none_is_a_line(heartbeat, store: Store, monkeypatch):
+    assert not answers("http://[::1/api", "/api/health")
     monkeypatch.setenv("PREFECT_API_URL", "127.0.0.1:4200/api")
     with temporary_settings({PREFECT_API_URL: "127.0.0.1:4200/api"}):
         status, err, out = heartbeat("status", "--store", store.root)

@@ -1,6 +1,8 @@
 """A copied or moved store is recognised, and is made a store of its own without touching the other."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from heartdata.config import RegistryConfig
 from heartdata.errors import StoreError
 from heartdata.storage.store import Store
 from tasks.registry.client import check_registry, connect, experiment_of
-from tasks.registry.locations import end_open_runs, relocate, versions_without_files
+from tasks.registry.locations import check_locations, end_open_runs, relocate, versions_without_files
 
 CONFIG = RegistryConfig()
 
@@ -87,6 +89,15 @@ def test_versions_without_files_are_named(copied):
         shutil.rmtree(store.workpath("mlflow-artifacts"))
     client.delete_model_version("heartbeat", "1")
     assert versions_without_files(copy) == ["heartbeat 2"]
+
+
+def test_a_locked_database_is_not_taken_for_one_that_is_in_place(copied, monkeypatch):
+    _, copy, _ = copied
+    monkeypatch.setattr("tasks.registry.locations.WAIT_S", 0.1)
+    with closing(sqlite3.connect(copy.workpath("mlflow.db"))) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match="database is locked"):
+            check_locations(copy)
 
 
 def test_a_link_to_the_store_is_its_place(registry_store: Store, tmp_path: Path):
