@@ -85,7 +85,8 @@ def main() -> int:
             done.append(trials.run(kind, f"{args.seed}-{number}"))
             sys.stdout.write(line(number, len(order), done[-1]))
             if args.write:  # each time, so that a count that is stopped has its table, too
-                put_block("faults.md", "faults", f"{heading(args, number)}\n\n{table(done)}")
+                text = f"{heading(args, number)}\n\n{table(done)}"
+                put_block("faults.md", "faults", text.replace(f"{work}/", ""))
     sys.stdout.write(f"\n{table(done)}\n")
     if any(trial.defects for trial in done):
         sys.stdout.write(f"logs of failed trials: {work / 'logs'}\n")

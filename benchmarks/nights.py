@@ -268,7 +268,7 @@ def main() -> int:
     if args.write:
         draw(rows, list(KINDS), DOCS / "images" / "nights.png")
         command = f"`make nights N={args.nights} SEED={args.seed}`, {os.cpu_count()} cores, {len(rows)} nights"
-        put_block("faults.md", "nights", f"{command}:\n\n{tables}")
+        put_block("faults.md", "nights", f"{command}:\n\n{tables}".replace(f"{work}/", ""))
     if beyond or not rows["as_it_should"].all():
         sys.stdout.write(f"logs: {work / 'logs'}\n")
         return 1

@@ -21,6 +21,11 @@ def sentence_of(error: Exception, log: str) -> HeartbeatError:
         return HeartbeatError(
             f"the {lost} does not answer any more: start it and run again; what was finished is kept; log: {log}"
         )
+    if _failed_in_server(error):
+        return HeartbeatError(
+            f"the Prefect server failed ({text}): free some disk if that is full, or see the server's log, and run again; what "
+            f"was finished is kept; log: {log}"
+        )
     return Fault(f"the command failed unexpectedly ({type(error).__name__}: {text}); log: {log}")
 
 
@@ -43,6 +48,13 @@ def _is_of_database(error: Exception) -> bool:
     cause = error.__cause__ or error  # MLflow wraps it
     from_server = isinstance(cause, OperationalError) and not type(cause.orig).__module__.startswith("sqlite3")
     return from_server or FULL in str(error)
+
+
+def _failed_in_server(error: Exception) -> bool:
+    """Whether a Prefect server answered that it failed itself, as with a full disk."""
+    from httpx import HTTPStatusError
+
+    return isinstance(error, HTTPStatusError) and error.response.is_server_error
 
 
 def _lost_server(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from helpers import free_port
+from helpers import free_port, http_server
 
 from flows.cli.run import _errors_as_sentences
 from heartdata.errors import HeartbeatError
@@ -36,3 +36,17 @@ def test_a_lost_mlflow_server_is_named(monkeypatch):
     assert str(raised.value) == LOST.format("MLflow server")
     with pytest.raises(HeartbeatError, match="failed unexpectedly"), _errors_as_sentences(Path("run.log")):
         raise ValueError("something else")
+
+
+def test_a_prefect_server_that_fails_itself_is_named():
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with (
+        http_server(lambda path: (500, b"{}")) as address,
+        pytest.raises(HeartbeatError, match="the Prefect server failed .*500 .*: free some disk if that is full"),
+        temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_CLIENT_MAX_RETRIES: 0}),
+        _errors_as_sentences(Path("run.log")),
+        get_client(sync_client=True) as client,
+    ):
+        client.read_flow_run("0" * 32)
