@@ -12,7 +12,7 @@ from heartdata.config import RunConfig
 from heartdata.dataset.prune import TABLES as TABLE_FOLDERS
 from heartdata.dataset.prune import CachedResult, Needed, Plan, files_in, is_local, plan_files, referred
 from heartdata.dataset.spectrogram_shards import index_name
-from heartdata.serving.predictor import digest_of
+from heartdata.serving.model_config import digest_of
 from heartdata.storage.locks import exclusive
 from heartdata.storage.remote import is_remote
 from heartdata.storage.store import Artifact, Store, StoredFile, sha256_file

@@ -1,5 +1,7 @@
 """The configuration that is served with a model's weights."""
 
+import hashlib
+
 from pydantic import Field
 
 from heartdata.audio.measurements import MeasureConfig
@@ -28,3 +30,8 @@ class ModelConfig(Settings):
     )
     dataset_version: str
     init: str
+
+
+def digest_of(weights_sha256: str, config_sha256: str) -> str:
+    """Names a model by its content: 12 hex digits, from the sha256 of its weights and of its configuration."""
+    return hashlib.sha256(f"{weights_sha256}{config_sha256}".encode()).hexdigest()[:12]

@@ -1,7 +1,6 @@
 """From raw audio bytes to a label and class probabilities: what is served, and what evaluation measures."""
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from heartdata.checks.suite import quarantine_reason, warnings_of
 from heartdata.dataset.windows import Shards, scoring_views
 from heartdata.errors import BadAudio, ConfigError
 from heartdata.scoring.calibration import apply_calibration, decide
-from heartdata.serving.model_config import ModelConfig
+from heartdata.serving.model_config import ModelConfig, digest_of
 from heartdata.storage.store import Store, sha256_file
 from heartdata.training.features import kept_features, outputs_of
 from heartdata.training.network import computing_device, load_net
@@ -163,11 +162,6 @@ class Predictor:
 def model_digest(weights: str | Path, config: str | Path) -> str:
     """What tells models apart by their content: 12 hex digits of the sha256 of both files."""
     return digest_of(sha256_file(Path(weights)), sha256_file(Path(config)))
-
-
-def digest_of(weights_sha256: str, config_sha256: str) -> str:
-    """`model_digest`, of files whose hashes are known."""
-    return hashlib.sha256(f"{weights_sha256}{config_sha256}".encode()).hexdigest()[:12]
 
 
 def prediction_frame(results: Sequence[Prediction | BadAudio], predictor: Predictor) -> pd.DataFrame:

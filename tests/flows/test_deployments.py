@@ -1,6 +1,8 @@
 """The deployments in prefect.yaml, as `heartbeat up` serves them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,13 @@ def test_a_study_that_is_asked_for_by_name_has_its_own_protocol(monkeypatch):
     assert (config.run.store, config.run.training.epochs, str(config.run.source.data)) == ("/out", 3, "/recordings")
     with pytest.raises(ConfigError, match="there is no study 'b'"):
         flows.study.named_study.fn("b", "/recordings")
+
+
+def test_the_runner_loads_nothing_heavy_before_its_first_run():
+    code = (
+        "import sys; from flows.deployments import served_deployments; from heartdata.config import RunConfig;"
+        "served_deployments(RunConfig()); print([m for m in sys.argv[1:] if m in sys.modules])"
+    )
+    heavy = ("torch", "fastai", "librosa", "mlflow", "great_expectations", "sklearn", "numba")
+    ran = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, cwd=PROJECT)
+    assert ran.stdout.strip() == "[]", ran.stderr
