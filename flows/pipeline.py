@@ -9,7 +9,7 @@ from heartdata.config import RunConfig, SpectrogramConfig
 from heartdata.storage.store import Artifact, Store
 from heartdata.training.recipe import TrainingConfig
 from tasks.calibrate import calibrate
-from tasks.engine.failure_notice import run_store
+from tasks.engine.failure_notice import open_store, run_store
 from tasks.engine.progress import label_each
 from tasks.ensemble import ensemble
 from tasks.evaluate import evaluate
@@ -77,7 +77,7 @@ def heartbeat(config: RunConfig = RunConfig()) -> Summary | State[Summary] | Sta
 @flow(name="prepare")
 def prepare(config: RunConfig = RunConfig()) -> Artifact:
     """Everything before training; returns the manifest."""
-    store = Store(config.store).open()
+    store = open_store(config.store)
     return prepare_dataset(ingest(config, store), config, store)
 
 

@@ -7,7 +7,7 @@ from heartdata.config import RunConfig
 from heartdata.storage.store import Store
 from heartdata.storage.usage import sizes_by_kind, stored_files
 from tasks import prune as tasks
-from tasks.engine.failure_notice import log_errors_once
+from tasks.engine.failure_notice import log_errors_once, open_store
 from tasks.engine.progress import add_note, track
 from tasks.engine.stage import uncached_task
 
@@ -16,7 +16,7 @@ from tasks.engine.stage import uncached_task
 def prune(config: RunConfig = RunConfig()) -> str:
     """Remove old versions, spectrograms, tables, results, logs and runs; returns a sentence that says what was freed."""
     log_errors_once()
-    return remove_unneeded(config, Store(config.store).open())
+    return remove_unneeded(config, open_store(config.store))
 
 
 @uncached_task("prune")

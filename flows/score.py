@@ -8,9 +8,8 @@ from prefect.utilities.annotations import quote
 from heartdata.config import RunConfig
 from heartdata.serving.formats import check_format
 from heartdata.sources.table import UnlabelledSource
-from heartdata.storage.store import Store
 from tasks import score as tasks
-from tasks.engine.failure_notice import log_errors_once
+from tasks.engine.failure_notice import log_errors_once, open_store
 from tasks.inventory import inventory
 from tasks.results import Scored
 
@@ -24,7 +23,7 @@ def score(config: RunConfig = RunConfig(), *, data: str, out: str, model: str | 
     """
     log_errors_once()
     check_format(Path(out))
-    store = Store(config.store).open()
+    store = open_store(config.store)
     loaded = tasks.scoring_model(model, config.registry, store)
     recordings = inventory(UnlabelledSource.at(data, config.source), store)
     return tasks.score(recordings, out, quote(loaded), store)

@@ -86,7 +86,10 @@ class RegistryConfig(Settings):
 
 def _check_webhook(url: SecretStr | None) -> SecretStr | None:
     if url is not None and not url.get_secret_value().startswith(("http://", "https://")):
-        raise PydanticCustomError("secret", "must be an address that begins with http:// or https://")
+        raise PydanticCustomError(
+            "secret",
+            "must be an address that begins with http:// or https:// (HEARTBEAT_WEBHOOK_URL, or in the settings)",
+        )
     return url
 
 

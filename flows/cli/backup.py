@@ -146,7 +146,9 @@ def restore_backup(file: Path, config: RunConfig) -> None:
     made = f"made {archive.about.get('made')} of {archive.about.get('store')} by heartbeat {archive.about.get('heartbeat')}"
     console.print(f"Restored    {store.uri}, {len(archive.members)} files of the backup {made}", markup=False)
     console.print("            The next run renders the spectrograms again; recordings are read where they were.")
-    console.print("            Webhooks of MLflow and Prefect blocks are not in a backup: set yours up again")
+    console.print(
+        "            Webhooks in MLflow and blocks in Prefect that you made yourself are not in a backup: make them again"
+    )
     if missing:
         console.print(
             note(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.local.servers import OBSERVER_TIMEOUT_S, running_api
 from heartdata.config import RegistryConfig
 from heartdata.errors import HeartbeatError
 from heartdata.settings import without_login, without_logins
@@ -62,7 +63,8 @@ def databases(config: RegistryConfig, store: Store) -> tuple[list[Database], lis
         used.append(Database("prefect", str(prefect_file.relative_to(store.root))))
     else:
         notes.append(f"Prefect's database is not in this store but in {prefect_file}: back up that one as well")
-    if prefect_file and os.environ.get("PREFECT_API_URL"):
+    api = os.environ.get("PREFECT_API_URL")
+    if prefect_file and api and api != running_api(store, OBSERVER_TIMEOUT_S):
         notes.append("runs on the Prefect server of PREFECT_API_URL are kept there: back up that one as well")
     return [d for d in used if d.uri or store.workpath(d.file).is_file()], notes
 

@@ -183,6 +183,9 @@ def _last_run(status: Status) -> Iterator[tuple[str, str]]:
         yield "Last run", "none"
         return
     yield "Last run", _run(last, status)
+    for run in status.nights.unfinished:
+        if run.id != last.id and run.state == "RUNNING":  # a second one was cancelled meanwhile
+            yield "Running", _run(run, status)
     completed = status.nights.last_completed
     if last.state != "COMPLETED":
         yield "Last good", _run(completed, status) if completed else "none"

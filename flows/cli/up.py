@@ -50,6 +50,8 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
     with lock_store(store), contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         os.environ["PREFECT_API_URL"] = f"http://{HOST}:{prefect_port}/api"
         load_prefect()
+        from flows.deployments import served_deployments
+
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
         stack.enter_context(signals_interrupt())
         logs = store.workpath("logs")
@@ -64,6 +66,10 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         with console.status("starting the servers"):
             api_server.wait_ready()
             mlflow_ui.wait_ready()
+            for deployment in served_deployments(
+                config
+            ):  # before a run can be started with the settings of an earlier `up`
+                deployment.apply()
         stack.enter_context(announced(store, os.environ["PREFECT_API_URL"]))
         from flows.automations import install
 

@@ -4,9 +4,11 @@ Settings may hold passwords, which `ps` would show as arguments. Its flow runs a
 with it (see `flows.local.guard`).
 """
 
+import os
 import sys
 
 from heartdata.config import RunConfig
+from heartdata.storage.store import Store
 
 
 def main() -> None:
@@ -15,6 +17,9 @@ def main() -> None:
     from prefect import serve
 
     from flows.deployments import served_deployments
+    from tasks.engine.failure_notice import SERVED_STORE
+
+    os.environ[SERVED_STORE] = Store(config.store).uri
 
     # each deployment has a limit of its own; runs that waited here instead would not be cancelled by the server
     deployments = served_deployments(config)

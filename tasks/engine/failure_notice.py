@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from tasks.registry.client import check_registry
 from tasks.registry.killed_runs import end_killed_runs
 
 PREFECT_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
+SERVED_STORE = "HEARTBEAT_SERVED_STORE"  # of the runs of `heartbeat up`
 END_OF_NOTICE = "<!-- what follows is of an earlier run -->\n\n"
 Files = dict[str, tuple[int, int]]  # by name: inode and modification time
 
@@ -27,7 +29,7 @@ def run_store(config: RunConfig) -> Iterator[Store]:
     """
     log_errors_once()
     progress.clear_notes()
-    store = Store(config.store).open()
+    store = open_store(config.store)
     latest = store.workpath("latest")
     before = _files(latest)
     try:
@@ -38,6 +40,19 @@ def run_store(config: RunConfig) -> Iterator[Store]:
         with contextlib.suppress(OSError):  # it must not hide what went wrong
             _write_notice(error, config.source.name, latest, before)
         raise
+
+
+def open_store(uri: str) -> Store:
+    """The store of a flow run. Raises `HeartbeatError` where `heartbeat up` serves another one.
+
+    So does a run that was scheduled before its store was restored elsewhere: it names the store that it is a copy of.
+    """
+    store = Store(uri)
+    if (served := os.environ.get(SERVED_STORE)) and served != store.uri:
+        raise HeartbeatError(
+            f"this run's settings name the store {store.uri}, and its `heartbeat up` serves {served}: start a new run"
+        )
+    return store.open()
 
 
 def log_errors_once() -> None:

@@ -47,6 +47,14 @@ def up(tmp_path_factory) -> Iterator[tuple[psutil.Process, int, int]]:
             process.wait(120)
 
 
+def test_a_run_can_be_started_as_soon_as_it_says_so(up: tuple[psutil.Process, int, int]):
+    process, port, _ = up
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/api/deployments/name/heartbeat/full-pipeline")
+    deployed = json.load(connection.getresponse())
+    assert deployed["parameters"]["config"]["store"] == process.cmdline()[process.cmdline().index("--store") + 1]
+
+
 def family(process: psutil.Process) -> list[tuple[int, list[str], list[Any]]]:
     """The processes of a service: their ids, command lines, and where they listen."""
     found = []

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -38,9 +39,13 @@ def run(state: str, message: str = "", minutes: float | None = 12.5) -> NightlyR
 
 
 def shown(
-    last: NightlyRun | None, completed: NightlyRun | None = None, up: Up | None = None, **others
+    last: NightlyRun | None,
+    completed: NightlyRun | None = None,
+    up: Up | None = None,
+    unfinished: tuple[NightlyRun, ...] = (),
+    **others,
 ) -> dict[str, str]:
-    nights = Nights(last, completed, (), (SCHEDULE,))
+    nights = Nights(last, completed, unfinished, (SCHEDULE,))
     status = Status(
         **{
             "store": "/out", "store_exists": True, "time": NOW, "up": up, "prefect": up and up.api, "prefect_answers": bool(up),
@@ -57,6 +62,14 @@ def test_a_night_that_failed_is_shown_with_its_reason_and_the_last_that_did_not(
     assert texts["Last good"].endswith("completed: Nothing new")
     assert "Last good" not in shown(run("COMPLETED", "Nothing new"))
     assert shown(None)["Last run"] == "none"
+
+
+def test_a_run_is_shown_beside_a_second_one_that_was_cancelled():
+    running = replace(run("RUNNING", minutes=None), id="2")
+    texts = shown(run("CANCELLED", "Deployment concurrency limit reached."), unfinished=(running,))
+    assert texts["Running"].startswith("2026-11-30 02:00 UTC, full-pipeline, running for ")
+    assert "cancelled: Deployment concurrency limit reached." in texts["Last run"]
+    assert "Running" not in shown(running, unfinished=(running,))
 
 
 def test_what_runs():

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from heartdata.config import RunConfig
-from heartdata.errors import DataRefused, SourceError
+from heartdata.errors import DataRefused, HeartbeatError, SourceError
 from heartdata.storage.store import Store, atomic_write
-from tasks.engine.failure_notice import log_error_once, run_store
+from tasks.engine.failure_notice import SERVED_STORE, log_error_once, open_store, run_store
 
 GOOD = "# table: heartbeat version 1\n\n## Recordings\n"
 
@@ -98,3 +98,13 @@ def test_other_exceptions_keep_their_traces():
     assert log_error_once(other)
     assert other.exc_info is not None
     assert other.getMessage() == "Encountered ValueError('x')"
+
+
+def test_a_run_that_names_another_store_than_heartbeat_up_serves_writes_nothing(tmp_path: Path, monkeypatch):
+    served = Store(tmp_path / "restored").open()
+    monkeypatch.setenv(SERVED_STORE, served.uri)
+    with pytest.raises(HeartbeatError, match="names? the store .*original, and its `heartbeat up` serves .*restored"):
+        open_store(str(tmp_path / "original"))
+    assert not (tmp_path / "original").exists()
+    monkeypatch.chdir(tmp_path)
+    assert open_store("restored").uri == served.uri
