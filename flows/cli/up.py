@@ -66,9 +66,8 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         with console.status("starting the servers"):
             api_server.wait_ready()
             mlflow_ui.wait_ready()
-            for deployment in served_deployments(
-                config
-            ):  # before a run can be started with the settings of an earlier `up`
+            # before anybody starts a run, which would have the settings of an earlier `up`
+            for deployment in served_deployments(config):
                 deployment.apply()
         stack.enter_context(announced(store, os.environ["PREFECT_API_URL"]))
         from flows.automations import install

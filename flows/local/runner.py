@@ -5,7 +5,9 @@ with it (see `flows.local.guard`).
 """
 
 import os
+import shutil
 import sys
+import tempfile
 
 from heartdata.config import RunConfig
 from heartdata.storage.store import Store
@@ -19,7 +21,11 @@ def main() -> None:
     from flows.deployments import served_deployments
     from tasks.engine.failure_notice import SERVED_STORE
 
-    os.environ[SERVED_STORE] = Store(config.store).uri
+    store = Store(config.store)
+    os.environ[SERVED_STORE] = store.uri
+    # Prefect keeps an empty folder for each start in /tmp/runner_storage, which belongs to the user who was there first
+    tempfile.tempdir = str(store.workpath("prefect"))
+    shutil.rmtree(store.workpath("prefect/runner_storage"), ignore_errors=True)
 
     # each deployment has a limit of its own; runs that waited here instead would not be cancelled by the server
     deployments = served_deployments(config)

@@ -104,6 +104,12 @@ def test_nightly_runs_are_scheduled(served):
     wait_until(lambda: is_healthy(f"{mlflow}/health"), "the MLflow UI")
 
 
+def test_the_folder_of_the_runner_is_in_the_store(served):
+    process, *_ = served
+    store = Path(process.args[process.args.index("--store") + 1])
+    wait_until(lambda: list((store / "prefect/runner_storage").glob("*")), "the runner")
+
+
 def test_a_run_finds_the_server_of_its_store(served):
     process, api, _, _ = served
     store = Store(process.args[process.args.index("--store") + 1])
