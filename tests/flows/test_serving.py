@@ -78,9 +78,7 @@ def serving(store: Path):
     api = f"http://127.0.0.1:{prefect_port}/api"
     environment |= {"PREFECT_API_URL": api, "PREFECT_HOME": str(store / "client"), "HEARTBEAT_PROJECT": str(PROJECT)}
     try:
-        wait_until(
-            lambda: process.poll() is not None or (is_healthy(f"{api}/health") and deployment(api)), "the deployment"
-        )
+        wait_until(lambda: process.poll() is not None or running_api(Store(store)) == api, "the deployments")
         assert process.poll() is None, (store / "up.log").read_text()
         yield process, api, f"http://127.0.0.1:{mlflow_port}", environment
     finally:
