@@ -66,6 +66,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         with console.status("starting the servers"):
             api_server.wait_ready()
             mlflow_ui.wait_ready()
+            stack.enter_context(kept_running([api_server, mlflow_ui], partial(report, console)))
             # before anybody starts a run, which would have the settings of an earlier `up`
             for deployment in served_deployments(config):
                 deployment.apply()
@@ -80,7 +81,7 @@ def serve_all(config: RunConfig, prefect_port: int, mlflow_port: int) -> None:
         stack.callback(try_to_end_interrupted, console, store)
         stack.callback(runner.stop)
         runner.start()
-        with kept_running([api_server, mlflow_ui, runner], partial(report, console)):
+        with kept_running([runner], partial(report, console)):
             while True:
                 time.sleep(1)
     with contextlib.suppress(OSError):
