@@ -107,10 +107,12 @@ def test_a_run_that_ends_before_its_version_is_made_is_left_over(
 
 def test_two_runs_record_the_same_data_set_at_once(registry_store: Store, monkeypatch):
     config = RunConfig()
-    experiment = experiment_of(connect(config.registry, registry_store), config.registry, registry_store)
+    client = connect(config.registry, registry_store)
+    experiment = experiment_of(client, config.registry, registry_store)
+    runs = [client.create_run(experiment).info.run_id for _ in range(2)]
     both_looked = Barrier(2)
 
-    def new_id() -> UUID:  # for a data set that is not in the database yet
+    def new_id() -> UUID:  # first for a data set that is not in the database yet
         with suppress(BrokenBarrierError):
             both_looked.wait(30)
             both_looked.abort()  # only the ids of the data set are made at once
@@ -120,15 +122,15 @@ def test_two_runs_record_the_same_data_set_at_once(registry_store: Store, monkey
     rows = pd.DataFrame({"part": ["train"], "label": ["normal"]})
     manifest = Artifact(name="manifest/a.parquet", digest="d" * 64, rows=1)
 
-    def log(_: int) -> Any:
-        with mlflow.start_run(experiment_id=experiment) as run:
+    def log(run: str) -> Any:
+        with mlflow.start_run(run_id=run):
             tasks._log_dataset(rows, manifest, config, registry_store)
-        return mlflow.get_run(run.info.run_id).inputs.dataset_inputs
+        return mlflow.get_run(run).inputs.dataset_inputs
 
     log_input, calls = mlflow.log_input, []
     monkeypatch.setattr(mlflow, "log_input", lambda *a, **k: calls.append(a) or log_input(*a, **k))
     with ThreadPoolExecutor(2) as threads:
-        logged = list(threads.map(log, range(2)))
+        logged = list(threads.map(log, runs))
     assert len(calls) == 3
     assert [[each.dataset.name for each in inputs] for inputs in logged] == [["demo-train"]] * 2
 
