@@ -45,7 +45,7 @@ def run_store(config: RunConfig) -> Iterator[Store]:
 def open_store(uri: str) -> Store:
     """The store of a flow run. Raises `HeartbeatError` where `heartbeat up` serves another one.
 
-    So does a run that was scheduled before its store was restored elsewhere: it names the store that it is a copy of.
+    A run that was scheduled before a backup was restored names the original store.
     """
     store = Store(uri)
     if (served := os.environ.get(SERVED_STORE)) and served != store.uri:
