@@ -5,7 +5,7 @@ CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(12
 
 
 class HeartbeatError(Exception):
-    """Base of all errors that are shown without a stack trace."""
+    """A fault that you can fix: the message is one sentence that names the file or setting and says what to do."""
 
     def __str__(self) -> str:
         return super().__str__().translate(CONTROLS)
@@ -40,4 +40,4 @@ class ScoreError(HeartbeatError):
 
 
 class BadAudio(ValueError):
-    """One recording cannot be used. Becomes a row with this message; never stops the run."""
+    """One recording cannot be used; the message says why. In a run it becomes a row, and never stops it."""

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # before tests/heartdata
 from helpers import write_xlsx
 
 from heartdata.audio.decode import decode
-from heartdata.audio.measurements import MeasureConfig, measure_samples
+from heartdata.audio.measurements import MeasureConfig, measure_audio
 from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
 from heartdata.checks.suite import RecordingBounds
 from heartdata.dataset.inventory import take_inventory
@@ -153,7 +153,7 @@ def fuzz_audio(contents: Iterable[bytes]) -> Counter[str]:
             faulthandler.dump_traceback_later(HANG_S, exit=True)
             try:
                 audio = decode(content)
-                row = measure_samples(audio, MeasureConfig())
+                row = measure_audio(audio, MeasureConfig())
                 table_from_rows([{"sha256": "x", **row}], FACTS)
                 if row["finite"]:
                     assert np.isfinite(log_mel(audio.mono, audio.rate_hz, SpectrogramConfig())).all()

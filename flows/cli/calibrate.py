@@ -77,25 +77,23 @@ def _prepared(
     config: RunConfig, model: str, classes: tuple[str, ...], store: Store, console: Console
 ) -> tuple[pa.Table, pa.Table, pd.DataFrame]:
     """The source's recordings, their facts, and those accepted, as a run would. Raises `HeartbeatError`."""
+    from heartdata.audio.measurements import measure_files
     from heartdata.checks.validation import validate
+    from heartdata.checks.waveforms import near_duplicate_pairs
     from heartdata.dataset.inventory import take_inventory
-    from heartdata.reports.inspect import measured, near_duplicate_pairs
     from heartdata.serving.recalibration import refuse_unknown_labels
 
-    folder = store.workpath("calibrate")
     with bar(console, "reading") as advance:
         recordings, notes = take_inventory(config.source, store.workpath("made"), advance)
     for text in notes:
         console.print(note(text))
     refuse_unknown_labels(recordings, classes, model)
     with bar(console, "measuring") as advance:
-        facts = measured(recordings, config.measure, advance)
+        facts = measure_files(recordings, config.measure, advance)
     with bar(console, "comparing") as advance:
         pairs = near_duplicate_pairs(recordings, facts, config.validation, config.measure, advance)
     with console.status("checking"):
-        checked = validate(
-            recordings, facts, config.validation, folder / "data-docs", config.split.collections, pairs=pairs
-        )
+        checked = validate(recordings, facts, config.validation, collections=config.split.collections, pairs=pairs)
     for text in checked.notes:
         console.print(note(text))
     if checked.quarantine.num_rows:

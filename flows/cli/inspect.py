@@ -28,13 +28,13 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
     writable_caches()
     console = plain_console()
     with console.status("loading"):
+        from heartdata.audio.measurements import measure_files
         from heartdata.checks.validation import validate
+        from heartdata.checks.waveforms import near_duplicate_pairs
         from heartdata.dataset.inventory import take_inventory
         from heartdata.reports.inspect import (
             by_class,
             examples,
-            measured,
-            near_duplicate_pairs,
             quarantined_by_class,
             unreadable,
             with_facts,
@@ -48,7 +48,7 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
         with bar(console, "reading") as advance:
             recordings, notes = take_inventory(config.source, out / "made", advance)
         with bar(console, "measuring") as advance:
-            facts = measured(recordings, config.measure, advance)
+            facts = measure_files(recordings, config.measure, advance)
         for text in notes:
             console.print(note(text))
         frame = with_facts(recordings, facts)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
+from heartdata.audio.decode import resample
 from heartdata.audio.fingerprint import RATE_HZ
 from heartdata.audio.quality import autocorrelation
 
@@ -35,7 +36,10 @@ SWAPPABLE_BPM = 110  # from here on systole and diastole are much alike
 
 @dataclass(frozen=True)
 class Beats:
-    """``heart_rate_bpm`` (beats a minute), how sure it is (``confidence``, 0-1), and when S1 and S2 begin, in seconds."""
+    """The heart rate of a recording, in beats a minute, and when its heart sounds S1 and S2 begin.
+
+    ``confidence``: the probability, in 0-1, that the rate is within 5 %. ``s1_s``, ``s2_s``: seconds, shape (n,) each.
+    """
 
     heart_rate_bpm: float
     confidence: float
@@ -63,9 +67,12 @@ class Segmentation:
     contrast: float
 
 
-def find_beats(sound: np.ndarray) -> Beats | None:
-    """The beats of mono samples at `heartdata.audio.fingerprint.RATE_HZ`, shape (n,); None where they are not clear."""
-    segmentation = segment(sound)
+def find_beats(mono: np.ndarray, rate_hz: int) -> Beats | None:
+    """The heart rate and the times of S1 and S2 in mono samples, shape (n,); None where the beats are not clear.
+
+    A hidden Markov model after Schmidt et al. 2010 (Physiol. Meas. 31:513), without trained emissions.
+    """
+    segmentation = segment(resample(mono, rate_hz, RATE_HZ))
     if segmentation is None or (sure := confidence(segmentation)) < MIN_CONFIDENCE:
         return None
     intervals_s = np.concatenate([np.diff(segmentation.s1_s), np.diff(segmentation.s2_s)])

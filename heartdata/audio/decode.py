@@ -35,7 +35,10 @@ TEXT_BYTES = 200  # that tell text from sound
 
 @dataclass(frozen=True)
 class Audio:
-    """A decoded recording. ``samples``: float32, shape (frames, channels), full scale 1."""
+    """A decoded recording. ``samples``: float32, shape (frames, channels), full scale 1.
+
+    ``declared_frames``: how many its header promises, more than there are in a truncated file.
+    """
 
     samples: np.ndarray
     rate_hz: int
@@ -178,7 +181,7 @@ def _declared_frames(file: soundfile.SoundFile) -> int:
 
 
 def resample(samples: np.ndarray, rate_hz: int, target_hz: int) -> np.ndarray:
-    """Mono float32 samples at ``target_hz`` (soxr, high quality)."""
+    """Mono float32 samples, shape (n,), at ``target_hz`` instead of ``rate_hz`` (soxr, high quality)."""
     if rate_hz == target_hz:
         return samples
     return soxr.resample(samples, rate_hz, target_hz, quality="HQ")

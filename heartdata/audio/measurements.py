@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,9 +51,34 @@ class MeasureConfig(Settings):
 def measure_file(uri: str, sha256: str, config: MeasureConfig) -> dict[str, object]:
     """One row of schema FACTS. Bad audio becomes a row with its ``error``; OSError is raised (worth a retry)."""
     try:
-        return {"sha256": sha256, **measure_samples(decode(read_bytes(uri, sha256)), config)}
+        return {"sha256": sha256, **measure_audio(decode(read_bytes(uri, sha256)), config)}
     except BadAudio as error:
         return {"sha256": sha256, "error": str(error)}
+
+
+def measure_files(
+    recordings: pa.Table,
+    config: MeasureConfig = MeasureConfig(),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> pa.Table:
+    """Measure each distinct file of ``recordings`` (schema RECORDINGS), in threads: a row of schema FACTS each.
+
+    A file that cannot be decoded has a row with its ``error``. ``progress`` gets how many files are done, and of how
+    many. Raises `HeartbeatError` when a file cannot be read.
+    """
+    files = recordings.to_pandas().dropna(subset=["sha256"]).drop_duplicates("sha256")
+    rows: list[dict[str, object]] = []
+    with ThreadPoolExecutor() as pool:
+        try:
+            facts = pool.map(lambda uri, sha256: measure_file(uri, sha256, config), files["uri"], files["sha256"])
+            for done, row in enumerate(facts, 1):
+                rows.append(row)
+                progress(done, len(files))
+        except OSError as error:
+            raise HeartbeatError(f"{error.filename} cannot be read ({error.strerror}): run again") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return table_from_rows(rows, FACTS)
 
 
 def sound_reader(recordings: pa.Table, config: MeasureConfig) -> Callable[[str], np.ndarray | None]:
@@ -125,8 +152,12 @@ def _load_facts(name: str, store: Store) -> pa.Table:
         return FACTS.empty_table()
 
 
-def measure_samples(audio: Audio, config: MeasureConfig) -> dict[str, object]:
-    """The facts of decoded audio (columns of schema FACTS without the file's sha256). Raises `BadAudio`."""
+def measure_audio(audio: Audio, config: MeasureConfig = MeasureConfig()) -> dict[str, Any]:
+    """What can be measured of a decoded recording: length, level, clipping, silence, signal quality and more.
+
+    The keys are the columns of `heartdata.storage.schemas.FACTS` but for ``sha256``; levels are relative to full scale 1,
+    ``quality`` and ``periodicity`` are in 0-1. Raises `BadAudio`.
+    """
     try:
         return _measure(audio, config)
     except (BadAudio, MemoryError):

@@ -113,8 +113,8 @@ def mel_power_db(mono: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
     return np.maximum(power_db, -config.range_db, out=power_db)
 
 
-def log_mel(mono: np.ndarray, rate_hz: int, config: SpectrogramConfig) -> np.ndarray:
-    """The normalised spectrogram that is stored and trained on, shape (columns, mel_bands), float16."""
+def log_mel(mono: np.ndarray, rate_hz: int, config: SpectrogramConfig = SpectrogramConfig()) -> np.ndarray:
+    """The normalised log-mel spectrogram of mono samples, shape (n,): shape (columns, mel_bands), float16."""
     power_db = mel_power_db(resample(mono, rate_hz, config.rate_hz), config)
     if config.normalise == "recording":
         power_db -= power_db.mean()

@@ -23,7 +23,11 @@ MURMUR_SHAPES = {  # the envelope over the murmur's course, from 0 to 1
 
 @dataclass(frozen=True)
 class Heart:
-    """What all recordings of one subject have in common."""
+    """A synthetic heart: what all recordings of one subject have in common.
+
+    ``arrhythmia``: by what share the rate changes with each breath. Gains are relative to S1. ``extra``: S3 or S4, its
+    distance from S2 or S1 in seconds, its frequency in Hz, and its gain.
+    """
 
     kind: str
     rate_bpm: float
@@ -36,11 +40,13 @@ class Heart:
     murmur_shape: str
     murmur_gain: float
     diastolic: bool = False  # the murmur is between S2 and the next S1
-    extra: tuple[str, float, float, float] | None = None  # S3 or S4, seconds from S2 or S1, Hz, gain
+    extra: tuple[str, float, float, float] | None = None
 
     @classmethod
     def draw(cls, kind: str, rng: np.random.Generator) -> "Heart":
-        """A random subject of class ``kind`` (one of CLASSES)."""
+        """A random subject of class ``kind``: normal, murmur, extrasystole or artifact. Raises ValueError for another."""
+        if kind not in (*CLASSES, EXTRA_SOUND):
+            raise ValueError(f"{kind!r} is no class of synthetic recordings: use one of {', '.join(CLASSES)}")
         child = rng.random() < 0.15
         bands = list(MURMUR_BANDS_HZ.values())
         return cls(
@@ -75,15 +81,16 @@ def with_random_variation(heart: Heart, rng: np.random.Generator) -> Heart:
 
 @dataclass(frozen=True)
 class Sound:
-    """Samples (float32, shape (n,), peak 0.8) at RATE_HZ, and the true times of S1 and S2 in seconds."""
+    """A synthetic recording: samples (float32, shape (n,), peak 0.8), and the true times of S1 and S2 in seconds."""
 
     samples: np.ndarray
     s1_s: np.ndarray
     s2_s: np.ndarray
+    rate_hz: int = RATE_HZ
 
 
 def synthesize(heart: Heart, duration_s: float, site: int, rng: np.random.Generator) -> Sound:
-    """One recording of ``heart`` at chest site ``site`` (0-3, each with its own device filter)."""
+    """A synthetic recording of ``heart`` at chest site ``site`` (0-3, each with its own device filter)."""
     time_s = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
     signal = 0.02 * _pink_noise(len(time_s), rng)
     if heart.kind == "artifact":

@@ -42,7 +42,10 @@ Rows = list[dict[str, object]]  # of schema CHECKS
 
 @dataclass(frozen=True)
 class Validation:
-    """The result of `validate`. ``refusal``: why nothing may be trained on this table, or None; ``notes`` for people."""
+    """The result of `validate`: tables of the schemas ACCEPTED, QUARANTINE, CHECKS and VERDICTS.
+
+    ``refusal``: why nothing may be trained on these recordings, or None. ``notes``: what people should know.
+    """
 
     accepted: pa.Table
     quarantine: pa.Table
@@ -55,8 +58,8 @@ class Validation:
 def validate(
     recordings: pa.Table,
     facts: pa.Table,
-    config: ValidationConfig,
-    docs: Path,
+    config: ValidationConfig = ValidationConfig(),
+    docs: Path | None = None,
     collections: Sequence[str] | None = None,
     before: pa.Table | None = None,
     reference: pa.Table | None = None,
@@ -64,7 +67,7 @@ def validate(
     known: pa.Table | None = None,
     pairs: pd.DataFrame | None = None,
 ) -> Validation:
-    """Check every recording, the subjects, the table and its change; write Data Docs to the folder ``docs``.
+    """Check every recording, the subjects, the table and its change; write Data Docs to the folder ``docs``, if given.
 
     ``recordings`` and ``facts`` have schemas RECORDINGS and FACTS. Every recording is either accepted or quarantined.
     ``collections``: those that will be trained on (None: all), whose labels alone the checks on the table look at.
@@ -105,7 +108,8 @@ def validate(
             notes=tuple(_near_duplicate_notes(table, passed, config)),
         )
         counts = f"{len(table)} recordings, {len(passed)} accepted, {len(reasons)} quarantined"
-        suites.publish(docs, result.checks, result.quarantine, counts, plots)
+        if docs is not None:
+            suites.publish(docs, result.checks, result.quarantine, counts, plots)
     return result
 
 

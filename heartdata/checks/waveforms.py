@@ -11,10 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from scipy import fft
 from scipy.signal import butter, sosfiltfilt
 
 from heartdata.audio.fingerprint import HOP, RATE_HZ
+from heartdata.audio.measurements import MeasureConfig, sound_reader
+from heartdata.checks.near_duplicates import near_duplicates
+from heartdata.checks.suite import ValidationConfig
 from heartdata.storage.schemas import CONFIRMED_PAIRS
 
 HEART_HZ = (25, 150)  # noise changes it least
@@ -44,6 +48,23 @@ class Agreement(NamedTuple):
     high: float
     high_elsewhere: float
     duration_s: float
+
+
+def near_duplicate_pairs(
+    recordings: pa.Table,
+    facts: pa.Table,
+    config: ValidationConfig = ValidationConfig(),
+    measure: MeasureConfig = MeasureConfig(),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> pd.DataFrame | None:
+    """Pairs of recordings of one sound that differ in codec, rate, loudness, cut or noise (schema CONFIRMED_PAIRS).
+
+    ``recordings`` and ``facts`` have the schemas RECORDINGS and FACTS. None where ``config.near_duplicates`` is off.
+    """
+    if config.near_duplicates == "off":
+        return None
+    found = near_duplicates(facts.to_pandas(), config.near_duplicate_similarity).pairs
+    return confirm(found, sound_reader(recordings, measure), progress=progress)
 
 
 def confirm(

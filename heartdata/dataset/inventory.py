@@ -24,8 +24,9 @@ def take_inventory(
     progress: Callable[[int, int], None] = lambda done, total: None,
     seen: HashCache | None = None,
 ) -> tuple[pa.Table, list[str]]:
-    """All recordings of ``source``, corrected (schema RECORDINGS, sorted by id), and the source's notes.
+    """List the recordings of ``source`` (schema RECORDINGS, sorted by id), with its corrections; and its notes for people.
 
+    ``workdir``: where the source may keep files of its own, such as recordings that it synthesizes.
     Files are hashed in threads, except those that are unchanged since they were ``seen``. Raises `SourceError` when
     there are no recordings or ids repeat, OSError for a read error that a retry may cure.
     """

@@ -97,9 +97,12 @@ class SplitConfig(Settings):
         return 1 - self.test_fraction - self.valid_fraction, self.valid_fraction, self.test_fraction
 
 
-def assign_splits(accepted: pa.Table, config: SplitConfig, recordings: pa.Table | None = None) -> pa.Table:
-    """One row (schema SPLITS) for each recording `in_use` that the strategy does not leave out; deterministic.
+def assign_splits(
+    accepted: pa.Table, config: SplitConfig = SplitConfig(), recordings: pa.Table | None = None
+) -> pa.Table:
+    """Split recordings into train, valid and test (schema SPLITS), so that no subject is in two of them; deterministic.
 
+    ``accepted`` has schema ACCEPTED; rows without a label, or outside ``config.collections``, are left out.
     ``recordings`` (schema RECORDINGS, also the refused ones) say which collections exist and, for ``hash``, under which
     other spellings subjects occur; ``column`` requires them. With ``config.unlabelled``, recordings without a label that
     have no connection to valid and test are the part `UNLABELLED`; the others are split as without them. Raises

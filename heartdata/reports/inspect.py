@@ -1,60 +1,12 @@
 """The counts behind `heartbeat data inspect`: what each class holds, and which recordings a run would refuse."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from heartdata.audio.measurements import MeasureConfig, measure_file, sound_reader
-from heartdata.checks.near_duplicates import near_duplicates
-from heartdata.checks.suite import ValidationConfig
-from heartdata.checks.waveforms import confirm
-from heartdata.errors import HeartbeatError
-from heartdata.storage.schemas import FACTS
-from heartdata.storage.store import table_from_rows
-
 UNLABELLED = "(unlabelled)"
-
-
-def measured(
-    recordings: pa.Table,
-    config: MeasureConfig,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> pa.Table:
-    """The facts (schema FACTS) of each file of ``recordings`` (schema RECORDINGS), measured in threads.
-
-    Raises `HeartbeatError` when a file cannot be read.
-    """
-    files = recordings.to_pandas().dropna(subset=["sha256"]).drop_duplicates("sha256")
-    rows: list[dict[str, object]] = []
-    with ThreadPoolExecutor() as pool:
-        try:
-            facts = pool.map(lambda uri, sha256: measure_file(uri, sha256, config), files["uri"], files["sha256"])
-            for done, row in enumerate(facts, 1):
-                rows.append(row)
-                progress(done, len(files))
-        except OSError as error:
-            raise HeartbeatError(f"{error.filename} cannot be read ({error.strerror}): run again") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return table_from_rows(rows, FACTS)
-
-
-def near_duplicate_pairs(
-    recordings: pa.Table,
-    facts: pa.Table,
-    config: ValidationConfig,
-    measure: MeasureConfig,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> pd.DataFrame | None:
-    """The near-duplicates (schema CONFIRMED_PAIRS), or None where ``config`` does not look for them."""
-    if config.near_duplicates == "off":
-        return None
-    found = near_duplicates(facts.to_pandas(), config.near_duplicate_similarity).pairs
-    return confirm(found, sound_reader(recordings, measure), progress=progress)
 
 
 def with_facts(recordings: pa.Table, facts: pa.Table) -> pd.DataFrame:

@@ -13,7 +13,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class SubjectDraws:
-    """Weights of recordings, shape (1 + resamples, n): every recording once, then the resamples.
+    """Resamples of subjects, as ``weights`` of recordings, shape (1 + resamples, n): first every recording once.
 
     ``degrees_of_freedom`` are those of a standard error over the resamples.
     """
@@ -54,13 +54,14 @@ def _degrees_of_freedom(sizes: np.ndarray) -> float:
 def with_interval(
     values: ArrayLike, degrees_of_freedom: float, is_share: bool = True, level: float = LEVEL, varies: bool = True
 ) -> tuple[float, float, float]:
-    """The first of ``values``, and its interval by the standard deviation of the others, one a resample.
+    """A metric and the bounds of its interval, from its ``values`` under each row of weights of `subject_draws`.
 
-    A t-interval, computed for a share (a metric in 0-1) on the logit scale, where the distribution of one near 1 is less
-    skewed: percentiles of the resamples cover too little (`benchmarks/intervals.py`). They are used where a resample's
-    value is infinite, so that a bound may be infinite. A share that is the same in all resamples although it ``varies``, as
-    where each class is all right or all wrong, has the interval of Clopper and Pearson (1934) for degrees_of_freedom + 1
-    subjects. Values of nan are ignored; the bounds are nan where no stratum has two subjects.
+    ``values``, shape (1 + resamples,): first the metric itself, which is returned; the standard deviation of the others
+    gives the interval. It is a t-interval, for a share (a metric in 0-1) on the logit scale, where the distribution of one
+    near 1 is less skewed: percentiles of the resamples cover too little (`benchmarks/intervals.py`). They are used where a
+    resample's value is infinite, so that a bound may be infinite. A share that is the same in all resamples although it
+    ``varies``, as where each class is all right or all wrong, has the interval of Clopper and Pearson (1934) for
+    degrees_of_freedom + 1 subjects. Values of nan are ignored; the bounds are nan where no stratum has two subjects.
     """
     value, *_ = numbers = np.asarray(values, float)
     drawn = numbers[1:][~np.isnan(numbers[1:])]

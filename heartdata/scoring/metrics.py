@@ -73,10 +73,10 @@ def _auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.
 def metrics_with_intervals(
     predictions: dict[str, pd.DataFrame], classes: list[str], resamples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Rows of schema METRICS: each metric of each model with its 95 % interval by bootstrap over the column ``group``.
+    """Metrics of one or more models with 95 % intervals, by bootstrap over subjects: rows of schema METRICS.
 
-    ``predictions`` are tables of the same recordings in the same order, with columns label, prediction, group and
-    p_<class>; the others are compared with the first model. All models are scored on the same resamples (of
+    ``predictions`` are tables of the same recordings in the same order, with columns ``label``, ``prediction``, ``group``
+    (the subject) and ``p_<class>``; the others are compared with the first model. All models are scored on the same resamples (of
     `subject_draws`), so that the difference to the first one has an interval of its own.
     """
     names = [f"p_{c}" for c in classes]

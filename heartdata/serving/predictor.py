@@ -14,9 +14,8 @@ from torch import nn
 
 from heartdata.audio.beats import Beats, find_beats
 from heartdata.audio.channels import choose
-from heartdata.audio.decode import Audio, decode, resample
-from heartdata.audio.fingerprint import RATE_HZ
-from heartdata.audio.measurements import measure_samples
+from heartdata.audio.decode import Audio, decode
+from heartdata.audio.measurements import measure_audio
 from heartdata.audio.spectrograms import log_mel
 from heartdata.checks.suite import quarantine_reason, warnings_of
 from heartdata.dataset.windows import Shards, scoring_views
@@ -31,7 +30,7 @@ from heartdata.versions import PREPROCESSING
 
 @dataclass(frozen=True)
 class Prediction:
-    """The label, whether its probability is too low to rely on it, and the probability of each class.
+    """A prediction: the label, whether its probability is too low to rely on it, and the probability of each class.
 
     ``warnings``: names of the failed checks of severity warning; ``heart_rate_bpm``: None where it is not clear.
     """
@@ -60,7 +59,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network with its configuration. ``digest``: see `model_digest`."""
+    """A trained network with what it needs to predict from audio files: preprocessing, classes, calibration.
+
+    ``digest``: 12 hex digits that tell models apart by their content.
+    """
 
     net: nn.Module
     config: ModelConfig
@@ -68,7 +70,7 @@ class Predictor:
 
     @classmethod
     def load(cls, weights: str | Path, config: str | Path) -> "Predictor":
-        """From the two files of a model, ``weights.safetensors`` and ``config.json``, on `computing_device`.
+        """Load a model from its two files, ``weights.safetensors`` and ``config.json``, onto the GPU if there is one.
 
         Raises `ConfigError` when this version of heartbeat cannot read the configuration, or preprocesses audio
         otherwise than the model's training did.
@@ -135,7 +137,7 @@ class Predictor:
 
     def prepare(self, audio: Audio) -> Recording:
         """What `predict` needs of a decoded recording. Raises `BadAudio` for one that validation would quarantine."""
-        facts = measure_samples(audio, self.config.measure)
+        facts = measure_audio(audio, self.config.measure)
         if reason := quarantine_reason(facts, self.config.accepts):
             raise BadAudio(reason)
         try:
@@ -193,7 +195,7 @@ def prediction_frame(results: Sequence[Prediction | BadAudio], predictor: Predic
 def _beats(mono: np.ndarray, rate_hz: int) -> Beats | None:
     """None where they are not clear, whatever the reason: a prediction does not depend on them."""
     try:
-        return find_beats(resample(mono, rate_hz, RATE_HZ))
+        return find_beats(mono, rate_hz)
     except Exception:
         return None
 

@@ -37,7 +37,7 @@ def true_bpm(sound: Sound) -> float:
 @pytest.mark.parametrize("duration_s", [5, 12])
 def test_s1_and_s2_are_found_at_their_times(kind: str, rate_bpm: float, duration_s: float):
     sound = made(heart(kind, rate_bpm), duration_s)
-    beats = find_beats(at_2_khz(sound.samples))
+    beats = find_beats(sound.samples, sound.rate_hz)
     assert beats is not None
     assert beats.heart_rate_bpm == pytest.approx(true_bpm(sound), rel=0.05)
     for true_s, found_s in ((sound.s1_s - 0.04, beats.s1_s), (sound.s2_s - 0.03, beats.s2_s)):
@@ -49,7 +49,7 @@ def test_s1_and_s2_are_found_at_their_times(kind: str, rate_bpm: float, duration
 @pytest.mark.parametrize("rate_bpm", [120, 150, 190])
 def test_fast_hearts_have_a_rate_but_s1_and_s2_may_be_swapped(rate_bpm: float):
     sound = made(heart(rate_bpm=rate_bpm))
-    beats = find_beats(at_2_khz(sound.samples))
+    beats = find_beats(sound.samples, sound.rate_hz)
     assert beats is not None
     assert beats.heart_rate_bpm == pytest.approx(true_bpm(sound), rel=0.05)
     assert beats.may_be_swapped
@@ -61,14 +61,14 @@ def test_fast_hearts_have_a_rate_but_s1_and_s2_may_be_swapped(rate_bpm: float):
 def test_level_offset_and_knocks_change_nothing_much():
     sound = made(heart())
     samples = at_2_khz(sound.samples)
-    plain = find_beats(samples)
+    plain = find_beats(samples, RATE_HZ)
     assert plain is not None
-    louder = find_beats((40 * samples + 3).astype(np.float32))
+    louder = find_beats((40 * samples + 3).astype(np.float32), RATE_HZ)
     assert louder is not None
     assert louder.heart_rate_bpm == pytest.approx(plain.heart_rate_bpm, rel=1e-3)
     knocked = samples.copy()
     knocked[[3100, 9000, 14_500]] += 5
-    found = find_beats(knocked)
+    found = find_beats(knocked, RATE_HZ)
     assert found is not None
     assert found.heart_rate_bpm == pytest.approx(plain.heart_rate_bpm, rel=0.03)
 
@@ -99,7 +99,7 @@ def no_heart() -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", list(no_heart()))
 def test_nothing_is_reported_without_a_heart(name: str):
-    assert find_beats(no_heart()[name]) is None
+    assert find_beats(no_heart()[name], RATE_HZ) is None
 
 
 def test_confidence_falls_with_noise():

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from heartdata.audio.channels import choose
 from heartdata.audio.decode import decode
-from heartdata.audio.measurements import MeasureConfig, measure_file, measure_samples
+from heartdata.audio.measurements import MeasureConfig, measure_audio, measure_file
 from heartdata.audio.synthesis import RATE_HZ, Heart, synthesize
 from heartdata.errors import BadAudio
 
@@ -74,7 +74,7 @@ def test_copies_of_one_microphone_are_averaged_unless_they_cancel(tmp_path: Path
 @pytest.mark.parametrize(("setting", "channel"), [("first", 1), (1, 1), (2, 2), ("mix", 0)])
 def test_the_setting_decides_for_facts_and_sound(tmp_path: Path, setting: str | int, channel: int):
     audio = recording(tmp_path / "a.wav", heart(), ecg())
-    facts = measure_samples(audio, MeasureConfig(channel=setting))
+    facts = measure_audio(audio, MeasureConfig(channel=setting))
     assert (facts["channel"], choose(audio, setting).channel) == (channel, channel)
     assert facts["peak"] == pytest.approx(np.abs(heart()).max() if channel == 1 else np.abs(ecg()).max(), rel=1e-5)
 

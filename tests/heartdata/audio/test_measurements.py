@@ -7,7 +7,16 @@ import pytest
 from helpers import REAL, beats, fake_ffmpeg, needs_pascal, tone, write_wav
 
 from heartdata.audio import measurements
-from heartdata.audio.measurements import MeasureConfig, load_if_intact, measure_file, measure_recordings
+from heartdata.audio.measurements import (
+    MeasureConfig,
+    load_if_intact,
+    measure_file,
+    measure_files,
+    measure_recordings,
+)
+from heartdata.dataset.inventory import take_inventory
+from heartdata.errors import HeartbeatError
+from heartdata.sources import TableSource
 from heartdata.storage.schemas import FACTS
 from heartdata.storage.shards import Shard
 from heartdata.storage.store import Store, sha256_file
@@ -116,3 +125,12 @@ def test_intact_facts_are_loaded_and_damaged_ones_are_not(store: Store, tmp_path
     content[60] ^= 1  # in a page
     store.local(facts.name).write_bytes(bytes(content))
     assert load_if_intact(shard, MeasureConfig(), store) is None
+
+
+def test_a_file_that_was_deleted_since_the_inventory_is_named(tmp_path: Path):
+    write_wav(tmp_path / "a.wav", beats())
+    (tmp_path / "t.csv").write_text("path,label\na.wav,normal\n")
+    table, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path)
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(HeartbeatError, match=r"a\.wav cannot be read"):
+        measure_files(table)

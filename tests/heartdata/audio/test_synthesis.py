@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from heartdata.audio.synthesis import EXTRA_SOUND, RATE_HZ, Heart, simulate_device, synthesize, with_random_variation
 from heartdata.sources import DemoSource
@@ -16,6 +17,11 @@ def test_the_varied_set_has_a_fifth_class_and_is_reproducible(tmp_path: Path):
     assert {row.label for row in one} == {"normal", "murmur", "extrasystole", "artifact", EXTRA_SOUND}
     assert len({row.subject for row in one}) == 15
     assert [Path(a.path).read_bytes() for a in one] == [Path(b.path).read_bytes() for b in two]
+
+
+def test_a_misspelt_class_is_refused():
+    with pytest.raises(ValueError, match="'murmer' is no class of synthetic recordings: use one of normal, murmur"):
+        Heart.draw("murmer", np.random.default_rng(0))
 
 
 def test_s3_follows_s2():

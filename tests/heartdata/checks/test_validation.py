@@ -14,8 +14,8 @@ from heartdata.audio.synthesis import Heart, synthesize
 from heartdata.checks.duplicates import mark_duplicates
 from heartdata.checks.suite import Check, ValidationConfig, _holds, quarantine_reason
 from heartdata.checks.validation import Validation, _commonest, join_facts, validate
+from heartdata.checks.waveforms import near_duplicate_pairs
 from heartdata.dataset.inventory import take_inventory
-from heartdata.reports.inspect import near_duplicate_pairs
 from heartdata.sources import TableSource
 from heartdata.storage.schemas import FACTS
 from heartdata.storage.store import table_from_rows

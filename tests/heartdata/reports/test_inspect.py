@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from helpers import beats, tone, write_wav
 
-from heartdata.audio.measurements import MeasureConfig
+from heartdata.audio.measurements import MeasureConfig, measure_files
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.dataset.inventory import take_inventory
-from heartdata.errors import HeartbeatError
-from heartdata.reports.inspect import by_class, examples, measured, quarantined_by_class, with_facts
+from heartdata.reports.inspect import by_class, examples, quarantined_by_class, with_facts
 from heartdata.reports.inspect_plots import class_sheet, rates, write_plots
 from heartdata.sources import TableSource
 
@@ -37,7 +36,7 @@ def frame(tmp_path_factory):
     )
     table, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path / "work")
     progress = []
-    facts = measured(table, MeasureConfig(), lambda *counts: progress.append(counts))
+    facts = measure_files(table, MeasureConfig(), lambda *counts: progress.append(counts))
     assert progress[-1] == (7, 7)
     return with_facts(table, facts)
 
@@ -111,12 +110,3 @@ def test_plots_without_any_decodable_recording(frame, tmp_path: Path):
     undecodable = frame[frame["duration_s"].isna()]
     paths = write_plots(undecodable, {}, SpectrogramConfig(), tmp_path / "out")
     assert [path.name for path in paths] == ["durations.png", "rates.png"]
-
-
-def test_a_file_that_has_been_deleted_is_named(tmp_path: Path):
-    write_wav(tmp_path / "a.wav", beats())
-    (tmp_path / "t.csv").write_text("path,label\na.wav,normal\n")
-    table, _ = take_inventory(TableSource(data=tmp_path / "t.csv"), tmp_path)
-    (tmp_path / "a.wav").unlink()
-    with pytest.raises(HeartbeatError, match=r"a\.wav cannot be read"):
-        measured(table, MeasureConfig())
