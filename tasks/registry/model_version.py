@@ -15,8 +15,8 @@ from tasks.results import Evaluation, TrainedModel
 
 TOLERANCE = 1e-5  # between the served model's probabilities and those evaluated
 SERVED_MODEL = Path(heartdata.__file__).parents[1] / "mlflow" / "served_model.py"
-SERVED_NEEDS = ("mlflow", "audioread", "joblib", "librosa", "numpy", "pandas", "platformdirs", "pyarrow", "pydantic",
-                "safetensors", "scikit-learn", "scipy", "soundfile", "soxr", "torch", "torchvision")  # fmt: skip
+SERVED_NEEDS = ("mlflow", "audioread", "joblib", "lazy_loader", "librosa", "numpy", "pandas", "platformdirs", "pyarrow",
+                "pydantic", "safetensors", "scikit-learn", "scipy", "soundfile", "soxr", "torch", "torchvision")  # fmt: skip
 
 
 def log_model(model: TrainedModel, store: Store) -> Any:
