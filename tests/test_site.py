@@ -70,12 +70,18 @@ def test_nothing_is_loaded_from_elsewhere(site: Path):
     ] == []
 
 
-def test_a_link_that_leads_nowhere_stops_the_build(tmp_path: Path):
-    links = "[one](gone.md) [two](settings.md#gone) [three](../gone.py) [one that exists](../README.md)"
-    for name in PAGES:
-        page = tmp_path / "docs" / name
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(f"# A page\n\n{links if name == 'development.md' else ''}\n")
-    (tmp_path / "README.md").write_text("")
-    with pytest.raises(Abort, match="3 warnings"):
-        built(tmp_path / "docs", tmp_path / "site")
+def test_a_link_or_an_anchor_that_leads_nowhere_stops_the_build(tmp_path: Path):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "README.md").write_text("# Index\n\n## All\n\n- [One](one.md)\n")
+    (docs / "one.md").write_text("# One\n\n[a](gone.md) [b](README.md#gone) [c](README.md#all) [d](../outside.py)\n")
+    with pytest.raises(Abort, match="2 warnings"):
+        built(docs, tmp_path / "site")
+
+
+def test_the_menu_is_that_of_the_index(site: Path):
+    page = file_of("README.md", site).read_text(encoding="utf-8")
+    menu = re.search(r'<nav class="md-nav md-nav--primary.*?</nav>\s*</div>', page, re.S)
+    assert menu
+    links = re.findall(r'<a href="([^"]+\.html)" class="md-nav__link', menu[0])
+    assert {str(file_of(name, Path())) for name in PAGES} == set(links)
