@@ -35,6 +35,7 @@ Samples are float32 with full scale 1. Names end in their unit: `_s` seconds, `_
 Arrow's, with the columns listed [below](#tables), and `to_pandas()` converts them."""
 ROOMS = ("audio", "sources", "dataset", "checks", "scoring", "serving", "errors")
 WIDTH = 100
+QUOTES = "'\""  # around a class that is not yet defined
 PRIMITIVES = {"S", "F", "N", "B"}
 
 
@@ -89,7 +90,7 @@ def _signature(name: str, thing: Any) -> str:
     assert isinstance(node, ast.FunctionDef | ast.ClassDef)
     if isinstance(node, ast.FunctionDef):
         node.args.args = [a for a in node.args.args if a.arg not in ("self", "cls")]
-        returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+        returns = f" -> {ast.unparse(node.returns).strip(QUOTES)}" if node.returns else ""
         return (
             _formatted(f"def {name}({ast.unparse(node.args)}){returns}: ...").removeprefix("def ").removesuffix(": ...")
         )
@@ -97,7 +98,7 @@ def _signature(name: str, thing: Any) -> str:
     fields = [ast.unparse(field) for field in node.body if isinstance(field, ast.AnnAssign)]
     if not fields or issubclass(thing, Settings):
         return f"class {name}{bases}"
-    return "\n    ".join([f"class {name}{bases}:", *fields])
+    return _formatted("\n    ".join([f"class {name}{bases}:", *fields]))
 
 
 def _formatted(code: str) -> str:
