@@ -40,6 +40,7 @@ LIMIT_S = 1800.0
 TIMEOUT_MS = 120_000
 SETTLED_MS = 4000  # the last thing that moves is Prefect's graph
 MOST_BYTES = 200_000
+MARGIN = 12
 USER, HOST, PROJECT = "you", "laptop", "/home/you/heartbeat"  # names in the pictures
 MLFLOW_STATE = {
     "mlflow.workflowType_v1": '"machine_learning"',  # what its switch "Model training" sets
@@ -74,7 +75,7 @@ class Camera:
         self.page.evaluate(REPLACE_NAMES, self.names)
         clip: Any = None
         if until is not None:
-            top = _box(start)["y"] if start else 0.0
+            top = _box(start)["y"] - MARGIN if start else 0.0
             width = self.page.viewport_size["width"]  # type: ignore[index]
             clip = {"x": 0, "y": top, "width": width, "height": _box(until)["y"] + _box(until)["height"] - top}
         picture = self.page.screenshot(clip=clip, full_page=full or clip is not None, animations="disabled")
@@ -144,13 +145,14 @@ def printed(text: str, names: Sequence[tuple[str, str]]) -> str:
 
 
 def first_run(camera: Camera, folder: Path) -> None:
-    """docs/first-run.md: `make run`, the servers of `heartbeat up`, and the page of `heartbeat serve`."""
+    """docs/first-run.md: `make run`, its report, and the pages of `heartbeat up`."""
     log = folder / "run.txt"
     if not log.exists():
         log.write_text(run(folder, "run", "--store", "out"))
+        shutil.copyfile(folder / "out/latest/report.html", folder / "first.html")  # the second run writes over it
         run(folder, "champion", "promote", "1", "--model", "heartbeat-demo", "--reason", "to try it", "--store", "out")
     put_block("first-run.md", "make run", printed(log.read_text(), camera.names))
-    camera.open((folder / "out/latest/report.html").as_uri(), "What went in", REPORT_WIDTH)
+    camera.open((folder / "first.html").as_uri(), "What went in", REPORT_WIDTH)
     camera.take("report-first", until=camera.page.locator("section#data"))
 
     prefect, mlflow = free_port(), free_port()
@@ -160,6 +162,9 @@ def first_run(camera: Camera, folder: Path) -> None:
         prefect_pages(camera, at)
         mlflow_pages(camera, registry)
 
+
+def trying(camera: Camera, folder: Path) -> None:
+    """The page of `heartbeat serve`, with an answer."""
     port = free_port()
     with served(
         folder, ["serve", "--model", "models:/heartbeat-demo/1", "--port", str(port), "--store", "out"],
@@ -215,7 +220,8 @@ def reading(camera: Camera, folder: Path) -> None:
     if not log.exists():
         log.write_text(run(folder, "run", "--store", "out", *(f"--set={setting}" for setting in SECOND_RUN)))
     camera.open((folder / "out/latest/report.html").as_uri(), "What went in", REPORT_WIDTH)
-    for name in ("decision", "scores", "slices", "calibration", "confusion"):
+    camera.take("report-decision", until=camera.page.locator("section#decision"))
+    for name in ("scores", "slices", "calibration", "confusion"):
         section = camera.page.locator(f"section#{name}")
         camera.take(f"report-{name}", until=section, start=section.locator("h2"))
     for name, title in (
@@ -232,7 +238,7 @@ def reading(camera: Camera, folder: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parts = {"first": first_run, "reading": reading}
+    parts = {"first": first_run, "trying": trying, "reading": reading}
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--folder", type=Path, help="keeps the runs, and holds those of an earlier time")
     parser.add_argument("--only", choices=parts)

@@ -66,3 +66,8 @@ def test_every_page_can_be_reached_from_the_index():
         reached |= found
     docs = set((ROOT / "docs").rglob("*.md"))
     assert sorted(str(page.relative_to(ROOT)) for page in docs - reached) == []
+
+
+def test_every_picture_is_shown_on_a_page():
+    shown = {target for page in PAGES for _, target, _ in targets(page)}
+    assert sorted(path.name for path in (ROOT / "docs" / "images").iterdir() if path not in shown) == []
