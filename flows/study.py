@@ -39,7 +39,8 @@ def study(config: StudyConfig) -> StudyResult:
         datasets = [manifest(accepted[fold.arm], rows, rendered, store) for fold, rows in label_each(by_fold, names)]
         by_fold = zip(folds, datasets, strict=True)
         scored = [_run_fold(fold, data, ingested, initial, run, store) for fold, data in label_each(by_fold, names)]
-        results = study_results(config.study, scored, run.decision, run.evaluation, store)
+        measured = config.study.model_copy(update={"arms": tuple(arms)})
+        results = study_results(measured, scored, run.decision, run.evaluation, store)
         record(results, scored, initial, config, store)
         return results
 

@@ -175,10 +175,16 @@ class FoldResult(Result):
 
 
 class StudyResult(Result):
-    """All folds' predictions (`study_schema`), metrics (STUDY_METRICS), and plots (PNG)."""
+    """All folds' predictions (`study_schema`), metrics (STUDY_METRICS), and plots (PNG).
+
+    ``study`` has the arms that there are folds of. ``curve`` and ``extrapolation`` (LEARNING_CURVE, EXTRAPOLATION): of a
+    learning curve.
+    """
 
     study: Study
     classes: tuple[str, ...]
     predictions: Artifact
     metrics: Artifact
     plots: dict[str, Artifact]
+    curve: Artifact | None = None
+    extrapolation: Artifact | None = None

@@ -10,12 +10,22 @@ from heartdata.dataset.splits import SplitConfig
 from heartdata.scoring.calibration import DecisionConfig
 from heartdata.scoring.metrics import EvaluationConfig
 from heartdata.scoring.model_names import MAJORITY_CLASS, METADATA_ONLY, NETWORK, SIMPLE_FEATURES
-from heartdata.storage.schemas import ACCEPTED, MANIFEST, RECORDINGS, STUDY_METRICS, study_schema
+from heartdata.storage.schemas import (
+    ACCEPTED,
+    EXTRAPOLATION,
+    LEARNING_CURVE,
+    MANIFEST,
+    RECORDINGS,
+    STUDY_METRICS,
+    study_schema,
+)
 from heartdata.storage.store import Artifact, Store, table_from_frame
 from heartdata.studies.protocols import Fold, Study, folds_of, heldout_databases
 from tasks.engine.progress import add_note, track
 from tasks.engine.stage import LONG_S, stage, uncached_task
 from tasks.results import FoldResult, StudyResult, TrainedModel
+
+INTERVAL_NOTE = "95 % interval, bootstrap over subjects; a recording whose subject is not known counts as a subject"
 
 
 @uncached_task("folds", retries=0)
@@ -23,6 +33,8 @@ def plan_folds(study: Study, accepted: Artifact, split: SplitConfig, store: Stor
     """Every fold of the study on these recordings; a note names databases that are never held out."""
     frame = store.read_frame(accepted, ACCEPTED)
     folds = folds_of(study, frame, split)
+    if left_out := [arm for arm in study.arms if arm not in {fold.arm for fold in folds}]:
+        add_note(f"Too few subjects to train on {', '.join(left_out)}: left out")
     others = heldout_databases(frame, split)[1] if study.protocol == "leave_one_out" else []
     if others:
         add_note(
@@ -115,14 +127,45 @@ def study_results(
         )
         rows = with_operating_point(test, valid, classes, decision, study)
         metrics = study_metrics(rows, study, classes, evaluation.bootstrap, evaluation.seed)
-        advance(1, 1, f"{len(folds)} folds")
-        return StudyResult(
+        result = StudyResult(
             study=study,
             classes=tuple(classes),
             predictions=_write("studies", rows, study_schema(classes), store),
             metrics=_write("studies", metrics, STUDY_METRICS, store),
-            plots=_plots(study, rows, metrics, classes, store),
+            plots={} if study.is_learning_curve else _plots(study, rows, metrics, classes, store),
         )
+        if study.is_learning_curve:
+            result = _with_learning_curve(result, rows, metrics, _training_subjects(folds, store), evaluation, store)
+        advance(1, 1, f"{len(folds)} folds")
+        return result
+
+
+def _training_subjects(folds: list[FoldResult], store: Store) -> dict[str, float]:
+    """By arm, how many groups its networks were trained on: the mean over folds."""
+    counts = [(fold.fold.arm, store.read_frame(fold.manifest, MANIFEST)) for fold in folds]
+    rows = [(arm, table.loc[table["part"] == "train", "group"].nunique()) for arm, table in counts]
+    return pd.DataFrame(rows, columns=["arm", "subjects"]).groupby("arm")["subjects"].mean().to_dict()
+
+
+def _with_learning_curve(
+    result: StudyResult, rows: pd.DataFrame, metrics: pd.DataFrame, subjects: dict[str, float],
+    evaluation: EvaluationConfig, store: Store,
+) -> StudyResult:  # fmt: skip
+    from heartdata.reports.curve_plot import plot_learning_curve
+    from heartdata.studies.learning_curve import learning_curve
+
+    study, classes = result.study, list(result.classes)
+    curve, extrapolation = learning_curve(
+        rows, metrics, subjects, study, classes, evaluation.bootstrap, evaluation.seed
+    )
+    image = plot_learning_curve(curve, study.metric, study.title, INTERVAL_NOTE)
+    return result.model_copy(
+        update={
+            "curve": _write("studies", curve, LEARNING_CURVE, store),
+            "extrapolation": _write("studies", extrapolation, EXTRAPOLATION, store),
+            "plots": {"learning_curve": store.write_bytes("plots", ".png", image)},
+        }
+    )
 
 
 def _concat(folds: list[FoldResult], field: str, classes: list[str], store: Store) -> pd.DataFrame:
@@ -152,11 +195,10 @@ def _plots(
             at_point, classes, f"{study.title}, all seeds", plots.AT_POINT, f"{study.level}s"
         ),
     }
-    note = "95 % interval, bootstrap over subjects; a recording whose subject is not known counts as a subject"
     for number, arm in enumerate(study.arms):
         name = "comparison" if len(study.arms) == 1 else f"comparison_{number + 1}"
         shown = metrics[metrics["arm"] == arm]
         images[name] = study_plots.plot_comparison(
-            shown, study.metric, study.reference_score, note, study.arm_title(arm)
+            shown, study.metric, study.reference_score, INTERVAL_NOTE, study.arm_title(arm)
         )
     return {name: store.write_bytes("plots", ".png", content) for name, content in images.items()}

@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from heartdata.dataset.splits import SplitConfig
 from heartdata.scoring.metrics import compute_metrics
 from heartdata.settings import flatten
-from heartdata.storage.schemas import STUDY_METRICS, study_schema
+from heartdata.storage.schemas import EXTRAPOLATION, LEARNING_CURVE, STUDY_METRICS, study_schema
 from heartdata.storage.store import Store, atomic_write
 from heartdata.studies.config import FREE_SPLIT_SETTINGS, StudyConfig
 from heartdata.studies.page import study_page
@@ -36,10 +36,17 @@ def record(
         metrics, warning = store.read_frame(result.metrics, STUDY_METRICS), folds[0].model.note
         folder = store.workpath(f"latest/study-{result.study.name}")
         files = {"predictions.parquet": result.predictions, "metrics.parquet": result.metrics}
+        curve, extrapolation = result.curve, result.extrapolation
+        tables: dict[str, pd.DataFrame] = {}
+        if curve and extrapolation:
+            files |= {"curve.parquet": curve, "extrapolation.parquet": extrapolation}
+            tables["curve"] = store.read_frame(curve, LEARNING_CURVE)
+            tables["extrapolation"] = store.read_frame(extrapolation, EXTRAPOLATION)
         copy_files(files | {f"{name}.png": plot for name, plot in result.plots.items()}, folder, store)
         with atomic_write(folder / "README.md") as file:
-            file.write(study_page(result.study, config.run, metrics, list(result.plots), warning, weights).encode())
-        page = study_page(result.study, config.run, metrics, warning=warning, weights=weights)
+            page = study_page(result.study, config.run, metrics, list(result.plots), warning, weights, **tables)
+            file.write(page.encode())
+        page = study_page(result.study, config.run, metrics, warning=warning, weights=weights, **tables)
         create_markdown_artifact(page, key=f"study-{result.study.name}", description=result.study.title)
         client = connect(config.run.registry, store)
         experiment = experiment_of(client, config.run.registry, store)

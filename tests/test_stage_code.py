@@ -26,8 +26,8 @@ NOTHING_CACHED = (
     "config", "config_file", "dataset.retraining", "serving.model_config", "settings", "training.pretraining",
     "training.recipe", "versions",
     # computed in every run: the inventory, the results of a study over its folds, the summary, decisions
-    "dataset.inventory", "reports.explanation", "scoring.comparison",
-    "scoring.promotion", "sources", "storage.hash_cache", "studies",
+    "dataset.inventory", "reports.curve_plot", "reports.explanation", "scoring.comparison",
+    "scoring.learning_curve", "scoring.promotion", "sources", "storage.hash_cache", "studies",
     # the store
     "errors", "processes", "storage.locks", "storage.migrations", "storage.remote", "storage.schema_version", "storage.sqlite",
     "storage.store", "storage.usage", "storage.working_folder",

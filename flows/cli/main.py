@@ -118,6 +118,9 @@ def study(
     seeds: Annotated[
         int | None, typer.Option(min=1, max=100, help="Number of repetitions.", show_default="the study's own")
     ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Another data source, for learning-curve.", show_default="the study's own")
+    ] = None,
     store: StoreOption = None,
     out: Annotated[Path | None, typer.Option(help="Also copy the report here, e.g. docs/results.")] = None,
     verbose: VerboseOption = False,
@@ -128,7 +131,7 @@ def study(
     if name == "list":
         list_studies()
     else:
-        run_study(name, absolute(data), config, dict_of(changes, store), seeds, out, verbose)
+        run_study(name, absolute(data), config, dict_of(changes, store), seeds, out, verbose, source)
 
 
 @app.command()

@@ -6,12 +6,12 @@ from typing import Any
 
 from flows.cli.console import plain_console, rich_table
 from flows.cli.outputs import writable_folder
-from flows.cli.run import START, run_flow, up_command
+from flows.cli.run import START, FinishedRun, run_flow, up_command
 from heartdata.config import source_options
-from heartdata.storage.schemas import STUDY_METRICS
+from heartdata.storage.schemas import EXTRAPOLATION, LEARNING_CURVE, STUDY_METRICS
 from heartdata.storage.store import Store
 from heartdata.studies.config import study_config
-from heartdata.studies.protocols import STUDIES
+from heartdata.studies.protocols import STUDIES, Study
 
 
 def list_studies() -> None:
@@ -23,28 +23,50 @@ def list_studies() -> None:
 
 def run_study(
     name: str, data: str | None, file: Path | None, changes: dict[str, Any], seeds: int | None, out: Path | None,
-    verbose: bool,
+    verbose: bool, source: str | None = None,
 ) -> None:  # fmt: skip
     """Run a study and show its metrics; its page and plots are also copied to ``out``. Raises `HeartbeatError`."""
-    config = study_config(name, data, file, changes, seeds)
+    config = study_config(name, data, file, changes, seeds, source)
     if out is not None:
         out = writable_folder(out)
     store = Store(config.run.store)
     config = config.model_copy(update={"run": config.run.model_copy(update={"store": store.uri})})
     run = run_flow("flows.study:study", config, config.run, verbose)
-    from heartdata.studies.page import headline_metrics, metric_rows, reference
-
-    metrics = store.read_frame(run.result.metrics, STUDY_METRICS)
-    for arm in config.study.arms:
-        rows = metric_rows(metrics[metrics["arm"] == arm], headline_metrics(config.study), config.study.metric)
-        run.console.print(rich_table(f"{config.study.arm_title(arm)} (95 % interval)", rows))
+    if config.study.is_learning_curve:
+        _show_curve(run, store)
+    else:
+        _show_metrics(run, config.study, store)
     if config.study.reference_score is not None:
+        from heartdata.studies.page import reference
+
         run.console.print(f"Reference   {reference(config.study)}")
     folder = store.workpath(f"latest/study-{config.study.name}")
     if out is not None:
         _copy_report(folder, out / config.study.name)
     run.console.print(f"Files       {folder}")
     run.console.print(f"{START} {up_command(store.uri, source_options(config.run.source))}")
+
+
+def _show_metrics(run: FinishedRun, study: Study, store: Store) -> None:
+    from heartdata.studies.page import headline_metrics, metric_rows
+
+    metrics = store.read_frame(run.result.metrics, STUDY_METRICS)
+    for arm in study.arms:
+        rows = metric_rows(metrics[metrics["arm"] == arm], headline_metrics(study), study.metric)
+        run.console.print(rich_table(f"{study.arm_title(arm)} (95 % interval)", rows))
+
+
+def _show_curve(run: FinishedRun, store: Store) -> None:
+    from heartdata.studies.learning_curve import curve_rows, gain_sentences
+
+    study = run.result.study
+    curve, extrapolation = (
+        store.read_frame(table, schema)
+        for table, schema in ((run.result.curve, LEARNING_CURVE), (run.result.extrapolation, EXTRAPOLATION))
+    )
+    run.console.print(rich_table(f"{study.title} (95 % interval)", curve_rows(curve, study.metric)))
+    for sentence in gain_sentences(extrapolation, study.metric):
+        run.console.print(sentence)
 
 
 def _copy_report(folder: Path, to: Path) -> None:

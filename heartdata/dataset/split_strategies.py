@@ -46,6 +46,30 @@ def with_valid(rows: pd.DataFrame, is_test: pd.Series, fraction: float, seed: in
     return parts
 
 
+def nested_share(rows: pd.DataFrame, share: float, seed: int) -> pd.Series:
+    """Which of ``rows`` are in a share of the groups: whole groups, each class by the same share but at least one of each.
+
+    The groups of a smaller share are among those of a larger one with the same seed. A group with several classes counts
+    as one of its rarest.
+    """
+    counts = pd.crosstab(rows["group"], rows["label"])
+    holds = counts.to_numpy() > 0
+    groups_of = holds.sum(axis=0)
+    rarest = np.where(holds, groups_of, len(holds) + 1).argmin(axis=1)
+    place = np.random.default_rng(seed).random(len(holds))  # of a group among those of its class, in 0-1
+    for number in np.unique(rarest):
+        of_class = np.flatnonzero(rarest == number)
+        place[of_class[place[of_class].argsort()]] = (np.arange(len(of_class)) + 0.5) / len(of_class)
+    order = list(np.argsort(place, kind="stable"))
+    first: list[int] = []  # one of each class, the rarest first
+    for number in np.argsort(groups_of, kind="stable"):
+        if not holds[first, number].any():
+            first.append(next(group for group in order if holds[group, number]))
+    order = first + [group for group in order if group not in first]
+    kept = order[: max(len(first), round(share * len(order)))]
+    return rows["group"].isin(counts.index[kept])
+
+
 def is_held_out(rows: pd.DataFrame, name: str) -> pd.Series:
     """Whether a row is of the source ``name``, if there are several sources, else of the collection ``name``."""
     sources, collections = (sorted(rows[column].unique()) for column in ("source", "collection"))

@@ -78,6 +78,13 @@ class SplitConfig(Settings):
         exclude_if=lambda kept: not kept,  # left out of the digest when off, so old cache keys stay valid
         description="keep recordings without a label, which training.contrast learns from",
     )
+    train_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        exclude_if=lambda share: share == 1,  # as above
+        description="share of the training subjects that is used; a smaller share is part of a larger one",
+    )
 
     @model_validator(mode="after")
     def _check_fractions(self) -> "SplitConfig":
@@ -134,6 +141,10 @@ def assign_splits(
     spellings = _spellings(recordings) if recordings is not None and config.strategy == "hash" else {}
     table["fold"] = _folds(table, config)
     table["part"] = _parts(table, config, spellings)
+    if config.train_share < 1:
+        trained = table[table["part"] == "train"]
+        kept = strategies.nested_share(trained, config.train_share, config.seed)
+        table.loc[kept.index[~kept], "part"] = None
     unlabelled = _trainable_unlabelled(accepted, table, config, spellings) if config.unlabelled else None
     table = table[table["part"].notna()].reset_index(drop=True)
     _refuse_incomplete(table, config)

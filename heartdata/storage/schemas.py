@@ -169,6 +169,23 @@ STUDY_METRICS = pa.schema([
     *_DIFFERENCE,  # the first model is the network
 ])  # fmt: skip
 
+# A learning curve: the scores of the arms, and the fitted curve, which goes on beyond the largest arm.
+LEARNING_CURVE = pa.schema([
+    ("model", S),
+    ("arm", S),  # null: of the fitted curve
+    ("subjects", F),  # that are trained on, mean over folds and seeds
+    ("value", F), ("low", F), ("high", F),
+])  # fmt: skip
+
+# What the fitted curve of a model says, see heartdata.scoring.learning_curve.
+EXTRAPOLATION = pa.schema([
+    ("model", S),
+    ("plateau", F), ("plateau_low", F), ("plateau_high", F),
+    ("gain", F),
+    ("more_subjects", F), ("more_low", F), ("more_high", F),  # to train on, for that gain; infinite beyond the horizon
+    ("reached", F),  # share of the resamples with that gain within the horizon
+])  # fmt: skip
+
 
 def _probabilities(classes: list[str]) -> list[tuple[str, pa.DataType]]:
     return [(f"p_{name}", F) for name in classes]

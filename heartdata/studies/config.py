@@ -27,21 +27,26 @@ def study_config(
     file: Path | None = None,
     changes: dict[str, Any] | None = None,
     seeds: int | None = None,
+    source: str | None = None,
 ) -> StudyConfig:
     """The study ``name`` with its own settings, overridden by ``file`` and then ``changes`` (see `build_config`).
 
-    ``seeds``: the number of repetitions, instead of the study's own. Raises `ConfigError`.
+    ``seeds``: the number of repetitions, instead of the study's own; ``source``: another source than its own, where the
+    study allows that. Raises `ConfigError`.
     """
     study = study_named(name)
     if seeds is not None:
         study = study.model_copy(update={"seeds": tuple(range(seeds))})
     base = deep_merge({"source": {"name": study.source}}, unflatten(study.settings))
-    run = build_config(None, data, file, changes, base)
-    if run.source.name != study.source:
+    run = build_config(source, data, file, changes, base)
+    if run.source.name == study.source:
+        base = deep_merge(base, unflatten(study.own_settings))
+        run = build_config(source, data, file, changes, base)
+    elif not study.any_source:
         raise ConfigError(
             f"the study {name} uses the source {study.source}, not {run.source.name}: leave source.name out of the settings"
         )
-    own = SplitConfig.model_validate(deep_merge(SOURCES[study.source].preset, base).get("split", {}))
+    own = SplitConfig.model_validate(deep_merge(SOURCES[run.source.name].preset, base).get("split", {}))
     for key in SplitConfig.model_fields:
         if key not in FREE_SPLIT_SETTINGS and getattr(run.split, key) != getattr(own, key):
             raise ConfigError(

@@ -14,7 +14,8 @@ from heartdata.scoring.model_names import NETWORK
 from heartdata.scoring.text import metric_label, with_bounds
 from heartdata.settings import flatten
 from heartdata.studies.config import study_config
-from heartdata.studies.protocols import Study
+from heartdata.studies.learning_curve import curve_sections
+from heartdata.studies.protocols import Study, study_named
 
 HEADLINE = ("macro_f1", "balanced_accuracy", "auroc")
 NOT_SHOWN = {"store", "engine", "registry"}  # settings that change no result
@@ -22,10 +23,11 @@ NOT_SHOWN = {"store", "engine", "registry"}  # settings that change no result
 
 def study_page(
     study: Study, run: RunConfig, metrics: pd.DataFrame, plots: Sequence[str] = (), warning: str = "",
-    weights: str = "",
+    weights: str = "", curve: pd.DataFrame | None = None, extrapolation: pd.DataFrame | None = None,
 ) -> str:  # fmt: skip
     """``metrics``: rows of schema STUDY_METRICS; ``plots``: names of PNGs beside the page; ``warning``: about the
-    initial weights; ``weights``: their sha256, where training did not start from random ones.
+    initial weights; ``weights``: their sha256, where training did not start from random ones; ``curve`` and
+    ``extrapolation``: of a learning curve (schemas LEARNING_CURVE, EXTRAPOLATION).
     """
     started = f" The networks start from {code(run.training.init)}, weights `{weights[:12]}`." if weights else ""
     sections = [f"# {study.title}", f"Made by {code(f'heartbeat study {study.name}{_options(study, run)}')}.{started}"]
@@ -53,6 +55,8 @@ def study_page(
         sections.append(f"Reference: {escape(reference_text)}.")
     if study.note:
         sections.append(study.note)
+    if curve is not None and extrapolation is not None:
+        sections += curve_sections(curve, extrapolation, study)
     headline = headline_metrics(study)
     for arm in study.arms:
         shown = metrics[metrics["arm"] == arm]
@@ -68,10 +72,16 @@ def study_page(
 def _options(study: Study, run: RunConfig) -> str:
     """The command's options that give these results: the seeds, and every setting that differs from the study's own."""
     settings = flatten(run.model_dump(mode="json", exclude=NOT_SHOWN))
-    own = flatten(study_config(study.name, settings["source.data"]).run.model_dump(mode="json", exclude=NOT_SHOWN))
+    source, own_source = run.source.name, study_named(study.name).source
+    default = study_config(study.name, settings.get("source.data"), source=source)
+    own = flatten(default.run.model_dump(mode="json", exclude=NOT_SHOWN))
     changed = {key: value for key, value in settings.items() if key not in own or own[key] != value}
     pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changed.items()]
-    return f" --data FOLDER --seeds {len(study.seeds)}" + "".join(f" --set {shlex.quote(pair)}" for pair in pairs)
+    named = f" --source {source}" if source != own_source else ""
+    named += " --data FOLDER" if "source.data" in settings else ""
+    return f"{named} --seeds {len(study.seeds)}" + "".join(
+        f" --set {shlex.quote(pair)}" for pair in pairs
+    )
 
 
 def headline_metrics(study: Study) -> list[str]:

@@ -1,11 +1,12 @@
 """The protocols of `heartbeat study`: which recordings, how they are split and scored, and a published reference score."""
 
+import math
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import Field
 
-from heartdata.dataset.splits import SplitConfig
+from heartdata.dataset.splits import SplitConfig, split_groups
 from heartdata.errors import ConfigError, DataRefused
 from heartdata.settings import Settings
 from heartdata.training.pretraining import BACKBONE
@@ -28,18 +29,31 @@ FEW_RECORDINGS = {
 }  # fmt: skip
 BY_MACC = {"decision.operating_point": "balanced_accuracy"}  # equal to MAcc where no prediction is unsure
 GROUPED, LEAKY = "by subject", "random split (leaks)"
+# The arms of a learning curve, and their shares of each fold's training subjects; valid and test are the same in all.
+TRAIN_SHARES = {
+    "1/16 of the training subjects": 1 / 16, "1/8 of the training subjects": 1 / 8, "1/4 of the training subjects": 1 / 4,
+    "1/2 of the training subjects": 1 / 2, "3/4 of the training subjects": 3 / 4, "all training subjects": 1.0,
+}  # fmt: skip
+SUBJECTS_OF_EACH_CLASS = 2  # on average, in the smallest arm of a learning curve
+FEWEST_ARMS = 4  # the fitted curve has three parameters
 CIRCOR_WINNER = (
     "the winner of the challenge on its hidden test set (Reyna et al., PLOS Digital Health 2023), not on these folds"
 )
 
 
 class Study(Settings):
-    """One protocol. ``settings`` are dotted keys laid over the source's preset."""
+    """One protocol. ``settings`` are dotted keys laid over the source's preset; ``own_settings`` too, but only where the
+    study runs on its own ``source``.
+    """
 
     name: str
     title: str
     source: str
     settings: dict[str, Any] = {}
+    own_settings: dict[str, Any] = Field(default={}, exclude_if=lambda settings: not settings)
+    any_source: bool = Field(
+        default=False, exclude_if=lambda any_source: not any_source, description="whether it may run on another source"
+    )
     protocol: Literal["k_fold", "leave_one_out"] = "k_fold"
     folds: int = Field(default=5, ge=2)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -53,6 +67,11 @@ class Study(Settings):
     citation: str = Field(default="", description="source and protocol of the reference score")
     arms: tuple[str, ...] = (GROUPED,)
     note: str = ""
+
+    @property
+    def is_learning_curve(self) -> bool:
+        """Whether the arms differ in the number of training subjects."""
+        return set(self.arms) <= set(TRAIN_SHARES)
 
     def arm_title(self, arm: str) -> str:
         """The title of one arm's metrics; the arm is named where there are several."""
@@ -168,6 +187,20 @@ _STUDIES = (
         note="The arms differ only in whether a subject may be in both training and test. Metadata alone reveals the device, "
         "and with it some of the classes.",
     ),
+    Study(
+        name="learning-curve",
+        title="How the score grows with the number of training subjects; 5 folds by subject",
+        source="pascal",
+        settings=ANY_DEVICE,
+        own_settings={"split.collections": ["set_b"], "split.valid_fraction": 0.15},
+        any_source=True,
+        arms=tuple(TRAIN_SHARES),
+        note="Each arm trains on a share of the training subjects of its fold: whole subjects, the classes in their shares but "
+        "at least one subject of each, those of a smaller arm among those of a larger one. Validation and test subjects are "
+        "the same in all arms, so the curve shows what training subjects give; someone who has few subjects also has few to "
+        "validate with. Only the last layer is trained, on the frozen backbone: a network that is trained whole has "
+        "another curve.",
+    ),
 )
 STUDIES = {study.name: study for study in _STUDIES}
 
@@ -182,7 +215,8 @@ def study_named(name: str) -> Study:
 def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[Fold]:
     """Every fold of every seed and arm; ``accepted`` (schema ACCEPTED) names the collections.
 
-    Raises `DataRefused` when fewer than two databases can be held out.
+    Of a learning curve, arms too small to have every class are left out. Raises `DataRefused` when fewer than two databases
+    can be held out, or too few arms of a learning curve are left.
     """
     if study.protocol == "leave_one_out":
         held_out, others = heldout_databases(accepted, split)
@@ -198,8 +232,13 @@ def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[F
         ways = {str(i): {"strategy": "k_fold", "folds": study.folds, "fold": i} for i in range(study.folds)}
     common = split.model_dump(include={"collections", "valid_fraction", "attempts"})
     return [
-        Fold(arm=arm, seed=seed, name=name, split=SplitConfig(**common, **way, seed=split.seed + seed))
-        for arm in study.arms
+        Fold(
+            arm=arm,
+            seed=seed,
+            name=name,
+            split=SplitConfig(**common, **way, seed=split.seed + seed, train_share=TRAIN_SHARES.get(arm, 1.0)),
+        )
+        for arm in (learning_curve_arms(study, accepted, split) if study.is_learning_curve else study.arms)
         for seed in study.seeds
         for name, way in ways.items()
     ]
@@ -207,11 +246,30 @@ def folds_of(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[F
 
 def heldout_databases(accepted: pd.DataFrame, split: SplitConfig) -> tuple[list[str], list[str]]:
     """The collections in use that can be held out, and the others: fewer than two labels in them or in the rest."""
-    in_use = accepted[accepted["label"].notna()]
-    if split.collections is not None:
-        in_use = in_use[in_use["collection"].isin(split.collections)]
+    in_use = _in_use(accepted, split)
     usable: dict[bool, list[str]] = {True: [], False: []}
     for name in sorted(in_use["collection"].unique()):
         here = in_use["collection"] == name
         usable[min(in_use.loc[here, "label"].nunique(), in_use.loc[~here, "label"].nunique()) > 1].append(name)
     return usable[True], usable[False]
+
+
+def learning_curve_arms(study: Study, accepted: pd.DataFrame, split: SplitConfig) -> list[str]:
+    """The arms with at least SUBJECTS_OF_EACH_CLASS training subjects a class on average. Raises `DataRefused`."""
+    in_use = _in_use(accepted, split)
+    trained_share = (1 - 1 / study.folds) * (1 - split.valid_fraction)
+    needed = SUBJECTS_OF_EACH_CLASS * in_use["label"].nunique() / trained_share
+    subjects = split_groups(in_use).nunique()
+    arms = [arm for arm in study.arms if TRAIN_SHARES[arm] * subjects >= needed]
+    if len(arms) < FEWEST_ARMS:
+        smallest = sorted((TRAIN_SHARES[arm] for arm in study.arms), reverse=True)[FEWEST_ARMS - 1]
+        raise DataRefused(
+            f"a learning curve needs {math.ceil(needed / smallest)} or more labelled subjects, and there are {subjects}: "
+            "record more, or leave out rare labels"
+        )
+    return arms
+
+
+def _in_use(accepted: pd.DataFrame, split: SplitConfig) -> pd.DataFrame:
+    labelled = accepted[accepted["label"].notna()]
+    return labelled if split.collections is None else labelled[labelled["collection"].isin(split.collections)]

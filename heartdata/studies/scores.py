@@ -92,11 +92,7 @@ def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resample
     """
     metrics = []
     for arm, of_arm in rows.groupby("arm", sort=False):
-        weight_of, dof = _subject_weights(of_arm, study, resamples, seed)
-        each = {
-            model: [_metrics_of(part, study, classes, weight_of) for _, part in of_model.groupby("seed")]
-            for model, of_model in of_arm.groupby("model", sort=False)
-        }
+        each, dof = resampled_metrics(of_arm, study, classes, resamples, seed)
         with np.errstate(invalid="ignore"):  # infinite values have no standard deviation
             means = {model: sum(tables[1:], tables[0]) / len(tables) for model, tables in each.items()}
             for model, table in means.items():
@@ -107,6 +103,21 @@ def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resample
                     value = with_interval(table[metric], dof, is_share)
                     metrics.append((arm, model, metric, sd, *value, *with_interval(less, dof, is_share=False)))
     return pd.DataFrame(metrics, columns=["arm", "model", "metric", "sd", "value", "low", "high", *DIFFERENCE])
+
+
+def resampled_metrics(
+    rows: pd.DataFrame, study: Study, classes: list[str], resamples: int, seed: int
+) -> tuple[dict[str, list[pd.DataFrame]], float]:
+    """For each model of one arm's ``rows`` a table a seed, and the degrees of freedom of their intervals.
+
+    A table has a column a metric; its first row scores every subject once, the others a resample each (`subject_draws`).
+    """
+    weight_of, dof = _subject_weights(rows, study, resamples, seed)
+    each = {
+        model: [_metrics_of(part, study, classes, weight_of) for _, part in of_model.groupby("seed")]
+        for model, of_model in rows.groupby("model", sort=False)
+    }
+    return each, dof
 
 
 def _subject_weights(rows: pd.DataFrame, study: Study, resamples: int, seed: int) -> tuple[pd.DataFrame, float]:

@@ -237,3 +237,52 @@ def test_near_duplicates_without_subjects_that_are_kept_are_in_one_part(strategy
     splits = assign_splits(kept, SplitConfig(strategy=strategy)).to_pandas()
     assert len(splits) == 120
     assert splits["part"].groupby(splits["recording_id"].str[:3]).nunique().eq(1).all()
+
+
+def trained(share: float, subjects: dict[str, str], **settings: float) -> pd.DataFrame:
+    """The training rows of one of five folds where ``share`` of the training subjects is used."""
+    k_fold = {"strategy": "k_fold", "folds": 5, "fold": 1, "train_share": share, **settings}
+    return split(subjects, **k_fold).query("part == 'train'")
+
+
+SKEWED = {f"s{i:03d}": "c" if i % 20 == 0 else "ab"[i % 2] for i in range(200)}  # 100 b, 90 a, 10 c
+SHARES = (0.05, 0.125, 0.25, 0.5, 0.75, 1.0)
+
+
+def test_fewer_training_subjects_are_among_more_and_the_other_parts_stay():
+    groups = [set(trained(share, SKEWED)["group"]) for share in SHARES]
+    assert all(few < many for few, many in zip(groups, groups[1:], strict=False))
+    assert [len(g) for g in groups] == [round(share * 127) for share in SHARES]  # 200 less fold and validation
+    k_fold = {"strategy": "k_fold", "folds": 5, "fold": 1}
+    others = [split(SKEWED, **k_fold, train_share=share).query("part != 'train'") for share in (0.05, 1.0)]
+    assert others[0].reset_index(drop=True).equals(others[1].reset_index(drop=True))
+    assert set(trained(0.25, SKEWED, seed=1)["group"]) != groups[2]
+
+
+def test_each_share_has_every_class_and_its_proportions():
+    for share in SHARES[1:]:
+        counts = trained(share, SKEWED).groupby("label")["group"].nunique()
+        assert counts["a"] == pytest.approx(share * 58, abs=1.5)
+        assert counts["b"] == pytest.approx(share * 64, abs=1.5)
+        assert counts["c"] == pytest.approx(share * 6, abs=1.0)
+        assert counts["c"] >= 1
+    tiny = trained(0.01, SKEWED)
+    assert sorted(tiny.groupby("group")["label"].first()) == ["a", "b", "c"]  # one of each, though a share of 1.28
+
+
+def test_subjects_linked_by_near_duplicates_enter_a_share_together():
+    table = accepted(MANY)
+    pairs = [json.dumps([f"t/s{i:02d}", f"t/s{i + 2:02d}"]) for i in range(0, 40, 4)]
+    subjects = table["subject"].to_pylist()
+    near = [next((pair for pair in pairs if f'"t/{s}"' in pair), None) for s in subjects]
+    table = table.set_column(table.schema.get_field_index("near_group"), "near_group", pa.array(near, pa.string()))
+    rows = assign_splits(table, SplitConfig(train_share=0.5)).to_pandas().query("part == 'train'")
+    names = set(rows["recording_id"].str.partition("-")[0])
+    for pair in pairs:
+        one, other = (name.removeprefix("t/") for name in json.loads(pair))
+        assert (one in names) == (other in names)
+    assert rows["group"].nunique() == round(0.5 * split_training_groups(table))
+
+
+def split_training_groups(table: pa.Table) -> int:
+    return assign_splits(table, SplitConfig()).to_pandas().query("part == 'train'")["group"].nunique()
