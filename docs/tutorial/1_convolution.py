@@ -34,7 +34,6 @@ from torch.nn.functional import conv2d
 
 from heartdata.audio.beats import find_beats
 from heartdata.audio.decode import resample
-from heartdata.audio.fingerprint import RATE_HZ as BEATS_HZ
 from heartdata.audio.synthesis import RATE_HZ, Heart, synthesize
 
 # %% [markdown]
@@ -45,7 +44,7 @@ from heartdata.audio.synthesis import RATE_HZ, Heart, synthesize
 
 # %%
 def beats_of(recording: Recording):
-    return find_beats(resample(recording.samples, recording.rate_hz, BEATS_HZ))
+    return find_beats(recording.samples, recording.rate_hz)
 
 
 found = [(beats, one) for one in recordings("murmur", 3 if SMALL else 12) if (beats := beats_of(one))]

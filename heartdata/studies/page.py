@@ -79,9 +79,7 @@ def _options(study: Study, run: RunConfig) -> str:
     pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changed.items()]
     named = f" --source {source}" if source != own_source else ""
     named += " --data FOLDER" if "source.data" in settings else ""
-    return f"{named} --seeds {len(study.seeds)}" + "".join(
-        f" --set {shlex.quote(pair)}" for pair in pairs
-    )
+    return f"{named} --seeds {len(study.seeds)}" + "".join(f" --set {shlex.quote(pair)}" for pair in pairs)
 
 
 def headline_metrics(study: Study) -> list[str]:
