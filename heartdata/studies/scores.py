@@ -88,7 +88,8 @@ def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resample
     A value is the mean over seeds, each scored on its folds together; where databases are held out, each is scored by
     itself and the mean taken, and so is every AUROC, as networks of different folds do not share a scale. A resample
     draws subjects (`subject_draws`), the same for all seeds and models, so that the difference of two models has an
-    interval of its own.
+    interval of its own. A model that always predicts the same class has the score that it has: a metric that is then the
+    same in all resamples has no wider interval.
     """
     metrics = []
     for arm, of_arm in rows.groupby("arm", sort=False):
@@ -96,13 +97,20 @@ def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resample
         with np.errstate(invalid="ignore"):  # infinite values have no standard deviation
             means = {model: sum(tables[1:], tables[0]) / len(tables) for model, tables in each.items()}
             for model, table in means.items():
+                several = _several_predicted(of_arm[of_arm["model"] == model])
                 for metric in table:
                     sd = np.std([one[metric][0] for one in each[model]], ddof=1) if len(each[model]) > 1 else None
                     less = means[NETWORK][metric] - table[metric] if NETWORK in means else table[metric] * np.nan
                     is_share = metric.partition(" ")[0] not in challenges.NO_SHARES
-                    value = with_interval(table[metric], dof, is_share)
+                    varies = several.get(metric.partition(" ")[2], several.any())
+                    value = with_interval(table[metric], dof, is_share, varies=varies)
                     metrics.append((arm, model, metric, sd, *value, *with_interval(less, dof, is_share=False)))
     return pd.DataFrame(metrics, columns=["arm", "model", "metric", "sd", "value", "low", "high", *DIFFERENCE])
+
+
+def _several_predicted(rows: pd.DataFrame) -> pd.Series:
+    """By fold: whether one model predicts more than one class there, with any seed."""
+    return (rows.groupby(["fold", "seed"])["prediction"].nunique() > 1).groupby("fold").any()
 
 
 def resampled_metrics(

@@ -183,6 +183,17 @@ def test_metrics_are_means_over_held_out_databases_and_of_each_one():
     assert metrics[names].tolist() == pytest.approx([0.5, 1.0, 0.0, 0.0])
 
 
+def test_a_model_that_always_predicts_the_same_class_has_no_interval():
+    labels = ["normal", "normal", "abnormal", "abnormal"] * 3
+    constant = [0.1] * 12
+    metrics = values(study_rows({"a": constant, "b": [0.1, 0.1, 0.9, 0.9] * 3}, labels), LODO).loc[NETWORK]
+    assert metrics.loc["macc a", ["value", "low", "high"]].tolist() == [0.5, 0.5, 0.5]
+    assert metrics.loc["macc b", "value"] == 1.0 > metrics.loc["macc b", "low"]
+    both = values(study_rows({"a": constant, "b": constant}, labels), LODO).loc[NETWORK]
+    assert both.loc["macc", ["value", "low", "high"]].tolist() == [0.5, 0.5, 0.5]
+    assert both.loc["auroc", ["value", "low", "high"]].tolist() == [0.5, 0.5, 0.5]
+
+
 def test_the_standard_deviation_is_over_seeds_and_the_interval_over_subjects():
     labels = ["normal", "abnormal"] * 10
     correct, half = [0.1, 0.9] * 10, [0.1, 0.1] * 10
