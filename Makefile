@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS = $(if $(SOURCE),--source "$(SOURCE)") $(if $(DATA),--data "$(DATA)") $(if $(STORE),--store "$(STORE)") $(if $(CONFIG),--config "$(CONFIG)")
 IN_PARALLEL = --dist loadfile --no-loadscope-reorder # each process has its own Prefect server
 
-.PHONY: run up test test-slow test-unattended faults nights busy docs check clean
+.PHONY: run up test test-slow test-unattended faults nights busy screenshots docs check clean
 .DELETE_ON_ERROR:
 
 # nothing new (3), and a version that is not the champion (5), are no failures; `heartbeat --help` lists the statuses
@@ -35,6 +35,9 @@ busy: .venv/ready
 docs: .venv/ready # site/index.html, from what is installed; searching it needs a server, such as `.venv/bin/mkdocs serve`
 	@$(BIN)/python tests/api_page.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+screenshots: .venv/ready # needs Chromium
+	@$(BIN)/python -W ignore -m benchmarks.screenshots
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
