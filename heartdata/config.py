@@ -54,10 +54,15 @@ Name = Annotated[
 class EngineConfig(Settings):
     """How recordings are measured and rendered in parallel. The results are the same with any engine."""
 
-    name: Literal["processes", "threads", "dask"] = "processes"
-    workers: int | None = Field(default=None, ge=1, le=1024, description="null: one per available CPU")
+    name: Literal["processes", "threads", "dask"] = Field(
+        default="processes", description="what computes: worker processes, threads of this one, or a Dask cluster"
+    )
+    workers: int | None = Field(
+        default=None, ge=1, le=1024, description="number of workers; null: one per available CPU"
+    )
     address: str | None = Field(
-        default=None, description="of a running Dask scheduler, such as tcp://host:8786; null: start a local one"
+        default=None,
+        description="address of a running Dask scheduler, such as tcp://host:8786; null: start a local one",
     )
 
     @model_validator(mode="after")
@@ -70,14 +75,15 @@ class EngineConfig(Settings):
 class RegistryConfig(Settings):
     """Where runs and models are recorded."""
 
-    model_name: Name = "heartbeat"
-    experiment: Name = "heartbeat"
-    aliases: tuple[Name, ...] = Field(default=(), description="given to each new version in addition to challenger")
+    model_name: Name = Field(default="heartbeat", description="the registered model that new versions belong to")
+    experiment: Name = Field(default="heartbeat", description="the MLflow experiment that records the runs")
+    aliases: tuple[Name, ...] = Field(default=(), description="aliases of each new version in addition to challenger")
     first_champion: Literal["gates", "always"] = Field(
-        default="gates", description="the first champion passes the gates, or is the first version whatever its scores"
+        default="gates",
+        description="the first champion must pass the gates, or is the first version whatever its scores (always)",
     )
     tracking_uri: Annotated[str, AfterValidator(_check_no_user)] | None = Field(
-        default=None, description="MLflow server or database; null: SQLite in the output folder"
+        default=None, description="MLflow server or database; null: $MLFLOW_TRACKING_URI, otherwise SQLite in the store"
     )
     ui_url: Annotated[str, AfterValidator(_check_no_user), AfterValidator(_check_url)] = Field(
         default="http://127.0.0.1:5000", description="MLflow server that links to runs point to"
@@ -112,7 +118,7 @@ class NoticeConfig(Settings):
 class RunConfig(Settings):
     """Everything that a run depends on; the run record holds all of it."""
 
-    source: AnySource = DemoSource()
+    source: AnySource = Field(default=DemoSource(), description="where the recordings come from")
     measure: MeasureConfig = MeasureConfig()
     validation: ValidationConfig = ValidationConfig()
     split: SplitConfig = SplitConfig()
@@ -129,7 +135,7 @@ class RunConfig(Settings):
     store: str = Field(
         default_factory=lambda: os.environ.get("HEARTBEAT_STORE") or "out",
         min_length=1,
-        description="output folder, or an fsspec URI such as s3://bucket/name",
+        description="output folder, or an fsspec URI such as s3://bucket/name; default: $HEARTBEAT_STORE, otherwise out",
     )
 
     @model_validator(mode="before")

@@ -87,7 +87,9 @@ def _from_registry(uri: str) -> tuple[str, dict, pa.Table | None]:
             raise ConfigError(f"training.init = {uri!r} is not in the registry ({error.message}){hint}") from error
         paths = sorted(Path(folder).rglob("*.safetensors"))
         if not paths:
-            raise ConfigError(f"training.init = {uri!r} holds no .safetensors file")
+            raise ConfigError(
+                f"training.init = {uri!r} holds no .safetensors file: name a version that heartbeat registered"
+            )
         weights = first_member(read_weights(paths[0]))
         return uri, weights, recordings_trained_on(mlflow.models.get_model_info(uri).run_id)
 

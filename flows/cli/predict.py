@@ -180,7 +180,7 @@ def _draw(predictor: Any, file: Any, target: Path) -> str | None:
 def _files_of(path: Path) -> tuple[list[Path], list[str]]:
     """The audio files that ``path`` means, and a note on the other files of a folder."""
     if not path.exists():
-        raise HeartbeatError(f"{path} does not exist")
+        raise HeartbeatError(f"{path} does not exist: name an audio file, or a folder of them")
     if not path.is_dir():
         if path.suffix.lower() in SUFFIXES:
             raise HeartbeatError(f"{path} is a table: predict its recordings with `heartbeat score {path} --out FILE`")
@@ -188,5 +188,5 @@ def _files_of(path: Path) -> tuple[list[Path], list[str]]:
     files = find_files(path)
     left_out = files.left_out(companions=True)
     if not files.audio:
-        raise HeartbeatError(". ".join([f"{path} holds no audio file", *left_out]))
+        raise HeartbeatError(". ".join([f"{path} holds no audio file: name another folder, or audio files", *left_out]))
     return files.audio, left_out

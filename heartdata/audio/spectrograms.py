@@ -20,16 +20,17 @@ class SpectrogramConfig(Settings):
     """How a recording becomes a log-mel spectrogram. One second is 1 / hop_s columns."""
 
     rate_hz: int = Field(default=2000, ge=500, le=96_000, description="recordings are resampled to this rate")
-    fft_samples: int = Field(default=256, ge=32, le=65_536, description="length of the Fourier transform")
+    fft_samples: int = Field(default=256, ge=32, le=65_536, description="length of the Fourier transform in samples")
     window_s: float = Field(default=0.064, gt=0, description="length of the Hann window")
-    hop_s: float = Field(default=0.032, gt=0, le=1, description="from one column to the next")
-    mel_bands: int = Field(default=32, ge=8, le=512)
+    hop_s: float = Field(default=0.032, gt=0, le=1, description="time from one column to the next")
+    mel_bands: int = Field(default=32, ge=8, le=512, description="number of mel bands")
     low_hz: float = Field(default=25.0, ge=0, description="lower edge of the lowest mel band")
     high_hz: float = Field(default=800.0, gt=0, description="upper edge of the highest mel band")
     range_db: float = Field(default=80.0, gt=0, description="dynamic range kept below the loudest point")
     normalise: Literal["band", "recording", "none"] = Field(
         default="band",
-        description="what is scaled to mean 0 and standard deviation 1; band removes the device's frequency response",
+        description="what is scaled to mean 0 and standard deviation 1: each band, which removes the device's frequency response, or "
+        "the whole recording",
     )
 
     @model_validator(mode="after")

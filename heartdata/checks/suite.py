@@ -21,19 +21,40 @@ MOST_COUNTS = 2**20  # a converter's; the peak of a recording that uses the rang
 class RecordingBounds(Settings):
     """Bounds of the checks on single recordings; `ValidationConfig.overrides` may set them by source."""
 
-    min_duration_s: float = Field(default=1.0, ge=0.1)
+    min_duration_s: float = Field(default=1.0, ge=0.1, description="shorter recordings are quarantined")
     short_duration_s: float = Field(default=3.0, ge=0, description="shorter recordings get a warning")
-    max_duration_s: float = Field(default=600.0, gt=0)
-    min_rate_hz: int = Field(default=1000, gt=0)
-    min_peak: float = Field(default=1e-3, ge=0, description="of full scale; a lower peak is silence")
-    min_deviation: float = Field(default=1e-4, ge=0, description="standard deviation, of full scale")
-    max_missing_fraction: float = Field(default=0.01, ge=0, le=1, description="of the frames that the header declares")
-    clipped_fraction_warning: float = Field(default=0.01, ge=0, le=1)
-    max_clipped_fraction: float = Field(default=0.1, ge=0, le=1)
-    max_silent_fraction: float = Field(default=0.9, ge=0, le=1)
-    max_dc_offset: float = Field(default=0.5, ge=0, le=1, description="of full scale; more gets a warning")
-    min_periodicity: float = Field(default=0.1, ge=0, le=1, description="less gets a warning")
-    min_quality: float = Field(default=0.25, ge=0, le=1, description="quality index; less gets a warning")
+    max_duration_s: float = Field(default=600.0, gt=0, description="longer recordings are quarantined")
+    min_rate_hz: int = Field(default=1000, gt=0, description="recordings at a lower sampling rate are quarantined")
+    min_peak: float = Field(
+        default=1e-3, ge=0, description="recordings with a lower peak are silent, and quarantined; share of full scale"
+    )
+    min_deviation: float = Field(
+        default=1e-4,
+        ge=0,
+        description="recordings whose samples vary less (standard deviation, share of full scale) are quarantined",
+    )
+    max_missing_fraction: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="share of the frames declared by the header that the file may lack; more is quarantined",
+    )
+    clipped_fraction_warning: float = Field(
+        default=0.01, ge=0, le=1, description="share of clipped samples; more gets a warning"
+    )
+    max_clipped_fraction: float = Field(
+        default=0.1, ge=0, le=1, description="share of clipped samples; more is quarantined"
+    )
+    max_silent_fraction: float = Field(
+        default=0.9, ge=0, le=1, description="share of silent 50 ms frames; more is quarantined"
+    )
+    max_dc_offset: float = Field(
+        default=0.5, ge=0, le=1, description="mean of the samples, share of full scale; more gets a warning"
+    )
+    min_periodicity: float = Field(
+        default=0.1, ge=0, le=1, description="how clearly it repeats at a heart rate; less gets a warning"
+    )
+    min_quality: float = Field(default=0.25, ge=0, le=1, description="signal quality index; less gets a warning")
 
     @model_validator(mode="after")
     def _check_durations(self) -> Self:
@@ -47,10 +68,10 @@ class ValidationConfig(RecordingBounds):
 
     overrides: dict[str, dict[str, Any]] = Field(
         default={},
-        description="other bounds for a source or collection, as {set_a: {min_rate_hz: 8000}}",
+        description="other bounds for the recordings of a source or collection, such as {set_a: {min_rate_hz: 8000}}",
     )
     classes: tuple[str, ...] | None = Field(
-        default=None, min_length=2, description="labels that must occur; null: those in the table"
+        default=None, min_length=2, description="labels that must occur, and no others may; null: those in the table"
     )
     near_duplicates: Literal["refuse", "group", "off"] = Field(
         default="refuse",
@@ -58,29 +79,51 @@ class ValidationConfig(RecordingBounds):
         "off: do not look for them",
     )
     near_duplicate_similarity: float = Field(
-        default=0.98, ge=0.9, le=1, description="least correlation of their envelopes; see docs/checks.md"
+        default=0.98,
+        ge=0.9,
+        le=1,
+        description="least correlation of the envelopes of near-duplicates; see docs/checks.md",
     )
-    max_unjoined_fraction: float = Field(default=0.0, ge=0, le=1, description="of the recordings, those without a file")
-    max_quarantined_fraction: float = Field(default=0.25, ge=0, le=1)
-    min_recordings: int = Field(default=10, ge=1, description="labelled and not quarantined")
+    max_unjoined_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="share of the recordings without a file; more stops the run"
+    )
+    max_quarantined_fraction: float = Field(
+        default=0.25, ge=0, le=1, description="share of the recordings that are quarantined; more stops the run"
+    )
+    min_recordings: int = Field(
+        default=10, ge=1, description="recordings that are labelled and not quarantined; fewer stop the run"
+    )
     max_subject_fraction: float = Field(
-        default=0.2, gt=0, le=1, description="share of one subject's recordings; more gets a warning"
+        default=0.2, gt=0, le=1, description="share of the recordings that are of one subject; more gets a warning"
     )
     max_lost_fraction: float = Field(
-        default=0.2, ge=0, le=1, description="of those accepted last time; more stops the run"
+        default=0.2,
+        ge=0,
+        le=1,
+        description="share of the recordings accepted last time that are gone; more stops the run",
     )
     drift_warning: float = Field(
-        default=0.1, ge=0, description="population stability index since then; more gets a warning"
+        default=0.1, ge=0, description="population stability index since last time; more gets a warning"
     )
-    max_drift: float = Field(default=0.25, ge=0, description="more stops the run")
+    max_drift: float = Field(
+        default=0.25, ge=0, description="population stability index since last time; more stops the run"
+    )
     max_lost_since_reference: float = Field(
-        default=0.3, ge=0, le=1, description="of the recordings of the reference; see docs/checks.md"
+        default=0.3,
+        ge=0,
+        le=1,
+        description="share of the reference's recordings that are gone; more stops the run; see docs/checks.md",
     )
-    max_drift_since_reference: float = Field(default=0.5, ge=0, description="more stops the run")
+    max_drift_since_reference: float = Field(
+        default=0.5, ge=0, description="population stability index since the reference; more stops the run"
+    )
     series: str | None = Field(
-        default=None, description="runs of one name are compared; null: those of one source configuration"
+        default=None,
+        description="runs with the same name here are compared with each other; null: those of one source configuration",
     )
-    accept_change: bool = Field(default=False, description="accept this change, and compare later runs with this one")
+    accept_change: bool = Field(
+        default=False, description="let the change since last time pass, and compare later runs with this one"
+    )
 
     @field_validator("near_duplicates", mode="before")
     @classmethod

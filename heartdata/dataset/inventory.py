@@ -35,7 +35,9 @@ def take_inventory(
     listing = corrected_listing(source, workdir)
     recordings = sorted(listing.recordings, key=lambda recording: recording.recording_id)
     if not recordings:
-        raise SourceError(f"the source {source.name} lists no recordings: is the folder empty?")
+        raise SourceError(
+            f"the source {source.name} lists no recordings: give a folder or table that has some with --data"
+        )
     for a, b in pairwise(recordings):
         if a.recording_id == b.recording_id:
             raise SourceError(f"two recordings have the id {a.recording_id!r}: ids must be unique")

@@ -40,13 +40,13 @@ class RetentionConfig(Settings):
     """What `heartbeat prune` keeps, beside all that a kept version needs. Nothing written or used within a day is removed."""
 
     versions: int = Field(
-        default=10, ge=1, description="newest versions of each model, beside champions and their origins"
+        default=10, ge=1, description="newest versions of each model to keep, beside champions and their origins"
     )
     data_sets: int = Field(default=10, ge=1, description="newest data sets to keep spectrograms for")
     days: int = Field(
         default=30,
         ge=2,
-        description="runs in Prefect, results, tables, logs and reports are kept so long after their last use",
+        description="how long runs in Prefect, results, tables, logs and reports are kept after their last use",
     )
     nightly: bool = Field(default=False, description="`heartbeat up` prunes every night")
 

@@ -47,19 +47,32 @@ LABELS_REQUIRED = {
 class SplitConfig(Settings):
     """How accepted, labelled recordings are split."""
 
-    strategy: Strategy = Field(default="subject", description="see docs/splits.md")
-    test_fraction: float = Field(default=0.2, gt=0, le=0.5)
-    valid_fraction: float = Field(
-        default=0.2, gt=0, le=0.5, description="of all; of those not in test where test_fraction has no effect"
+    strategy: Strategy = Field(
+        default="subject", description="how recordings are split into train, valid and test; see docs/splits.md"
     )
-    seed: int = Field(default=0, ge=0)
-    attempts: int = Field(default=10, ge=1, le=1000, description="seeds tried; the most even classes win")
-    collections: tuple[str, ...] | None = Field(default=None, min_length=1, description="the only ones used; null: all")
-    folds: int | None = Field(default=None, ge=2, le=1000, description="k_fold: how many")
-    fold: int | None = Field(default=None, ge=0, description="k_fold: the test fold, from 0")
-    held_out: str | None = Field(default=None, description="leave_one_source_out: the source or collection")
-    gap: int = Field(default=0, ge=0, description="blocks: recordings left out on each border")
-    column: str | None = Field(default=None, min_length=1, description="column: its name in the source's table")
+    test_fraction: float = Field(default=0.2, gt=0, le=0.5, description="share of all recordings in the test part")
+    valid_fraction: float = Field(
+        default=0.2,
+        gt=0,
+        le=0.5,
+        description="share of all recordings in the valid part; of those not in test where test_fraction has no effect",
+    )
+    seed: int = Field(default=0, ge=0, description="random seed; another one makes another split")
+    attempts: int = Field(
+        default=10, ge=1, le=1000, description="splits tried; the one with the most even classes is used"
+    )
+    collections: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="the only collections used; null: all"
+    )
+    folds: int | None = Field(default=None, ge=2, le=1000, description="strategy k_fold: how many folds")
+    fold: int | None = Field(default=None, ge=0, description="strategy k_fold: the test fold, from 0")
+    held_out: str | None = Field(
+        default=None, description="strategy leave_one_source_out: the source or collection in the test part"
+    )
+    gap: int = Field(default=0, ge=0, description="strategy blocks: recordings left out at each border of two parts")
+    column: str | None = Field(
+        default=None, min_length=1, description="strategy column: the column of the source's table that names the part"
+    )
     unlabelled: bool = Field(
         default=False,
         exclude_if=lambda kept: not kept,  # left out of the digest when off, so old cache keys stay valid

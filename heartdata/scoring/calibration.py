@@ -42,7 +42,9 @@ class DecisionConfig(Settings):
         description="the score that class weights are fitted to optimise; none: predict the most probable class; "
         "weighted_accuracy and cost_per_patient: CirCor's, for murmurs and for outcomes",
     )
-    max_risk: float = Field(default=0.2, ge=0, le=1, description="error rate among the decisions that are not unsure")
+    max_risk: float = Field(
+        default=0.2, ge=0, le=1, description="highest error rate among the decisions that are not unsure"
+    )
     min_coverage: float = Field(default=0.5, gt=0, le=1, description="least share of recordings that are not unsure")
 
 

@@ -30,7 +30,7 @@ class EvaluationConfig(Settings):
     """How the test part is scored."""
 
     bootstrap: int = Field(default=500, ge=20, le=100_000, description="resamples of subjects behind each interval")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="random seed of the resamples")
     subject_rule: Rule = Field(
         default="mean", description="how the probabilities of a subject's recordings are combined"
     )

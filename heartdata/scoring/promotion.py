@@ -25,15 +25,21 @@ class PromotionConfig(Settings):
     metric: Metric = Field(default="macro_f1", description="the metric that models are compared by")
     level: float = Field(default=0.95, gt=0.5, lt=1, description="one-sided confidence of each comparison")
     min_difference: float = Field(
-        default=0.0, ge=-1, le=1, description="the challenger less the champion must be above this, at that level"
+        default=0.0,
+        ge=-1,
+        le=1,
+        description="metric of the challenger minus the champion's; its lower bound at that level must be above this",
     )
-    min_subjects: int = Field(default=20, ge=2, description="held-out subjects that neither model was trained on")
+    min_subjects: int = Field(
+        default=20, ge=2, description="least number of held-out subjects that neither model was trained on"
+    )
     min_metric: Share = Field(default=0.0, description="least metric of the challenger; 0: no such gate")
     min_over_baselines: float = Field(
         default=0.0,
         ge=-1,
         le=1,
-        description="the challenger less each baseline must be above this, at that level; -1: no gate",
+        description="metric of the challenger minus each baseline's; its lower bound at that level must be above this; "
+        "-1: no such gate",
     )
     min_sensitivity: dict[str, Share] = Field(
         default={}, description="least sensitivity by the name of the class, such as {murmur: .7}"
@@ -43,7 +49,9 @@ class PromotionConfig(Settings):
         default=0.05,
         description="how much worse than the champion a slice may be, by more than chance; 1: no such gate",
     )
-    min_slice_subjects: int = Field(default=20, ge=2, description="subjects of a slice, below which it is not compared")
+    min_slice_subjects: int = Field(
+        default=20, ge=2, description="least number of subjects of a slice that is compared"
+    )
 
 
 class Gate(BaseModel):

@@ -117,7 +117,9 @@ class DemoSource(SourceSettings):
         except OSError as error:  # usually because another run has made the same recordings
             shutil.rmtree(unfinished)
             if not folder.is_dir():
-                raise StoreError(f"cannot make the demo recordings in {folder}: {error}") from error
+                raise StoreError(
+                    f"cannot make the demo recordings in {folder} ({error}): make it writable, or choose another store with --store"
+                ) from error
 
     def _make_subject(
         self, folder: Path, kinds: tuple[str, ...], subject: tuple[int, int]

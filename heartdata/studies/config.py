@@ -38,7 +38,9 @@ def study_config(
     base = deep_merge({"source": {"name": study.source}}, unflatten(study.settings))
     run = build_config(None, data, file, changes, base)
     if run.source.name != study.source:
-        raise ConfigError(f"the study {name} uses the source {study.source}, not {run.source.name}")
+        raise ConfigError(
+            f"the study {name} uses the source {study.source}, not {run.source.name}: leave source.name out of the settings"
+        )
     own = SplitConfig.model_validate(deep_merge(SOURCES[study.source].preset, base).get("split", {}))
     for key in SplitConfig.model_fields:
         if key not in FREE_SPLIT_SETTINGS and getattr(run.split, key) != getattr(own, key):

@@ -119,7 +119,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{path} is not a safetensors file ({error})") from error
+        raise ConfigError(f"{path} is not a safetensors file ({error}): name another file of weights") from error
 
 
 def load_pretrained(net: nn.Module, weights: dict[str, torch.Tensor], origin: str) -> None:
@@ -128,7 +128,9 @@ def load_pretrained(net: nn.Module, weights: dict[str, torch.Tensor], origin: st
     try:
         net.load_state_dict({**without_head(weights), **head})
     except RuntimeError as error:
-        raise ConfigError(f"the weights {origin} do not fit resnet34 on one channel") from error
+        raise ConfigError(
+            f"the weights {origin} do not fit resnet34 on one channel: name others, or set training.init=random"
+        ) from error
 
 
 def weights_snapshot(net: nn.Module) -> dict[str, torch.Tensor]:

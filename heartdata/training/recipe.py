@@ -14,21 +14,29 @@ class NetworkConfig(Settings):
 
     init: str = Field(
         default="auto",
-        description="imagenet | random | auto (imagenet if available) | a .safetensors file | models:/...",
+        description="weights to start from: imagenet, random, auto (imagenet if available), a .safetensors file or models:/...",
     )
     epochs: int = Field(default=12, ge=0, le=1000, description="epochs of all layers; 0: train the last layer only")
     frozen_epochs: int = Field(
-        default=1, ge=0, le=1000, description="epochs of the last layer only, before; skipped with random weights"
+        default=1,
+        ge=0,
+        le=1000,
+        description="epochs of the last layer only, before those of all; skipped with random weights",
     )
-    patience: int = Field(default=10, ge=1, le=1000, description="epochs without improvement before early stopping")
-    batch: int = Field(default=16, ge=2, le=4096, description="batch size")
-    width: int = Field(default=128, ge=32, le=65536, description="spectrogram columns in a window")
+    patience: int = Field(
+        default=10, ge=1, le=1000, description="epochs without improvement after which training stops"
+    )
+    batch: int = Field(default=16, ge=2, le=4096, description="windows in a batch")
+    width: int = Field(default=128, ge=32, le=65536, description="length of a window in spectrogram columns")
     view: View = Field(
         default="windows", description="input: windows of a recording, or the whole recording resized to the width"
     )
     learning_rate: float = Field(default=1e-3, gt=0, le=1, description="maximum of the one-cycle schedule")
     backbone_rate: float = Field(
-        default=0.3, gt=0, le=1, description="share of learning_rate for pretrained layers, all but the last"
+        default=0.3,
+        gt=0,
+        le=1,
+        description="learning rate of pretrained layers (all but the last) as a share of learning_rate",
     )
     weight_decay: float = Field(default=0.01, ge=0, description="weight decay of AdamW")
     label_smoothing: float = Field(default=0.05, ge=0, lt=1, description="label smoothing of the cross entropy")

@@ -107,7 +107,9 @@ def _fit(
     """Train the head alone if the rest is ``pretrained``, then all layers, from where ``stopping.progress`` left off."""
     frozen_epochs = config.frozen_epochs if pretrained else 0
     if frozen_epochs + config.epochs == 0:
-        raise HeartbeatError("training.epochs = 0 trains the last layer alone, and there are no weights to start from")
+        raise HeartbeatError(
+            "training.epochs = 0 trains the last layer alone, and there are no weights to start from: set more epochs"
+        )
     learner, progress = build_learner(net, data, config), stopping.progress
     for first, epochs, frozen in ((0, frozen_epochs, True), (frozen_epochs, config.epochs, False)):
         done = len(progress.rows) - first

@@ -53,7 +53,9 @@ class Workers:
             result = process.submit(function, *args).result()
         except BrokenProcessPool as error:
             process.shutdown(wait=False)
-            raise ChildProcessError("a worker process died; was memory short?") from error
+            raise ChildProcessError(
+                "a worker process died, probably for want of memory: set fewer engine.workers, or engine.name=threads"
+            ) from error
         except BaseException:
             self._idle.put(process)
             raise

@@ -249,7 +249,9 @@ def only_model(client: Any, store: Store) -> str:
     try:
         names = [model.name for model in pages(client.search_registered_models)]
     except MlflowException as error:
-        raise HeartbeatError(f"the MLflow registry cannot be asked for a model ({error.message})") from error
+        raise HeartbeatError(
+            f"the MLflow registry cannot be asked for a model ({error.message}): run `heartbeat doctor`, which says more"
+        ) from error
     if not names:
         raise HeartbeatError(f"no model is registered in {store.uri}: run `heartbeat run` first")
     if len(names) == 2:
