@@ -45,7 +45,6 @@ screenshots: .venv/ready # needs Chromium
 tutorial: .venv/ready # minutes a page
 	@$(BIN)/python docs/tutorial/make.py $(ONLY)
 
-
 check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from flows.deployments import nightly_settings
 from heartdata.config import NoticeConfig
 from tasks.databases import FLOWS
 from tasks.engine import events
+from tasks.engine.flow_runs import OWN_ERRORS
 
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
@@ -42,9 +43,9 @@ PAYLOAD = (
 ENDED = (
     "{% set run = event.resource['prefect.resource.name'] %}"
     "{% set reason = event.resource['prefect.state-message']"
-    "|replace('Flow run encountered an exception: ', '')|replace('HeartbeatError: ', '') %}"
+    "|replace('Flow run encountered an exception: ', '') %}"
     "{% set refused = reason.startswith('DataRefused: ') %}"
-    "{% set reason = reason.removeprefix('DataRefused: ') %}"
+    "{% set reason = reason" + "".join(f".removeprefix('{name}: ')" for name in OWN_ERRORS) + " %}"
     "{% set kind = 'data refused' if refused else 'run ' ~ event.resource['prefect.state-type']|lower %}"
 )
 CHANGED = (

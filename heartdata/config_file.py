@@ -1,16 +1,19 @@
 """Settings from a YAML file and the command line: layering, and messages that name the wrong key."""
 
+import json
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from heartdata.config import RunConfig, expand_shorthand
+from heartdata.config import RunConfig, expand_shorthand, source_options
 from heartdata.errors import ConfigError
-from heartdata.settings import contains_password, deep_merge, holds_password, unflatten
+from heartdata.settings import contains_password, deep_merge, describe_settings, holds_password, unflatten
 from heartdata.sources import SOURCES
 
 HIDDEN = "(not shown, as it contains a password)"
@@ -53,6 +56,26 @@ def parse_change(text: str) -> tuple[str, Any]:
         return key.strip(), parse_yaml(value) if value else ""
     except ValueError as error:
         raise ConfigError(f"--set {text!r}: the value cannot be read: {error}") from error
+
+
+def options_of(config: RunConfig) -> list[str]:
+    """The options of `heartbeat run` and `heartbeat up` that give ``config``, except for its store and its webhook."""
+    source = config.source
+    named = source if source.name == "mix" else source.model_dump(include={"name", "data"})
+    plain = RunConfig.model_validate({"source": named})
+    unchanged = {key: value for key, value, _ in describe_settings(plain)}
+    options = source_options(source)
+    for key, value, _ in describe_settings(config):
+        if key not in ("store", "notice.webhook_url") and (key not in unchanged or unchanged[key] != value):
+            options += ["--set", f"{key}={_typed(value)}"]
+    return options
+
+
+def _typed(value: Any) -> str:
+    """A setting's value as `parse_change` reads it: YAML, of which JSON is a part; a word without quotes."""
+    value = to_jsonable_python(value)
+    is_word = isinstance(value, str) and re.fullmatch(r"[A-Za-z/][\w./:@-]*", value) and parse_yaml(value) == value
+    return value if is_word else json.dumps(value)
 
 
 def parse_yaml(text: str) -> Any:

@@ -6,7 +6,9 @@ from contextlib import suppress
 import pandas as pd
 from prefect.artifacts import create_markdown_artifact
 
-from heartdata.config import RunConfig, source_options
+from heartdata.config import RegistryConfig, RunConfig
+from heartdata.config_file import options_of
+from heartdata.markdown import code
 from heartdata.reports import summary as reports
 from heartdata.reports.summary import Summary
 from heartdata.storage.schemas import ACCEPTED, CHECKS, MANIFEST, METRICS, QUARANTINE, RECORDINGS
@@ -97,6 +99,13 @@ def _offer_corrections(corrections: Artifact, store: Store) -> None:
 
 def _served_by(config: RunConfig, store: Store) -> str:
     """What must run for links to MLflow to open: later, another store may be served at the port."""
-    in_store = tracking_uri(config.registry, store).startswith("sqlite:")
-    command = shlex.join(["heartbeat", "up", *source_options(config.source), "--store", store.uri])
-    return f" (while `{command}` runs)" if in_store else ""
+    if not tracking_uri(config.registry, store).startswith("sqlite:"):
+        return ""
+    usual = RegistryConfig().ui_url
+    host, _, port = config.registry.ui_url.rpartition(":")
+    is_own = host == usual.rpartition(":")[0]  # that of `heartbeat up`, which has an option for its port
+    registry = config.registry.model_copy(update={"ui_url": usual} if is_own else {})
+    options = options_of(config.model_copy(update={"registry": registry}))
+    if is_own and config.registry.ui_url != usual:
+        options += ["--mlflow-port", port]
+    return f" (while {code(shlex.join(['heartbeat', 'up', *options, '--store', store.uri]))} runs)"

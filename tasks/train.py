@@ -16,7 +16,7 @@ from heartdata.storage.store import Artifact, Store
 from heartdata.training.pretraining import BACKBONE
 from heartdata.training.recipe import NetworkConfig
 from heartdata.versions import PREPROCESSING
-from tasks.engine.progress import track
+from tasks.engine.progress import add_note, track
 from tasks.engine.stage import LONG_S, fingerprint, stage, uncached_task
 from tasks.engine.versions import STAGES
 from tasks.registry.client import connect
@@ -133,7 +133,13 @@ def train(
             detail = f"loss {row['train_loss']:.3f}, validation macro-F1 {row['valid_macro_f1']:.3f}"
             advance(int(row["epoch"]) + 1, total, detail)
 
-        trained = training.train(store.read_frame(manifest, MANIFEST), start, config, store, on_epoch, checkpoint)
+        def on_resume(epochs: int) -> None:
+            add_note(
+                f"Training was interrupted earlier: it resumes after epoch {epochs} of {total}, with the same result"
+            )
+
+        rows = store.read_frame(manifest, MANIFEST)
+        trained = training.train(rows, start, config, store, on_epoch, checkpoint, on_resume)
         model = ModelConfig(
             classes=trained.classes,
             width=config.width,

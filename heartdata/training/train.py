@@ -55,13 +55,15 @@ def train(
     store: Store,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
     checkpoint: Path | None = None,
+    on_resume: Callable[[int], None] = lambda epochs: None,
 ) -> Trained:
     """Train on part ``train`` of the manifest and choose the epoch on part ``valid``; part ``test`` is never read.
 
     With ``config.contrast``, part ``unlabelled`` is trained on as well. ``initial``: weights to start from, or None for
     random ones. ``on_epoch`` gets a row of schema HISTORY after each epoch. ``checkpoint``: where to save after each
-    epoch and to resume from; a resumed training ends with the same weights as an undisturbed one, and the same manifest,
-    configuration and machine give the same weights. Raises `HeartbeatError` when the loss is not finite.
+    epoch and to resume from, of which ``on_resume`` gets the number of epochs done; a resumed training ends with the same
+    weights as an undisturbed one, and the same manifest, configuration and machine give the same weights. Raises
+    `HeartbeatError` when the loss is not finite.
     """
     parts = ["train", UNLABELLED] if config.contrast else ["train"]
     train_rows, valid_rows = (
@@ -77,6 +79,8 @@ def train(
     head_only = initial is not None and backbone_is_fixed(config)
     trained = net.get_submodule("fc") if head_only else net
     progress, optimiser_state = load_checkpoint(checkpoint, trained) if checkpoint else (Progress(), {})
+    if progress.rows:
+        on_resume(len(progress.rows))
     if head_only:
         data = build_feature_dataloaders(net, train_rows, valid_rows, classes, config, store)
     else:

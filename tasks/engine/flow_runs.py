@@ -12,11 +12,13 @@ from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from heartdata.errors import HeartbeatError
+from heartdata import errors
 from heartdata.storage.sqlite import read_only
 
 FLOW = "heartbeat"
-OWN_ERRORS = ("HeartbeatError", *(kind.__name__ for kind in HeartbeatError.__subclasses__()))  # sentences
+OWN_ERRORS = tuple(  # sentences
+    name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.HeartbeatError)
+)
 UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
 RUNS = """
 SELECT run.id, run.name, flow.name AS flow, deployment.name AS deployment, run.state_type AS state, state.message,

@@ -25,7 +25,7 @@ from flows.cli.settings import show_settings
 from flows.deployments import served_deployments
 from heartdata.config import NoticeConfig, RegistryConfig, RunConfig
 from heartdata.config_file import build_config, parse_yaml
-from heartdata.errors import ConfigError, DataRefused, HeartbeatError
+from heartdata.errors import ConfigError, DataRefused, SourceError
 from heartdata.storage.store import Store
 from tasks.registry.champion import move_champion
 from tasks.registry.client import connect
@@ -155,12 +155,13 @@ def test_each_end_of_a_run_that_needs_a_person_is_one_notice(
     runs = [
         run_of(installed, client, state)
         for state in (Completed(), Cancelled(message="no"), failed(DataRefused(refusal)),
-                      failed(HeartbeatError("fix it")), Crashed(message="no heartbeat"))
+                      failed(SourceError("fix it")), Crashed(message="no heartbeat"), failed(ZeroDivisionError("a bug")))
     ]  # fmt: skip
-    wait_until(lambda: len(receiver.received) >= 3, "three notices")
+    wait_until(lambda: len(receiver.received) >= 4, "four notices")
     time.sleep(2)
-    notices = sorted((notice for _, notice in receiver.received), key=lambda notice: notice["event"])
-    refused, crashed, stopped = notices
+    by_run = {notice["flow_run"]: notice for _, notice in receiver.received}
+    assert len(by_run) == len(receiver.received) == 4
+    refused, stopped, crashed, fault = (by_run[run.name] for run in runs[2:])
     assert refused == {
         "event": "data refused",
         "flow_run": runs[2].name,
@@ -169,8 +170,9 @@ def test_each_end_of_a_run_that_needs_a_person_is_one_notice(
         "text": f"heartbeat: data refused ({runs[2].name}): nothing was trained: 3 recordings with label "
         f'"a&lt;!channel&gt;" &amp; more {refused["link"]}',
     }
-    assert (stopped["event"], stopped["flow_run"], stopped["reason"]) == ("run failed", runs[3].name, "fix it")
-    assert (crashed["event"], crashed["flow_run"], crashed["reason"]) == ("run crashed", runs[4].name, "no heartbeat")
+    assert (stopped["event"], stopped["reason"]) == ("run failed", "fix it")
+    assert (crashed["event"], crashed["reason"]) == ("run crashed", "no heartbeat")
+    assert (fault["event"], fault["reason"]) == ("run failed", "ZeroDivisionError: a bug")
 
 
 def test_a_new_champion_is_a_notice_whoever_chose_it(

@@ -93,7 +93,7 @@ def test_latest_holds_the_tables_plots_and_summary(first, root: Path):
     assert Path(first.data_docs).is_file()
     page = (root / "latest" / "summary.md").read_text()
     assert "not a medical device" in page
-    assert f"(while `heartbeat up --store {root}` runs)" in page
+    assert re.search(rf"while `heartbeat up --set .* --set training.epochs=1 .*--store {root}` runs", page)
     assert Path(first.report).read_text().startswith("<!doctype html>")
 
 

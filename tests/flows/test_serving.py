@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from helpers import free_port, tiny, wait_until
+from helpers import free_port, wait_until
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, LogFilter
 from prefect.client.schemas.objects import FlowRun
@@ -28,6 +29,7 @@ from heartdata.errors import HeartbeatError
 from heartdata.storage.store import Store
 
 PROJECT = Path(__file__).parents[2]
+PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 TIMEOUT_S = 300
 
 
@@ -181,17 +183,30 @@ def test_an_mlflow_server_knows_only_its_own_runs(served):
 
 
 @pytest.mark.slow
-def test_a_refused_nightly_run_is_logged_without_a_stack_trace(served):
-    process, api, _, _ = served
+def test_a_run_with_its_own_configuration_that_is_refused_is_logged_without_a_stack_trace(served):
+    process, api, _, environment = served
     store = Path(process.args[process.args.index("--store") + 1])
-    config = tiny(store, validation__min_recordings=1000).model_dump(mode="json")
-    run = start_run(api, parameters={"config": config})
+    config = {"store": str(store), "source": {"subjects_per_class": 3}, "validation": {"min_recordings": 1000}}
+    command = [
+        *PREFECT,
+        "deployment",
+        "run",
+        "heartbeat/full-pipeline",
+        "--watch",
+        "-p",
+        f"config={json.dumps(config)}",
+    ]
+    watched = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert watched.returncode == 1
+    name = re.search(r"flow run '([\w-]+)'", watched.stdout)[1]
     log = store / "up.log"
-    wait_until(lambda: f"Flow run '{run.name}' - Finished in state Failed" in log.read_text(), "the end of the run")
+    wait_until(lambda: f"Flow run '{name}' - Finished in state Failed" in log.read_text(), "the end of the run")
     wait_until(lambda: not processes(process, "prefect.engine"), "the end of its process")
-    assert f"Flow run '{run.name}' - nothing was trained: " in log.read_text()
+    assert f"Flow run '{name}' - nothing was trained: " in log.read_text()
     assert "Traceback" not in log.read_text()
     assert (store / "latest" / "summary.md").read_text().startswith("# The last run was refused: source demo, 2")
+    with client_of(api) as client:
+        (run,) = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate({"name": {"any_": [name]}}))
     wanted = LogFilter.model_validate({"flow_run_id": {"any_": [run.id]}})
 
     def logged() -> list[str]:
@@ -215,9 +230,8 @@ def test_a_second_up_on_the_same_port_is_refused(served):
 
 def test_prefect_yaml_deploys_to_a_work_pool(served):
     _, api, _, environment = served
-    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
     for command in (["work-pool", "create", "heartbeat", "--type", "process"], ["deploy", "--all"]):
-        done = subprocess.run([*prefect, *command], capture_output=True, text=True, env=environment, cwd=PROJECT)
+        done = subprocess.run([*PREFECT, *command], capture_output=True, text=True, env=environment, cwd=PROJECT)
         assert done.returncode == 0, done.stdout + done.stderr
     full_pipeline = deployment(api)
     assert full_pipeline is not None

@@ -10,6 +10,7 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,8 +20,7 @@ from flows.cli.options import run_config
 from flows.cli.predict import accuracy_note
 from flows.cli.run import START, up_command, where_to_look
 from flows.cli.up import _source
-from heartdata.config import source_options
-from heartdata.config_file import build_config, parse_change
+from heartdata.config_file import build_config, options_of, parse_change
 from heartdata.scoring.calibration import Calibration
 
 PROJECT = Path(__file__).parents[3]
@@ -220,16 +220,23 @@ def test_the_command_for_the_servers_schedules_what_was_run(heartbeat, recording
     assert _source(run_config()) == "demo"
 
 
-@pytest.mark.parametrize(("name", "data"), [("demo", None), ("table", "x y.csv"), ("mix", None)])
-def test_the_options_of_a_source_name_it(name: str, data: str | None):
-    changes = (
-        {"source.sources": [{"name": "demo", "sites": 2}, {"name": "table", "data": "x.csv"}]} if name == "mix" else {}
-    )
-    source = build_config(name, data, None, changes).source
-    words = iter(source_options(source))
-    options = dict(zip(words, words, strict=True))
-    typed = dict([parse_change(options["--set"])]) if "--set" in options else {}
-    assert build_config(options.get("--source"), options.get("--data"), None, typed).source == source
+@pytest.mark.parametrize(
+    ("name", "data", "changes"),
+    [("demo", None, {}),
+     ("demo", None, {"source.duration_s": [2.0, 3.0], "training.epochs": 1, "split.strategy": "hash"}),
+     ("table", "x y.csv", {"source.columns.label": "null", "source.columns.subject": "Case: no.", "training.init": "a b.safetensors"}),
+     ("pascal", "/x", {"validation.overrides": {"set_a.x": {"min_duration_s": 0.5}}}),
+     ("cinc2016", "/x", {"training.init": "models:/a@champion", "registry.tracking_uri": "sqlite:////m.db"}),
+     ("mix", None, {"source.sources": [{"name": "demo", "sites": 2}, {"name": "table", "data": "x.csv"}]})],
+)  # fmt: skip
+def test_a_configuration_is_given_again_by_its_options(name: str, data: str | None, changes: dict[str, Any]):
+    config = build_config(name, data, None, changes)
+    words = iter(options_of(config))
+    options = list(zip(words, words, strict=True))
+    settings = dict(parse_change(text) for option, text in options if option == "--set")
+    named = dict(options)
+    assert build_config(named.get("--source"), named.get("--data"), None, settings) == config
+    assert len(settings) == len(changes)
 
 
 def test_the_mlflow_server_of_another_store_is_not_linked():

@@ -134,8 +134,12 @@ def test_a_resumed_training_ends_with_the_weights_of_an_undisturbed_one(
     checkpoint = tmp_path / "progress.safetensors"
     with pytest.raises(Killed):
         training.train(manifest, start, config, store, kill, checkpoint)
-    for _ in ("resumed", "already finished"):
-        resumed = training.train(manifest, start, config, store, lambda row: epochs.append(row["epoch"]), checkpoint)
+    for done in (stop_after, undisturbed.history.num_rows):
+        resumes: list[int] = []
+        resumed = training.train(
+            manifest, start, config, store, lambda row: epochs.append(row["epoch"]), checkpoint, resumes.append
+        )
+        assert resumes == [done]
         assert epochs == list(range(undisturbed.history.num_rows))  # no saved epoch was trained again
         assert weights_bytes(resumed.net) == weights_bytes(undisturbed.net)
         columns = ["train_loss", "valid_macro_f1", "learning_rate", "windows_seen"]
