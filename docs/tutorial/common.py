@@ -164,7 +164,7 @@ def show(figure: plt.Figure, text: str) -> None:
         display(Image(png.getvalue(), alt=text))
 
 
-def image_axes(axes: plt.Axes, image: Any, title: str, **options: Any) -> Any:
+def draw(axes: plt.Axes, image: Any, title: str, **options: Any) -> Any:
     """Draw one (mel_bands, columns) array over time and mel bands; returns what a colour bar needs."""
     drawn = axes.imshow(image, origin="lower", aspect="auto", interpolation="nearest", **options)
     axes.set(title=title, xlabel=f"column ({COLUMN_MS:.0f} ms each)", ylabel="mel band")

@@ -27,9 +27,11 @@ def make(script: Path) -> None:
     notebook = jupytext.read(script)
     resources = {"metadata": {"path": str(FOLDER)}, "unique_key": script.stem, "output_files_dir": IMAGES.name}
     NotebookClient(notebook, timeout=None, startup_timeout=600, kernel_name="python3", resources=resources).execute()
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-        if output.get("name") == "stderr":  # warnings name folders of this machine
-            raise SystemExit(f"{script.name} wrote to stderr, which a page should not show: {output['text']}")
+    for cell in notebook.cells:
+        outputs = cell.get("outputs", [])
+        for warning in (output for output in outputs if output.get("name") == "stderr"):
+            sys.stderr.write(warning["text"])  # not on the page: it names folders of this machine
+        cell["outputs"] = [output for output in outputs if output.get("name") != "stderr"]
     page, resources = MarkdownExporter(config=CONFIG, raw_template=TEMPLATE).from_notebook_node(notebook, resources)
     IMAGES.mkdir(exist_ok=True)
     for old in IMAGES.glob(f"{script.stem}_*"):
