@@ -10,6 +10,7 @@
 import tempfile
 from pathlib import Path
 
+import figures
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ import torch
 from common import SMALL, backbone, data_folder, footer, say, show, table
 from fastai.callback.schedule import minimum, steep, valley
 from fastai.torch_core import set_seed
-from scores import difference_in_words
+from scores import calibration_error, compared, predicted_rows
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import KFold, StratifiedGroupKFold
 from torchvision.models import ResNet34_Weights
@@ -33,11 +34,10 @@ from heartdata.dataset.manifest import build_manifest
 from heartdata.dataset.spectrogram_shards import render_shard
 from heartdata.dataset.splits import SplitConfig, assign_splits
 from heartdata.dataset.windows import Shards, window, window_starts
+from heartdata.errors import ConfigError
 from heartdata.scoring.baselines import classical_baseline, majority_baseline, metadata_baseline
-from heartdata.scoring.calibration import apply_calibration, decide, expected_calibration_error, fit_calibration
+from heartdata.scoring.calibration import apply_calibration, fit_calibration
 from heartdata.scoring.features import spectrogram_features
-from heartdata.scoring.metrics import metrics_with_intervals
-from heartdata.scoring.text import with_bounds
 from heartdata.serving.model_config import ModelConfig
 from heartdata.serving.predictor import Predictor, predict_probabilities
 from heartdata.storage.schemas import FACTS
@@ -49,9 +49,19 @@ from heartdata.training.train import build_dataloaders, build_learner, train
 
 folder = tempfile.TemporaryDirectory()
 work = Path(folder.name)
-SIZE, EPOCHS, FOLDS, RESAMPLES = (32, 1, 2, 50) if SMALL else (128, 4, 2, 1000)
+SIZE, EPOCHS, FOLDS = (32, 1, 2) if SMALL else (128, 4, 2)
 IMAGENET_FILE = Path(torch.hub.get_dir(), "checkpoints", Path(ResNet34_Weights.IMAGENET1K_V1.url).name)
-HAS_IMAGENET = IMAGENET_FILE.is_file() and not SMALL
+
+
+def imagenet_on_disk() -> dict[str, torch.Tensor] | None:
+    """The weights if they are in torch's cache; nothing is downloaded."""
+    try:
+        return imagenet_weights() if IMAGENET_FILE.is_file() and not SMALL else None
+    except ConfigError:  # another file of that name
+        return None
+
+
+imagenet = imagenet_on_disk()
 
 # %% [markdown]
 # The recordings: PASCAL's set B (a digital stethoscope; normal, murmur, extrastole), or synthetic ones where it is not at hand.
@@ -61,7 +71,12 @@ pascal = data_folder("pascal")
 if pascal and not SMALL:
     config = build_config("pascal", str(pascal), changes={"source.sets": ["set_b"]})
 else:
-    few = {"subjects_per_class": 4 if SMALL else 25, "sites": 2, "duration_s": (2, 3) if SMALL else (4, 6), "plant_faults": False}
+    few = {
+        "subjects_per_class": 4 if SMALL else 25,
+        "sites": 2,
+        "duration_s": (2, 3) if SMALL else (4, 6),
+        "plant_faults": False,
+    }
     config = build_config("demo", changes={f"source.{name}": value for name, value in few.items()})
 listed, _ = take_inventory(config.source, work)
 recordings = listed.to_pandas()
@@ -96,19 +111,28 @@ set_seed(42, reproducible=True)
 pictures = ImageDataLoaders.from_folder(
     work / "pictures", valid_pct=0.2, seed=42, item_tfms=Resize(SIZE), bs=8 if SMALL else 32, num_workers=0
 )
-tutorial = vision_learner(pictures, resnet34, metrics=accuracy, pretrained=HAS_IMAGENET)
+tutorial = vision_learner(pictures, resnet34, metrics=accuracy, pretrained=imagenet is not None)
 with tutorial.no_bar(), tutorial.no_logging():
     tutorial.fine_tune(EPOCHS)
     _, tutorial_accuracy = tutorial.validate()
 
 # %%
-commonest = labelled["label"].value_counts(normalize=True)
+subject_of = {Path(row.uri).stem: row.subject for row in labelled.itertuples()}
+trained_on, held_out = (
+    [subject_of[path.stem] for path in part.items] for part in (pictures.train_ds, pictures.valid_ds)
+)
+known = np.mean([subject in trained_on for subject in held_out])
+shares = labelled["label"].value_counts(normalize=True)
 say(
-    f"Accuracy on the random fifth: **{tutorial_accuracy:.3f}**. A tutorial would end here. But *{commonest.index[0]}* for everything "
-    f"would have {commonest.iloc[0]:.3f} ([page 6](6_metrics.md)), and the fifth is "
-    f"{len(pictures.valid_ds)} recordings, most of them of people who are in the other four fifths too."
-    + ("" if HAS_IMAGENET else " The network began with random weights, as ImageNet's are not on this machine (see [below](#which-weights-to-start-from)).")
-)  # fmt: skip
+    f"Accuracy on the random fifth: **{tutorial_accuracy:.3f}**. A tutorial would end here. But *{shares.index[0]}* for everything "
+    f"would have {shares.iloc[0]:.3f} ([page 6](6_metrics.md)), and {known:.0%} of the {len(held_out)} recordings in that fifth are of people who "
+    "are in the other four fifths too."
+)
+if imagenet is None:
+    say(
+        "The network began with random weights, as ImageNet's are not on this machine ([below](#which-weights-to-start-from)), and "
+        "`fine_tune` is made for weights worth keeping: it trains the first layers slowly. So the tutorial is better than it looks here."
+    )
 
 # %% [markdown]
 # ## The same by the pipeline
@@ -138,16 +162,18 @@ def manifest(fold: int) -> pd.DataFrame:
     return build_manifest(checked.accepted, assign_splits(checked.accepted, split, listed), index).to_pandas()
 
 
-RECIPE = NetworkConfig(
-    epochs=1 if SMALL else 6, batch=4 if SMALL else 16, width=32 if SMALL else 128, patience=100
-)
+RECIPE = NetworkConfig(epochs=1 if SMALL else 6, batch=4 if SMALL else 16, width=32 if SMALL else 128, patience=100)
 
 
 def fine_tuned(rows: pd.DataFrame, initial: dict[str, torch.Tensor] | None, recipe: NetworkConfig) -> Predictor:
     """A network trained on part train, its epoch chosen on part valid."""
     trained = train(rows, initial, recipe, store)
     model = ModelConfig(
-        classes=trained.classes, width=recipe.width, spectrogram=config.spectrogram, dataset_version="", init=recipe.init
+        classes=trained.classes,
+        width=recipe.width,
+        spectrogram=config.spectrogram,
+        dataset_version="",
+        init=recipe.init,
     )
     return Predictor(trained.net.to(memory_format=torch.channels_last), model)
 
@@ -159,27 +185,20 @@ def fine_tuned(rows: pd.DataFrame, initial: dict[str, torch.Tensor] | None, reci
 manifests = [manifest(fold) for fold in range(FOLDS)]
 everything = manifests[0].drop(columns=["part", "fold"])
 classes = sorted(everything["label"].unique())
-longest = everything.loc[everything["duration_s"].idxmax()]
 spectrograms = Shards(store)
 spectrograms.open(everything)
 
 # %% tags=["remove_input"]
 uri_of = recordings.set_index("recording_id")["uri"]
-shortest = everything.loc[everything["duration_s"].idxmin()]
-figure, panels = plt.subplots(2, 2, figsize=(11, 5.2), width_ratios=(1, 3), layout="constrained")
-for (picture, floats), row in zip(panels, (shortest, longest), strict=True):
+shown = []
+for row in (everything.loc[everything["duration_s"].idxmin()], everything.loc[everything["duration_s"].idxmax()]):
     png = work / "pictures" / row["label"] / f"{Path(uri_of[row['recording_id']]).stem}.png"
-    picture.imshow(plt.imread(png))
-    picture.set_title(f"tutorial: {row['duration_s']:.1f} s as one PNG", fontsize=10)
-    picture.axis("off")
     spectrogram = spectrograms.spectrogram(row["shard"], row["start"], row["frames"])
-    floats.imshow(spectrogram.T.astype(np.float32), origin="lower", aspect="auto", cmap="magma", vmin=-2, vmax=3)
-    for start in window_starts(len(spectrogram), RECIPE.width)[1:]:
-        floats.axvline(start, color="white", linewidth=0.7, linestyle="--")
-    floats.set(ylabel="mel band", title=f"pipeline: floats, {config.spectrogram.hop_s * 1000:.0f} ms a column, windows of {RECIPE.width}")
-    floats.title.set_fontsize(10)
-panels[1, 1].set_xlabel("column")
-show(figure, "The shortest and the longest recording, as the tutorial's picture and as the pipeline's spectrogram")
+    shown.append((png, spectrogram, row["duration_s"], window_starts(len(spectrogram), RECIPE.width)))
+show(
+    figures.inputs(shown, config.spectrogram.hop_s),
+    "The shortest and the longest recording, as the tutorial's picture and as the pipeline's spectrogram",
+)
 
 # %% tags=["remove_input"]
 facts_of = facts.to_pandas()
@@ -191,24 +210,23 @@ refused = refused[refused["label"].notna()]
 windows_per_recording = [len(window_starts(int(frames), RECIPE.width)) for frames in everything["frames"]]
 per_subject = everything.groupby("group").size()
 reasons = ", ".join(f"{n} {check.replace('_', ' ')}" for check, n in refused["check"].value_counts().items())
-shares = everything["label"].value_counts(normalize=True)
-table(
-    [
-        {"": "input", "tutorial": "a PNG of colours, 8 bits, three channels", "pipeline": "log-mel in dB as floats, one channel", "why": "a colour map is not monotone in each channel; loudness is one number"},
-        {"": "frequencies", "tutorial": f"librosa's defaults, to 11 kHz: {empty:.0%} of the picture is above what a file of {rate_hz} Hz can hold", "pipeline": f"{config.spectrogram.low_hz:.0f} to {config.spectrogram.high_hz:.0f} Hz, {config.spectrogram.mel_bands} bands", "why": "heart sounds and murmurs are below 1 kHz"},
-        {"": "level", "tutorial": "relative to the recording's loudest point", "pipeline": "each band to mean 0, deviation 1", "why": "a constant colouring by the device is removed"},
-        {"": "length", "tutorial": f"{everything['duration_s'].min():.1f} s and {everything['duration_s'].max():.1f} s squeezed to one width", "pipeline": f"windows of {RECIPE.width * config.spectrogram.hop_s:.1f} s, a random one an epoch", "why": "else the time scale, and with it the heart rate, differs from picture to picture"},
-        {"": "split", "tutorial": "random over files", "pipeline": "by subject; validation apart from test", "why": f"a subject has up to {per_subject.max()} recordings here"},
-        {"": "copies and faults", "tutorial": "all files used", "pipeline": f"{len(refused)} of {len(labelled)} labelled ones refused" + (f" ({reasons})" if reasons else ""), "why": "a copy in both parts is a leak; a wrong file teaches nothing"},
-        {"": "class balance", "tutorial": f"as they come: {shares.iloc[0]:.0%} {shares.index[0]}, {shares.iloc[-1]:.0%} {shares.index[-1]}", "pipeline": "every class drawn equally often", "why": "else the rare class is hardly trained on"},
-        {"": "what is scored", "tutorial": "a picture", "pipeline": f"a recording: the mean over its windows ({np.mean(windows_per_recording):.1f} on average)", "why": "a murmur may be clear in one window only"},
-        {"": "epoch", "tutorial": "the last", "pipeline": "chosen on validation subjects, by macro-F1", "why": "the test part chooses nothing"},
-        {"": "decision", "tutorial": "the most probable class", "pipeline": "temperature, class weights and *unsure*, fitted to validation subjects", "why": "a confidence should be the chance of being right"},
-        {"": "score", "tutorial": "accuracy", "pipeline": "macro-F1, AUROC, ... with intervals over subjects, beside baselines", "why": "accuracy is mostly the share of the common class"},
-        {"": "afterwards", "tutorial": "a pickle (learn.export)", "pipeline": "safetensors, with data set version, settings, code, and what the weights were trained on", "why": "any score can be traced to the audio"},
-        {"": "the next night", "tutorial": "everything again", "pipeline": "only what is new: files, spectrograms and trainings are cached by content", "why": "hours become seconds"},
-    ]
-)  # fmt: skip
+hop_s, window_s = config.spectrogram.hop_s, RECIPE.width * config.spectrogram.hop_s
+differences = [
+    ("input", "a PNG of colours: 8 bits, three channels", "log-mel in dB as floats, one channel", "loudness is one number; louder is not always more red, green or blue"),
+    ("frequencies", f"librosa's defaults, to 11 kHz: {empty:.0%} of the picture is above what a file of {rate_hz} Hz can hold", f"{config.spectrogram.low_hz:.0f} to {config.spectrogram.high_hz:.0f} Hz, {config.spectrogram.mel_bands} bands", "heart sounds and murmurs are below 1 kHz"),
+    ("level", "relative to the recording's loudest point", "each band to mean 0, deviation 1", "removes a constant colouring by the device"),
+    ("length", f"{everything['duration_s'].min():.1f} s and {everything['duration_s'].max():.1f} s squeezed to one width", f"windows of {window_s:.1f} s, a random one an epoch", "else the time scale, and with it the heart rate, differs from picture to picture"),
+    ("split", "random over files", "by subject; validation apart from test", f"a subject has up to {per_subject.max()} recordings here"),
+    ("copies and faults", "all files used", f"{len(refused)} of {len(labelled)} labelled ones refused" + (f" ({reasons})" if reasons else ""), "a copy in both parts is a leak; a wrong file teaches nothing"),
+    ("class balance", f"as they come: {shares.iloc[0]:.0%} {shares.index[0]}, {shares.iloc[-1]:.0%} {shares.index[-1]}", "every class drawn equally often", "else the rare class is hardly trained on"),
+    ("what is scored", "a picture", f"a recording: the mean over its windows ({np.mean(windows_per_recording):.1f} on average)", "a murmur may be clear in one window only"),
+    ("epoch kept", "the last", "chosen on validation subjects, by macro-F1", "the test part chooses nothing"),
+    ("decision", "the most probable class", "temperature, class weights and a bound for unsure ones, fitted to validation subjects", "a confidence should be the chance of being right"),
+    ("score", "accuracy", "macro-F1, AUROC, ... with intervals over subjects, beside baselines", "accuracy is mostly the share of the common class"),
+    ("afterwards", "a pickle (learn.export)", "safetensors, with data set version, settings, code, and what the weights were trained on", "any score can be traced to the audio"),
+    ("the next night", "everything again", "only what is new: files, spectrograms and trainings are cached by content", "hours become seconds"),
+]  # fmt: skip
+table([dict(zip(("", "tutorial", "pipeline", "why"), row, strict=True)) for row in differences])
 
 # %% [markdown]
 # ## Both on the same recordings
@@ -232,24 +250,26 @@ def tutorial_probabilities(fold_of: np.ndarray) -> np.ndarray:
             rows, work, fn_col="png", label_col="label", valid_col="held_out", item_tfms=Resize(SIZE),
             bs=8 if SMALL else 32, num_workers=0,
         )  # fmt: skip
-        learner = vision_learner(data, resnet34, pretrained=HAS_IMAGENET)
+        learner = vision_learner(data, resnet34, pretrained=imagenet is not None)
         with learner.no_bar(), learner.no_logging():
             learner.fine_tune(EPOCHS)
             probabilities[fold_of == fold] = learner.get_preds()[0].numpy()
     return probabilities
 
 
-def pipeline_probabilities(initial: dict[str, torch.Tensor] | None, recipe: NetworkConfig) -> tuple[np.ndarray, np.ndarray]:
-    """As it comes, and calibrated on validation subjects with class weights applied: shapes (recordings, classes)."""
-    plain, decided = (np.zeros((len(everything), len(classes))) for _ in range(2))
+def pipeline_probabilities(
+    initial: dict[str, torch.Tensor] | None, recipe: NetworkConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated probabilities, and class weights fitted to validation subjects: shapes (recordings, classes)."""
+    probabilities, weights = (np.zeros((len(everything), len(classes))) for _ in range(2))
     for rows in manifests:
         predictor = fine_tuned(rows, initial, recipe)
         valid, test = (rows[rows["part"] == part] for part in ("valid", "test"))
         calibration = fit_calibration(predict_probabilities(predictor, valid, store), valid, classes, config.decision)
         at = (rows["part"] == "test").to_numpy()  # all manifests are sorted by recording
-        plain[at] = apply_calibration(predict_probabilities(predictor, test, store), calibration)
-        decided[at] = plain[at] * np.array(calibration.class_weights)
-    return plain, decided
+        probabilities[at] = apply_calibration(predict_probabilities(predictor, test, store), calibration)
+        weights[at] = calibration.class_weights
+    return probabilities, weights
 
 
 subject_folds = np.select([m["part"] == "test" for m in manifests], range(FOLDS))
@@ -259,18 +279,13 @@ for number, (_, test) in enumerate(KFold(FOLDS, shuffle=True, random_state=0).sp
 seen = pd.Series(random_folds).groupby(everything["group"]).transform("nunique").to_numpy() > 1
 
 
-def scored(probabilities: np.ndarray, weighted: np.ndarray | None = None) -> pd.DataFrame:
-    """One row a recording, decided by the highest probability, or by ``weighted`` ones."""
-    names = {f"p_{name}": probabilities[:, i] for i, name in enumerate(classes)}
-    decisions = decide(probabilities if weighted is None else weighted, classes, None)
-    return everything[["label", "group"]].assign(prediction=decisions, **names)
+def scored(probabilities: np.ndarray, weights: np.ndarray | float = 1.0) -> pd.DataFrame:
+    return predicted_rows(everything[["label", "group"]], probabilities, classes, weights)
 
 
 # %%
-imagenet = imagenet_weights() if HAS_IMAGENET else None
-start, start_name = (imagenet, "ImageNet") if HAS_IMAGENET else (None, "random weights")
-from_start = RECIPE.model_copy(update={"init": "imagenet" if HAS_IMAGENET else "random"})
-plain, decided = pipeline_probabilities(start, from_start)
+RANDOM = RECIPE.model_copy(update={"init": "random"})
+plain, weights = pipeline_probabilities(imagenet, RECIPE if imagenet else RANDOM)
 baselines = {"majority class": majority_baseline, "metadata only": metadata_baseline}
 rows_of = {name: np.zeros((len(everything), len(classes))) for name in (*baselines, "simple features")}
 for rows in manifests:
@@ -282,43 +297,28 @@ results = {
     "tutorial, random split": scored(tutorial_probabilities(random_folds)),
     "tutorial, by subject": scored(tutorial_probabilities(subject_folds)),
     "pipeline, by subject": scored(plain),
-    "pipeline, at its operating point": scored(plain, decided),
+    "pipeline, at its operating point": scored(plain, weights),
 } | {f"{name}, by subject": scored(probabilities) for name, probabilities in rows_of.items()}
 
 
 # %%
-def compared(predictions: dict[str, pd.DataFrame], metric: str = "macro_f1") -> pd.DataFrame:
-    """Value, interval, and the first model's value less each one's; a bootstrap over subjects, the same for all."""
-    found = pd.DataFrame(metrics_with_intervals(predictions, classes, RESAMPLES, seed=0))
-    return found[found["metric"] == metric].set_index("model")
-
-
-BOUNDS, LESS = ["value", "low", "high"], ["difference", "difference_low", "difference_high"]
-
-
-def ece(rows: pd.DataFrame) -> float:
-    probabilities = rows[[f"p_{name}" for name in classes]].to_numpy(float)
-    correct = np.array(classes)[probabilities.argmax(axis=1)] == rows["label"].to_numpy()
-    return expected_calibration_error(probabilities.max(axis=1).clip(0, 1), correct)
-
-
-macro, plain_accuracy = compared(results), compared(results, "accuracy")
+macro, plain_accuracy = compared(results, classes), compared(results, classes, "accuracy")
+start = "random weights" if imagenet is None else "ImageNet"
 table(
     [
         {
-            f"from {start_name}": name,
-            "accuracy": with_bounds(*plain_accuracy.loc[name, BOUNDS]),
-            "macro-F1": with_bounds(*macro.loc[name, BOUNDS]),
-            "ECE": f"{ece(rows):.3f}",
+            f"from {start}": name,
+            "accuracy": plain_accuracy.loc[name, "text"],
+            "macro-F1": macro.loc[name, "text"],
+            "ECE": f"{calibration_error(rows, classes):.3f}",
         }
         for name, rows in results.items()
     ]
 )
-gain = -compared({name: results[name] for name in ("tutorial, by subject", "pipeline, by subject")}).loc["pipeline, by subject", LESS]
+by_subject = {name: results[name] for name in ("pipeline, by subject", "tutorial, by subject")}
 say(
-    f"By subject, the pipeline's network less the tutorial's, in macro-F1: "
-    f"{difference_in_words(gain.iloc[0], gain.iloc[2], gain.iloc[1])}. Both learned from half of the subjects and for a few epochs; "
-    "the [studies](../studies.md) train longer, on more."
+    f"By subject, the pipeline's network less the tutorial's, in macro-F1: {compared(by_subject, classes)['less'].iloc[1]}. "
+    "Both learned from half of the subjects and for a few epochs; the [studies](../studies.md) train longer, on more."
 )
 
 # %% [markdown]
@@ -327,23 +327,23 @@ say(
 # The tutorial's network, on the same recordings, by the random split and by subject:
 
 # %%
-leak = compared({name: results[name] for name in ("tutorial, random split", "tutorial, by subject")})
+leak = compared({name: results[name] for name in ("tutorial, random split", "tutorial, by subject")}, classes)
 say(
-    f"In the random split {seen.mean():.0%} of the recordings are of a subject that the network was trained on. Macro-F1, random split less "
-    f"by subject: {difference_in_words(*leak.loc['tutorial, by subject', LESS])}."
+    f"In the random split {seen.mean():.0%} of the recordings are of a subject that the network was trained on. Macro-F1, random "
+    f"split less by subject: {leak['less'].iloc[1]}."
 )
 
 # %% [markdown]
 # A network that has seen few pictures for few epochs remembers few people. Many tutorials also cut recordings into pieces, to
-# have more pictures, and split the *pieces* at random. Then the same heartbeat, a second later, is in training and test. Here
-# trees on simple features of pieces of two seconds, by three splits:
+# have more pictures, and split the *pieces* at random. Then the same heart through the same stethoscope, a second later, is in
+# training and test. Here trees on simple features of pieces that do not overlap, by three splits:
 
 # %%
 pieces, piece_of = [], []
-width = 32 if SMALL else 64
+width = 16 if SMALL else 32  # columns
 for number, row in enumerate(everything.itertuples()):
     spectrogram = spectrograms.spectrogram(row.shard, row.start, row.frames)
-    for at in window_starts(len(spectrogram), width)[:8]:
+    for at in range(0, max(1, len(spectrogram) - width + 1), width):
         pieces.append(spectrogram_features(window(spectrogram, at, width), config.spectrogram.hop_s))
         piece_of.append(number)
 pieces, piece_of = np.stack(pieces), np.array(piece_of)
@@ -357,36 +357,24 @@ for name, unit in {
         trees = ExtraTreesClassifier(20 if SMALL else 200, class_weight="balanced", random_state=0)
         trees.fit(pieces[training], of_pieces["label"].to_numpy(str)[training])
         probabilities[test] = trees.predict_proba(pieces[test])
-    names = {f"p_{label}": probabilities[:, i] for i, label in enumerate(classes)}
-    by_pieces[name] = of_pieces.assign(prediction=decide(probabilities, classes, None), **names)
-of_splits = compared({"subjects": by_pieces["subjects"]} | by_pieces)
+    by_pieces[name] = predicted_rows(of_pieces, probabilities, classes)
+of_splits = compared(by_pieces, classes)
 table(
     [
         {
-            f"split of {len(pieces)} pieces by": name,
-            "macro-F1": with_bounds(*of_splits.loc[name, BOUNDS]),
-            "more than by subjects": difference_in_words(*-of_splits.loc[name, LESS].iloc[[0, 2, 1]]) if name != "subjects" else "",
+            f"{len(pieces)} pieces of {width * config.spectrogram.hop_s:.1f} s, split by": name,
+            "macro-F1": of_splits.loc[name, "text"],
+            "less by subjects": compared({name: rows, "subjects": by_pieces["subjects"]}, classes)["less"].iloc[-1],
         }
-        for name in by_pieces
+        for name, rows in by_pieces.items()
     ]
 )
 
 # %% tags=["remove_input"]
-figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
-drawn = macro.loc[list(results)]
-for number, (name, row) in enumerate([*drawn.iterrows(), *of_splits.loc[list(by_pieces)].iterrows()]):
-    color = "#c0392b" if "random" in str(name) else "#1f77b4"
-    at = number + (0.6 if number >= len(drawn) else 0)
-    axes.hlines(at, row["low"], row["high"], color=color, alpha=0.5, linewidth=3)
-    axes.plot(row["value"], at, "o", color=color)
-    axes.text(1.01, at, f"{row['value']:.3f}", transform=axes.get_yaxis_transform(), va="center", fontsize=8)
-ticks = [*range(len(drawn)), *(len(drawn) + 0.6 + i for i in range(len(by_pieces)))]
-axes.set_yticks(ticks, [*drawn.index, *(f"trees on pieces, split by {name}" for name in by_pieces)], fontsize=8)
-axes.invert_yaxis()
-axes.grid(axis="x", alpha=0.3)
-axes.set(xlabel="macro-F1, 95 % interval by bootstrap over subjects", title="Random splits (red) and splits by subject (blue)")
-axes.title.set_fontsize(10)
-show(figure, "Macro-F1 of all models, random splits in red and splits by subject in blue")
+show(
+    figures.splits(macro, of_splits.rename(index="trees on pieces, split by {}".format)),
+    "Macro-F1 of all models, random splits in red and splits by subject in blue",
+)
 
 # %% [markdown]
 # ## Frozen or not
@@ -443,12 +431,34 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
+# What the choice is worth, from the weights of synthetic sounds:
+
+# %%
+synthetic = backbone().net.state_dict()
+fixed = RECIPE.model_copy(update={"frozen_epochs": 2 if SMALL else 8, "epochs": 0})
+ways = {"last layer alone": fixed, "all layers, one rate": RECIPE.model_copy(update={"backbone_rate": 1.0})}
+ways = {"all layers, discriminative rates": RECIPE} | ways if not SMALL else {"last layer alone": fixed}
+by_way = {name: scored(pipeline_probabilities(synthetic, recipe)[0]) for name, recipe in ways.items()}
+of_ways, all_layers = compared(by_way, classes), sum(p.numel() for p in net.parameters())
+table(
+    [
+        {
+            "trained": name,
+            "parameters": trainable(groups[1]) if recipe is fixed else f"{all_layers:,}",
+            "macro-F1": of_ways.loc[name, "text"],
+            "the first less this one": of_ways.loc[name, "less"],
+        }
+        for name, recipe in ways.items()
+    ]
+)
+
+# %% [markdown]
 # ## The learning-rate finder
 #
 # Train for a hundred batches, raise the rate a little at each, and note the loss: flat while the rate is too small to
-# matter, falling while it is right, exploding when it is too large. `steep` suggests where the loss falls fastest, `valley` a
-# point two thirds into the longest fall, `minimum` a tenth of where it is lowest. It is a hint, not a measurement: the loss is of
-# few batches, smoothed, and one other seed may suggest half or twice the rate.
+# matter, falling while it is right, exploding when it is too large. `steep` suggests where the loss falls fastest, `valley` the
+# middle of the longest fall, `minimum` a tenth of where it is lowest. It is a hint, not a measurement: the loss is of few
+# batches, smoothed, and another seed may suggest half or twice the rate.
 
 # %%
 found = {}
@@ -459,70 +469,53 @@ for name in ("last layer alone", "all layers"):
         suggested = learner.lr_find(
             num_it=12 if SMALL else 100, suggest_funcs=(steep, valley, minimum), show_plot=False
         )
-    found[name] = (np.array(learner.recorder.lrs), np.array(learner.recorder.losses, float), suggested)
+    found[name] = (np.array(learner.recorder.lrs), np.array(learner.recorder.losses, float), suggested._asdict())
 table(
     [
-        {"trained": name} | {f"suggested by {rule}": f"{rate:.1e}" for rule, rate in suggested._asdict().items()}
+        {"trained": name} | {f"suggested by {rule}": f"{rate:.1e}" for rule, rate in suggested.items()}
         for name, (_, _, suggested) in found.items()
     ]
 )
-say(f"The pipeline's default is {RECIPE.learning_rate:g} as the maximum of a one-cycle schedule, which starts and ends far below it.")
+say(
+    f"The pipeline's default is {RECIPE.learning_rate:g} as the maximum of a one-cycle schedule, which starts and ends far below it."
+)
 
 # %% tags=["remove_input"]
-figure, panels = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
-for axes, (name, (lrs, losses, suggested)) in zip(panels, found.items(), strict=True):
-    axes.plot(lrs[:-2], losses[:-2], color="#1f77b4")
-    for (rule, rate), color in zip(suggested._asdict().items(), ("#13795b", "#c0392b", "#9aa5b1"), strict=True):
-        axes.plot(rate, np.interp(rate, lrs, losses), "o", color=color, label=f"{rule}: {rate:.1e}")
-    axes.axvline(RECIPE.learning_rate, color="black", linestyle="--", linewidth=0.8, label=f"default: {RECIPE.learning_rate:g}")
-    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, smoothed", title=name)
-    axes.set_ylim(losses[:-2].min() * 0.95, np.percentile(losses[:-2], 90) * 1.15)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-show(figure, "Loss against learning rate, of the last layer alone and of all layers")
+show(
+    figures.rate_finder(found, RECIPE.learning_rate),
+    "Loss against learning rate, of the last layer alone and of all layers",
+)
 
 # %% [markdown]
 # ## Which weights to start from
 #
 # The same recipe from random weights, from a network that was trained on synthetic heart sounds only (`heartbeat pretrain`:
-# nobody's recordings, so nothing can leak), and from ImageNet's photographs; and from the synthetic ones with the backbone
-# frozen, or at one rate for all layers.
+# nobody's recordings, so nothing can leak), and from ImageNet's photographs.
 
 # %%
-synthetic = backbone().net.state_dict()
-fixed = RECIPE.model_copy(update={"frozen_epochs": 2 if SMALL else 8, "epochs": 0})
-arms = {
-    "synthetic sounds, discriminative rates": (synthetic, RECIPE),
-    "synthetic sounds, one rate": (synthetic, RECIPE.model_copy(update={"backbone_rate": 1.0})),
-    "synthetic sounds, backbone frozen": (synthetic, fixed),
-}
-if SMALL:  # the quickest alone
-    arms = {"synthetic sounds, backbone frozen": (synthetic, fixed)}
-from_weights = {name: scored(pipeline_probabilities(*arm)[0]) for name, arm in arms.items()}
-if HAS_IMAGENET:
-    from_weights |= {"ImageNet, discriminative rates": results["pipeline, by subject"]}
-    from_random = RECIPE.model_copy(update={"init": "random"})
-    from_weights |= {"random weights": scored(pipeline_probabilities(None, from_random)[0])}
+best = next(iter(ways))
+from_weights = {f"synthetic sounds, {best}": by_way[best]}
+if imagenet:
+    from_weights |= {
+        "ImageNet": results["pipeline, by subject"],
+        "random": scored(pipeline_probabilities(None, RANDOM)[0]),
+    }
 else:
-    from_weights |= {"random weights": results["pipeline, by subject"]}
-of_weights = compared(from_weights)
+    from_weights |= {"random": results["pipeline, by subject"]}
+of_weights = compared(from_weights, classes)
 say(f"The synthetic start is {backbone().origin}.")
 table(
     [
-        {
-            "from": name,
-            "macro-F1": with_bounds(*of_weights.loc[name, BOUNDS]),
-            "the first less this one": difference_in_words(*of_weights.loc[name, LESS]) if number else "",
-        }
-        for number, name in enumerate(from_weights)
+        {"weights to start from": name, "macro-F1": row["text"], "the first less this one": row["less"]}
+        for name, row in of_weights.iterrows()
     ]
 )
-if not HAS_IMAGENET:
+if imagenet is None:
     say(
-        "**ImageNet** is not in the table, as its weights are not on this machine, which has no network. Where there is one, "
+        "**ImageNet** is not in the table, as its weights are not on this machine. Where there is a network, "
         "`training.init=imagenet` (or `auto`, the default) downloads them once; else copy torchvision's "
-        f"`{IMAGENET_FILE.name}` from another machine into the folder `checkpoints` of `torch.hub.get_dir()`. This page then shows them, "
-        "and the tutorial's network above starts from them too."
+        f"`{IMAGENET_FILE.name}` from another machine into the folder `checkpoints` of `torch.hub.get_dir()`. Made again, this page "
+        "then shows them, and the tutorial's network above starts from them too."
     )
 say(
     "Differences whose interval contains 0 may be luck: one seed, two halves. What was measured with several seeds is in "

@@ -6,12 +6,12 @@
 # probability can be believed, and how a careless split or the recording device gets into a score.
 
 # %%
-import matplotlib.pyplot as plt
+import figures
 import numpy as np
 import pandas as pd
 from common import SMALL, footer, say, show, table
-from scores import difference_in_words, predictions_of
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score, roc_curve
+from scores import RESAMPLES, compared, predictions_of
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from heartdata.scoring.bootstrap import subject_draws, with_interval
 from heartdata.scoring.calibration import (
@@ -22,17 +22,13 @@ from heartdata.scoring.calibration import (
     fit_operating_point,
     fit_temperature,
     log_probabilities,
-    reliability_bins,
 )
-from heartdata.scoring.confusion import class_numbers, confusion_counts
-from heartdata.scoring.metrics import compute_metrics, metrics_with_intervals, per_class
+from heartdata.scoring.confusion import class_numbers
+from heartdata.scoring.metrics import compute_metrics, per_class
 from heartdata.scoring.model_names import MAJORITY_CLASS, METADATA_ONLY, NETWORK, SIMPLE_FEATURES
 from heartdata.scoring.text import metric_label, with_bounds
 from heartdata.studies.protocols import GROUPED, LEAKY
 from heartdata.studies.scores import AT_POINT
-
-RESAMPLES = 100 if SMALL else 1000
-BLUE, RED, GREY = "#1f77b4", "#c0392b", "#9aa5b1"
 
 # %% [markdown]
 # The first sections use the study `pascal-b`: PASCAL's set B, three classes, five folds by subject, each recording
@@ -61,34 +57,20 @@ say(
 
 # %%
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1")
-scores = pd.DataFrame(metrics_with_intervals(models, classes, RESAMPLES, seed=0)).set_index(["model", "metric"])
-
-
-def cell(model: str, metric: str) -> str:
-    return with_bounds(*scores.loc[(model, metric), ["value", "low", "high"]])
-
-
-table([{"model": model} | {metric_label(metric): cell(model, metric) for metric in SHOWN} for model in models])
+by_metric = {metric: compared(models, classes, metric) for metric in SHOWN}
+table([{"model": name} | {metric_label(m): rows.loc[name, "text"] for m, rows in by_metric.items()} for name in models])
 most = counts.index[0]
 say(
-    f"*{most}* for everything has an accuracy of {scores.loc[(MAJORITY_CLASS, 'accuracy'), 'value']:.3f} and finds not one "
+    f"*{most}* for everything has an accuracy of {by_metric['accuracy'].loc[MAJORITY_CLASS, 'value']:.3f} and finds not one "
     f"{' or '.join(label for label in classes if label != most)}; its balanced accuracy is 1 / {len(classes)}. "
     "In brackets: 95 % intervals, by bootstrap over subjects."
 )
 
 # %% tags=["remove_input"]
-figure, axes = plt.subplots(figsize=(8, 2.8), layout="constrained")
-for metric, color, marker, shift in zip(SHOWN, (GREY, BLUE, RED), "sod", (-0.2, 0, 0.2), strict=True):
-    of_models = [scores.loc[(model, metric)] for model in models]
-    at = np.arange(len(models)) + shift
-    axes.hlines(at, [row["low"] for row in of_models], [row["high"] for row in of_models], color=color, alpha=0.5, linewidth=3)
-    axes.plot([row["value"] for row in of_models], at, marker, color=color, label=metric_label(metric))
-axes.set_yticks(range(len(models)), models)
-axes.invert_yaxis()
-axes.set(xlabel="score, 95 % interval", title="The same predictions by three metrics")
-axes.grid(axis="x", alpha=0.3)
-axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-show(figure, "Accuracy, balanced accuracy and macro-F1 of each model with intervals")
+show(
+    figures.by_metric({metric_label(metric): rows for metric, rows in by_metric.items()}),
+    "Accuracy, balanced accuracy and macro-F1 of each model with intervals",
+)
 
 # %% [markdown]
 # ## Confusion matrix, precision and recall
@@ -99,19 +81,13 @@ show(figure, "Accuracy, balanced accuracy and macro-F1 of each model with interv
 
 # %%
 at_point = study.of(AT_POINT)  # decided by class weights, see "Operating point" below
-
-
-def matrix(rows: pd.DataFrame) -> np.ndarray:
-    """Counts of shape (true classes, predicted classes)."""
-    truth, predicted = (class_numbers(rows[column], classes) for column in ("label", "prediction"))
-    return confusion_counts(truth, predicted, len(classes))[0].astype(int)
-
-
-confusion = matrix(at_point)
+confusion = figures.matrix(at_point, classes)  # shape (true classes, predicted classes)
 recall = np.diag(confusion) / confusion.sum(axis=1)
 precision = np.diag(confusion) / np.maximum(confusion.sum(axis=0), 1)
 f1 = 2 * np.diag(confusion) / (confusion.sum(axis=0) + confusion.sum(axis=1))
-assert np.allclose(per_class(at_point, classes)[["precision", "recall", "f1"]], np.stack([precision, recall, f1], axis=1))
+assert np.allclose(
+    per_class(at_point, classes)[["precision", "recall", "f1"]], np.stack([precision, recall, f1], axis=1)
+)
 assert np.isclose(f1.mean(), f1_score(at_point["label"], at_point["prediction"], average="macro"))
 table(
     [
@@ -119,26 +95,20 @@ table(
         for label, n, p, r, f in zip(classes, confusion.sum(axis=1), precision, recall, f1, strict=True)
     ]
 )
-say(f"Macro-F1 of the network at its operating point: ({' + '.join(f'{f:.3f}' for f in f1)}) / {len(f1)} = **{f1.mean():.3f}**.")
+say(
+    f"Macro-F1 of the network at its operating point: ({' + '.join(f'{f:.3f}' for f in f1)}) / {len(f1)} = **{f1.mean():.3f}**."
+)
 
 # %% tags=["remove_input"]
-figure, panels = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
-for axes, (title, rows) in zip(
-    panels,
-    {MAJORITY_CLASS: models[MAJORITY_CLASS], f"{NETWORK}, most probable class": network, AT_POINT: at_point}.items(),
-    strict=True,
-):
-    shown = matrix(rows)
-    shares = shown / shown.sum(axis=1, keepdims=True)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(shown):
-        axes.text(column, row, count, ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black")
-    axes.set_xticks(range(len(classes)), classes, fontsize=8)
-    axes.set_yticks(range(len(classes)), classes, fontsize=8)
-    axes.set(xlabel="predicted", title=title)
-    axes.title.set_fontsize(10)
-panels[0].set_ylabel("true")
-show(figure, "Confusion matrices of the majority class, the network, and the network at its operating point")
+compared_confusions = {
+    MAJORITY_CLASS: models[MAJORITY_CLASS],
+    f"{NETWORK}, most probable class": network,
+    AT_POINT: at_point,
+}
+show(
+    figures.confusions(compared_confusions, classes),
+    "Confusion matrices of the majority class, the network, and the network at its operating point",
+)
 
 # %% [markdown]
 # ## Scores of the ranking: AUROC and AUPRC
@@ -162,7 +132,11 @@ def by_fold(rows: pd.DataFrame, score) -> float:
 prevalence = float((network["label"] == RARE).mean())
 table(
     [
-        {"model": name, "AUROC": f"{by_fold(rows, roc_auc_score):.3f}", "AUPRC": f"{by_fold(rows, average_precision_score):.3f}"}
+        {
+            "model": name,
+            "AUROC": f"{by_fold(rows, roc_auc_score):.3f}",
+            "AUPRC": f"{by_fold(rows, average_precision_score):.3f}",
+        }
         for name, rows in models.items()
     ]
     + [{"model": "guessing", "AUROC": "0.500", "AUPRC": f"{prevalence:.3f}"}]
@@ -189,23 +163,10 @@ say(
 )
 
 # %% tags=["remove_input"]
-figure, (roc, pr) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-for name, color in ((NETWORK, BLUE), (SIMPLE_FEATURES, "#13795b"), (METADATA_ONLY, GREY)):
-    for number, (_, part) in enumerate(models[name].groupby("fold")):
-        yes, probability = part["label"] == RARE, study.probabilities(part)[:, rare]
-        label = f"{name}, a line a fold" if number == 0 else None
-        false_alarms, found, _ = roc_curve(yes, probability)
-        roc.plot(false_alarms, found, color=color, alpha=0.6, linewidth=1, label=label)
-        precise, found, _ = precision_recall_curve(yes, probability)
-        pr.plot(found, precise, color=color, alpha=0.6, linewidth=1, label=label)
-roc.plot([0, 1], [0, 1], "--", color="black", linewidth=0.8, label="guessing")
-pr.axhline(prevalence, linestyle="--", color="black", linewidth=0.8, label="guessing")
-roc.set(xlabel="share of the others called murmur", ylabel="recall of murmurs", title="ROC")
-pr.set(xlabel="recall of murmurs", ylabel="precision", title="Precision and recall", ylim=(0, 1.03))
-for axes in (roc, pr):
-    axes.grid(alpha=0.3)
-roc.legend(fontsize=8)
-show(figure, "ROC and precision-recall curves of murmur against the rest")
+show(
+    figures.ranking({name: models[name] for name in (METADATA_ONLY, SIMPLE_FEATURES, NETWORK)}, RARE),
+    "ROC and precision-recall curves of murmur against the rest",
+)
 
 # %% [markdown]
 # ## Calibration: can a probability be believed?
@@ -254,25 +215,15 @@ table(
 )
 
 # %% tags=["remove_input"]
-figure, panels = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
-drawn = {
+panels = {
     f"{NETWORK}, with temperature": (network, study.probabilities(network)),
     f"{SIMPLE_FEATURES}, as they come": (scored, before),
     f"{SIMPLE_FEATURES}, with temperature": (scored, after),
 }
-for axes, (title, (rows, probabilities)) in zip(panels, drawn.items(), strict=True):
-    correct = probabilities.argmax(axis=1) == class_numbers(rows["label"], classes)
-    bins = reliability_bins(probabilities.max(axis=1).clip(0, 1), correct, 10)
-    bins = bins[bins["count"] > 0]
-    axes.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1)
-    axes.vlines(bins["confidence"], bins["confidence"], bins["accuracy"], color=RED, alpha=0.5, linewidth=3)
-    axes.plot(bins["confidence"], bins["accuracy"], "-", color=BLUE, linewidth=1)
-    axes.scatter(bins["confidence"], bins["accuracy"], s=6 + 400 * bins["count"] / len(rows), color=BLUE, zorder=3)
-    axes.set(xlabel="confidence", title=title, xlim=(0, 1.02), ylim=(-0.02, 1.05))
-    axes.title.set_fontsize(10)
-    axes.grid(alpha=0.3)
-panels[0].set_ylabel("accuracy (dot area: predictions)")
-show(figure, "Reliability curves of the network, and of the trees before and after a temperature")
+show(
+    figures.reliability(panels, classes),
+    "Reliability curves of the network, and of the trees before and after a temperature",
+)
 
 # %% [markdown]
 # ## Operating point: chosen on validation only
@@ -299,7 +250,9 @@ for seed in range(3 if SMALL else 40):
     chosen = network["subject"].isin(shuffled[: len(shuffled) // 2])
     here, there = network[chosen], network[~chosen]
     weights = fit_operating_point(study.probabilities(here), here["label"], classes, "macro_f1", here["group"])
-    results.append([macro_f1_of(here, weights), macro_f1_of(there, weights), macro_f1_of(here, None), macro_f1_of(there, None)])
+    results.append(
+        [macro_f1_of(here, weights), macro_f1_of(there, weights), macro_f1_of(here, None), macro_f1_of(there, None)]
+    )
 same, other, plain_same, plain_other = np.mean(results, axis=0)
 table(
     [
@@ -308,10 +261,8 @@ table(
         {"macro-F1, mean": "apparent gain", "on the half they were chosen on": f"{same - plain_same:+.3f}", "on the other half": f"{other - plain_other:+.3f}"},
     ]
 )  # fmt: skip
-both = {AT_POINT: at_point, NETWORK: network}
-rows = pd.DataFrame(metrics_with_intervals(both, classes, RESAMPLES, seed=0)).set_index(["model", "metric"])
-gain = rows.loc[(NETWORK, "macro_f1"), ["difference", "difference_low", "difference_high"]]
-say(f"In the study, where each fold chose its weights on its own validation part, they gained {difference_in_words(*gain)}.")
+gain = compared({AT_POINT: at_point, NETWORK: network}, classes)["less"].iloc[1]
+say(f"In the study, where each fold chose its weights on its own validation part, they gained {gain}.")
 
 # %% [markdown]
 # ## Intervals: over subjects, not over recordings
@@ -385,14 +336,9 @@ say(
 rows = []
 for model in (NETWORK, SIMPLE_FEATURES, METADATA_ONLY):
     arms = {arm: article.of(model, arm).assign(group=grouped["group"]) for arm in (LEAKY, GROUPED)}
-    found = pd.DataFrame(metrics_with_intervals(arms, article.classes, RESAMPLES, seed=0))
-    found = found[found["metric"] == "macro_f1"].set_index("model")
-    less = found.loc[GROUPED, ["difference", "difference_low", "difference_high"]]
-    rows.append(
-        {"macro-F1": model}
-        | {arm: with_bounds(*found.loc[arm, ["value", "low", "high"]]) for arm in (LEAKY, GROUPED)}
-        | {"the random split's gain": difference_in_words(*less)}
-    )
+    found = compared(arms, article.classes)
+    by_arm = {arm: found.loc[arm, "text"] for arm in arms}
+    rows.append({"macro-F1": model} | by_arm | {"the random split's gain": found.loc[GROUPED, "less"]})
 table(rows)
 say(
     "Both splits are scored on the same recordings, with intervals over the same draws of subjects. How much a split leaks "
@@ -445,20 +391,10 @@ say(
 )
 
 # %% tags=["remove_input"]
-figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
-at = np.arange(len(article.classes))
-for model, color, shift in ((NETWORK, BLUE, -0.12), (METADATA_ONLY, GREY, 0.12)):
-    both, inside = device[f"{model}, both sets"], device[f"{model}, inside"]
-    axes.hlines(at + shift, inside, both, color=color, alpha=0.5, linewidth=3)
-    axes.plot(both, at + shift, "o", color=color, label=f"{model}, both sets")
-    axes.plot(inside, at + shift, "o", color=color, markerfacecolor="white", label=f"{model}, inside one set")
-axes.axvline(0.5, color="black", linestyle="--", linewidth=0.8)
-axes.set_yticks(at, article.classes)
-axes.invert_yaxis()
-axes.set(xlabel="AUROC of the class against the rest", title="What is left when the device is the same")
-axes.grid(axis="x", alpha=0.3)
-axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-show(figure, "AUROC of each class over both sets and inside one set, of the network and of metadata alone")
+show(
+    figures.device_share(device, (NETWORK, METADATA_ONLY)),
+    "AUROC of each class over both sets and inside one set, of the network and of metadata alone",
+)
 
 # %% tags=["remove_input"]
 commands = "`heartbeat study pascal-b --data FOLDER` and `heartbeat study article --data FOLDER`"

@@ -9,7 +9,9 @@ import pandas as pd
 from common import ROOT, SMALL
 from scipy.special import softmax
 
-from heartdata.scoring.calibration import DecisionConfig, decide
+from heartdata.scoring.calibration import DecisionConfig, decide, expected_calibration_error
+from heartdata.scoring.confusion import class_numbers
+from heartdata.scoring.metrics import DIFFERENCE, metrics_with_intervals
 from heartdata.scoring.model_names import MAJORITY_CLASS, METADATA_ONLY, NETWORK, SIMPLE_FEATURES
 from heartdata.scoring.text import with_bounds
 from heartdata.storage.store import read_parquet
@@ -17,6 +19,7 @@ from heartdata.studies.protocols import LEAKY, Study, study_named
 from heartdata.studies.scores import with_operating_point
 
 STUDIES = Path(os.environ.get("HEARTBEAT_STUDIES") or ROOT / "out" / "latest")
+RESAMPLES = 50 if SMALL else 1000
 OVERCONFIDENT = 2.0  # the simulated network's logits are this many times too large
 # Subjects of each class. Set A, of phones, names no subjects; in set B, of a stethoscope, each has one to five recordings.
 SIMULATED = {
@@ -52,7 +55,9 @@ def predictions_of(name: str) -> Predictions:
     if path.is_file() and not SMALL:
         rows = read_parquet(path).to_pandas()
         classes = [column.removeprefix("p_") for column in rows if column.startswith("p_")]
-        return Predictions(study, rows, classes, f"the predictions of `heartbeat study {name}` for recordings it had not seen")
+        return Predictions(
+            study, rows, classes, f"the predictions of `heartbeat study {name}` for recordings it had not seen"
+        )
     rows, classes = simulated(study)
     origin = (
         f"**simulated** predictions, as there are none of `heartbeat study {name}` here: the numbers show how the scores "
@@ -79,7 +84,8 @@ def simulated(study: Study) -> tuple[pd.DataFrame, list[str]]:
         test = test.assign(arm=arm, seed=0, fold=unit.map(folds).astype(str), group=unit)
         seen = test.groupby("subject")["fold"].transform("nunique").to_numpy() > 1
         valid = pd.concat(
-            _recordings(sets, draw, f"valid{fold}").assign(arm=arm, seed=0, fold=str(fold)) for fold in range(study.folds)
+            _recordings(sets, draw, f"valid{fold}").assign(arm=arm, seed=0, fold=str(fold))
+            for fold in range(study.folds)
         )
         models = [
             _predicted(test, classes, draw, NETWORK, skill=1.3 + 0.5 * seen, scale=OVERCONFIDENT),
@@ -119,8 +125,39 @@ def _predicted(
 
 
 def _with(rows: pd.DataFrame, model: str, probabilities: np.ndarray, classes: list[str]) -> pd.DataFrame:
+    return predicted_rows(rows, probabilities, classes).assign(model=model, noisy=False)
+
+
+def predicted_rows(
+    rows: pd.DataFrame, probabilities: np.ndarray, classes: list[str], weights: np.ndarray | float = 1.0
+) -> pd.DataFrame:
+    """``rows`` with columns p_<class> and a prediction: the class whose probability times its weight is highest.
+
+    ``probabilities`` has shape (rows, classes), ``weights`` may have the same.
+    """
     columns = {f"p_{name}": probabilities[:, i] for i, name in enumerate(classes)}
-    return rows.assign(model=model, prediction=decide(probabilities, classes, None), noisy=False, **columns)
+    return rows.assign(prediction=decide(probabilities * weights, classes, None), **columns)
+
+
+def compared(predictions: dict[str, pd.DataFrame], classes: list[str], metric: str = "macro_f1") -> pd.DataFrame:
+    """One row a model: value, low, high, both as ``text``, and in words the first model's value less this one's (``less``).
+
+    ``predictions`` are of the same recordings in the same order; intervals are by bootstrap over their column group.
+    """
+    found = pd.DataFrame(metrics_with_intervals(predictions, classes, RESAMPLES, seed=0))
+    found = found[found["metric"] == metric].set_index("model")
+    bounds, differences = (found[names].to_numpy() for names in (["value", "low", "high"], list(DIFFERENCE)))
+    return found[["value", "low", "high"]].assign(
+        text=[with_bounds(*row) for row in bounds],
+        less=["", *(difference_in_words(*row) for row in differences[1:])],
+    )
+
+
+def calibration_error(rows: pd.DataFrame, classes: list[str], bins: int = 10) -> float:
+    """ECE of the most probable class."""
+    probabilities = rows[[f"p_{name}" for name in classes]].to_numpy(float)
+    correct = probabilities.argmax(axis=1) == class_numbers(rows["label"], classes)
+    return expected_calibration_error(probabilities.max(axis=1).clip(0, 1), correct, bins)
 
 
 def difference_in_words(difference: float, low: float, high: float) -> str:
