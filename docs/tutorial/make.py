@@ -43,7 +43,8 @@ def make(script: Path) -> None:
 
 
 if __name__ == "__main__":
-    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # by tqdm, in notebooks without ipywidgets
+    # by tqdm, in notebooks without ipywidgets; and by an import of fastai's
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found,ignore:`torch.jit.script` is deprecated"
     for script in sorted(FOLDER.glob("[0-9]_*.py")):
         if not sys.argv[1:] or script.name[0] in sys.argv[1:]:
             sys.stderr.write(f"{script.name}\n")
