@@ -11,11 +11,16 @@ _BLOCK = re.compile(r"^(\d*)(#{1,6}(?= |$)|[-+](?= |$)|-{3}|>|(?<=\d)[.)](?= |$)
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows with the same keys as a table, with the keys as its header."""
+    return table_of_markdown([{escape(name): escape(value) for name, value in row.items()} for row in rows])
+
+
+def table_of_markdown(rows: Sequence[dict[str, str]]) -> str:
+    """`markdown_table` of keys and values that are Markdown themselves, such as links."""
     if not rows:
         return "(none)"
     names = list(rows[0])
-    lines = ["| " + " | ".join(map(escape, names)) + " |", "|" + " --- |" * len(names)]
-    return "\n".join(lines + ["| " + " | ".join(escape(row[n]) for n in names) + " |" for row in rows])
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    return "\n".join(lines + ["| " + " | ".join(row[n] for n in names) + " |" for row in rows])
 
 
 def escape(text: Any) -> str:

@@ -1,19 +1,25 @@
 """A study in MLflow: a parent run with its metrics, tables and plots, and a child run for each fold."""
 
+from datetime import UTC, datetime
+from pathlib import Path
 from time import time
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.utils.git_utils import get_git_commit
 from prefect.artifacts import create_markdown_artifact
 
+import heartdata
 from heartdata.dataset.splits import SplitConfig
+from heartdata.machine import machine, versions
 from heartdata.scoring.metrics import compute_metrics
 from heartdata.settings import flatten
-from heartdata.storage.schemas import EXTRAPOLATION, LEARNING_CURVE, STUDY_METRICS, study_schema
+from heartdata.storage.schemas import STUDY_METRICS, study_schema
 from heartdata.storage.store import Store, atomic_write
 from heartdata.studies.config import FREE_SPLIT_SETTINGS, StudyConfig
-from heartdata.studies.page import study_page
+from heartdata.studies.facts import CURVE, FACTS, GAINS, METRICS, Measured, StudyFacts, read_study
+from heartdata.studies.page import command_of, study_page
 from tasks.engine.copies import copy_files
 from tasks.engine.progress import track
 from tasks.engine.stage import uncached_task
@@ -24,6 +30,7 @@ from tasks.results import FoldResult, InitialWeights, StudyResult
 from tasks.train import training_history
 
 PARENT_TAG = "mlflow.parentRunId"
+CODE_FOLDERS = (":/heartdata", ":/tasks", ":/flows", ":/mlflow", ":/pyproject.toml")  # not docs/, which studies write
 
 
 @uncached_task("record study")
@@ -33,20 +40,28 @@ def record(
     """Write the study's files to ``latest/``, its runs to MLflow (once for the same metrics); returns the run's id."""
     weights = initial.weights.digest if initial.weights else ""
     with track("record") as advance:
-        metrics, warning = store.read_frame(result.metrics, STUDY_METRICS), folds[0].model.note
+        metrics = store.read_frame(result.metrics, STUDY_METRICS)
         folder = store.workpath(f"latest/study-{result.study.name}")
-        files = {"predictions.parquet": result.predictions, "metrics.parquet": result.metrics}
-        curve, extrapolation = result.curve, result.extrapolation
-        tables: dict[str, pd.DataFrame] = {}
-        if curve and extrapolation:
-            files |= {"curve.parquet": curve, "extrapolation.parquet": extrapolation}
-            tables["curve"] = store.read_frame(curve, LEARNING_CURVE)
-            tables["extrapolation"] = store.read_frame(extrapolation, EXTRAPOLATION)
+        tables = {METRICS: result.metrics, CURVE: result.curve, GAINS: result.extrapolation}
+        files = {"predictions.parquet": result.predictions} | {name: table for name, table in tables.items() if table}
         copy_files(files | {f"{name}.png": plot for name, plot in result.plots.items()}, folder, store)
+        facts = StudyFacts(
+            study=result.study,
+            command=command_of(result.study, config.run),
+            operating_point=config.run.decision.operating_point,
+            subject_rule=config.run.evaluation.subject_rule,
+            init=config.run.training.init,
+            weights=weights,
+            warning=folds[0].model.note,
+            plots=tuple(result.plots),
+            measured=measured(folds),
+        )
+        with atomic_write(folder / FACTS) as file:
+            file.write(facts.model_dump_json(indent=1).encode())
+        recorded_study = read_study(folder)
         with atomic_write(folder / "README.md") as file:
-            page = study_page(result.study, config.run, metrics, list(result.plots), warning, weights, **tables)
-            file.write(page.encode())
-        page = study_page(result.study, config.run, metrics, warning=warning, weights=weights, **tables)
+            file.write(study_page(recorded_study).encode())
+        page = study_page(recorded_study, plots=False)
         create_markdown_artifact(page, key=f"study-{result.study.name}", description=result.study.title)
         client = connect(config.run.registry, store)
         experiment = experiment_of(client, config.run.registry, store)
@@ -55,6 +70,28 @@ def record(
         run_id = runs[0].info.run_id if runs else _log(client, experiment, key, metrics, folds, weights, config, store)
         advance(1, 1, f"study {result.study.name}, MLflow run {run_id}")
         return run_id
+
+
+def measured(folds: list[FoldResult]) -> Measured:
+    """Where, when and by which code the study of ``folds`` is recorded now."""
+    commit = get_git_commit(heartdata.__file__) or ""
+    machines = {network.machine for fold in folds for network in fold.model.networks if network.machine}
+    return Measured(
+        recorded_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        commit=commit,
+        changed=bool(commit) and _code_changed(),
+        machine=machine(),
+        trained_on=tuple(sorted(machines)),
+        versions=versions(),
+    )
+
+
+def _code_changed() -> bool:
+    """Whether files of the code differ from the commit."""
+    from git import Repo
+
+    repository = Repo(Path(heartdata.__file__).parent, search_parent_directories=True)
+    return bool(repository.git.status("--porcelain", "--untracked-files=no", "--", *CODE_FOLDERS))
 
 
 def _log(

@@ -32,7 +32,7 @@ NOTHING_CACHED = (
     "errors", "processes", "storage.locks", "storage.migrations", "storage.remote", "storage.schema_version", "storage.sqlite",
     "storage.store", "storage.usage", "storage.working_folder",
     # commands of their own
-    "dataset.prune", "markdown", "storage.backup_archive", "reports.inspect", "reports.inspect_plots",
+    "dataset.prune", "machine", "markdown", "storage.backup_archive", "reports.inspect", "reports.inspect_plots",
     "scoring.adaptation", "serving.export", "serving.formats", "serving.recalibration", "serving.reproduction",
 )  # fmt: skip
 OTHER_FILES = {"heartdata/serving/export.md"}  # of commands of their own

@@ -111,7 +111,7 @@ def pretrain(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="Name of a study, or `list` to show them all.")],
+    name: Annotated[str, typer.Argument(help="Name of a study; `list` shows them all, `results` those that were run.")],
     data: DataOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
@@ -126,10 +126,14 @@ def study(
     verbose: VerboseOption = False,
 ) -> None:
     """Cross-validate the training recipe under a published protocol, next to baselines."""
-    from flows.cli.study import list_studies, run_study
+    from flows.cli.study import list_studies, run_study, write_results
 
     if name == "list":
         list_studies()
+    elif name == "results":
+        from heartdata.storage.store import Store
+
+        write_results(Store(run_config(store=store).store), out)
     else:
         run_study(name, absolute(data), config, dict_of(changes, store), seeds, out, verbose, source)
 

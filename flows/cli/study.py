@@ -8,10 +8,13 @@ from flows.cli.console import plain_console, rich_table
 from flows.cli.outputs import writable_folder
 from flows.cli.run import START, FinishedRun, run_flow, up_command
 from heartdata.config import source_options
+from heartdata.errors import HeartbeatError
 from heartdata.storage.schemas import EXTRAPOLATION, LEARNING_CURVE, STUDY_METRICS
 from heartdata.storage.store import Store
 from heartdata.studies.config import study_config
 from heartdata.studies.protocols import STUDIES, Study
+
+PAGE, CHANGES = "README.md", "changes.md"
 
 
 def list_studies() -> None:
@@ -67,6 +70,33 @@ def _show_curve(run: FinishedRun, store: Store) -> None:
     run.console.print(rich_table(f"{study.title} (95 % interval)", curve_rows(curve, study.metric)))
     for sentence in gain_sentences(extrapolation, study.metric):
         run.console.print(sentence)
+
+
+def write_results(store: Store, out: Path | None) -> None:
+    """Show the results of all studies in ``store``, and write them as one page to ``out``, with each study's own.
+
+    Raises `HeartbeatError` where there is none.
+    """
+    from heartdata.studies.facts import in_order, read_study
+    from heartdata.studies.page import study_page
+    from heartdata.studies.results import result_rows, results_page
+
+    folders = {p.name.removeprefix("study-"): p for p in store.workpath("latest").glob("study-*") if p.is_dir()}
+    if not folders:
+        raise HeartbeatError(f"{store.uri} holds no study: type `heartbeat study list`, and run one")
+    records = [read_study(folders[name]) for name in in_order(list(folders))]
+    console = plain_console()
+    console.print(rich_table("Results", [row for record in records for row in result_rows(record)]))
+    if out is None:
+        return
+    out = writable_folder(out)
+    for record in records:
+        name = record.facts.study.name
+        _copy_report(folders[name], out / name)
+        (out / name / PAGE).write_text(study_page(record), encoding="utf-8")
+    changes = CHANGES if (out / CHANGES).is_file() else ""
+    (out / PAGE).write_text(results_page(records, changes), encoding="utf-8")
+    console.print(f"Page        {out / PAGE}")
 
 
 def _copy_report(folder: Path, to: Path) -> None:

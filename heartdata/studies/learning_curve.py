@@ -36,7 +36,8 @@ def learning_curve(
     grid = np.geomspace(min(numbers), HORIZON * max(numbers), CURVE_POINTS)
     scores = _resampled_scores(rows, study, classes, resamples, seed)
     measured = metrics[metrics["metric"] == study.metric].set_index(["model", "arm"])
-    points, gains = [], []
+    points: list[tuple[Any, ...]] = []
+    gains: list[tuple[Any, ...]] = []
     for model in MODELS:
         draws = scores[model]  # (resamples, arms)
         errors = draws.std(axis=0, ddof=1)

@@ -14,6 +14,7 @@ from heartdata.scoring.model_names import NETWORK
 from heartdata.scoring.text import metric_label, with_bounds
 from heartdata.settings import flatten
 from heartdata.studies.config import study_config
+from heartdata.studies.facts import Measured, StudyRecord, commit_text, versions_text
 from heartdata.studies.learning_curve import curve_sections
 from heartdata.studies.protocols import Study, study_named
 
@@ -21,19 +22,15 @@ HEADLINE = ("macro_f1", "balanced_accuracy", "auroc")
 NOT_SHOWN = {"store", "engine", "registry"}  # settings that change no result
 
 
-def study_page(
-    study: Study, run: RunConfig, metrics: pd.DataFrame, plots: Sequence[str] = (), warning: str = "",
-    weights: str = "", curve: pd.DataFrame | None = None, extrapolation: pd.DataFrame | None = None,
-) -> str:  # fmt: skip
-    """``metrics``: rows of schema STUDY_METRICS; ``plots``: names of PNGs beside the page; ``warning``: about the
-    initial weights; ``weights``: their sha256, where training did not start from random ones; ``curve`` and
-    ``extrapolation``: of a learning curve (schemas LEARNING_CURVE, EXTRAPOLATION).
-    """
-    started = f" The networks start from {code(run.training.init)}, weights `{weights[:12]}`." if weights else ""
-    sections = [f"# {study.title}", f"Made by {code(f'heartbeat study {study.name}{_options(study, run)}')}.{started}"]
+def study_page(record: StudyRecord, plots: bool = True) -> str:
+    """The page of a recorded study, with the ``plots`` that are beside it."""
+    facts, metrics, study = record.facts, record.metrics, record.facts.study
+    weights = f", weights `{facts.weights[:12]}`" if facts.weights else ""
+    started = f" The networks start from {code(facts.init)}{weights}." if weights else ""
+    sections = [f"# {study.title}", f"Made by {code(facts.command)}.{started}"]
     seeds = f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}"
     folds = "Each database held out in turn" if study.protocol == "leave_one_out" else f"{study.folds} folds"
-    chosen = run.decision.operating_point
+    chosen = facts.operating_point
     goal = "is the most probable class" if chosen == "none" else f"optimises `{chosen}`"
     sections.append(
         f"{folds}, {seeds}. Values are means over seeds ± their standard deviation, with 95 % bootstrap intervals over "
@@ -44,19 +41,19 @@ def study_page(
         "contains 0, neither model is shown to be better."
     )
     if study.level == "subject":
-        rule = {"mean": "mean", "max": "highest"}[run.evaluation.subject_rule]
+        rule = {"mean": "mean", "max": "highest"}[facts.subject_rule]
         sections.append(
             f"Patients are scored, not recordings: the probability of a class is the {rule} over a patient's "
             "recordings, scaled to sum 1."
         )
-    if warning:
-        sections.append(f"**{escape(warning)}.**")
+    if facts.warning:
+        sections.append(f"**{escape(facts.warning)}.**")
     if reference_text := reference(study):
         sections.append(f"Reference: {escape(reference_text)}.")
     if study.note:
         sections.append(study.note)
-    if curve is not None and extrapolation is not None:
-        sections += curve_sections(curve, extrapolation, study)
+    if record.curve is not None and record.extrapolation is not None:
+        sections += curve_sections(record.curve, record.extrapolation, study)
     headline = headline_metrics(study)
     for arm in study.arms:
         shown = metrics[metrics["arm"] == arm]
@@ -65,12 +62,21 @@ def study_page(
         sections.append(markdown_table(metric_rows(shown, headline, study.metric)))
         rest = metric_rows(shown, [m for m in shown["metric"].unique() if m not in headline])
         sections.append("<details><summary>All metrics</summary>\n\n" + markdown_table(rest) + "\n\n</details>")
-    sections += [f"![{name.replace('_', ' ')}]({name}.png)" for name in plots]
+    sections += [f"![{name.replace('_', ' ')}]({name}.png)" for name in (facts.plots if plots else ())]
+    sections += ["## Where, when and by which code", *_measured(facts.measured)]
     return "\n\n".join(sections) + "\n"
 
 
-def _options(study: Study, run: RunConfig) -> str:
-    """The command's options that give these results: the seeds, and every setting that differs from the study's own."""
+def _measured(measured: Measured) -> list[str]:
+    lines = [f"Recorded {measured.recorded_at}", f"Code: commit {commit_text(measured)}"]
+    lines += [f"Machine: {escape(measured.machine)}"] if measured.machine else []
+    lines += [f"Trained on: {escape('; '.join(measured.trained_on))}"] if measured.trained_on else []
+    lines += [f"Versions: {escape(versions_text(measured))}"] if measured.versions else []
+    return ["\n".join(f"- {line}" for line in lines)]
+
+
+def command_of(study: Study, run: RunConfig) -> str:
+    """The command that gives these results: the seeds, and every setting that differs from the study's own."""
     settings = flatten(run.model_dump(mode="json", exclude=NOT_SHOWN))
     source, own_source = run.source.name, study_named(study.name).source
     default = study_config(study.name, settings.get("source.data"), source=source)
@@ -79,7 +85,8 @@ def _options(study: Study, run: RunConfig) -> str:
     pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changed.items()]
     named = f" --source {source}" if source != own_source else ""
     named += " --data FOLDER" if "source.data" in settings else ""
-    return f"{named} --seeds {len(study.seeds)}" + "".join(f" --set {shlex.quote(pair)}" for pair in pairs)
+    changes = "".join(f" --set {shlex.quote(pair)}" for pair in pairs)
+    return f"heartbeat study {study.name}{named} --seeds {len(study.seeds)}{changes}"
 
 
 def headline_metrics(study: Study) -> list[str]:

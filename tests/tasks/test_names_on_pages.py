@@ -11,7 +11,8 @@ from heartdata.errors import DataRefused
 from heartdata.reports.summary import Summary, summary_page
 from heartdata.scoring.promotion import Decision
 from heartdata.studies.config import study_config
-from heartdata.studies.page import study_page
+from heartdata.studies.facts import Measured, StudyFacts, StudyRecord
+from heartdata.studies.page import command_of, study_page
 from tasks.engine.failure_notice import failure_notice
 
 LINE = " ".join(LABEL.split())
@@ -54,7 +55,16 @@ def test_the_notice_of_a_run_that_stopped_shows_names_as_they_are():
 def test_the_page_of_a_study_shows_settings_and_warnings_as_they_are():
     config = study_config("pascal-b", "x", None, {"validation.classes": [f"a`{IMAGE}", "b"]})
     empty = pd.DataFrame(columns=["arm", "model", "metric", "value", "sd", "low", "high"])
-    page = words(study_page(config.study, config.run, empty, warning=f"{LABEL} does not say what it was trained on"))
+    facts = StudyFacts(
+        study=config.study,
+        command=command_of(config.study, config.run),
+        operating_point="none",
+        subject_rule="mean",
+        init="random",
+        warning=f"{LABEL} does not say what it was trained on",
+        measured=Measured(recorded_at="now"),
+    )
+    page = words(study_page(StudyRecord(facts, empty)))
     assert page.found == []
     assert f"{LINE} does not say" in "".join(page.text)
     assert f"a`{IMAGE}" in "".join(page.text)

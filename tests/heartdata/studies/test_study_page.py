@@ -1,5 +1,7 @@
 """The page of a study: its command, its tables, and the source of its reference score."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,20 +9,32 @@ import pytest
 from heartdata.scoring.model_names import NETWORK
 from heartdata.storage.schemas import STUDY_METRICS
 from heartdata.studies.config import study_config
-from heartdata.studies.page import metric_rows, study_page
-from heartdata.studies.protocols import study_named
+from heartdata.studies.facts import Measured, StudyFacts, StudyRecord
+from heartdata.studies.page import command_of, metric_rows, study_page
 
+MEASURED = Measured(
+    recorded_at="2030-01-02 03:04 UTC", commit="0123456789abcdef", machine="2 cores", versions={"torch": "9"}
+)
 EMPTY = pd.DataFrame(columns=STUDY_METRICS.names)
 
 
-def page_of(name: str, metrics: pd.DataFrame = EMPTY, changes: dict | None = None, **options: object) -> str:
-    return study_page(study_named(name), study_config(name, "x", None, changes).run, metrics, **options)
+def record_of(name: str, metrics: pd.DataFrame = EMPTY, changes: dict | None = None, **facts: Any) -> StudyRecord:
+    config = study_config(name, "x", None, changes)
+    fixed = {
+        "study": config.study, "command": command_of(config.study, config.run), "init": "random", "measured": MEASURED,
+        "operating_point": config.run.decision.operating_point, "subject_rule": config.run.evaluation.subject_rule,
+    }  # fmt: skip
+    return StudyRecord(StudyFacts(**{**fixed, **facts}), metrics)
+
+
+def page_of(name: str, metrics: pd.DataFrame = EMPTY, changes: dict | None = None, **facts: object) -> str:
+    return study_page(record_of(name, metrics, changes, **facts))
 
 
 def test_the_page_shows_the_metrics_the_plots_and_the_source_of_the_reference_score():
     nothing = dict.fromkeys(STUDY_METRICS.names, np.nan)
     row = nothing | {"arm": "by subject", "model": NETWORK, "metric": "macc", "value": 1.0}
-    page = page_of("cinc2016-lodo", pd.DataFrame([row]), plots=["comparison"])
+    page = page_of("cinc2016-lodo", pd.DataFrame([row]), plots=("comparison",))
     assert "| resnet34 | 1.000 |" in page
     assert "![comparison](comparison.png)" in page
     assert "Reference: MAcc 0.519, a public third-party audit, each database left out in turn" in page
@@ -39,7 +53,8 @@ def test_the_page_says_how_patients_are_scored(name: str, point: str, rule: str)
 
 def test_the_page_names_the_command_with_every_setting_that_differs():
     changes = {"training.mixup": 0.4, "split.collections": ["set_a", "set_b"]}
-    page = page_of("pascal-b", changes=changes, warning="unknown subjects", weights="0123456789abcdef")
+    init = "models:/heartbeat-backbone@champion"
+    page = page_of("pascal-b", changes=changes, warning="unknown subjects", init=init, weights="0123456789abcdef")
     assert (
         '`heartbeat study pascal-b --data FOLDER --seeds 3 --set \'split.collections=["set_a", "set_b"]\' '
         "--set training.mixup=0.4`"
@@ -71,3 +86,13 @@ def test_the_last_column_is_the_paired_difference_to_the_network():
     assert {row["model"]: row["accuracy, resnet34 minus this"] for row in shown} == {
         NETWORK: "", "a": "+0.250 (-0.125 to +0.500)", "b": "",
     }  # fmt: skip
+
+
+def test_the_page_says_where_when_and_by_which_code_the_study_was_measured():
+    page = page_of("pascal-b")
+    assert (
+        "- Recorded 2030-01-02 03:04 UTC\n- Code: commit `0123456789ab`\n- Machine: 2 cores\n- Versions: torch 9"
+        in page
+    )
+    changed = MEASURED.model_copy(update={"changed": True})
+    assert "commit `0123456789ab` with uncommitted changes" in page_of("pascal-b", measured=changed)

@@ -1,0 +1,37 @@
+"""What a figure was measured on: processor, cores, memory, GPU, and versions of the packages that matter."""
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib.metadata import version
+
+PACKAGES = ("torch", "torchvision", "fastai", "librosa", "soxr", "numpy", "scipy", "scikit-learn")
+
+
+def machine() -> str:
+    """Cores, processor, memory, system, and the GPU if torch has one."""
+    import psutil
+    import torch
+
+    facts = [f"{os.cpu_count()} cores of {processor()}", f"{psutil.virtual_memory().total / 2**30:.0f} GiB"]
+    if torch.cuda.is_available():
+        facts.append(torch.cuda.get_device_name())
+    return ", ".join([*facts, f"{platform.system()} {platform.machine()}"])
+
+
+def processor() -> str:
+    """The processor's name."""
+    for command in (["lscpu"], ["sysctl", "machdep.cpu.brand_string"]):
+        if shutil.which(command[0]):
+            shown = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}).stdout
+            facts = dict(line.split(":", 1) for line in shown.splitlines() if ":" in line)
+            for name in ("Model name", "machdep.cpu.brand_string"):
+                if name in facts:
+                    return facts[name].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Of Python, heartbeat and the PACKAGES."""
+    return {"Python": platform.python_version()} | {name: version(name) for name in ("heartbeat", *PACKAGES)}
