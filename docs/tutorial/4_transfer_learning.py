@@ -73,7 +73,7 @@ if pascal and not SMALL:
 else:
     few = {
         "subjects_per_class": 4 if SMALL else 25,
-        "sites": 2,
+        "sites": 1 if SMALL else 2,
         "duration_s": (2, 3) if SMALL else (4, 6),
         "plant_faults": False,
     }
@@ -109,7 +109,7 @@ for recording in labelled.itertuples():
 
 set_seed(42, reproducible=True)
 pictures = ImageDataLoaders.from_folder(
-    work / "pictures", valid_pct=0.2, seed=42, item_tfms=Resize(SIZE), bs=8 if SMALL else 32, num_workers=0
+    work / "pictures", valid_pct=0.2, seed=42, item_tfms=Resize(SIZE), bs=32, num_workers=0
 )
 tutorial = vision_learner(pictures, resnet34, metrics=accuracy, pretrained=imagenet is not None)
 with tutorial.no_bar(), tutorial.no_logging():
@@ -248,7 +248,7 @@ def tutorial_probabilities(fold_of: np.ndarray) -> np.ndarray:
         rows = everything.assign(held_out=fold_of == fold)
         data = ImageDataLoaders.from_df(
             rows, work, fn_col="png", label_col="label", valid_col="held_out", item_tfms=Resize(SIZE),
-            bs=8 if SMALL else 32, num_workers=0,
+            bs=32, num_workers=0,
         )  # fmt: skip
         learner = vision_learner(data, resnet34, pretrained=imagenet is not None)
         with learner.no_bar(), learner.no_logging():
