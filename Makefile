@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS = $(if $(SOURCE),--source "$(SOURCE)") $(if $(DATA),--data "$(DATA)") $(if $(STORE),--store "$(STORE)") $(if $(CONFIG),--config "$(CONFIG)")
 IN_PARALLEL = --dist loadfile --no-loadscope-reorder # each process has its own Prefect server
 
-.PHONY: run up test test-slow test-unattended faults nights busy check clean
+.PHONY: run up test test-slow test-unattended faults nights busy tutorial check clean
 .DELETE_ON_ERROR:
 
 # nothing new (3), and a version that is not the champion (5), are no failures; `heartbeat --help` lists the statuses
@@ -31,6 +31,9 @@ nights: .venv/ready
 
 busy: .venv/ready
 	@$(BIN)/python -W ignore -m benchmarks.busy $(if $(WRITE),--write)
+
+tutorial: .venv/ready # minutes a page
+	@$(BIN)/python docs/tutorial/make.py $(ONLY)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
