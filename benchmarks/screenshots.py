@@ -139,7 +139,7 @@ def served(folder: Path, arguments: Sequence[str], health: Sequence[str]) -> Ite
 
 def printed(text: str, names: Sequence[tuple[str, str]]) -> str:
     """What a command printed, as a block of Markdown."""
-    for pattern, name in [*names, (re.escape(str(Path(sys.executable).parent)), ".venv/bin")]:
+    for pattern, name in [*names, (r"\S+/\.venv/bin", ".venv/bin")]:
         text = re.sub(pattern, name, text)
     return f"```text\n{text.strip()}\n```"
 
