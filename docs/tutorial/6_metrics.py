@@ -347,7 +347,7 @@ say(
 )
 
 # %% [markdown]
-# The device is the larger hole. Which recordings have which label?
+# The device is another hole. Which recordings have which label?
 
 # %%
 known = pd.crosstab(grouped["collection"], grouped["label"])
@@ -386,7 +386,7 @@ means = device.loc[one_set].drop(columns="in").mean()
 say(
     f"Over the {len(one_set)} classes that occur in one set only, metadata without any sound reach a mean AUROC of "
     f"**{means[f'{METADATA_ONLY}, both sets']:.3f}**, and {means[f'{METADATA_ONLY}, inside']:.3f} inside their set; the network "
-    f"**{means[f'{NETWORK}, both sets']:.3f}**, and {means[f'{NETWORK}, inside']:.3f} inside. What is lost inside is what the device gave away. "
+    f"**{means[f'{NETWORK}, both sets']:.3f}**, and {means[f'{NETWORK}, inside']:.3f} inside. What is lost inside, if anything, is what the device gave away. "
     "That is why heartbeat trains on one set at a time unless told otherwise, and logs a metadata-only baseline with every model."
 )
 
@@ -399,7 +399,7 @@ show(
 # %% tags=["remove_input"]
 commands = "`heartbeat study pascal-b --data FOLDER` and `heartbeat study article --data FOLDER`"
 if "simulated" in study.origin + article.origin:
-    made = f"Simulated predictions stand in for those of {commands} that are not in HEARTBEAT_STUDIES."
+    made = f"Simulated predictions stand in for those of {commands} that are not in the folder HEARTBEAT_STUDIES."
 else:
-    made = f"The predictions are those of {commands}, in HEARTBEAT_STUDIES."
+    made = f"The predictions are those of {commands}, in the folder that HEARTBEAT_STUDIES named."
 footer(6, made)
