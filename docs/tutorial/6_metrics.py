@@ -197,8 +197,8 @@ table([{"model": name} | calibration_of(rows, study.probabilities(rows)) for nam
 
 # %%
 trees = models[SIMPLE_FEATURES]
-subjects = np.random.default_rng(0).permutation(np.array(sorted(trees["subject"].unique()), object))
-is_valid = trees["subject"].isin(subjects[: len(subjects) // 2])
+subjects = np.random.default_rng(0).permutation(np.array(sorted(trees["group"].unique()), object))
+is_valid = trees["group"].isin(subjects[: len(subjects) // 2])
 fitting, scored = trees[is_valid], trees[~is_valid]
 temperature = fit_temperature(log_probabilities(study.probabilities(fitting)), class_numbers(fitting["label"], classes))
 before = study.probabilities(scored)
@@ -246,8 +246,8 @@ def macro_f1_of(rows: pd.DataFrame, weights: np.ndarray | None) -> float:
 
 results = []
 for seed in range(3 if SMALL else 40):
-    shuffled = np.random.default_rng(seed).permutation(np.array(sorted(network["subject"].unique()), object))
-    chosen = network["subject"].isin(shuffled[: len(shuffled) // 2])
+    shuffled = np.random.default_rng(seed).permutation(np.array(sorted(network["group"].unique()), object))
+    chosen = network["group"].isin(shuffled[: len(shuffled) // 2])
     here, there = network[chosen], network[~chosen]
     weights = fit_operating_point(study.probabilities(here), here["label"], classes, "macro_f1", here["group"])
     results.append(
@@ -275,7 +275,7 @@ say(f"In the study, where each fold chose its weights on its own validation part
 truth, predicted = (network[column].to_numpy(object) for column in ("label", "prediction"))
 probabilities = study.probabilities(network)
 intervals = []
-for unit, groups in {"recordings": np.arange(len(network)), "subjects": network["subject"]}.items():
+for unit, groups in {"recordings": np.arange(len(network)), "subjects": network["group"]}.items():
     draws = subject_draws(groups, truth, RESAMPLES, seed=0)
     values = compute_metrics(truth, predicted, probabilities, classes, draws.weights)
     for metric in SHOWN:
@@ -347,7 +347,7 @@ say(
 )
 
 # %% [markdown]
-# The device is the larger hole. Which recordings have which label?
+# The device is another hole. Which recordings have which label?
 
 # %%
 known = pd.crosstab(grouped["collection"], grouped["label"])
@@ -386,7 +386,7 @@ means = device.loc[one_set].drop(columns="in").mean()
 say(
     f"Over the {len(one_set)} classes that occur in one set only, metadata without any sound reach a mean AUROC of "
     f"**{means[f'{METADATA_ONLY}, both sets']:.3f}**, and {means[f'{METADATA_ONLY}, inside']:.3f} inside their set; the network "
-    f"**{means[f'{NETWORK}, both sets']:.3f}**, and {means[f'{NETWORK}, inside']:.3f} inside. What is lost inside is what the device gave away. "
+    f"**{means[f'{NETWORK}, both sets']:.3f}**, and {means[f'{NETWORK}, inside']:.3f} inside. What is lost inside, if anything, is what the device gave away. "
     "That is why heartbeat trains on one set at a time unless told otherwise, and logs a metadata-only baseline with every model."
 )
 
@@ -399,7 +399,7 @@ show(
 # %% tags=["remove_input"]
 commands = "`heartbeat study pascal-b --data FOLDER` and `heartbeat study article --data FOLDER`"
 if "simulated" in study.origin + article.origin:
-    made = f"Simulated predictions stand in for those of {commands} that are not in HEARTBEAT_STUDIES."
+    made = f"Simulated predictions stand in for those of {commands} that are not in the folder HEARTBEAT_STUDIES."
 else:
-    made = f"The predictions are those of {commands}, in HEARTBEAT_STUDIES."
+    made = f"The predictions are those of {commands}, in the folder that HEARTBEAT_STUDIES named."
 footer(6, made)
