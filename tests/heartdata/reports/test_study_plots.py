@@ -3,9 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from heartdata.reports import study_plots
+from heartdata.reports.curve_plot import draw_learning_curve, plot_learning_curve
 from heartdata.scoring.calibration import coverage_risk, reliability_bins
+from heartdata.storage.schemas import LEARNING_CURVE
 
 
 def predictions(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -66,3 +69,15 @@ def test_the_axis_of_a_risk_ends_at_one(monkeypatch):
         curve = pd.DataFrame({"coverage": [1.0, 0.5], "risk": [wrong, wrong]})
         study_plots.plot_coverage_risk(curve, "")
     assert ends == [1.02, 0.05]
+
+
+def test_a_learning_curve_has_a_tick_at_each_number_measured_and_a_line_where_measuring_ends():
+    measured = [(model, f"arm {n}", float(n), 0.5, 0.4, 0.6) for model in ("a", "b") for n in (10, 40, 80)]
+    fitted = [(model, None, float(n), 0.5, 0.4, 0.6) for model in ("a", "b") for n in range(10, 810, 100)]
+    curve = pd.DataFrame(measured + fitted, columns=LEARNING_CURVE.names)
+    axes = Figure().subplots()
+    draw_learning_curve(axes, curve, "macro_f1")
+    assert axes.get_xticks().tolist() == [10, 40, 80, 160, 400, 800]
+    assert axes.get_ylabel() == "macro-F1, 95 % interval"
+    assert [80, 80] in [list(line.get_xdata()) for line in axes.lines]
+    assert plot_learning_curve(curve, "macro_f1", "A title", "a note").startswith(b"\x89PNG")
