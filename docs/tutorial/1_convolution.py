@@ -36,9 +36,11 @@ from heartdata.audio.beats import find_beats
 from heartdata.audio.decode import resample
 from heartdata.audio.fingerprint import RATE_HZ as BEATS_HZ
 from heartdata.audio.synthesis import RATE_HZ, Heart, synthesize
+from heartdata.dataset.windows import as_images
+from heartdata.training.network import build_net
 
 # %% [markdown]
-# The recording is the murmur whose heartbeat is found most clearly. Its spectrogram has 32 mel bands from 25 to 800 Hz and a
+# The recording is the murmur, of a dozen, whose heartbeat is found most clearly. Its spectrogram has 32 mel bands from 25 to 800 Hz and a
 # column every 32 ms; each band is scaled to mean 0 and standard deviation 1 ([how](../spectrograms.md)). The network gets
 # windows of 128 columns, 4.1 s.
 
@@ -48,16 +50,20 @@ def beats_of(recording: Recording):
     return find_beats(resample(recording.samples, recording.rate_hz, BEATS_HZ))
 
 
-found = [(beats, one) for one in recordings("murmur", 3 if SMALL else 12) if (beats := beats_of(one))]
+found = [
+    (beats, one)
+    for one in recordings("murmur", 3 if SMALL else 12)
+    if (beats := beats_of(one)) and not beats.may_be_swapped
+]
 beats, recording = max(found, key=lambda pair: pair[0].confidence)
 image = images([recording])  # shape (1, 1, 32, 128)
 cycle_s = 60 / beats.heart_rate_bpm
 say(f"`{recording.name}`: {beats.heart_rate_bpm:.0f} beats a minute, so one heart cycle lasts {1000 * cycle_s:.0f} ms.")
 
 # %% tags=["remove_input"]
-figure, axes = plt.subplots(figsize=(9, 2.6))
-bar = figure.colorbar(draw(axes, image[0, 0], f"Log-mel spectrogram of {recording.name}", cmap="magma"))
-bar.set_label("standard deviations")
+figure, axes = plt.subplots(figsize=(9, 2.6), layout="constrained")
+drawn = draw(axes, image[0, 0], f"Log-mel spectrogram of {recording.name}", cmap="magma")
+figure.colorbar(drawn, label="standard deviations")
 show(figure, "Spectrogram of a murmur, 4.1 s")
 
 # %% [markdown]
@@ -224,28 +230,59 @@ show(figure, "The 64 kernels of the first layer")
 # (it finds beginnings and ends, as the one by hand), what changes with frequency only (edges of bands), and the rest, which
 # needs both: spots, and sweeps of pitch. The part that does not change at all answers to loudness.
 
+
 # %%
-mean = kernels.mean((1, 2), keepdim=True)
-over_time, over_bands = kernels.mean(1, keepdim=True) - mean, kernels.mean(2, keepdim=True) - mean
-rest = kernels - mean - over_time - over_bands
-parts = {"loudness": mean, "time": over_time, "frequency": over_bands, "both": rest}
-energy = torch.stack([(part.expand_as(kernels) ** 2).sum((1, 2)) for part in parts.values()])
-assert torch.allclose(energy.sum(0), (kernels**2).sum((1, 2)), rtol=1e-4)  # the parts are orthogonal
-shares = energy / energy.sum(0)
-random_weights = [f"{share:.0%}" for share in (1 / 49, 6 / 49, 6 / 49, 36 / 49)]
-table([
-    {"part": name, "mean share of a kernel": f"{shares[i].mean():.0%}", "share in random kernels": random_weights[i],
-     "largest part in": f"{int((shares.argmax(0) == i).sum())} of 64 kernels", "most of it in kernel": int(shares[i].argmax())}
-    for i, name in enumerate(parts)
-])  # fmt: skip
+def parts_of(kernels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Kernels as a sum of four, each of shape (64, 7, 7)."""
+    mean = kernels.mean((1, 2), keepdim=True)
+    time, frequency = kernels.mean(1, keepdim=True) - mean, kernels.mean(2, keepdim=True) - mean
+    parts = {"loudness": mean, "time": time, "frequency": frequency, "both": kernels - mean - time - frequency}
+    return {name: part.expand_as(kernels) for name, part in parts.items()}
+
+
+def shares(of_parts: list[torch.Tensor]) -> torch.Tensor:
+    """Each part's share in each kernel: shape (4, 64)."""
+    return torch.stack(of_parts) / sum(of_parts)
+
+
+def shares_of_weights(kernels: torch.Tensor) -> torch.Tensor:
+    energy = [(part**2).sum((1, 2)) for part in parts_of(kernels).values()]
+    assert torch.allclose(sum(energy), (kernels**2).sum((1, 2)), rtol=1e-4)  # the parts are orthogonal
+    return shares(energy)
+
+
+def shares_of_response(kernels: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    return shares([conv2d(pictures, part[:, None]).var((0, 2, 3)) for part in parts_of(kernels).values()])
+
+
+# %%
+some = images([one for label in ("murmur", "normal") for one in recordings(label, 1 if SMALL else 4)])
+torch.manual_seed(0)
+unlearned = build_net(2).conv1.weight.detach()[:, 0]
+by_weight = shares_of_weights(kernels)
+columns = {
+    "of the weights, learned": by_weight, "random": shares_of_weights(unlearned),
+    "of the response, learned": shares_of_response(kernels, some), "random ": shares_of_response(unlearned, some),
+}  # fmt: skip
+parts = list(parts_of(kernels))
+table(
+    [
+        {"part": part, **{name: f"{each[i].mean():.0%}" for name, each in columns.items()}}
+        for i, part in enumerate(parts)
+    ]
+)
 
 # %% [markdown]
-# Random weights have most of their energy in *both*, for the plain reason that 36 of 49 directions are of that kind. How far
-# the learned ones are from that is what training has done to them. Below are the kernels with most of each part, and what
-# they make of the recording (before batch normalisation and ReLU).
+# Random weights have most of their energy in *both*, for the plain reason that 36 of 49 directions are of that kind; if the
+# learned ones look like them to the eye, this is why. The response is another matter: neighbouring columns and bands of a
+# spectrogram are alike, so that what is rough in a kernel averages out, and what is smooth adds up. How far learned and random
+# are apart is what training has done to this layer. In deep networks that is often little: random first kernels are already
+# useful to the layers behind them, which learn more (Saxe et al. 2011).
+#
+# Below are the kernels with most of each part, and what they make of the recording (before batch normalisation and ReLU).
 
 # %%
-chosen = {name: int(shares[i].argmax()) for i, name in enumerate(parts)}
+chosen = {part: int(by_weight[i].argmax()) for i, part in enumerate(parts)}
 with torch.no_grad():
     answers = trained.net.conv1(image)[0]
 
@@ -255,7 +292,14 @@ for (left, right), (name, number) in zip(rows, chosen.items(), strict=True):
     left.imshow(kernels[number], origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit)
     left.set(xticks=[], yticks=[], title=f"kernel {number}")
     top = float(answers[number].abs().max())
-    drawn = draw(right, answers[number], f"Response: mostly {name}", cmap="RdBu_r", vmin=-top, vmax=top)
+    drawn = draw(
+        right,
+        answers[number],
+        f"Response; {name} is {by_weight[parts.index(name), number]:.0%} of this kernel's weights",
+        cmap="RdBu_r",
+        vmin=-top,
+        vmax=top,
+    )
     right.set(xlabel=f"column ({2 * COLUMN_MS:.0f} ms each)", ylabel="row (2 bands)")
     figure.colorbar(drawn, label="response")
 show(figure, "Four learned kernels and their responses to the recording")
@@ -296,24 +340,29 @@ for module in check.modules():
         module.reset_parameters()  # in evaluation mode it now changes nothing
 
 
-def gradient_by_column(net: nn.Module, pictures: torch.Tensor, layer: str) -> np.ndarray:
-    """How much each input column moves the number in the middle of each map of a layer: shape (columns,)."""
-    kept: list[torch.Tensor] = []
-    hook = net.get_submodule(layer).register_forward_hook(lambda module, inputs, output: kept.append(output))
+layers = [name for name in fields if not SMALL or name in ("conv1", "maxpool", "layer1.2", "layer4.2")]
+
+
+def gradients_by_column(net: nn.Module, pictures: torch.Tensor) -> dict[str, np.ndarray]:
+    """How much each input column moves the numbers in the middle of a layer's maps: shape (columns,) for each layer."""
+    outputs: dict[str, torch.Tensor] = {}
+    for name in layers:
+        net.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, n=name: outputs.update({n: output})
+        )
     pictures = pictures.clone().requires_grad_()
     net(pictures)
-    hook.remove()
-    _, _, rows, columns = kept[0].shape
-    (gradient,) = torch.autograd.grad(kept[0][:, :, rows // 2, columns // 2].sum(), pictures)
-    return gradient.abs().sum((0, 1, 2)).numpy()
+    found = {}
+    for name, maps in outputs.items():
+        middle = maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2].sum()
+        (gradient,) = torch.autograd.grad(middle, pictures, retain_graph=True)
+        found[name] = gradient.abs().sum((0, 1, 2)).numpy()
+    return found
 
 
-layers = [name for name in fields if not SMALL or name in ("conv1", "maxpool", "layer1.2", "layer4.2")]
-measured = {}
-for layer in layers:
-    wide = torch.ones(1, 1, 8 if SMALL else 32, 1024, dtype=torch.float64)
-    touched = np.flatnonzero(gradient_by_column(check, wide, layer))
-    measured[layer] = int(touched[-1] - touched[0] + 1)
+wide = torch.ones(1, 1, 8 if SMALL else 32, 1024, dtype=torch.float64)
+touched = {layer: np.flatnonzero(gradient) for layer, gradient in gradients_by_column(check, wide).items()}
+measured = {layer: int(columns[-1] - columns[0] + 1) for layer, columns in touched.items()}
 assert measured == {layer: fields[layer][0] for layer in layers}
 
 # %% [markdown]
@@ -322,17 +371,18 @@ assert measured == {layer: fields[layer][0] for layer in layers}
 # and real sounds: the fewest columns around the middle that hold 95 % of the gradient.
 
 # %%
-long = [one for label in ("murmur", "normal") for one in recordings(label, 1 if SMALL else 4)]
-tiled = [np.resize(one.spectrogram, (1024, SPECTROGRAM.mel_bands)) for one in long]
-pictures = torch.from_numpy(np.stack(tiled)).transpose(1, 2).unsqueeze(1)
+long = [one for label in ("murmur", "normal") for one in recordings(label, 1 if SMALL else 3)]
+repeated = [np.resize(one.spectrogram, (1024, SPECTROGRAM.mel_bands)) for one in long]  # 33 s each
+gradients = gradients_by_column(copy.deepcopy(trained.net), as_images(np.stack(repeated)))
 
 
-def effective(layer: str) -> int:
-    weight = gradient_by_column(trained.net, pictures, layer)
-    from_middle = np.abs(np.arange(1024) - np.average(np.arange(1024), weights=weight))
-    order = np.argsort(from_middle)
-    reach = from_middle[order][np.searchsorted(np.cumsum(weight[order]), 0.95 * weight.sum())]
-    return int(2 * reach + 1)
+def effective(gradient: np.ndarray) -> int:
+    """The fewest columns around the gradient's middle that hold 95 % of it."""
+    columns = np.arange(len(gradient))
+    distance = np.abs(columns - np.average(columns, weights=gradient))
+    nearest = np.argsort(distance)
+    last = np.searchsorted(np.cumsum(gradient[nearest]), 0.95 * gradient.sum())
+    return int(2 * distance[nearest][last] + 1)
 
 
 def duration_s(columns: int) -> float:
@@ -341,7 +391,7 @@ def duration_s(columns: int) -> float:
 
 
 field_s = {layer: duration_s(fields[layer][0]) for layer in layers}
-effective_s = {layer: duration_s(effective(layer)) for layer in layers}
+effective_s = {layer: duration_s(effective(gradients[layer])) for layer in layers}
 table([
     {"layer": layer, "step (columns)": fields[layer][1], "field (columns)": fields[layer][0], "by gradient": measured[layer],
      "mel bands": min(fields[layer][0], SPECTROGRAM.mel_bands), "field (ms)": f"{1000 * field_s[layer]:,.0f}",
@@ -367,8 +417,8 @@ figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
 draw(axes, image[0, 0], "Receptive fields on the recording", cmap="gray")
 boxes = [name for name in ("conv1", "maxpool", "layer1.0", "layer1.2", "layer2.0") if name in layers]
 for number, layer in enumerate(boxes):
-    width, height = fields[layer][0], min(fields[layer][0], SPECTROGRAM.mel_bands) - 0.4
-    corner = (WIDTH - width) / 2, max((SPECTROGRAM.mel_bands - height) / 2, 0) - 0.5
+    width, height = fields[layer][0], min(fields[layer][0], SPECTROGRAM.mel_bands - len(boxes) + number)
+    corner = (WIDTH - width) / 2, (SPECTROGRAM.mel_bands - height - 1) / 2
     axes.add_patch(plt.Rectangle(corner, width, height, fill=False, color=f"C{number}", linewidth=2, label=layer))
 s1 = beats.s1_s * 1000 / COLUMN_MS
 for at in s1[s1 < WIDTH]:
@@ -383,7 +433,7 @@ axes.semilogy(layers, list(field_s.values()), "o-", label="receptive field")
 axes.semilogy(layers, list(effective_s.values()), "s--", label="95 % of the gradient")
 for value, text in ((cycle_s, "heart cycle"), (window_s, "window")):
     axes.axhline(value, color="grey", linestyle=":")
-    axes.text(0, value, text, va="bottom", color="grey")
+    axes.text(1.01, value, text, va="center", color="grey", transform=axes.get_yaxis_transform())
 axes.set(title="What one number of a layer depends on", ylabel="duration (s)", xlabel="layer of resnet34")
 axes.tick_params(axis="x", rotation=60)
 axes.legend()
@@ -392,7 +442,7 @@ show(figure, "Receptive field and effective receptive field in seconds by layer"
 # %% [markdown]
 # Sources: Dumoulin & Visin 2016 (*A guide to convolution arithmetic for deep learning*); Araujo, Norris & Sim 2019 (*Computing
 # receptive fields of convolutional neural networks*, Distill); Luo et al. 2016 (*Understanding the effective receptive field in
-# deep convolutional neural networks*, NeurIPS); He et al. 2016 (*Deep residual learning for image recognition*, CVPR).
+# deep convolutional neural networks*, NeurIPS); Saxe et al. 2011 (*On random weights and unsupervised feature learning*, ICML); He et al. 2016 (*Deep residual learning for image recognition*, CVPR).
 
 # %% tags=["remove_input"]
 footer(1, f"Sounds: {RECORDINGS}.", f"Network: {trained.origin}.")

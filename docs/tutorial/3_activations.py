@@ -6,7 +6,6 @@
 # they do to gradients on the way down a deep network that sees heart sounds.
 
 # %%
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -207,8 +206,7 @@ class Activation(nn.Module):
 
 
 def with_activation(net: nn.Module, activation: nn.Module) -> nn.Module:
-    """A copy of ``net`` with another activation in place of every ReLU."""
-    net = copy.deepcopy(net)
+    """``net`` with another activation in place of every ReLU."""
     for module in list(net.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.ReLU):
@@ -216,27 +214,23 @@ def with_activation(net: nn.Module, activation: nn.Module) -> nn.Module:
     return net
 
 
-def training_step(net: nn.Module) -> Callable[[], float]:
-    """What makes one step and returns its seconds."""
-    optimiser = torch.optim.AdamW(net.parameters(), 1e-5)
-
-    def step() -> float:
-        began = time.perf_counter()
-        optimiser.zero_grad()
-        F.cross_entropy(net(pictures), labels).backward()
-        optimiser.step()
-        return time.perf_counter() - began
-
-    return step
+variants = {"none": lambda x: x, "ReLU in place": F.relu_, **ACTIVATIONS}
+bend = Activation(F.relu)
+resnet = with_activation(build_net(2), bend)
+optimiser = torch.optim.AdamW(resnet.parameters(), 1e-5)
 
 
-resnet = build_net(2)
-variants = {"none": nn.Identity(), "ReLU in place": nn.ReLU(inplace=True)}
-variants |= {name: Activation(function) for name, function in ACTIVATIONS.items()}
-steps = {name: training_step(with_activation(resnet, module)) for name, module in variants.items()}
-for step in steps.values():
-    step()  # warm
-rounds = [{name: step() for name, step in steps.items()} for _ in range(1 if SMALL else 15)]
+def step_s(name: str) -> float:
+    """Seconds of one training step with a variant."""
+    bend.function = variants[name]
+    began = time.perf_counter()
+    optimiser.zero_grad()
+    F.cross_entropy(resnet(pictures), labels).backward()
+    optimiser.step()
+    return time.perf_counter() - began
+
+
+warm, *rounds = [{name: step_s(name) for name in variants} for _ in range(2 if SMALL else 16)]
 
 
 def quartiles(values: list[float], form: str) -> str:
@@ -258,9 +252,8 @@ table([
 # it is, ReLU in place. (It cannot see what a separate pass over memory does to the functions before and after it.)
 
 # %%
-step = steps["ReLU in place"]
 with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-    step()
+    step_s("ReLU in place")
 spent = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
 relu = sum(spent.get(name, 0) for name in ("aten::relu_", "aten::clamp_min_", "aten::threshold_backward"))
 convolutions = sum(value for name, value in spent.items() if "conv" in name)

@@ -128,7 +128,7 @@ def backbone() -> Backbone:
         names = classes if outputs == len(classes) else tuple(f"class {number}" for number in range(outputs))
         net = build_net(outputs)
         net.load_state_dict(weights)
-        return Backbone(net.eval(), names, f"`{Path(WEIGHTS).name}`, the weights of `heartbeat pretrain`")
+        return Backbone(net.eval(), names, "the weights of `heartbeat pretrain` (synthetic recordings)")
     steps, batch = (2, 8) if SMALL else (80, 16)
     sounds = [synthetic(classes[i % len(classes)], 4.2, i, device=True) for i in range(batch * min(steps, 20))]
     windows, labels = images(sounds), torch.tensor([classes.index(sound.label) for sound in sounds])
@@ -173,7 +173,7 @@ def draw(axes: plt.Axes, image: Any, title: str, **options: Any) -> Any:
 
 def footer(page: int, *remarks: str) -> None:
     """Show by which command, on what and when the page was made; ``remarks``: what else its figures depend on."""
-    backbone_set = f"HEARTBEAT_BACKBONE={Path(WEIGHTS).name} " if WEIGHTS else ""
+    backbone_set = f"HEARTBEAT_BACKBONE={'/'.join(Path(WEIGHTS).parts[-2:])} " if WEIGHTS else ""
     command = f"{'HEARTBEAT_TUTORIAL_SMALL=1 ' if SMALL else ''}{backbone_set}make tutorial ONLY={page}"
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "librosa", "numpy"))
     lines = [
