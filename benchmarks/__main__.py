@@ -50,7 +50,6 @@ def main() -> int:
     began, failed = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="heartbeat-") as scratch:
         prepare_environment(Store(Path(scratch) / "store").open())  # for the processes of the benchmarks
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
         for number, benchmark in enumerate(chosen, 1):
             expected = "" if args.small else f", about {benchmark.minutes:g} minutes"
             _print(f"{number}/{len(chosen)} {benchmark.title}{expected}")
@@ -58,9 +57,7 @@ def main() -> int:
             if record is None:
                 failed.append(benchmark.name)
                 continue
-            (folder / f"{benchmark.name}.json").write_text(
-                record.model_dump_json(indent=1, exclude_defaults=True) + "\n", encoding="utf-8"
-            )
+            (folder / f"{benchmark.name}.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
             (out / "benchmarks.md").write_text(page(recorded(folder)), encoding="utf-8")
             _print(f"    done in {record.seconds:.0f} s")
     _print(f"{time.monotonic() - began:.0f} s in all: {out / 'benchmarks.md'}")
@@ -111,7 +108,7 @@ def _show(process: subprocess.Popen[str], began: float) -> collections.deque[str
         try:
             line = lines.get(timeout=SILENCE_S)
         except queue.Empty:
-            line = f"... {last_lines[-1] if last_lines else 'starting'}"
+            line = last_lines[-1] if last_lines else "starting"
         else:
             if line is None:
                 return last_lines

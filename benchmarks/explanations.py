@@ -32,7 +32,7 @@ from heartdata.serving.predictor import Predictor
 WIDTH, BANDS, PATCH_COLUMNS, PATCH_BANDS = 128, 32, 12, 8
 CLASSES = ("low", "high")
 TRAINED = 96
-SIZES = {"networks": (5, 1), "tested": (24, 2)}
+SIZES = {"networks": (5, 2), "tested": (24, 2)}
 OURS = "activation x gradient of stages 1-3 (used)"
 COLUMNS = {  # and whether lower is better
     "peak inside the patch": False,

@@ -1,7 +1,7 @@
 """How often 95 % intervals over subjects contain the true value, by simulation: ours, of t on the logit scale
 from draws stratified by class, beside percentiles and BCa.
 
-    python -m benchmarks.intervals [--simulations 600]
+    python -m benchmarks.intervals [--simulations 400]
 
 Subjects have one class and 1 to 4 recordings; the scores of one subject's recordings correlate with .5. The true value
 is that of 100,000 subjects. Each test part is drawn anew; those that lack a class are drawn again.
@@ -25,7 +25,7 @@ CASES = (  # subjects, shares of the classes, distance between the classes
     (30, (0.7, 0.3), 1.0), (30, (0.5, 0.3, 0.2), 1.0), (30, (0.8, 0.2), 1.5), (100, (0.7, 0.3), 1.0), (100, (0.8, 0.2), 1.5),
 )  # fmt: skip
 OURS, PLAIN = "t on the logit scale, stratified draws", "percentiles, draws not stratified"
-SIZES = {"simulations": (600, 4), "resamples": (500, 40), "everybody": (100_000, 2_000)}
+SIZES = {"simulations": (400, 4), "resamples": (500, 40), "everybody": (100_000, 2_000)}
 TAILS = np.array([2.5, 97.5])
 
 

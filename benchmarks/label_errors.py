@@ -1,7 +1,7 @@
 """How many suspected labels are wrong, and how many wrong labels are suspected, by simulation; beside suspecting every label
 that the model does not predict.
 
-    python -m benchmarks.label_errors [--draws 60]
+    python -m benchmarks.label_errors [--draws 20]
 
 Subjects of one class have two recordings each, and 6 % of the recordings get another class's label at random. The
 model's scores are normal, at a distance between the classes that gives it the balanced accuracy shown.
@@ -17,7 +17,7 @@ from benchmarks.command import run_benchmark, say
 from benchmarks.rows import Row, scored, share
 from heartdata.scoring.label_errors import suspected_labels
 
-SIZES = {"draws": (60, 1), "recordings": (400, 100)}
+SIZES = {"draws": (20, 1), "recordings": (400, 100)}
 WRONG = 0.06
 DISTANCES = (1.0, 2.0, 3.0)
 SHARES = {2: (0.7, 0.3), 4: (0.4, 0.3, 0.2, 0.1)}

@@ -1,7 +1,7 @@
 """How often a challenger is promoted that is as good as the champion or better, and refused that is worse in one slice; beside
 promoting whatever has the higher score.
 
-    python -m benchmarks.promotion [--draws 600]
+    python -m benchmarks.promotion [--draws 500]
 
 Subjects have one class and 1 to 4 recordings. Both models see a shared difficulty of each subject and recording, beside
 one of their own, so that their errors correlate. The gates on the challenger by itself are off, but that of slices.
@@ -29,7 +29,7 @@ BETTER = 1.5
 SUBJECTS = (30, 60, 120, 300)
 CONFIG = PromotionConfig(min_over_baselines=-1, max_ece=1)
 LEVEL, RESAMPLES = CONFIG.level, 200
-SIZES = {"draws": (600, 10), "slices": (100, 2)}
+SIZES = {"draws": (500, 10), "slices": (100, 2)}
 
 
 def two_models(

@@ -117,24 +117,20 @@ def number(value: float) -> str:
 
 
 def _targets(records: Sequence[Record]) -> str:
-    rows = [(record, row) for record in records for row in record.rows if row.verdict() and not record.small]
+    rows = [(record, row) for record in records for row in record.rows if row.verdict()]
     missed = [(record, row) for record, row in rows if row.verdict().startswith("missed")]
-    count = f"**Targets.** {len(rows) - len(missed)} of {len(rows)} are met"
-    if not missed:
-        return f"{count}."
-    lines = [_missed(record, row) for record, row in missed]
-    return "\n".join([f"{count}. Missed:\n", *lines])
-
-
-def _missed(record: Record, row: Row) -> str:
-    of_ratio = row.target is not None and row.target.of == "ratio"
-    value, unit = (row.ratio, "") if of_ratio else (row.heartbeat, row.unit)
-    shown = f"{number(value.value)} {unit}".rstrip() if value else ""
-    against = f" against *{row.peer}*" if of_ratio else ""
-    chance = ", within chance" if row.verdict() == "missed within chance" else ""
-    bounds = _bounds(row.target, row.unit) if row.target else ""
-    anchor = record.title.lower().replace(" ", "-")
-    return f"- [{record.title}](#{anchor}): {row.measured}{against}: {shown} ({bounds}{chance})"
+    lines = [f"**Targets.** {len(rows) - len(missed)} of {len(rows)} are met{':' if missed else '.'}"]
+    if missed:
+        lines[0] = f"**Targets.** {len(rows) - len(missed)} of {len(rows)} are met. Missed:\n"
+    for record, row in missed:
+        anchor = record.title.lower().replace(" ", "-")
+        value = row.ratio if row.target and row.target.of == "ratio" else row.heartbeat
+        shown = number(value.value) if value else ""
+        chance = ", within chance" if row.verdict() == "missed within chance" else ""
+        against = f" against *{row.peer}*" if row.target and row.target.of == "ratio" else ""
+        bounds = _bounds(row.target, row.unit) if row.target else ""
+        lines.append(f"- [{record.title}](#{anchor}): {row.measured}{against}: {shown} ({bounds}{chance})")
+    return "\n".join(lines)
 
 
 def _machines(records: Sequence[Record]) -> str:

@@ -38,7 +38,7 @@ class Row(_Frozen):
 
     measured: str
     unit: str = ""
-    heartbeat: Value | None = None
+    heartbeat: Value | None
     peer: str
     peer_value: Value | None = None
     ratio: Value | None = None
@@ -96,7 +96,7 @@ def scored(
 
 def absent(measured: str, peer: str, note: str) -> Row:
     """A row that could not be measured, and why."""
-    return Row(measured=measured, peer=peer, note=note)
+    return Row(measured=measured, heartbeat=None, peer=peer, note=note)
 
 
 def spread(values: Sequence[float]) -> Value:
@@ -114,9 +114,7 @@ def share(some: int, of: int) -> Value:
 
 
 def mean_with_interval(values: Sequence[float]) -> Value:
-    """The mean of independent draws with its 95 % interval (normal), if there are several."""
+    """The mean of independent draws with its 95 % interval (normal)."""
+    half = 1.96 * float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     mean = float(np.mean(values))
-    if len(values) < 2:
-        return Value(value=mean)
-    half = 1.96 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return Value(value=mean, low=mean - half, high=mean + half)

@@ -134,9 +134,11 @@ def in_python(folder: Path, repetitions: int) -> Iterator[Row]:
     }  # fmt: skip
     ways = {name: (lambda work=work: ms(work)) for name, work in works.items()}
     times = in_turn(ways, repetitions, warm_ups=3)
-    for number, peer in enumerate(peers):
-        target = None if number else Target(of="heartbeat", most=60)
-        yield timed(f"`Predictor.predict`, {ONE}", "ms", times["predict"], peer, times[peer], target=target)
+    for peer in peers:
+        yield timed(
+            f"`Predictor.predict`, {ONE}", "ms", times["predict"], peer, times[peer],
+            target=Target(of="heartbeat", most=60),
+        )  # fmt: skip
     most = Target(of="heartbeat", most=300)
     yield timed(f"`explain`, {ONE}, with its prediction", "ms", times["explain"], captum, times[captum], target=most)
 
@@ -240,9 +242,7 @@ def serve(folder: str, port: int) -> None:
 
 def measure(repetitions: int, rounds: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="heartbeat-") as folder:
-        say("saving a model for MLflow")
         model = save_model(Path(folder))
-        say("in Python")
         yield from in_python(model, repetitions)
         yield from over_http(model, repetitions, rounds)
 

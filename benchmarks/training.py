@@ -180,7 +180,7 @@ def training_rows(
     )  # fmt: skip
     some = rows[:128]
     ways = {kept: lambda kept=kept: last_layer_s(some, store, kept == "kept", epochs) for kept in ("kept", "anew")}
-    seconds = in_turn(ways, 1)
+    seconds = in_turn(ways, min(repeats, 2))
     measured = f"3 trainings of the last layer, {epochs} epochs of {len(some)} recordings, the backbone's features kept"
     yield timed(measured, "s", seconds["kept"], "each window through the backbone in each epoch", seconds["anew"])
 

@@ -21,7 +21,7 @@ from benchmarks.rows import Row, timed
 from flows.local.child import is_healthy
 from flows.local.servers import free_port
 
-SIZES = {"repeats": (2, 1), "wait": (10, 1)}  # seconds, until the runner has loaded
+SIZES = {"repeats": (2, 1), "wait": (15, 1)}  # seconds, until the runner has loaded
 LIMIT_S = 300
 SERVED_FLOW = (
     "from prefect import flow; flow(lambda: None, name='nothing').serve('nothing', print_starting_message=False)"

@@ -1,17 +1,16 @@
 """The page of the benchmarks is made from what was recorded; every benchmark of `make bench` is on it and says its command."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import about, main, recorded
+from benchmarks.__main__ import about, recorded
 from benchmarks.command import in_turn
 from benchmarks.pages import DOCS
 from benchmarks.processes import PROJECT
 from benchmarks.report import Record, number, page, table
 from benchmarks.rows import Row, Target, Value, absent, mean_with_interval, scored, timed
-from benchmarks.suite import SUITE, Benchmark
+from benchmarks.suite import SUITE
 
 SECONDS = timed("a file", "ms", [2.0, 4.0, 3.0], "librosa", [8.0, 8.0, 15.0], target=Target(least=4))
 
@@ -136,33 +135,6 @@ def test_every_benchmark_says_its_command_and_only_reduces_its_sizes(name: str):
     assert all(small <= full for full, small in sizes.values())
     (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "measure")
     assert [argument.arg for argument in function.args.args if argument.arg != "data"] == list(sizes)
-
-
-def run(monkeypatch: pytest.MonkeyPatch, folder: Path, benchmark: Benchmark) -> int:
-    """`make bench` with that benchmark alone."""
-    monkeypatch.setattr("benchmarks.__main__.SUITE", (benchmark,))
-    monkeypatch.setattr("sys.argv", ["benchmarks", "--small", "--out", str(folder)])
-    return main()
-
-
-@pytest.mark.slow
-def test_a_benchmark_is_recorded_and_put_on_the_page(monkeypatch, tmp_path: Path, capsys):
-    assert run(monkeypatch, tmp_path, Benchmark("label_errors", "Suspected label errors", 1)) == 0
-    (made,) = recorded(tmp_path / "benchmarks")
-    assert made.small
-    assert made.rows
-    assert made.about.startswith("How many suspected labels are wrong")
-    assert page([made]) == (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
-    assert "2 classes, distance 1" in capsys.readouterr().out  # progress
-
-
-def test_a_benchmark_that_fails_shows_why_and_leaves_what_was_recorded(monkeypatch, tmp_path: Path, capsys):
-    (tmp_path / "benchmarks").mkdir()
-    before = tmp_path / "benchmarks" / "absent.json"
-    before.write_text("as it was")
-    assert run(monkeypatch, tmp_path, Benchmark("absent", "Absent", 1)) == 1
-    assert before.read_text() == "as it was"
-    assert "No module named benchmarks.absent" in capsys.readouterr().out
 
 
 def test_all_benchmarks_together_take_less_than_forty_minutes():
