@@ -1,6 +1,6 @@
 """The licences of the direct dependencies, for docs/security.md.
 
-python -m benchmarks.licences
+.venv/bin/python benchmarks/licences.py
 """
 
 import re
