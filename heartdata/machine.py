@@ -1,4 +1,4 @@
-"""What a figure was measured on: processor, cores, memory, GPU, and versions of the packages that matter."""
+"""What a figure was measured on: processor, cores, memory, and versions of the packages that matter."""
 
 import os
 import platform
@@ -10,14 +10,11 @@ PACKAGES = ("torch", "torchvision", "fastai", "librosa", "soxr", "numpy", "scipy
 
 
 def machine() -> str:
-    """Cores, processor, memory, system, and the GPU if torch has one."""
+    """Cores, processor, memory and system."""
     import psutil
-    import torch
 
-    facts = [f"{os.cpu_count()} cores of {processor()}", f"{psutil.virtual_memory().total / 2**30:.0f} GiB"]
-    if torch.cuda.is_available():
-        facts.append(torch.cuda.get_device_name())
-    return ", ".join([*facts, f"{platform.system()} {platform.machine()}"])
+    memory_gib = psutil.virtual_memory().total / 2**30
+    return f"{os.cpu_count()} cores of {processor()}, {memory_gib:.0f} GiB, {platform.system()} {platform.machine()}"
 
 
 def processor() -> str:

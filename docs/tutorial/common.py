@@ -8,8 +8,6 @@ HEARTBEAT_TUTORIAL_SMALL=1 for a run of seconds that only shows that the code wo
 import io
 import os
 import platform
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,6 +35,7 @@ from heartdata.audio.synthesis import (
     with_random_variation,
 )
 from heartdata.dataset.windows import as_images, window
+from heartdata.machine import processor
 from heartdata.markdown import markdown_table
 from heartdata.sources.pascal import PascalSource
 from heartdata.training.network import build_net, first_member, read_weights
@@ -182,15 +181,3 @@ def footer(page: int, *remarks: str) -> None:
         *remarks,
     ]
     say("---\n\n" + "\n".join(f"- {line}" for line in lines))
-
-
-def processor() -> str:
-    """The processor's name."""
-    for command in (["lscpu"], ["sysctl", "machdep.cpu.brand_string"]):
-        if shutil.which(command[0]):
-            lines = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}).stdout
-            for line in lines.splitlines():
-                name, _, value = line.partition(":")
-                if name in ("Model name", "machdep.cpu.brand_string"):
-                    return value.strip()
-    return platform.processor() or platform.machine()
