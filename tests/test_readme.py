@@ -16,6 +16,7 @@ import pytest
 from helpers import beats, free_port, registry, wait_until, write_wav
 from markdown_it import MarkdownIt
 
+from benchmarks.readme import RESULTS, results_block, results_table
 from flows.cli.exit_codes import ExitCode
 from flows.cli.main import main
 from flows.local.servers import is_healthy, running_api
@@ -24,7 +25,6 @@ from heartdata.storage.store import Store
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [token.content for token in MarkdownIt().parse(README) if token.type in ("fence", "code_block")]
-RESULTS = README.partition("<!-- results: begin -->")[2].partition("<!-- results: end -->")[0].strip().splitlines()[2:]
 LINES = [line.partition("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 
 PREFECT_PORT, MLFLOW_PORT, PORT = free_port(), free_port(), free_port()
@@ -62,14 +62,44 @@ def test_what_ci_runs_is_a_line_there_and_a_target_of_make(line: str):
 
 
 def test_every_score_is_in_the_page_of_the_study_whose_command_is_beside_it():
-    assert RESULTS
-    for row in RESULTS:
-        page, command = re.search(r"\]\((.*?)\)", row)[1], re.search(r"`(heartbeat study .*?)`", row)[1]
-        text = (ROOT / page).read_text(encoding="utf-8")
-        scores = re.findall(r"\d\.\d+|\(.*?-.*?\)", row.partition(")")[2])
-        assert len(scores) > 3, row
-        assert [score for score in scores if score not in text] == []
-        assert f"`{command}" in text
+    _, _, *rows = results_block(README).splitlines()
+    for row in rows:
+        link, _, *scores, command = (cell.strip() for cell in row.strip("|").split("|"))
+        page = (ROOT / link.rpartition("(")[2].rstrip(")")).read_text(encoding="utf-8")
+        values = " ".join(scores).replace("±", "").split()
+        assert len(values) >= 4
+        assert [value for value in values if value not in page] == []
+        assert command.rstrip("`") in page
+
+
+@pytest.mark.skipif(
+    not RESULTS.is_file(), reason="no results page: heartbeat study results --out docs/results makes it"
+)
+def test_the_table_of_results_is_that_of_the_results_page():
+    assert results_block(README) == results_table(RESULTS.read_text(encoding="utf-8"))
+
+
+def test_a_row_of_the_results_page_has_its_title_and_command_in_the_readme():
+    page = """# Results
+
+Values are means.
+
+| study | arm | metric | resnet34 | at its operating point | simple features | metadata only | reference |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+| [`pascal-b`](pascal-b/README.md) |  | macro-F1 | 0.572 ± 0.014 (0.521-0.613) | 0.6 | 0.5 ± 0.1 (0.4-0.6) | 0.3 | 0.470 |
+| [`article`](article/README.md) | by subject | macro-F1 | 0.4 | 0.4 | 0.5 | 0.4 |  |
+
+| study | recorded |
+| --- | --- |
+| [`pascal-b`](pascal-b/README.md) | 2030-01-02 |
+"""
+    _, _, *rows = results_table(page).splitlines()
+    assert rows == [
+        "| [PASCAL set B: normal, murmur, extrastole; 5 folds by subject](docs/results/pascal-b/README.md) | macro-F1 | "
+        "0.572 ± 0.014 (0.521-0.613) | 0.5 | 0.3 | 0.470 | `heartbeat study pascal-b` |",
+        "| [What tutorials do, by subject](docs/results/article/README.md) | macro-F1 | 0.4 | 0.5 | 0.4 |  | "
+        "`heartbeat study article` |",
+    ]
 
 
 def recordings(folder: Path) -> None:
