@@ -20,6 +20,7 @@ from heartdata.storage.store import Store, atomic_write
 from heartdata.studies.config import FREE_SPLIT_SETTINGS, StudyConfig
 from heartdata.studies.facts import CURVE, FACTS, GAINS, METRICS, Measured, StudyFacts, read_study
 from heartdata.studies.page import command_of, study_page
+from heartdata.studies.protocols import Study
 from tasks.engine.copies import copy_files
 from tasks.engine.progress import track
 from tasks.engine.stage import uncached_task
@@ -45,9 +46,14 @@ def record(
         tables = {METRICS: result.metrics, CURVE: result.curve, GAINS: result.extrapolation}
         files = {"predictions.parquet": result.predictions} | {name: table for name, table in tables.items() if table}
         copy_files(files | {f"{name}.png": plot for name, plot in result.plots.items()}, folder, store)
+        scored = _scored(result.study, folds, store)
         facts = StudyFacts(
             study=result.study,
             command=command_of(result.study, config.run),
+            recordings=len(scored),
+            subjects=scored["group"].nunique(),
+            labels=scored["label"].value_counts().to_dict(),
+            collections=scored["collection"].value_counts().to_dict(),
             operating_point=config.run.decision.operating_point,
             subject_rule=config.run.evaluation.subject_rule,
             init=config.run.training.init,
@@ -70,6 +76,13 @@ def record(
         run_id = runs[0].info.run_id if runs else _log(client, experiment, key, metrics, folds, weights, config, store)
         advance(1, 1, f"study {result.study.name}, MLflow run {run_id}")
         return run_id
+
+
+def _scored(study: Study, folds: list[FoldResult], store: Store) -> pd.DataFrame:
+    """The recordings that are scored, one row each: those of all folds of one seed."""
+    of_one = [fold for fold in folds if fold.fold.seed == study.seeds[0] and fold.fold.arm == folds[-1].fold.arm]
+    tables = [store.read_frame(fold.predictions, study_schema(list(fold.model.classes))) for fold in of_one]
+    return pd.concat(tables, ignore_index=True).drop_duplicates("recording_id")
 
 
 def measured(folds: list[FoldResult]) -> Measured:

@@ -2,6 +2,7 @@
 
 import shlex
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 import pandas as pd
 from prefect.artifacts import create_markdown_artifact
@@ -102,10 +103,10 @@ def _served_by(config: RunConfig, store: Store) -> str:
     if not tracking_uri(config.registry, store).startswith("sqlite:"):
         return ""
     usual = RegistryConfig().ui_url
-    host, _, port = config.registry.ui_url.rpartition(":")
-    is_own = host == usual.rpartition(":")[0]  # that of `heartbeat up`, which has an option for its port
+    address, usual_address = urlsplit(config.registry.ui_url), urlsplit(usual)
+    is_own = address.hostname == usual_address.hostname  # that of `heartbeat up`, which has an option for its port
     registry = config.registry.model_copy(update={"ui_url": usual} if is_own else {})
     options = options_of(config.model_copy(update={"registry": registry}))
-    if is_own and config.registry.ui_url != usual:
-        options += ["--mlflow-port", port]
+    if is_own and address.port != usual_address.port:
+        options += ["--mlflow-port", str(address.port)]
     return f" (while {code(shlex.join(['heartbeat', 'up', *options, '--store', store.uri]))} runs)"

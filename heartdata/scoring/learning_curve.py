@@ -57,30 +57,26 @@ def fit_power_law(subjects: Sequence[float], scores: Sequence[float], errors: Se
 
     It never falls: scores that do are fitted by a horizontal line, which has a gap of 0.
     """
-    from scipy.optimize import curve_fit  # slow to load
+    from scipy.optimize import least_squares  # slow to load
 
     numbers, values = np.asarray(subjects, float), np.asarray(scores, float)
     largest, sigma = numbers.max(), np.maximum(errors, ERROR_FLOOR)
     share = numbers / largest
     at_end = float(values[numbers.argmax()])
 
-    def curve(x: np.ndarray, plateau: float, gap: float, rate: float) -> np.ndarray:
-        return plateau - gap * x**-rate
+    def residuals(x: np.ndarray) -> np.ndarray:
+        plateau, gap, rate = x
+        return (plateau - gap * share**-rate - values) / sigma
 
-    def slopes(x: np.ndarray, plateau: float, gap: float, rate: float) -> np.ndarray:
-        power = x**-rate
-        return np.stack([np.ones_like(x), -power, gap * power * np.log(x)], axis=1)
+    def slopes(x: np.ndarray) -> np.ndarray:
+        _, gap, rate = x
+        power = share**-rate
+        return np.stack([np.ones_like(share), -power, gap * power * np.log(share)], axis=1) / sigma[:, None]
 
-    best: tuple[float, np.ndarray] | None = None
-    for rate in STARTS:
-        start = (min(at_end + 0.05, 0.99), 0.05, rate)
-        bounds = ([0, 0, RATES[0]], [1, 1, RATES[1]])
-        found, _ = curve_fit(curve, share, values, start, sigma, bounds=bounds, jac=slopes, **TOLERANCE)
-        loss = float((((curve(share, *found) - values) / sigma) ** 2).sum())
-        if best is None or loss < best[0]:
-            best = loss, found
-    assert best is not None
-    plateau, gap, rate = best[1]
+    starts = [(min(at_end + 0.05, 0.99), 0.05, rate) for rate in STARTS]
+    bounds = ([0, 0, RATES[0]], [1, 1, RATES[1]])
+    fits = [least_squares(residuals, start, slopes, bounds, **TOLERANCE) for start in starts]
+    plateau, gap, rate = min(fits, key=lambda fit: fit.cost).x
     return PowerLaw(float(plateau), float(gap), float(rate), float(largest))
 
 

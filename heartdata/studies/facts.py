@@ -33,10 +33,18 @@ class Measured(Settings):
 
 
 class StudyFacts(Settings):
-    """A study as it was run. ``weights`` is the sha256 of the initial ones, empty for random; ``plots`` are names of PNGs."""
+    """A study as it was run. ``weights`` is the sha256 of the initial ones, empty for random; ``plots`` are names of PNGs.
+
+    ``subjects``: of the ``recordings`` that are scored, with one for each recording whose subject is not known;
+    ``labels`` and ``collections``: how many of the recordings are of each.
+    """
 
     study: Study
     command: str
+    recordings: int
+    subjects: int
+    labels: dict[str, int]
+    collections: dict[str, int]
     operating_point: str
     subject_rule: Rule
     init: str
@@ -84,6 +92,11 @@ def commit_text(measured: Measured) -> str:
     if not measured.commit:
         return "not known"
     return f"`{measured.commit[:12]}`" + (" with uncommitted changes" if measured.changed else "")
+
+
+def scored_text(facts: StudyFacts) -> str:
+    """How many recordings of how many subjects are scored."""
+    return f"{facts.recordings:,} recordings of {facts.subjects:,} subjects"
 
 
 def versions_text(measured: Measured) -> str:

@@ -69,7 +69,7 @@ def _resampled_scores(
         for model in MODELS:
             of_seeds = np.stack([table[study.metric].to_numpy()[1:] for table in each[model]])
             m, drawn = of_seeds.shape
-            chosen = np.random.default_rng(seed).integers(m, size=(max(1, m - 1), drawn))
+            chosen = np.random.default_rng([seed, 1]).integers(m, size=(max(1, m - 1), drawn))
             scores[model].append(of_seeds[chosen, np.arange(drawn)].mean(axis=0))
     return {model: np.stack(of_arms, axis=1) for model, of_arms in scores.items()}
 
@@ -94,7 +94,8 @@ def curve_sections(curve: pd.DataFrame, extrapolation: pd.DataFrame, study: Stud
         markdown_table(curve_rows(curve, study.metric)),
         "\n".join(f"- {escape(sentence)}" for sentence in gain_sentences(extrapolation, study.metric)),
         "The fit is score = a - b * subjects^-c, weighted by the arms' standard errors (Figueroa et al. 2012), and for its "
-        "intervals fitted again to each resample, which draws test subjects and seeds. Subjects linked by near-duplicates "
+        "intervals fitted again to each resample, which draws test subjects and seeds; numbers of subjects are the median and "
+        "percentiles of these fits. Subjects linked by near-duplicates "
         "count as one. What this cannot show: a curve may bend beyond the largest arm (Viering and Loog 2022); "
         "more subjects of the same kind are meant, and new devices or places may need more; the arms of one seed share their "
         "test subjects, and training subjects are not resampled.",

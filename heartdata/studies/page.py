@@ -14,7 +14,7 @@ from heartdata.scoring.model_names import NETWORK
 from heartdata.scoring.text import metric_label, with_bounds
 from heartdata.settings import flatten
 from heartdata.studies.config import study_config
-from heartdata.studies.facts import Measured, StudyRecord, commit_text, versions_text
+from heartdata.studies.facts import Measured, StudyRecord, commit_text, scored_text, versions_text
 from heartdata.studies.learning_curve import curve_sections
 from heartdata.studies.protocols import Study, study_named
 
@@ -29,6 +29,11 @@ def study_page(record: StudyRecord, plots: bool = True) -> str:
     weights = f", weights `{facts.weights[:12]}`" if facts.weights else ""
     started = f" The networks start from {code(facts.init)}{weights}." if weights else ""
     sections = [f"# {study.title}", f"Made by {code(facts.command)}.{started}"]
+    labels, collections = (
+        ", ".join(f"{escape(name)} {count}" for name, count in counts.items())
+        for counts in (facts.labels, facts.collections)
+    )
+    sections.append(f"Scored: {scored_text(facts)} ({labels})" + (f", of {collections}." if collections else "."))
     seeds = f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}"
     folds = "Each database held out in turn" if study.protocol == "leave_one_out" else f"{study.folds} folds"
     chosen = facts.operating_point
@@ -82,11 +87,13 @@ def command_of(study: Study, run: RunConfig) -> str:
     """The command that gives these results: the seeds, and every setting that differs from the study's own."""
     settings = flatten(run.model_dump(mode="json", exclude=NOT_SHOWN))
     source, own_source = run.source.name, study_named(study.name).source
-    default = study_config(study.name, settings.get("source.data"), source=source)
+    sources = {"source": run.source.model_dump(mode="json")} if source == "mix" else {}  # of a --config file
+    default = study_config(study.name, settings.get("source.data"), changes=sources, source=source)
     own = flatten(default.run.model_dump(mode="json", exclude=NOT_SHOWN))
     changed = {key: value for key, value in settings.items() if key not in own or own[key] != value}
     pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changed.items()]
     named = f" --source {source}" if source != own_source else ""
+    named += " --config FILE" if sources else ""
     named += " --data FOLDER" if "source.data" in settings else ""
     changes = "".join(f" --set {shlex.quote(pair)}" for pair in pairs)
     return f"heartbeat study {study.name}{named} --seeds {len(study.seeds)}{changes}"

@@ -8,7 +8,7 @@ import pandas as pd
 from heartdata.markdown import escape, table_of_markdown
 from heartdata.scoring.model_names import METADATA_ONLY, NETWORK, SIMPLE_FEATURES
 from heartdata.scoring.text import metric_label, with_bounds
-from heartdata.studies.facts import StudyRecord, commit_text, versions_text
+from heartdata.studies.facts import StudyRecord, commit_text, scored_text, versions_text
 from heartdata.studies.learning_curve import gain_sentences
 from heartdata.studies.protocols import STUDIES
 from heartdata.studies.scores import AT_POINT
@@ -74,7 +74,8 @@ def result_rows(record: StudyRecord) -> list[dict[str, str]]:
         shown = {label: _cell(values.get(model)) for model, label in MODELS.items()}
         reference = "" if study.reference_score is None else with_bounds(study.reference_score)
         named = {"study": study.name, "arm": arm if len(study.arms) > 1 else ""}
-        rows.append(named | {"metric": metric_label(study.metric), **shown, "reference": reference})
+        scored = {"scored": scored_text(record.facts), "metric": metric_label(study.metric)}
+        rows.append(named | scored | shown | {"reference": reference})
     return rows
 
 

@@ -97,20 +97,27 @@ def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resample
         with np.errstate(invalid="ignore"):  # infinite values have no standard deviation
             means = {model: sum(tables[1:], tables[0]) / len(tables) for model, tables in each.items()}
             for model, table in means.items():
-                several = _several_predicted(of_arm[of_arm["model"] == model])
+                several = _several(of_arm[of_arm["model"] == model], classes)
                 for metric in table:
                     sd = np.std([one[metric][0] for one in each[model]], ddof=1) if len(each[model]) > 1 else None
                     less = means[NETWORK][metric] - table[metric] if NETWORK in means else table[metric] * np.nan
                     is_share = metric.partition(" ")[0] not in challenges.NO_SHARES
-                    varies = several.get(metric.partition(" ")[2], several.any())
+                    name, _, fold = metric.partition(" ")
+                    in_fold = several["probabilities" if name == "auroc" else "predictions"]
+                    varies = in_fold.get(fold, in_fold.any())
                     value = with_interval(table[metric], dof, is_share, varies=varies)
                     metrics.append((arm, model, metric, sd, *value, *with_interval(less, dof, is_share=False)))
     return pd.DataFrame(metrics, columns=["arm", "model", "metric", "sd", "value", "low", "high", *DIFFERENCE])
 
 
-def _several_predicted(rows: pd.DataFrame) -> pd.Series:
-    """By fold: whether one model predicts more than one class there, with any seed."""
-    return (rows.groupby(["fold", "seed"])["prediction"].nunique() > 1).groupby("fold").any()
+def _several(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """By fold: whether one model's ``predictions``, or its ``probabilities``, are not all the same there, with any seed."""
+    of_fold = rows.groupby(["fold", "seed"])
+    several = pd.DataFrame({
+        "predictions": of_fold["prediction"].nunique() > 1,
+        "probabilities": (of_fold[[f"p_{c}" for c in classes]].nunique() > 1).any(axis=1),
+    })  # fmt: skip
+    return several.groupby("fold").any()
 
 
 def resampled_metrics(

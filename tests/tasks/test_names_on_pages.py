@@ -61,6 +61,10 @@ def test_the_page_of_a_study_shows_settings_and_warnings_as_they_are():
         operating_point="none",
         subject_rule="mean",
         init="random",
+        recordings=1,
+        subjects=1,
+        labels={LABEL: 1},
+        collections={LABEL: 1},
         warning=f"{LABEL} does not say what it was trained on",
         measured=Measured(recorded_at="now"),
     )

@@ -22,7 +22,8 @@ MEASURED = Measured(recorded_at="2030-01-02 03:04 UTC", commit="a" * 40, changed
 def record(name: str) -> StudyRecord:
     study = study_named(name)
     facts = StudyFacts(
-        study=study, command="heartbeat study", operating_point="none", subject_rule="mean", init="random", measured=MEASURED
+        study=study, command="heartbeat study", operating_point="none", subject_rule="mean", init="random", measured=MEASURED,
+        recordings=460, subjects=165, labels={"normal": 460}, collections={"set_b": 460},
     )  # fmt: skip
     rows = [
         (arm, model, metric, value, 0.01, value - 0.05, value + 0.05, 0.0, 0.0, 0.0)
@@ -44,7 +45,7 @@ def record(name: str) -> StudyRecord:
 def test_each_study_has_a_row_with_its_models_its_reference_and_a_link():
     page = results_page([record("pascal-b")])
     assert (
-        "| [`pascal-b`](pascal-b/README.md) |  | macro-F1 | 0.572 ± 0.010 (0.522-0.622) | 0.606 ± 0.010 (0.556-0.656) | "
+        "| [`pascal-b`](pascal-b/README.md) |  | 460 recordings of 165 subjects | macro-F1 | 0.572 ± 0.010 (0.522-0.622) | 0.606 ± 0.010 (0.556-0.656) | "
         "0.534 ± 0.010 (0.484-0.584) | 0.361 ± 0.010 (0.311-0.411) | 0.470 |"
     ) in page
     assert "commit" in page

@@ -189,6 +189,11 @@ def test_a_model_that_always_predicts_the_same_class_has_no_interval():
     metrics = values(study_rows({"a": constant, "b": [0.1, 0.1, 0.9, 0.9] * 3}, labels), LODO).loc[NETWORK]
     assert metrics.loc["macc a", ["value", "low", "high"]].tolist() == [0.5, 0.5, 0.5]
     assert metrics.loc["macc b", "value"] == 1.0 > metrics.loc["macc b", "low"]
+    ranked = values(study_rows({"a": [0.1, 0.1, 0.2, 0.2] * 3, "b": constant}, labels), LODO).loc[NETWORK]
+    assert ranked.loc["macc a", ["low", "high"]].tolist() == [0.5, 0.5]
+    assert (
+        ranked.loc["auroc a", "value"] == 1.0 > ranked.loc["auroc a", "low"]
+    )  # it ranks, though it never says abnormal
     both = values(study_rows({"a": constant, "b": constant}, labels), LODO).loc[NETWORK]
     assert both.loc["macc", ["value", "low", "high"]].tolist() == [0.5, 0.5, 0.5]
     assert both.loc["auroc", ["value", "low", "high"]].tolist() == [0.5, 0.5, 0.5]

@@ -22,9 +22,15 @@ def record_of(name: str, metrics: pd.DataFrame = EMPTY, changes: dict | None = N
     config = study_config(name, "x", None, changes)
     fixed = {
         "study": config.study, "command": command_of(config.study, config.run), "init": "random", "measured": MEASURED,
+        "recordings": 1234, "subjects": 90, "labels": {"normal": 1000, "murmur": 234}, "collections": {"set_b": 1234},
         "operating_point": config.run.decision.operating_point, "subject_rule": config.run.evaluation.subject_rule,
     }  # fmt: skip
     return StudyRecord(StudyFacts(**{**fixed, **facts}), metrics)
+
+
+def test_the_page_says_what_was_scored():
+    assert "Scored: 1,234 recordings of 90 subjects (normal 1000, murmur 234), of set_b 1234." in page_of("pascal-b")
+    assert "(normal 1000, murmur 234)." in page_of("pascal-b", collections={})
 
 
 def page_of(name: str, metrics: pd.DataFrame = EMPTY, changes: dict | None = None, **facts: object) -> str:
