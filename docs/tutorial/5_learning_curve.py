@@ -8,15 +8,13 @@
 
 # %%
 import math
-import os
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from common import SMALL, backbone, footer, images, say, show, synthetic, table
+from common import SMALL, STUDIES, backbone, footer, images, say, show, synthetic, table
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -119,7 +117,9 @@ def tiny_study(subjects: int, seeds: int, resamples: int):
     """The study on synthetic hearts, each recorded once by another device: last layer on frozen features, and trees."""
     names = [f"s{i:03d}" for i in range(subjects)]
     labels = ["murmur" if i % 3 == 0 else "normal" for i in range(subjects)]
-    sounds = [synthetic(label, 4.2, i, device=True) for i, label in enumerate(labels)]
+    sounds = [
+        synthetic(label, 4.2, 10_000 + i, device=True) for i, label in enumerate(labels)
+    ]  # not those of `backbone`
     net = backbone().net
     body = torch.nn.Sequential(*list(net.children())[:-1], torch.nn.Flatten())
     with torch.no_grad():
@@ -158,16 +158,16 @@ def tiny_study(subjects: int, seeds: int, resamples: int):
     return study, learning_curve(predictions, metrics, sizes, study, classes, resamples, 0)
 
 
-FOLDER = os.environ.get("HEARTBEAT_STUDIES", "")
-if FOLDER:
-    record = read_study(Path(FOLDER) / "study-learning-curve")
+folder = STUDIES / "study-learning-curve"
+if folder.is_dir() and not SMALL:
+    record = read_study(folder)
     study, curve, gains = record.facts.study, record.curve, record.extrapolation
     origin = f"`{record.facts.command}`, recorded {record.facts.measured.recorded_at}"
 else:
     study, (curve, gains) = tiny_study(40, 1, 20) if SMALL else tiny_study(150, 2, 200)
     origin = (
-        "synthetic hearts, as HEARTBEAT_STUDIES is not set to the folder of a store's studies (`out/latest`): the scores show "
-        "how a curve is read, and nothing about patients"
+        "synthetic hearts, as `heartbeat study learning-curve` has not been run (its tables would be in `out/latest`, or in "
+        "HEARTBEAT_STUDIES): the scores show how a curve is read, and nothing about patients"
     )
 metric = metric_label(study.metric)
 say(f"Measured on: {origin}.")
@@ -211,6 +211,8 @@ say(
 # %%
 hidden = []
 for model, of_model in curve[curve["arm"].notna()].groupby("model", sort=False):
+    if len(of_model) < 5:  # a curve has three parameters
+        continue
     known, last = of_model.iloc[:-1], of_model.iloc[-1]
     fit = fit_power_law(known["subjects"], known["value"], (known["high"] - known["low"]) / 4)
     forecast = float(fit.score(np.array([last["subjects"]]))[0])
@@ -219,7 +221,8 @@ for model, of_model in curve[curve["arm"].notna()].groupby("model", sort=False):
          metric: f"{forecast:.3f}", "measured": with_bounds(last["value"], last["low"], last["high"])}
     )  # fmt: skip
 table(hidden)
-
+if hidden:
+    table(hidden)
 # %% [markdown]
 # A forecast over a third more subjects is an easy one; over ten times as many it is a hope.
 #

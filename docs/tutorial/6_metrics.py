@@ -399,7 +399,7 @@ show(
 # %% tags=["remove_input"]
 commands = "`heartbeat study pascal-b --data FOLDER` and `heartbeat study article --data FOLDER`"
 if "simulated" in study.origin + article.origin:
-    made = f"Simulated predictions stand in for those of {commands} that are not in the folder HEARTBEAT_STUDIES."
+    made = f"Predictions of {commands} that were not in the folder of studies (HEARTBEAT_STUDIES) are simulated."
 else:
-    made = f"The predictions are those of {commands}, in the folder that HEARTBEAT_STUDIES named."
+    made = f"The predictions are those of {commands}."
 footer(6, made)

@@ -2,6 +2,7 @@
 
 Set by the environment: HEARTBEAT_DATA, a folder with pascal/, cinc2016/ and circor2022/ (else ../shared/data beside the
 checkout, else synthetic sounds); HEARTBEAT_BACKBONE, the weights of `heartbeat pretrain` as a .safetensors file;
+HEARTBEAT_STUDIES, the folder in which `heartbeat study` leaves its tables (else out/latest);
 HEARTBEAT_TUTORIAL_SMALL=1 for a run of seconds that only shows that the code works.
 """
 
@@ -47,6 +48,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = os.environ.get("HEARTBEAT_TUTORIAL_SMALL") == "1"
 DATA = Path(os.environ.get("HEARTBEAT_DATA") or ROOT.parent / "shared" / "data")
 WEIGHTS = os.environ.get("HEARTBEAT_BACKBONE", "")
+STUDIES = Path(os.environ.get("HEARTBEAT_STUDIES") or ROOT / "out" / "latest")
 SPECTROGRAM = SpectrogramConfig()
 COLUMN_MS = 1000 * SPECTROGRAM.hop_s
 WIDTH = 128  # columns in a window
@@ -96,7 +98,7 @@ def recordings(label: str, count: int, min_duration_s: float = 5.0) -> list[Reco
 
 def synthetic(kind: str, duration_s: float, seed: int, device: bool = False) -> Recording:
     """One synthetic recording of a class of heartdata.audio.synthesis; ``device``: varied, as for pretraining."""
-    rng = np.random.default_rng([seed, len(kind)])
+    rng = np.random.default_rng([seed, *kind.encode()])
     heart = Heart.draw(kind, rng)
     sound = synthesize(with_random_variation(heart, rng) if device else heart, duration_s, 0, rng).samples
     sound = simulate_device(sound, kind != "artifact", rng) if device else sound

@@ -1,12 +1,10 @@
 """What pages 4 and 6 share: predictions of studies (or simulated ones), and scores in words."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from common import ROOT, SMALL
+from common import SMALL, STUDIES
 from scipy.special import softmax
 
 from heartdata.scoring.calibration import DecisionConfig, decide, expected_calibration_error
@@ -18,7 +16,6 @@ from heartdata.storage.store import read_parquet
 from heartdata.studies.protocols import LEAKY, Study, study_named
 from heartdata.studies.scores import with_operating_point
 
-STUDIES = Path(os.environ.get("HEARTBEAT_STUDIES") or ROOT / "out" / "latest")
 RESAMPLES = 50 if SMALL else 1000
 OVERCONFIDENT = 2.0  # the simulated network's logits are this many times too large
 # Subjects of each class. Set A, of phones, names no subjects; in set B, of a stethoscope, each has one to five recordings.
