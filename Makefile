@@ -34,6 +34,7 @@ busy: .venv/ready
 
 docs: .venv/ready # site/index.html, from what is installed; searching it needs a server, such as `.venv/bin/mkdocs serve`
 	@$(BIN)/python tests/api_page.py
+	@$(BIN)/python -m flows.cli.settings_reference > docs/settings-reference.md
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 screenshots: .venv/ready # needs Chromium

@@ -1,7 +1,7 @@
 """Screenshots for docs/images, and what the commands printed: short runs on synthetic recordings, opened in Chromium.
 
     make screenshots                                                          # some 10 minutes on two idle cores
-    .venv/bin/python -m benchmarks.screenshots --folder /tmp/kept --only reading
+    .venv/bin/python -m benchmarks.screenshots --folder kept --only reading
 
 Runs and servers are in a temporary folder, on free ports, and end with the program; with ``--folder`` the runs are kept, and
 used again the next time. No page can reach another host, and names of this machine are replaced before a picture is taken.
