@@ -1,17 +1,18 @@
 """The summary of a run as one page in Prefect, and copies of its files in ``latest/``."""
 
 import shlex
-from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
-import pandas as pd
 from prefect.artifacts import create_markdown_artifact
 
 from heartdata.config import RegistryConfig, RunConfig
 from heartdata.config_file import options_of
+from heartdata.errors import SourceError
 from heartdata.markdown import code
 from heartdata.reports import summary as reports
 from heartdata.reports.summary import Summary
+from heartdata.sources.corrections import read_corrections
 from heartdata.storage.schemas import ACCEPTED, CHECKS, MANIFEST, METRICS, QUARANTINE, RECORDINGS
 from heartdata.storage.store import Artifact, Store, atomic_write
 from tasks.engine import progress
@@ -92,10 +93,17 @@ def summarise(
 def _offer_corrections(corrections: Artifact, store: Store) -> None:
     """Copy the labels to review to ``latest/``, unless the file there has been filled in."""
     path = store.workpath("latest") / CORRECTIONS
-    with suppress(FileNotFoundError, ValueError):
-        if pd.read_csv(path, dtype=str)["new_label"].notna().any():
-            return
+    if path.is_file() and _is_filled_in(path):
+        return
     copy_files({CORRECTIONS: corrections}, path.parent, store)
+
+
+def _is_filled_in(corrections: Path) -> bool:
+    """Whether there is a new label; also where the file cannot be read, as it is then somebody's work."""
+    try:
+        return any(row.label for row in read_corrections(corrections))
+    except SourceError:
+        return True
 
 
 def _served_by(config: RunConfig, store: Store) -> str:
