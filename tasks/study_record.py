@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from mlflow.utils.git_utils import get_git_commit
 from prefect.artifacts import create_markdown_artifact
 
 import heartdata
@@ -87,6 +86,8 @@ def _scored(study: Study, folds: list[FoldResult], store: Store) -> pd.DataFrame
 
 def measured(folds: list[FoldResult]) -> Measured:
     """Where, when and by which code the study of ``folds`` is recorded now."""
+    from mlflow.utils.git_utils import get_git_commit
+
     commit = get_git_commit(heartdata.__file__) or ""
     machines = {network.machine for fold in folds for network in fold.model.networks if network.machine}
     return Measured(
