@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 2. Pooling
 #
-# Pooling replaces a patch of numbers by one: the largest (max pooling) or the mean. The picture becomes smaller, later layers
+# Pooling replaces a patch of numbers by one: the largest (max pooling) or the mean. The map becomes smaller, later layers
 # become cheaper and see more of it. It is often said to make a network indifferent to small shifts. This page shows what each
 # kind does to real activations, and measures how indifferent the network really is.
 
@@ -110,11 +110,11 @@ show(figure, "One map of the first layer before pooling, after max pooling and a
 
 
 # %%
-def last_maps(net: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+def last_maps(net: nn.Module, windows: torch.Tensor) -> torch.Tensor:
     """What the global pooling layer gets: shape (n, 512, 1, 4)."""
     body = nn.Sequential(*list(net.children())[:-2])
     with torch.no_grad():
-        return torch.cat([body(batch) for batch in pictures.split(64)])
+        return torch.cat([body(batch) for batch in windows.split(64)])
 
 
 def probabilities(net: nn.Module, features: torch.Tensor) -> torch.Tensor:
@@ -175,8 +175,8 @@ pools = {
 }
 
 
-def with_pool(pool: nn.Module, pictures: torch.Tensor) -> nn.Module:
-    """The trained network with another first pooling layer, and batch statistics of ``pictures``."""
+def with_pool(pool: nn.Module, windows: torch.Tensor) -> nn.Module:
+    """The trained network with another first pooling layer, and batch statistics of ``windows``."""
     net = copy.deepcopy(trained.net)
     net.maxpool = pool
     for module in net.modules():
@@ -185,7 +185,7 @@ def with_pool(pool: nn.Module, pictures: torch.Tensor) -> nn.Module:
             module.momentum = None  # the mean over all batches
     net.train()
     with torch.no_grad():
-        for batch in pictures.split(64):
+        for batch in windows.split(64):
             net(batch)
     return net.eval()
 
@@ -195,7 +195,7 @@ shifts = range(0, 17, 8) if SMALL else range(17)
 spectrograms = [one.spectrogram for one in recorded]
 shifted = [as_images(np.stack([s[at : at + WIDTH] for s in spectrograms])) for at in shifts]
 nets = {name: with_pool(pool, torch.cat(shifted)) for name, pool in pools.items()}
-seen = {name: [last_maps(net, pictures) for pictures in shifted] for name, net in nets.items()}
+seen = {name: [last_maps(net, windows) for windows in shifted] for name, net in nets.items()}
 
 features = {name: [maps.mean((2, 3)) for maps in each] for name, each in seen.items()}
 moved = {name: [float(change(f, each[0]).mean()) for f in each] for name, each in features.items()}
@@ -205,7 +205,9 @@ assert all(each[0] == 0 for each in (*moved.values(), *moved_p.values()))
 
 # %% [markdown]
 # *Features*: the 512 numbers after the global mean, relative change by Euclidean norm. *Probabilities*: how much probability
-# moves to other classes (half the sum of absolute differences). Means over all recordings.
+# moves to other classes (half the sum of absolute differences). Means over all recordings. The classes are those of the
+# network's training on synthetic recordings, and it has never seen a real one: which class it names means little here, only
+# whether it stays the same.
 
 # %% tags=["remove_input"]
 figure, both = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
@@ -250,6 +252,10 @@ say(
 # and all is as before but for the borders; 8 columns do the same for the second stage of the network, 16 for the third. In
 # between, every stride picks other numbers than before: aliasing, as in a recording that is resampled without a low-pass
 # filter. A blur is that filter.
+#
+# A mean is a low-pass filter too, and yet *mean* may change more than *max* here. This comparison cannot rank it: the weights
+# behind it were trained on the output of max pooling, and only batch normalisation was computed anew. *Max, blurred* gives
+# them nearly what they were trained on.
 
 
 # %%
@@ -272,7 +278,7 @@ table([
 # forgets the place. The same shifts in the network as it was trained, with its own batch statistics, before and after it:
 
 # %%
-as_trained = [last_maps(trained.net, pictures) for pictures in shifted]
+as_trained = [last_maps(trained.net, windows) for windows in shifted]
 stages = {
     "last map, before pooling": as_trained,
     "global mean (as trained)": [maps.mean((2, 3)) for maps in as_trained],

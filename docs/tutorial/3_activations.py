@@ -192,7 +192,7 @@ say(
 # %%
 per_class, BATCH = (1, 2) if SMALL else (8, 16)
 recorded = [one for label in ("murmur", "normal") for one in recordings(label, per_class)]
-pictures = images(recorded)[:BATCH]
+windows = images(recorded)[:BATCH]
 labels = torch.tensor([float(one.label == "murmur") for one in recorded]).long()[:BATCH]
 
 
@@ -225,7 +225,7 @@ def step_s(name: str) -> float:
     bend.function = variants[name]
     began = time.perf_counter()
     optimiser.zero_grad()
-    F.cross_entropy(resnet(pictures), labels).backward()
+    F.cross_entropy(resnet(windows), labels).backward()
     optimiser.step()
     return time.perf_counter() - began
 
@@ -269,7 +269,7 @@ say(
 # ## Gradients that vanish with depth
 #
 # Backpropagation multiplies: through each layer, the gradient is multiplied by the layer's weights and by the gradient of its
-# activation. With sigmoids, each of those factors is at most ¼. A chain of ten with weight 1:
+# activation. With sigmoids, the latter is at most ¼. A chain of ten with weight 1:
 
 # %%
 start = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
@@ -285,9 +285,9 @@ say(
 )
 
 # %% [markdown]
-# In a network the weights can make up for some of it, if they begin at the right size: Glorot & Bengio (2010) for sigmoid and
-# tanh, He et al. (2015) for ReLU. So each gets the initialisation that was made for it. The networks are plain: 3 by 3
-# convolutions of 32 maps, one after the other, without batch normalisation and without skip connections, then a mean and a
+# In a network the weights can make up for some of it, if they begin at the right size. He et al.'s initialisation (2015) was
+# made for ReLU, Glorot & Bengio's (2010) for tanh; sigmoid gets the latter with torch's gain of 1, which does not make up for its
+# slope of ¼. The networks are plain: 3 by 3 convolutions of 32 maps, one after the other, without batch normalisation and without skip connections, then a mean and a
 # linear layer. They see real spectrograms. Shown is, for each layer, the norm of the gradient over the norm of the weights,
 # which is how much of itself a step of gradient descent with rate 1 would change; after one backward pass.
 
@@ -310,7 +310,7 @@ def gradient_by_layer(net: nn.Module) -> np.ndarray:
     """Norm of the gradient over norm of the weights in each convolution, first to last."""
     convolutions = [m for name, m in net.named_modules() if isinstance(m, nn.Conv2d) and "downsample" not in name]
     net.zero_grad()
-    F.cross_entropy(net(pictures), labels).backward()
+    F.cross_entropy(net(windows), labels).backward()
     norms = [(m.weight.grad.double().norm() / m.weight.double().norm()).item() for m in convolutions]
     return np.maximum(norms, np.finfo(float).tiny)  # so that 0 has a logarithm
 
@@ -356,8 +356,8 @@ say(
 # %% [markdown]
 # Now a resnet34 with random weights (33 convolutions along its longest path): as it is, without skip connections, without
 # batch normalisation, and without both; with ReLU and with sigmoid. A skip connection gives a block a way back on which the
-# gradient is multiplied by 1 (He et al. 2016), and batch normalisation keeps the numbers where an activation is steep (Ioffe &
-# Szegedy 2015). But after each addition there is an activation still, through which the skip connection leads as well: ReLU
+# gradient is multiplied by 1, in all but the three blocks whose skip is a 1×1 convolution (He et al. 2016), and batch
+# normalisation keeps the numbers where an activation is steep (Ioffe & Szegedy 2015). But after each addition there is an activation still, through which the skip connection leads as well: ReLU
 # passes it where it is on, a sigmoid takes three quarters of it at least, 16 times.
 #
 # Two things to bear in mind when reading the curves. Early layers have an advantage: the gradient of a kernel is a sum over

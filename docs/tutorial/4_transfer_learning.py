@@ -10,19 +10,19 @@
 import tempfile
 from pathlib import Path
 
-import figures
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import plots
 import pyarrow as pa
 import torch
-from common import SMALL, backbone, data_folder, footer, say, show, table
+from common import IMAGENET_FILE, SMALL, backbone, data_folder, footer, imagenet_on_disk, say, show, table
+from differences import differences
 from fastai.callback.schedule import minimum, steep, valley
 from fastai.torch_core import set_seed
 from scores import calibration_error, compared, predicted_rows
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import KFold, StratifiedGroupKFold
-from torchvision.models import ResNet34_Weights
 
 from heartdata.audio.measurements import measure_recordings, sound_reader
 from heartdata.checks.near_duplicates import near_duplicates
@@ -34,7 +34,6 @@ from heartdata.dataset.manifest import build_manifest
 from heartdata.dataset.spectrogram_shards import render_shard
 from heartdata.dataset.splits import SplitConfig, assign_splits
 from heartdata.dataset.windows import Shards, window, window_starts
-from heartdata.errors import ConfigError
 from heartdata.scoring.baselines import classical_baseline, majority_baseline, metadata_baseline
 from heartdata.scoring.calibration import apply_calibration, fit_calibration
 from heartdata.scoring.features import spectrogram_features
@@ -43,24 +42,13 @@ from heartdata.serving.predictor import Predictor, predict_probabilities
 from heartdata.storage.schemas import FACTS
 from heartdata.storage.shards import into_shards
 from heartdata.storage.store import Store
-from heartdata.training.network import build_net, imagenet_weights, load_pretrained
+from heartdata.training.network import build_net, load_pretrained
 from heartdata.training.recipe import NetworkConfig
 from heartdata.training.train import build_dataloaders, build_learner, train
 
 folder = tempfile.TemporaryDirectory()
 work = Path(folder.name)
 SIZE, EPOCHS, FOLDS = (32, 1, 2) if SMALL else (128, 4, 2)
-IMAGENET_FILE = Path(torch.hub.get_dir(), "checkpoints", Path(ResNet34_Weights.IMAGENET1K_V1.url).name)
-
-
-def imagenet_on_disk() -> dict[str, torch.Tensor] | None:
-    """The weights if they are in torch's cache; nothing is downloaded."""
-    try:
-        return imagenet_weights() if IMAGENET_FILE.is_file() and not SMALL else None
-    except ConfigError:  # another file of that name
-        return None
-
-
 imagenet = imagenet_on_disk()
 
 # %% [markdown]
@@ -102,25 +90,23 @@ for recording in labelled.itertuples():
     plt.figure(figsize=(2.24, 2.24))
     plt.axis("off")
     librosa.display.specshow(power_db)
-    png = work / "pictures" / recording.label / f"{Path(recording.uri).stem}.png"
+    png = work / "images" / recording.label / f"{Path(recording.uri).stem}.png"
     png.parent.mkdir(parents=True, exist_ok=True)
     plt.savefig(png, bbox_inches="tight", pad_inches=0)
     plt.close()
 
 set_seed(42, reproducible=True)
-pictures = ImageDataLoaders.from_folder(
-    work / "pictures", valid_pct=0.2, seed=42, item_tfms=Resize(SIZE), bs=32, num_workers=0
+loaders = ImageDataLoaders.from_folder(
+    work / "images", valid_pct=0.2, seed=42, item_tfms=Resize(SIZE), bs=32, num_workers=0
 )
-tutorial = vision_learner(pictures, resnet34, metrics=accuracy, pretrained=imagenet is not None)
+tutorial = vision_learner(loaders, resnet34, metrics=accuracy, pretrained=imagenet is not None)
 with tutorial.no_bar(), tutorial.no_logging():
     tutorial.fine_tune(EPOCHS)
     _, tutorial_accuracy = tutorial.validate()
 
 # %%
 subject_of = {Path(row.uri).stem: row.subject for row in labelled.itertuples()}
-trained_on, held_out = (
-    [subject_of[path.stem] for path in part.items] for part in (pictures.train_ds, pictures.valid_ds)
-)
+trained_on, held_out = ([subject_of[path.stem] for path in part.items] for part in (loaders.train_ds, loaders.valid_ds))
 known = np.mean([subject in trained_on for subject in held_out])
 shares = labelled["label"].value_counts(normalize=True)
 say(
@@ -192,52 +178,29 @@ spectrograms.open(everything)
 uri_of = recordings.set_index("recording_id")["uri"]
 shown = []
 for row in (everything.loc[everything["duration_s"].idxmin()], everything.loc[everything["duration_s"].idxmax()]):
-    png = work / "pictures" / row["label"] / f"{Path(uri_of[row['recording_id']]).stem}.png"
+    png = work / "images" / row["label"] / f"{Path(uri_of[row['recording_id']]).stem}.png"
     spectrogram = spectrograms.spectrogram(row["shard"], row["start"], row["frames"])
     shown.append((png, spectrogram, row["duration_s"], window_starts(len(spectrogram), RECIPE.width)))
 show(
-    figures.inputs(shown, config.spectrogram.hop_s),
-    "The shortest and the longest recording, as the tutorial's picture and as the pipeline's spectrogram",
+    plots.inputs(shown, config.spectrogram.hop_s),
+    "The shortest and the longest recording, as the tutorial's image and as the pipeline's spectrogram",
 )
 
 # %% tags=["remove_input"]
-facts_of = facts.to_pandas()
-mels = librosa.mel_frequencies(n_mels=128, fmax=22_050 / 2)
-rate_hz = int(facts_of["rate_hz"].mode()[0])
-empty = float((mels > rate_hz / 2).mean())
-refused = checked.quarantine.to_pandas()
-refused = refused[refused["label"].notna()]
-windows_per_recording = [len(window_starts(int(frames), RECIPE.width)) for frames in everything["frames"]]
-per_subject = everything.groupby("group").size()
-reasons = ", ".join(f"{n} {check.replace('_', ' ')}" for check, n in refused["check"].value_counts().items())
-hop_s, window_s = config.spectrogram.hop_s, RECIPE.width * config.spectrogram.hop_s
-differences = [
-    ("input", "a PNG of colours: 8 bits, three channels", "log-mel in dB as floats, one channel", "loudness is one number; louder is not always more red, green or blue"),
-    ("frequencies", f"librosa's defaults, to 11 kHz: {empty:.0%} of the picture is above what a file of {rate_hz} Hz can hold", f"{config.spectrogram.low_hz:.0f} to {config.spectrogram.high_hz:.0f} Hz, {config.spectrogram.mel_bands} bands", "heart sounds and murmurs are below 1 kHz"),
-    ("level", "relative to the recording's loudest point", "each band to mean 0, deviation 1", "removes a constant colouring by the device"),
-    ("length", f"{everything['duration_s'].min():.1f} s and {everything['duration_s'].max():.1f} s squeezed to one width", f"windows of {window_s:.1f} s, a random one an epoch", "else the time scale, and with it the heart rate, differs from picture to picture"),
-    ("split", "random over files", "by subject; validation apart from test", f"a subject has up to {per_subject.max()} recordings here"),
-    ("copies and faults", "all files used", f"{len(refused)} of {len(labelled)} labelled ones refused" + (f" ({reasons})" if reasons else ""), "a copy in both parts is a leak; a wrong file teaches nothing"),
-    ("class balance", f"as they come: {shares.iloc[0]:.0%} {shares.index[0]}, {shares.iloc[-1]:.0%} {shares.index[-1]}", "every class drawn equally often", "else the rare class is hardly trained on"),
-    ("what is scored", "a picture", f"a recording: the mean over its windows ({np.mean(windows_per_recording):.1f} on average)", "a murmur may be clear in one window only"),
-    ("epoch kept", "the last", "chosen on validation subjects, by macro-F1", "the test part chooses nothing"),
-    ("decision", "the most probable class", "temperature, class weights and a bound for unsure ones, fitted to validation subjects", "a confidence should be the chance of being right"),
-    ("score", "accuracy", "macro-F1, AUROC, ... with intervals over subjects, beside baselines", "accuracy is mostly the share of the common class"),
-    ("afterwards", "a pickle (learn.export)", "safetensors, with data set version, settings, code, and what the weights were trained on", "any score can be traced to the audio"),
-    ("the next night", "everything again", "only what is new: files, spectrograms and trainings are cached by content", "hours become seconds"),
-]  # fmt: skip
-table([dict(zip(("", "tutorial", "pipeline", "why"), row, strict=True)) for row in differences])
+table(differences(config, labelled, facts.to_pandas(), checked.quarantine.to_pandas(), everything, RECIPE.width))
 
 # %% [markdown]
 # ## Both on the same recordings
 #
 # The accepted recordings are split into two halves by subject; each network is trained on one half and scored on the other, so
 # every recording is scored once by a network that has not met its subject. The tutorial's network is also scored as tutorials
-# do it, on two random halves. Both start from the same kind of weights, and are scored by their most probable class. The
-# pipeline trains on less: it keeps a fifth of its half to choose epoch, temperature and class weights.
+# do it, on two random halves. All start from the same kind of weights, and all are scored by their most probable class.
+#
+# Two things are not equal. The tutorial's network trains on all of its half; the pipeline's keeps a fifth of it to choose the
+# epoch and to calibrate, which favours the tutorial. And each trains for its own number of epochs.
 
 # %%
-pngs = [Path("pictures", row.label, f"{Path(uri_of[row.recording_id]).stem}.png") for row in everything.itertuples()]
+pngs = [Path("images", row.label, f"{Path(uri_of[row.recording_id]).stem}.png") for row in everything.itertuples()]
 everything = everything.assign(png=[str(png) for png in pngs])
 
 
@@ -319,7 +282,7 @@ table(
 by_subject = {name: results[name] for name in ("pipeline, by subject", "tutorial, by subject")}
 say(
     f"By subject, the pipeline's network less the tutorial's, in macro-F1: {compared(by_subject, classes)['less'].iloc[1]}. "
-    "Both learned from half of the subjects and for a few epochs; the [studies](../studies.md) train longer, on more."
+    f"Both learned for few epochs (tutorial: {EPOCHS} of all layers, pipeline: {RECIPE.epochs}), from half of the subjects or less; the [studies](../studies.md) train longer, on more."
 )
 
 # %% [markdown]
@@ -335,8 +298,8 @@ say(
 )
 
 # %% [markdown]
-# A network that has seen few pictures for few epochs remembers few people. Many tutorials also cut recordings into pieces, to
-# have more pictures, and split the *pieces* at random. Then the same heart through the same stethoscope, a second later, is in
+# A network that has seen few images for few epochs remembers few people. Many tutorials also cut recordings into pieces, to
+# have more images, and split the *pieces* at random. Then the same heart through the same stethoscope, a second later, is in
 # training and test. Here trees on simple features of pieces that do not overlap, by three splits:
 
 # %%
@@ -373,7 +336,7 @@ table(
 
 # %% tags=["remove_input"]
 show(
-    figures.splits(macro, of_splits.rename(index="trees on pieces, split by {}".format)),
+    plots.splits(macro, of_splits.rename(index="trees on pieces, split by {}".format)),
     "Macro-F1 of all models, random splits in red and splits by subject in blue",
 )
 
@@ -432,7 +395,7 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# What the choice is worth, from the weights of synthetic sounds:
+# What the choice is worth, from the weights of synthetic recordings:
 
 # %%
 synthetic = backbone().net.state_dict()
@@ -462,7 +425,7 @@ table(
 # batches, smoothed, and another seed may suggest half or twice the rate.
 
 # %%
-found = {}
+searches = {}
 for name in ("last layer alone", "all layers"):
     set_seed(0, reproducible=True)
     learner.freeze() if name == "last layer alone" else learner.unfreeze()
@@ -470,11 +433,11 @@ for name in ("last layer alone", "all layers"):
         suggested = learner.lr_find(
             num_it=12 if SMALL else 100, suggest_funcs=(steep, valley, minimum), show_plot=False
         )
-    found[name] = (np.array(learner.recorder.lrs), np.array(learner.recorder.losses, float), suggested._asdict())
+    searches[name] = (np.array(learner.recorder.lrs), np.array(learner.recorder.losses, float), suggested._asdict())
 table(
     [
         {"trained": name} | {f"suggested by {rule}": f"{rate:.1e}" for rule, rate in suggested.items()}
-        for name, (_, _, suggested) in found.items()
+        for name, (_, _, suggested) in searches.items()
     ]
 )
 say(
@@ -483,7 +446,7 @@ say(
 
 # %% tags=["remove_input"]
 show(
-    figures.rate_finder(found, RECIPE.learning_rate),
+    plots.rate_finder(searches, RECIPE.learning_rate),
     "Loss against learning rate, of the last layer alone and of all layers",
 )
 
@@ -495,7 +458,7 @@ show(
 
 # %%
 best = next(iter(ways))
-from_weights = {f"synthetic sounds, {best}": by_way[best]}
+from_weights = {f"synthetic recordings, {best}": by_way[best]}
 if imagenet:
     from_weights |= {
         "ImageNet": results["pipeline, by subject"],

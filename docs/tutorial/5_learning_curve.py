@@ -97,8 +97,8 @@ for error in (0.005, 0.01, 0.02, 0.04):
     ]
     more = [fit.more_subjects(0.02) for fit in fits]
     low, middle, high = np.percentile(more, [2.5, 50, 97.5], method="inverted_cdf")
-    found = [f"{n:.0f}" if math.isfinite(n) else "not in sight" for n in (low, middle, high)]
-    spread.append({"error of each score": f"{error:.3f}", "2.5 %": found[0], "median": found[1], "97.5 %": found[2]})
+    shown = [f"{n:.0f}" if math.isfinite(n) else "not in sight" for n in (low, middle, high)]
+    spread.append({"error of each score": f"{error:.3f}", "2.5 %": shown[0], "median": shown[1], "97.5 %": shown[2]})
 say(
     f"How many more subjects than {numbers.max()} a gain of .02 takes, by fits to simulated scores. The true number is "
     f"{PowerLaw(0.70, 0.70 - by_hand.score(105), 0.5, 105).more_subjects(0.02):.0f}; *not in sight* means more than {HORIZON} times the subjects:"

@@ -6,9 +6,9 @@
 # probability can be believed, and how a careless split or the recording device gets into a score.
 
 # %%
-import figures
 import numpy as np
 import pandas as pd
+import plots
 from common import SMALL, footer, say, show, table
 from scores import RESAMPLES, compared, predictions_of
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
@@ -33,8 +33,8 @@ from heartdata.studies.scores import AT_POINT
 # %% [markdown]
 # The first sections use the study `pascal-b`: PASCAL's set B, three classes, five folds by subject, each recording
 # predicted by a network that was not trained on anybody heard in it. Beside the network stand what any model must beat:
-# trees on *simple features* of the same spectrograms, *metadata only* (duration, rate, site: no sound at all), and the
-# *majority class*.
+# trees on *simple features* of the same spectrograms, *metadata only* (duration, sampling rate, channels, source, collection
+# and site: no sound at all), and the *majority class*.
 
 # %%
 study = predictions_of("pascal-b")
@@ -68,7 +68,7 @@ say(
 
 # %% tags=["remove_input"]
 show(
-    figures.by_metric({metric_label(metric): rows for metric, rows in by_metric.items()}),
+    plots.by_metric({metric_label(metric): rows for metric, rows in by_metric.items()}),
     "Accuracy, balanced accuracy and macro-F1 of each model with intervals",
 )
 
@@ -81,7 +81,7 @@ show(
 
 # %%
 at_point = study.of(AT_POINT)  # decided by class weights, see "Operating point" below
-confusion = figures.matrix(at_point, classes)  # shape (true classes, predicted classes)
+confusion = plots.matrix(at_point, classes)  # shape (true classes, predicted classes)
 recall = np.diag(confusion) / confusion.sum(axis=1)
 precision = np.diag(confusion) / np.maximum(confusion.sum(axis=0), 1)
 f1 = 2 * np.diag(confusion) / (confusion.sum(axis=0) + confusion.sum(axis=1))
@@ -106,7 +106,7 @@ compared_confusions = {
     AT_POINT: at_point,
 }
 show(
-    figures.confusions(compared_confusions, classes),
+    plots.confusions(compared_confusions, classes),
     "Confusion matrices of the majority class, the network, and the network at its operating point",
 )
 
@@ -164,7 +164,7 @@ say(
 
 # %% tags=["remove_input"]
 show(
-    figures.ranking({name: models[name] for name in (METADATA_ONLY, SIMPLE_FEATURES, NETWORK)}, RARE),
+    plots.ranking({name: models[name] for name in (METADATA_ONLY, SIMPLE_FEATURES, NETWORK)}, RARE),
     "ROC and precision-recall curves of murmur against the rest",
 )
 
@@ -221,7 +221,7 @@ panels = {
     f"{SIMPLE_FEATURES}, with temperature": (scored, after),
 }
 show(
-    figures.reliability(panels, classes),
+    plots.reliability(panels, classes),
     "Reliability curves of the network, and of the trees before and after a temperature",
 )
 
@@ -317,7 +317,7 @@ say(
 # %% [markdown]
 # ## The leak, and the device
 #
-# The study `article` does what tutorials do: both PASCAL sets in five classes, one picture a recording, a network from
+# The study `article` does what tutorials do: both PASCAL sets in five classes, one image a recording, a network from
 # random weights. It does so twice: with a random split, and by subject. Set A was recorded by phones and names no
 # subjects; set B by a digital stethoscope.
 
@@ -336,9 +336,9 @@ say(
 rows = []
 for model in (NETWORK, SIMPLE_FEATURES, METADATA_ONLY):
     arms = {arm: article.of(model, arm).assign(group=grouped["group"]) for arm in (LEAKY, GROUPED)}
-    found = compared(arms, article.classes)
-    by_arm = {arm: found.loc[arm, "text"] for arm in arms}
-    rows.append({"macro-F1": model} | by_arm | {"the random split's gain": found.loc[GROUPED, "less"]})
+    of_arms = compared(arms, article.classes)
+    by_arm = {arm: of_arms.loc[arm, "text"] for arm in arms}
+    rows.append({"macro-F1": model} | by_arm | {"the random split's gain": of_arms.loc[GROUPED, "less"]})
 table(rows)
 say(
     "Both splits are scored on the same recordings, with intervals over the same draws of subjects. How much a split leaks "
@@ -387,12 +387,12 @@ say(
     f"Over the {len(one_set)} classes that occur in one set only, metadata without any sound reach a mean AUROC of "
     f"**{means[f'{METADATA_ONLY}, both sets']:.3f}**, and {means[f'{METADATA_ONLY}, inside']:.3f} inside their set; the network "
     f"**{means[f'{NETWORK}, both sets']:.3f}**, and {means[f'{NETWORK}, inside']:.3f} inside. What is lost inside, if anything, is what the device gave away. "
-    "That is why heartbeat trains on one set at a time unless told otherwise, and logs a metadata-only baseline with every model."
+    "That is why a run on PASCAL trains on one set unless told otherwise, and why a metadata-only baseline is logged with every model."
 )
 
 # %% tags=["remove_input"]
 show(
-    figures.device_share(device, (NETWORK, METADATA_ONLY)),
+    plots.device_share(device, (NETWORK, METADATA_ONLY)),
     "AUROC of each class over both sets and inside one set, of the network and of metadata alone",
 )
 

@@ -1,7 +1,7 @@
 """What the pages share: recordings, a trained backbone, tables, plots, and the lines that say how a page was made.
 
 Set by the environment: HEARTBEAT_DATA, a folder with pascal/, cinc2016/ and circor2022/ (else ../shared/data beside the
-checkout, else synthetic sounds); HEARTBEAT_BACKBONE, the weights of `heartbeat pretrain` as a .safetensors file;
+checkout, else synthetic recordings); HEARTBEAT_BACKBONE, the weights of `heartbeat pretrain` as a .safetensors file;
 HEARTBEAT_STUDIES, the folder in which `heartbeat study` leaves its tables (else out/latest);
 HEARTBEAT_TUTORIAL_SMALL=1 for a run of seconds that only shows that the code works.
 """
@@ -23,6 +23,7 @@ import torch
 from IPython import get_ipython
 from IPython.display import Image, Markdown, display
 from torch import nn
+from torchvision.models import ResNet34_Weights
 
 from heartdata.audio.decode import decode
 from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
@@ -36,10 +37,11 @@ from heartdata.audio.synthesis import (
     with_random_variation,
 )
 from heartdata.dataset.windows import as_images, window
+from heartdata.errors import ConfigError
 from heartdata.machine import processor
 from heartdata.markdown import markdown_table
 from heartdata.sources.pascal import PascalSource
-from heartdata.training.network import build_net, first_member, read_weights
+from heartdata.training.network import build_net, first_member, imagenet_weights, read_weights
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -52,6 +54,7 @@ STUDIES = Path(os.environ.get("HEARTBEAT_STUDIES") or ROOT / "out" / "latest")
 SPECTROGRAM = SpectrogramConfig()
 COLUMN_MS = 1000 * SPECTROGRAM.hop_s
 WIDTH = 128  # columns in a window
+IMAGENET_FILE = Path(torch.hub.get_dir(), "checkpoints", Path(ResNet34_Weights.IMAGENET1K_V1.url).name)
 DPI = 80 if SMALL else 110
 
 
@@ -87,13 +90,13 @@ def recordings(label: str, count: int, min_duration_s: float = 5.0) -> list[Reco
     if (folder := data_folder("pascal")) is None:
         return [synthetic(label, 8.0, seed) for seed in range(count)]
     rows = PascalSource(data=str(folder), sets=("set_b",)).listing(folder).recordings
-    found: list[Recording] = []
+    chosen: list[Recording] = []
     for row in sorted(rows, key=lambda row: row.recording_id):
-        if row.label == label and "noisy" not in row.extra and len(found) < count:
+        if row.label == label and "noisy" not in row.extra and len(chosen) < count:
             audio = decode(Path(row.path).read_bytes())
             if len(audio.mono) >= min_duration_s * audio.rate_hz:
-                found.append(Recording(Path(row.path).name, label, audio.mono, audio.rate_hz))
-    return found
+                chosen.append(Recording(Path(row.path).name, label, audio.mono, audio.rate_hz))
+    return chosen
 
 
 def synthetic(kind: str, duration_s: float, seed: int, device: bool = False) -> Recording:
@@ -121,7 +124,7 @@ class Backbone:
 
 @lru_cache(maxsize=1)
 def backbone() -> Backbone:
-    """The network of HEARTBEAT_BACKBONE; without it one that was trained for a moment on synthetic sounds."""
+    """The network of HEARTBEAT_BACKBONE; without it one that was trained for a moment on synthetic recordings."""
     classes = tuple(sorted((*CLASSES, EXTRA_SOUND)))
     if WEIGHTS:
         weights = first_member(read_weights(Path(WEIGHTS)))
@@ -141,8 +144,16 @@ def backbone() -> Backbone:
         optimiser.zero_grad()
         nn.functional.cross_entropy(net(windows[drawn]), labels[drawn]).backward()
         optimiser.step()
-    origin = f"a network trained for a moment only ({steps} steps of {batch} synthetic sounds), as HEARTBEAT_BACKBONE is not set"
+    origin = f"a network trained for a moment only ({steps} steps of {batch} synthetic recordings), as HEARTBEAT_BACKBONE is not set"
     return Backbone(net.eval(), classes, origin)
+
+
+def imagenet_on_disk() -> dict[str, torch.Tensor] | None:
+    """ImageNet's weights if they are in torch's cache and the run is not a small one; nothing is downloaded."""
+    try:
+        return imagenet_weights() if IMAGENET_FILE.is_file() and not SMALL else None
+    except ConfigError:  # another file of that name
+        return None
 
 
 def say(markdown: str) -> None:

@@ -141,10 +141,10 @@ def compared(predictions: dict[str, pd.DataFrame], classes: list[str], metric: s
 
     ``predictions`` are of the same recordings in the same order; intervals are by bootstrap over their column group.
     """
-    found = pd.DataFrame(metrics_with_intervals(predictions, classes, RESAMPLES, seed=0))
-    found = found[found["metric"] == metric].set_index("model")
-    bounds, differences = (found[names].to_numpy() for names in (["value", "low", "high"], list(DIFFERENCE)))
-    return found[["value", "low", "high"]].assign(
+    rows = pd.DataFrame(metrics_with_intervals(predictions, classes, RESAMPLES, seed=0))
+    rows = rows[rows["metric"] == metric].set_index("model")
+    bounds, differences = (rows[names].to_numpy() for names in (["value", "low", "high"], list(DIFFERENCE)))
+    return rows[["value", "low", "high"]].assign(
         text=[with_bounds(*row) for row in bounds],
         less=["", *(difference_in_words(*row) for row in differences[1:])],
     )

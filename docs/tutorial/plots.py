@@ -68,10 +68,10 @@ def ranking(models: Mapping[str, pd.DataFrame], label: str) -> plt.Figure:
         for number, (_, part) in enumerate(rows.groupby("fold")):
             legend = f"{name}, a line a fold" if number == 0 else None
             yes, probability = part["label"] == label, part[f"p_{label}"]
-            false_alarms, found, _ = roc_curve(yes, probability)
-            roc.plot(false_alarms, found, color=color, alpha=0.6, linewidth=1, label=legend)
-            precise, found, _ = precision_recall_curve(yes, probability)
-            pr.plot(found, precise, color=color, alpha=0.6, linewidth=1)
+            false_alarms, recall, _ = roc_curve(yes, probability)
+            roc.plot(false_alarms, recall, color=color, alpha=0.6, linewidth=1, label=legend)
+            precision, recall, _ = precision_recall_curve(yes, probability)
+            pr.plot(recall, precision, color=color, alpha=0.6, linewidth=1)
     roc.plot([0, 1], [0, 1], "--", color="black", linewidth=0.8, label="guessing")
     pr.axhline((rows["label"] == label).mean(), linestyle="--", color="black", linewidth=0.8)
     roc.set(xlabel=f"share of the others called {label}", ylabel=f"recall of {label}", title="ROC")
@@ -123,10 +123,10 @@ def inputs(rows: Sequence[tuple[Path, np.ndarray, float, Sequence[int]]], hop_s:
     figure, panels = plt.subplots(
         len(rows), 2, figsize=(11, 2.6 * len(rows)), width_ratios=(1, 3), layout="constrained"
     )
-    for (picture, floats), (png, spectrogram, duration_s, starts) in zip(panels, rows, strict=True):
-        picture.imshow(plt.imread(png))
-        picture.set_title(f"tutorial: {duration_s:.1f} s as one PNG", fontsize=10)
-        picture.axis("off")
+    for (image, floats), (png, spectrogram, duration_s, starts) in zip(panels, rows, strict=True):
+        image.imshow(plt.imread(png))
+        image.set_title(f"tutorial: {duration_s:.1f} s as one PNG", fontsize=10)
+        image.axis("off")
         shown = spectrogram.T.astype(np.float32)
         floats.imshow(shown, origin="lower", aspect="auto", interpolation="nearest", cmap="magma", vmin=-2, vmax=3)
         for start in starts[1:]:
@@ -156,10 +156,12 @@ def splits(*groups: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def rate_finder(found: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, float]]], default: float) -> plt.Figure:
+def rate_finder(
+    searches: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, float]]], default: float
+) -> plt.Figure:
     """Loss against learning rate: by title, rates, losses and the suggested rates by their rule."""
-    figure, panels = plt.subplots(1, len(found), figsize=(5 * len(found), 3.4), layout="constrained")
-    for axes, (title, (rates, losses, suggested)) in zip(panels, found.items(), strict=True):
+    figure, panels = plt.subplots(1, len(searches), figsize=(5 * len(searches), 3.4), layout="constrained")
+    for axes, (title, (rates, losses, suggested)) in zip(panels, searches.items(), strict=True):
         axes.plot(rates[:-2], losses[:-2], color=BLUE)
         for (rule, rate), color in zip(suggested.items(), (GREEN, RED, GREY), strict=True):
             axes.plot(rate, np.interp(rate, rates, losses), "o", color=color, label=f"{rule}: {rate:.1e}")
