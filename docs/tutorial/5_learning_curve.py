@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from heartdata.dataset.split_strategies import nested_share
 from heartdata.dataset.splits import SplitConfig, assign_splits
+from heartdata.reports.curve_plot import draw_learning_curve
 from heartdata.scoring.features import spectrogram_features
 from heartdata.scoring.learning_curve import HORIZON, PowerLaw, fit_power_law
 from heartdata.scoring.model_names import NETWORK, SIMPLE_FEATURES
@@ -179,26 +180,8 @@ table(curve_rows(curve, study.metric))
 
 # %% tags=["remove_input"]
 figure, axes = plt.subplots(figsize=(8, 4.4), layout="constrained")
-largest = curve.loc[curve["arm"].notna(), "subjects"].max()
-for colour, (model, of_model) in zip(("#1f77b4", "#c0392b"), curve.groupby("model", sort=False), strict=True):
-    dots, line = of_model[of_model["arm"].notna()], of_model[of_model["arm"].isna()]
-    errors = [dots["value"] - dots["low"], dots["high"] - dots["value"]]
-    axes.errorbar(dots["subjects"], dots["value"], errors, fmt="o", color=colour, capsize=3, label=model)
-    axes.fill_between(line["subjects"], line["low"], line["high"], color=colour, alpha=0.12, linewidth=0)
-    for inside, style in ((line["subjects"] <= largest, "-"), (line["subjects"] >= largest, "--")):
-        axes.plot(line.loc[inside, "subjects"], line.loc[inside, "value"], style, color=colour)
-axes.axvline(largest, color="#9aa5b1", linewidth=1)
-axes.set_xscale("log")
-ticks = [*sorted(curve.loc[curve["arm"].notna(), "subjects"].unique()), 2 * largest, 5 * largest, 10 * largest]
-axes.set_xticks(ticks, [f"{n:.0f}" for n in ticks])
-axes.minorticks_off()
-axes.set(
-    xlabel="training subjects (logarithmic)",
-    ylabel=f"{metric}, 95 % interval",
-    title="Right of the line nothing was measured",
-)
-axes.grid(alpha=0.3)
-axes.legend()
+draw_learning_curve(axes, curve, study.metric)
+axes.set_title("Right of the line nothing was measured")
 show(
     figure,
     "Score by number of training subjects for two models, with fitted curves that go on beyond the largest number",

@@ -19,6 +19,7 @@ MODELS = (NETWORK, SIMPLE_FEATURES)
 STATED_GAIN = 0.02  # of the score
 CURVE_POINTS = 60  # of a fitted curve
 SURE = 0.05  # a gain that fewer resamples reach is not in sight
+UNBOUNDED = 0.99  # a plateau so near to 1 is the bound of the fit
 
 
 def learning_curve(
@@ -82,20 +83,19 @@ def _gain(found: Extrapolation) -> tuple[float, float, float, float]:
     return found.more, found.low, found.high, found.reached
 
 
-def curve_sections(curve: pd.DataFrame, extrapolation: pd.DataFrame, study: Study) -> list[str]:
-    """The sections of a study's page on its ``curve`` (schema LEARNING_CURVE) and ``extrapolation`` (EXTRAPOLATION)."""
-    plateaus = [
-        f"{row.model} levels off at {with_bounds(row.plateau, row.plateau_low, row.plateau_high)}"
-        for row in extrapolation.itertuples()
-    ]
+def curve_sections(curve: pd.DataFrame, extrapolation: pd.DataFrame, study: Study, plot: str = "") -> list[str]:
+    """The sections of a study's page on its ``curve`` (schema LEARNING_CURVE) and ``extrapolation`` (EXTRAPOLATION).
+
+    ``plot``: the name of a PNG beside the page.
+    """
     return [
         "## Learning curve",
+        *([f"![Score by number of training subjects]({plot}.png)"] if plot else []),
         markdown_table(curve_rows(curve, study.metric)),
         "\n".join(f"- {escape(sentence)}" for sentence in gain_sentences(extrapolation, study.metric)),
         "The fit is score = a - b * subjects^-c, weighted by the arms' standard errors (Figueroa et al. 2012), and for its "
-        "intervals fitted again to each resample, which draws test subjects and seeds. By it "
-        f"{escape('; '.join(plateaus))} (95 % interval; 0.000 and 1.000 are the bounds of the fit). Subjects linked by "
-        "near-duplicates count as one. What this cannot show: a curve may bend beyond the largest arm (Viering and Loog 2022); "
+        "intervals fitted again to each resample, which draws test subjects and seeds. Subjects linked by near-duplicates "
+        "count as one. What this cannot show: a curve may bend beyond the largest arm (Viering and Loog 2022); "
         "more subjects of the same kind are meant, and new devices or places may need more; the arms of one seed share their "
         "test subjects, and training subjects are not resampled.",
     ]
@@ -120,12 +120,15 @@ def gain_sentences(extrapolation: pd.DataFrame, metric: str) -> list[str]:
 def _sentence(row: Any, gain: str, metric: str) -> str:
     goal = f"{row.model}: a gain of {gain} {metric}"
     within = f"with {HORIZON} times the training subjects"
+    levels_off = f"The curve levels off at {with_bounds(row.plateau, row.plateau_low, row.plateau_high)}."
+    if row.plateau_high > UNBOUNDED:
+        levels_off = f"Where the curve levels off is not determined: at {row.plateau_low:.3f} or higher."
     if row.reached < SURE:
-        return f"{goal} is not in sight: {1 - row.reached:.0%} of the resamples do not reach it {within}."
+        return f"{goal} is not in sight: {1 - row.reached:.0%} of the resamples do not reach it {within}. {levels_off}"
     if math.isfinite(row.more_high):
         interval = f"95 % interval {row.more_low:.0f} to {row.more_high:.0f}"
-        return f"{goal} would take about {row.more_subjects:.0f} more training subjects ({interval})."
+        return f"{goal} would take about {row.more_subjects:.0f} more training subjects ({interval}). {levels_off}"
     return (
         f"{goal} takes at least {row.more_low:.0f} more training subjects, and the curve does not determine how many: "
-        f"{1 - row.reached:.0%} of the resamples do not reach it {within}."
+        f"{1 - row.reached:.0%} of the resamples do not reach it {within}. {levels_off}"
     )

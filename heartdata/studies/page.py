@@ -19,6 +19,7 @@ from heartdata.studies.learning_curve import curve_sections
 from heartdata.studies.protocols import Study, study_named
 
 HEADLINE = ("macro_f1", "balanced_accuracy", "auroc")
+CURVE_PLOT = "learning_curve"  # shown with the curve
 NOT_SHOWN = {"store", "engine", "registry"}  # settings that change no result
 
 
@@ -53,7 +54,7 @@ def study_page(record: StudyRecord, plots: bool = True) -> str:
     if study.note:
         sections.append(study.note)
     if record.curve is not None and record.extrapolation is not None:
-        sections += curve_sections(record.curve, record.extrapolation, study)
+        sections += curve_sections(record.curve, record.extrapolation, study, CURVE_PLOT if plots else "")
     headline = headline_metrics(study)
     for arm in study.arms:
         shown = metrics[metrics["arm"] == arm]
@@ -62,7 +63,9 @@ def study_page(record: StudyRecord, plots: bool = True) -> str:
         sections.append(markdown_table(metric_rows(shown, headline, study.metric)))
         rest = metric_rows(shown, [m for m in shown["metric"].unique() if m not in headline])
         sections.append("<details><summary>All metrics</summary>\n\n" + markdown_table(rest) + "\n\n</details>")
-    sections += [f"![{name.replace('_', ' ')}]({name}.png)" for name in (facts.plots if plots else ())]
+    sections += [
+        f"![{name.replace('_', ' ')}]({name}.png)" for name in (facts.plots if plots else ()) if name != CURVE_PLOT
+    ]
     sections += ["## Where, when and by which code", *_measured(facts.measured)]
     return "\n\n".join(sections) + "\n"
 

@@ -55,7 +55,7 @@ def test_a_learning_curve_runs_on_any_source_and_other_studies_on_their_own():
         study_config("learning-curve", ".", changes={"split.train_share": 0.5})
 
 
-def predictions(accuracy_of: dict[str, float], model: str, subjects: int = 600) -> pd.DataFrame:
+def predictions(accuracy_of: dict[str, float], model: str, subjects: int = 400) -> pd.DataFrame:
     """Each arm's predictions of the same subjects, the share that is right being given."""
     rows = []
     for arm, accuracy in accuracy_of.items():
@@ -76,8 +76,8 @@ def test_the_curve_of_known_accuracies():
     rising = {arm: 0.9 - 0.12 * TRAIN_SHARES[arm] ** -0.5 for arm in arms}  # from .42 to .78
     rows = pd.concat([predictions(rising, NETWORK), predictions(dict.fromkeys(arms, 0.7), SIMPLE_FEATURES)])
     study = CURVE.model_copy(update={"metric": "accuracy"})
-    metrics = study_metrics(rows, study, CLASSES, 40, 0)
-    curve, gains = learning_curve(rows, metrics, subjects, study, CLASSES, 40, 0)
+    metrics = study_metrics(rows, study, CLASSES, 25, 0)
+    curve, gains = learning_curve(rows, metrics, subjects, study, CLASSES, 25, 0)
     measured = curve[curve["arm"].notna() & (curve["model"] == NETWORK)]
     assert measured["subjects"].tolist() == [100, 200, 400, 800, 1200, 1600]
     assert measured["value"].tolist() == pytest.approx(list(rising.values()), abs=0.005)
@@ -94,20 +94,22 @@ def test_the_curve_of_known_accuracies():
     assert gain_sentences(gains, "accuracy")[1].startswith("simple features: a gain of .02 accuracy is not in sight")
 
 
-def sentence(more: float, low: float, high: float, reached: float) -> str:
-    row = (NETWORK, 0.7, 0.6, 0.8, 0.02, more, low, high, reached)
+def sentence(more: float, low: float, high: float, reached: float, plateau_high: float = 0.8) -> str:
+    row = (NETWORK, 0.7, 0.6, plateau_high, 0.02, more, low, high, reached)
     return gain_sentences(pd.DataFrame([row], columns=EXTRAPOLATION.names), "macro_f1")[0]
 
 
 def test_the_sentences_say_what_the_curve_determines_and_what_it_does_not():
     assert sentence(80, 50, 160, 1.0) == (
-        "resnet34: a gain of .02 macro-F1 would take about 80 more training subjects (95 % interval 50 to 160)."
+        "resnet34: a gain of .02 macro-F1 would take about 80 more training subjects (95 % interval 50 to 160). "
+        "The curve levels off at 0.700 (0.600-0.800)."
     )
-    assert sentence(np.inf, 42, np.inf, 0.35) == (
+    assert sentence(np.inf, 42, np.inf, 0.35, plateau_high=1.0) == (
         "resnet34: a gain of .02 macro-F1 takes at least 42 more training subjects, and the curve does not determine how many: "
-        "65% of the resamples do not reach it with 10 times the training subjects."
+        "65% of the resamples do not reach it with 10 times the training subjects. "
+        "Where the curve levels off is not determined: at 0.600 or higher."
     )
     assert sentence(np.inf, np.inf, np.inf, 0.01) == (
         "resnet34: a gain of .02 macro-F1 is not in sight: 99% of the resamples do not reach it with 10 times the training "
-        "subjects."
+        "subjects. The curve levels off at 0.700 (0.600-0.800)."
     )
