@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from flows.cli.console import plain_console, rich_table
+from flows.cli.console import note, plain_console, rich_table
 from flows.cli.outputs import writable_folder
 from flows.cli.run import START, FinishedRun, run_flow, up_command
 from heartdata.config import source_options
@@ -75,17 +75,21 @@ def _show_curve(run: FinishedRun, store: Store) -> None:
 def write_results(store: Store, out: Path | None) -> None:
     """Show the results of all studies in ``store``, and write them as one page to ``out``, with each study's own.
 
-    Raises `HeartbeatError` where there is none.
+    One that another version recorded is left out, and named. Raises `HeartbeatError` where there is none.
     """
-    from heartdata.studies.facts import in_order, read_study
+    from heartdata.studies.facts import StudyRecord, in_order, read_study
     from heartdata.studies.page import study_page
     from heartdata.studies.results import result_rows, results_page
 
     folders = {p.name.removeprefix("study-"): p for p in store.workpath("latest").glob("study-*") if p.is_dir()}
-    if not folders:
-        raise HeartbeatError(f"{store.uri} holds no study: type `heartbeat study list`, and run one")
-    records = [read_study(folders[name]) for name in in_order(list(folders))]
-    console = plain_console()
+    console, records = plain_console(), list[StudyRecord]()
+    for name in in_order(list(folders)):
+        try:
+            records.append(read_study(folders[name]))
+        except HeartbeatError as error:
+            console.print(note(f"left out: {error}"))
+    if not records:
+        raise HeartbeatError(f"{store.uri} holds no study to show: type `heartbeat study list`, and run one")
     console.print(rich_table("Results", [row for record in records for row in result_rows(record)]))
     if out is None:
         return

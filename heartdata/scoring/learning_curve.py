@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 HORIZON = 10  # times the largest number of subjects measured; beyond it nothing is said
-RATES = (0.05, 3.0)  # of a power law; a slower one cannot be told from a straight line, a faster one from a step
+# Of plateau, gap and rate. On a logarithmic axis a slower rate cannot be told from a straight line, a faster one from a step.
+BOUNDS = ((0, 0, 0.05), (1, 1, 3))
 STARTS = (0.3, 1.0)  # rates from which a fit starts
 ERROR_FLOOR = 1e-3  # of a score that varies in no resample
 TOLERANCE: dict[str, float] = {"ftol": 1e-4, "xtol": 1e-4, "gtol": 1e-6, "max_nfev": 1000}  # each resample is fitted
@@ -60,24 +61,21 @@ def fit_power_law(subjects: Sequence[float], scores: Sequence[float], errors: Se
     from scipy.optimize import least_squares  # slow to load
 
     numbers, values = np.asarray(subjects, float), np.asarray(scores, float)
-    largest, sigma = numbers.max(), np.maximum(errors, ERROR_FLOOR)
+    largest, sigma = float(numbers.max()), np.maximum(errors, ERROR_FLOOR)
     share = numbers / largest
-    at_end = float(values[numbers.argmax()])
 
-    def residuals(x: np.ndarray) -> np.ndarray:
-        plateau, gap, rate = x
+    def residuals(parameters: np.ndarray) -> np.ndarray:
+        plateau, gap, rate = parameters
         return (plateau - gap * share**-rate - values) / sigma
 
-    def slopes(x: np.ndarray) -> np.ndarray:
-        _, gap, rate = x
+    def slopes(parameters: np.ndarray) -> np.ndarray:
+        _, gap, rate = parameters
         power = share**-rate
         return np.stack([np.ones_like(share), -power, gap * power * np.log(share)], axis=1) / sigma[:, None]
 
-    starts = [(min(at_end + 0.05, 0.99), 0.05, rate) for rate in STARTS]
-    bounds = ([0, 0, RATES[0]], [1, 1, RATES[1]])
-    fits = [least_squares(residuals, start, slopes, bounds, **TOLERANCE) for start in starts]
-    plateau, gap, rate = min(fits, key=lambda fit: fit.cost).x
-    return PowerLaw(float(plateau), float(gap), float(rate), float(largest))
+    begin = min(float(values[numbers.argmax()]) + 0.05, 0.99)
+    fits = [least_squares(residuals, (begin, 0.05, rate), slopes, BOUNDS, **TOLERANCE) for rate in STARTS]
+    return PowerLaw(*map(float, min(fits, key=lambda fit: fit.cost).x), largest)
 
 
 def extrapolate(curves: Sequence[PowerLaw], gain: float) -> Extrapolation:

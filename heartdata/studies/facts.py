@@ -65,7 +65,7 @@ class StudyRecord:
 
 
 def read_study(folder: Path) -> StudyRecord:
-    """The study recorded in ``folder``. Raises `HeartbeatError` for one that an other version recorded."""
+    """The study recorded in ``folder``. Raises `HeartbeatError` for one that another version recorded."""
     try:
         facts = StudyFacts.model_validate_json((folder / FACTS).read_bytes())
         tables = {METRICS: STUDY_METRICS} | (

@@ -94,7 +94,7 @@ def curve_sections(curve: pd.DataFrame, extrapolation: pd.DataFrame, study: Stud
         markdown_table(curve_rows(curve, study.metric)),
         "\n".join(f"- {escape(sentence)}" for sentence in gain_sentences(extrapolation, study.metric)),
         "The fit is score = a - b * subjects^-c, weighted by the arms' standard errors (Figueroa et al. 2012), and for its "
-        "intervals fitted again to each resample, which draws test subjects and seeds; numbers of subjects are the median and "
+        "intervals fitted again to each resample, which draws test subjects and seeds; numbers of subjects are medians and "
         "percentiles of these fits. Subjects linked by near-duplicates "
         "count as one. What this cannot show: a curve may bend beyond the largest arm (Viering and Loog 2022); "
         "more subjects of the same kind are meant, and new devices or places may need more; the arms of one seed share their "

@@ -55,7 +55,7 @@ def test_a_learning_curve_runs_on_any_source_and_other_studies_on_their_own():
         study_config("learning-curve", ".", changes={"split.train_share": 0.5})
 
 
-def predictions(accuracy_of: dict[str, float], model: str, subjects: int = 600) -> pd.DataFrame:
+def predictions(accuracy_of: dict[str, float], model: str, subjects: int = 400) -> pd.DataFrame:
     """Each arm's predictions of the same subjects, the share that is right being given."""
     rows = []
     for arm, accuracy in accuracy_of.items():
@@ -76,8 +76,8 @@ def test_the_curve_of_known_accuracies():
     rising = {arm: 0.9 - 0.12 * TRAIN_SHARES[arm] ** -0.5 for arm in arms}  # from .42 to .78
     rows = pd.concat([predictions(rising, NETWORK), predictions(dict.fromkeys(arms, 0.7), SIMPLE_FEATURES)])
     study = CURVE.model_copy(update={"metric": "accuracy"})
-    metrics = study_metrics(rows, study, CLASSES, 40, 0)
-    curve, gains = learning_curve(rows, metrics, subjects, study, CLASSES, 40, 0)
+    metrics = study_metrics(rows, study, CLASSES, 25, 0)
+    curve, gains = learning_curve(rows, metrics, subjects, study, CLASSES, 25, 0)
     measured = curve[curve["arm"].notna() & (curve["model"] == NETWORK)]
     assert measured["subjects"].tolist() == [100, 200, 400, 800, 1200, 1600]
     assert measured["value"].tolist() == pytest.approx(list(rising.values()), abs=0.005)
