@@ -61,7 +61,7 @@ def fit_power_law(subjects: Sequence[float], scores: Sequence[float], errors: Se
     from scipy.optimize import least_squares  # slow to load
 
     numbers, values = np.asarray(subjects, float), np.asarray(scores, float)
-    largest, sigma = float(numbers.max()), np.maximum(errors, ERROR_FLOOR)
+    largest, sigma = float(numbers.max()), np.maximum(np.asarray(errors, float), ERROR_FLOOR)
     share = numbers / largest
 
     def residuals(parameters: np.ndarray) -> np.ndarray:
