@@ -220,9 +220,9 @@ for model, of_model in curve[curve["arm"].notna()].groupby("model", sort=False):
         {"model": model, "measured up to": f"{known['subjects'].iloc[-1]:.0f} subjects", "forecast for": f"{last['subjects']:.0f}",
          metric: f"{forecast:.3f}", "measured": with_bounds(last["value"], last["low"], last["high"])}
     )  # fmt: skip
-table(hidden)
 if hidden:
     table(hidden)
+
 # %% [markdown]
 # A forecast over a third more subjects is an easy one; over ten times as many it is a hope.
 #
@@ -273,4 +273,4 @@ table([{"class": name, f"of {recorded} more subjects": f"{recorded * s:.0f}"} fo
 # scaling is predictable, empirically*).
 
 # %% tags=["remove_input"]
-footer(5, f"{f'HEARTBEAT_STUDIES={Path(FOLDER).name}: ' if FOLDER else 'Curve: '}{origin}.")
+footer(5, f"Curve: {origin}.")
