@@ -75,7 +75,8 @@ def fit_power_law(subjects: Sequence[float], scores: Sequence[float], errors: Se
 
     begin = min(float(values[numbers.argmax()]) + 0.05, 0.99)
     fits = [least_squares(residuals, (begin, 0.05, rate), slopes, BOUNDS, **TOLERANCE) for rate in STARTS]
-    return PowerLaw(*map(float, min(fits, key=lambda fit: fit.cost).x), largest)
+    plateau, gap, rate = min(fits, key=lambda fit: fit.cost).x
+    return PowerLaw(float(plateau), float(gap), float(rate), largest)
 
 
 def extrapolate(curves: Sequence[PowerLaw], gain: float) -> Extrapolation:
