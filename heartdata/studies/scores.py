@@ -25,6 +25,7 @@ from heartdata.studies.protocols import Scoring, Study
 
 AT_POINT = f"{NETWORK}, operating point"
 OR_UNSURE = f"{NETWORK}, or unsure"
+PROBABILITY_DIGITS = 12  # of means: the mean of three equal numbers is the same as that of four, and so is their rank
 
 
 def scored_rows(rows: pd.DataFrame, study: Study, rule: Rule) -> pd.DataFrame:
@@ -43,7 +44,10 @@ def scored_rows(rows: pd.DataFrame, study: Study, rule: Rule) -> pd.DataFrame:
         for key, part in rows.groupby(keys, sort=False)
     ]
     patients = rows.groupby("patient")[["subject", "collection", "noisy"]].first()
-    return pd.concat(tables, ignore_index=True).join(patients, on="patient").assign(recording_id=None, sha256=None)
+    combined = pd.concat(tables, ignore_index=True)
+    names = [name for name in combined if name.startswith("p_")]
+    combined[names] = combined[names].round(PROBABILITY_DIGITS)
+    return combined.join(patients, on="patient").assign(recording_id=None, sha256=None)
 
 
 def with_operating_point(

@@ -158,6 +158,18 @@ def test_patients_are_calibrated_and_scored_by_all_their_recordings():
     assert network[["p_Abnormal", "p_Normal"]].to_numpy() == pytest.approx(expected)
 
 
+def test_patients_with_the_same_probabilities_tie_however_many_recordings_they_have():
+    study = study_named("circor2022-outcome").model_copy(update={"seeds": (0,)})
+    patients = [number for number in range(12) for _ in range(2 + number % 5)]
+    labels = ["Abnormal" if number % 5 < 2 else "Normal" for number in patients]
+    rows = study_rows({"0": [0.1 + 0.2] * len(patients)}, labels, prediction="Normal", model=NETWORK)
+    rows = rows.rename(columns={"p_abnormal": "p_Abnormal", "p_normal": "p_Normal"})
+    names = [f"patient {number}" for number in patients]
+    rows = rows.assign(patient=names, group=names, subject=names)
+    metrics = values(scored_rows(rows, study, "mean"), study, ["Abnormal", "Normal"])
+    assert metrics.loc[(NETWORK, "auroc"), "value"] == 0.5
+
+
 def test_a_paired_difference_is_clear_though_both_intervals_overlap():
     """A third of the subjects is hard for both models; the network is correct wherever the other is."""
     labels = ["normal", "abnormal"] * 60
