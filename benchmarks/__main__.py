@@ -78,7 +78,7 @@ def recorded(folder: Path) -> list[Record]:
 def measured(benchmark: Benchmark, small: bool, scratch: Path) -> Record | None:
     """Run a benchmark in a process of its own, showing its progress; None, after its last lines, when it fails."""
     rows_file = scratch / f"{benchmark.name}.json"
-    command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{benchmark.name}", "--rows", str(rows_file)]
+    command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{benchmark.name}", "--json", str(rows_file)]
     load, began = os.getloadavg()[0], time.monotonic()
     with subprocess.Popen(
         command + ["--small"] * small, cwd=PROJECT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True

@@ -78,7 +78,7 @@ def plain_loop(source: TableSource, folder: Path) -> None:
 def of_recordings(count: int, repeats: int) -> Iterator[Row]:
     """The flow for the first time, with nothing changed and with ten new recordings."""
     say("starting Prefect's server")
-    with tempfile.TemporaryDirectory() as folder, prefect_test_harness():
+    with tempfile.TemporaryDirectory() as folder, prefect_test_harness(server_startup_timeout=300):
         root, store = Path(folder) / "recordings", Store(Path(folder) / "out").open()
         root.mkdir()
         write_recordings(root, range(count))

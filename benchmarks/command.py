@@ -21,6 +21,7 @@ from benchmarks.rows import Row
 
 ROWS = TypeAdapter(list[Row])
 READ_BY_LIBGOMP = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
+BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"  # ends with its parent, too
 Sizes = Mapping[str, tuple[int, int]]
 
 
@@ -34,7 +35,7 @@ def run_benchmark(
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="sizes that show that it works, and measure nothing")
-    parser.add_argument("--rows", type=Path, help="write the rows to this file, as JSON, instead of printing them")
+    parser.add_argument("--json", type=Path, help="write the rows to this file instead of printing them")
     for name, (full, small) in sizes.items():
         parser.add_argument(f"--{name}", type=int, help=f"default {full}; with --small {small}")
     if uses_data := "data" in inspect.signature(measure).parameters:
@@ -51,8 +52,8 @@ def run_benchmark(
     for name, values in sizes.items():
         chosen[name] = getattr(given, name) or values[given.small]
     rows = list(measure(**chosen))
-    if given.rows:
-        given.rows.write_bytes(ROWS.dump_json(rows))
+    if given.json:
+        given.json.write_bytes(ROWS.dump_json(rows))
     else:
         sys.stdout.write(f"{table(rows)}\n")
 
@@ -87,7 +88,7 @@ def in_turn(ways: Mapping[str, Callable[[], float]], repeats: int, warm_ups: int
 @contextlib.contextmanager
 def busy_process() -> Iterator[None]:
     """A process beside this one that computes all the time."""
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    other = subprocess.Popen([sys.executable, "-c", BUSY])
     try:
         yield
     finally:

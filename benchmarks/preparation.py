@@ -123,10 +123,11 @@ def measure(recordings: int, many: int, repeats: int) -> Iterator[Row]:
     no_heartbeat = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
     with (
         tempfile.TemporaryDirectory(prefix="heartbeat-") as folder,
-        prefect_test_harness(server_startup_timeout=120),
+        prefect_test_harness(server_startup_timeout=300),
         no_heartbeat,
     ):
         yield share_of_prefect(recordings, repeats, Path(folder))
+        nights(20, 1, Path(folder))  # imports
         few_s, later_s, _ = nights(recordings, repeats, Path(folder))
         yield from later_rows(recordings, few_s, later_s, 5)
         many_s, later_s, memory_mb = nights(many, 1, Path(folder))

@@ -235,8 +235,8 @@ def prediction_rows(rows: pd.DataFrame, store: Store, repeats: int) -> Iterator[
         difference = float((probabilities(variant) - ours).abs().max())
         per_s = [[len(views) / s for s in seconds[which]] for which in ("used", name)]
         yield timed(
-            f"predictions, {SHAPE}, channels_last (used)", "windows/s", per_s[0], name, per_s[1], higher_is_better=True,
-            note=f"probabilities differ by up to {difference:.0e}",
+            f"predictions, {SHAPE}, channels_last (used)", "windows/s", per_s[0],
+            f"{name}; probabilities differ by up to {difference:.0e}", per_s[1], higher_is_better=True,
         )  # fmt: skip
 
 
