@@ -131,7 +131,7 @@ say(
 if imagenet is None:
     say(
         "The network began with random weights, as ImageNet's are not on this machine ([below](#which-weights-to-start-from)), and "
-        "`fine_tune` is made for weights worth keeping: it trains the first layers slowly. So the tutorial is better than it looks here."
+        "`fine_tune` is made for weights worth keeping: it trains the first layers slowly. With those of ImageNet the tutorial may do better than it does here."
     )
 
 # %% [markdown]
