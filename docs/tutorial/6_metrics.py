@@ -343,7 +343,7 @@ table(rows)
 say(
     "Both splits are scored on the same recordings, with intervals over the same draws of subjects. How much a split leaks "
     "depends on how well a model remembers people, and on how alike the recordings on both sides are: "
-    "page 4 cuts recordings into pieces before the split, as many tutorials do."
+    "[page 4](4_transfer_learning.md#the-leak-made-visible) cuts recordings into pieces before the split, as many tutorials do."
 )
 
 # %% [markdown]
