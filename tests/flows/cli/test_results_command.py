@@ -15,7 +15,7 @@ from heartdata.studies.protocols import study_named
 def recorded(store: Path, name: str) -> Path:
     """A study of one row in the store."""
     study = study_named(name)
-    facts = StudyFacts(
+    facts = StudyFacts(recordings=1, subjects=1, labels={"normal": 1}, collections={}, 
         study=study, command=f"heartbeat study {name}", operating_point="none", subject_rule="mean", init="random",
         plots=("comparison",), measured=Measured(recorded_at="2030-01-02 03:04 UTC"),
     )  # fmt: skip
