@@ -90,7 +90,9 @@ def write_results(store: Store, out: Path | None) -> None:
             console.print(note(f"left out: {error}"))
     if not records:
         raise HeartbeatError(f"{store.uri} holds no study to show: type `heartbeat study list`, and run one")
-    console.print(rich_table("Results", [row for record in records for row in result_rows(record)]))
+    rows = [row for record in records for row in result_rows(record)]
+    shown = [{name: cell for name, cell in row.items() if name != "scored"} for row in rows]  # a terminal is narrow
+    console.print(rich_table("Results", shown))
     if out is None:
         return
     out = writable_folder(out)
