@@ -1,12 +1,15 @@
-"""What a figure was measured on: processor, cores, memory, and versions of the packages that matter."""
+"""What a figure was measured on: processor, cores, memory, versions of the packages that matter, and the code's commit."""
 
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 PACKAGES = ("torch", "torchvision", "fastai", "librosa", "soxr", "numpy", "scipy", "scikit-learn")
+PROJECT = Path(__file__).parents[1]
 
 
 def machine() -> str:
@@ -32,3 +35,24 @@ def processor() -> str:
 def versions() -> dict[str, str]:
     """Of Python, heartbeat and the PACKAGES."""
     return {"Python": platform.python_version()} | {name: version(name) for name in ("heartbeat", *PACKAGES)}
+
+
+def commit() -> str:
+    """Hash of the commit that this code is checked out at; "" where it is installed as a package."""
+    try:
+        from git import GitError, Repo  # looks for the program git
+    except ImportError:
+        return ""
+    try:
+        return Repo(PROJECT).head.commit.hexsha
+    except (GitError, ValueError):  # no repository, or one without a commit
+        return ""
+
+
+def is_changed(folders: Sequence[str]) -> bool:
+    """Whether files in these folders of the checkout differ from its commit; of a package False."""
+    if not commit():
+        return False
+    from git import Repo
+
+    return bool(Repo(PROJECT).git.status("--porcelain", "--untracked-files=no", "--", *folders))

@@ -15,6 +15,7 @@ from prefect.context import FlowRunContext
 
 import heartdata
 from heartdata.config import RunConfig
+from heartdata.machine import commit
 from heartdata.markdown import escape
 from heartdata.reports.model_card import CardInputs, description, headline, model_card, score
 from heartdata.scoring.model_names import NETWORK
@@ -248,8 +249,6 @@ def _calibration(config: ModelConfig) -> dict[str, float]:
 
 
 def _run_tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dict[str, str]:
-    from mlflow.utils.git_utils import get_git_commit
-
     tags = {
         "source": config.source.name,
         "init": model.init,
@@ -263,8 +262,8 @@ def _run_tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dic
         **({MEMBERS_TAG: ",".join(m.weights.digest for m in model.members)} if model.members else {}),
         **process_tag(),
     }
-    if commit := get_git_commit(heartdata.__file__):
-        tags["mlflow.source.git.commit"] = commit
+    if code := commit():
+        tags["mlflow.source.git.commit"] = code
     if model.note:
         tags["warning"] = model.note
     context = FlowRunContext.get()
@@ -279,12 +278,10 @@ def _run_tags(manifest: Artifact, model: TrainedModel, config: RunConfig) -> dic
 
 def _identity(manifest: Artifact, model: TrainedModel) -> dict[str, str]:
     """The versions and digests of a model card."""
-    from mlflow.utils.git_utils import get_git_commit
-
     identity = {"data set version": manifest.digest, "sha256 of the weights": model.weights.digest}
     identity |= {name: installed(name) for name in ("heartbeat", "torch", "mlflow")}
-    commit = get_git_commit(heartdata.__file__)
-    return identity | ({"commit": commit} if commit else {})
+    code = commit()
+    return identity | ({"commit": code} if code else {})
 
 
 def _log_dataset(rows: pd.DataFrame, manifest: Artifact, config: RunConfig, store: Store) -> None:

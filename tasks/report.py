@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-import heartdata
 from heartdata.config import RunConfig
+from heartdata.machine import commit
 from heartdata.reports.summary import data_notes
 from heartdata.scoring.promotion import Decision
 from heartdata.storage.schemas import (
@@ -99,8 +99,6 @@ def report(
 def _provenance(
     manifest: Artifact, model: TrainedModel, registered: RegisteredVersion, config: RunConfig
 ) -> dict[str, str]:
-    from mlflow.utils.git_utils import get_git_commit
-
     facts = {
         "data set version": manifest.digest,
         "initial weights": model.init,
@@ -108,7 +106,7 @@ def _provenance(
         "settings (digest)": config.digest(),
         "MLflow run": registered.run_id,
         "MLflow page": registered.url,
-        "commit": get_git_commit(heartdata.__file__) or "",
+        "commit": commit(),
         "versions": ", ".join(f"{name} {installed(name)}" for name in VERSIONS),
         "machine": f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {model.precision}",
     }

@@ -1,7 +1,6 @@
 """A study in MLflow: a parent run with its metrics, tables and plots, and a child run for each fold."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from time import time
 from typing import Any
 
@@ -9,9 +8,8 @@ import numpy as np
 import pandas as pd
 from prefect.artifacts import create_markdown_artifact
 
-import heartdata
 from heartdata.dataset.splits import SplitConfig
-from heartdata.machine import machine, versions
+from heartdata.machine import commit, is_changed, machine, versions
 from heartdata.scoring.metrics import compute_metrics
 from heartdata.settings import flatten
 from heartdata.storage.schemas import STUDY_METRICS, study_schema
@@ -86,26 +84,15 @@ def _scored(study: Study, folds: list[FoldResult], store: Store) -> pd.DataFrame
 
 def measured(folds: list[FoldResult]) -> Measured:
     """Where, when and by which code the study of ``folds`` is recorded now."""
-    from mlflow.utils.git_utils import get_git_commit
-
-    commit = get_git_commit(heartdata.__file__) or ""
     machines = {network.machine for fold in folds for network in fold.model.networks if network.machine}
     return Measured(
         recorded_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        commit=commit,
-        changed=bool(commit) and _code_changed(),
+        commit=commit(),
+        changed=is_changed(CODE_FOLDERS),
         machine=machine(),
         trained_on=tuple(sorted(machines)),
         versions=versions(),
     )
-
-
-def _code_changed() -> bool:
-    """Whether files of the code differ from the commit."""
-    from git import Repo
-
-    repository = Repo(Path(heartdata.__file__).parent, search_parent_directories=True)
-    return bool(repository.git.status("--porcelain", "--untracked-files=no", "--", *CODE_FOLDERS))
 
 
 def _log(

@@ -121,7 +121,7 @@ def train(
     An interrupted training resumes from its last complete epoch.
     """
     from heartdata.training import train as training
-    from heartdata.training.network import machine, read_weights, weights_bytes
+    from heartdata.training.network import processor_and_torch, read_weights, weights_bytes
 
     start = read_weights(store.verified(initial.weights)) if initial.weights else None
     total = config.epochs + (config.frozen_epochs if start is not None else 0)
@@ -159,7 +159,7 @@ def train(
             init=initial.kind,
             precision=trained.precision,
             initial_sha256=initial.weights.digest if initial.weights else "",
-            machine=machine(),
+            machine=processor_and_torch(),
             note=initial.note,
         )
         checkpoint.unlink(missing_ok=True)

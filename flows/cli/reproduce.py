@@ -73,7 +73,7 @@ def _reproduce(
         render_again,
         train_again,
     )
-    from heartdata.training.network import machine, read_weights
+    from heartdata.training.network import processor_and_torch, read_weights
 
     console, scratch = plain_console(), Store(folder / "store").open()
     settings, manifest, uris, tags = _recorded(registered, folder)
@@ -99,7 +99,7 @@ def _reproduce(
         "weights_sha256": hashlib.sha256(registered.weights.read_bytes()).hexdigest(),
         "weights_sha256_again": hashlib.sha256(weights).hexdigest(),
         "machine": tags.get(MACHINE_TAG, ""),
-        "machine_again": machine(),
+        "machine_again": processor_and_torch(),
         **compared,
     })  # fmt: skip
 

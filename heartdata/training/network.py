@@ -29,7 +29,7 @@ def computing_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def machine() -> str:
+def processor_and_torch() -> str:
     """What the last bits of a training depend on: processor, its vector instructions or GPU, threads, torch."""
     device = computing_device()
     kind = torch.cuda.get_device_name() if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()

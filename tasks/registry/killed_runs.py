@@ -18,11 +18,11 @@ PROCESS_TAG = "heartbeat.process"
 def process_tag(process: int | None = None) -> dict[str, str]:
     """The tag that names a run's process (by default this one) for `end_killed_runs`: machine, id, start time."""
     process = os.getpid() if process is None else process
-    return {PROCESS_TAG: f"{machine()}:{process}:{_start_time(process)}"}
+    return {PROCESS_TAG: f"{host_name()}:{process}:{_start_time(process)}"}
 
 
 @cache
-def machine() -> str:
+def host_name() -> str:
     """A name for this machine and, in a container, for its process ids: hosts may share a name, or its processes."""
     identity = [gethostname()]
     with suppress(OSError):
@@ -51,7 +51,7 @@ def end_killed_runs(config: RegistryConfig, store: Store) -> None:
 def killed_runs(client: Any, config: RegistryConfig) -> list[Any]:
     """The open runs of processes of this machine that have ended."""
     experiment = client.get_experiment_by_name(config.experiment)
-    query = f"tags.`{PROCESS_TAG}` LIKE '{machine()}:%' and attributes.status = 'RUNNING'"
+    query = f"tags.`{PROCESS_TAG}` LIKE '{host_name()}:%' and attributes.status = 'RUNNING'"
     runs = pages(client.search_runs, [experiment.experiment_id], query) if experiment else ()
     return [run for run in runs if has_ended(run.data.tags.get(PROCESS_TAG, ""))]
 
@@ -60,7 +60,7 @@ def has_ended(tag: str) -> bool:
     """Whether a tag names a process of this machine that has ended; another process may have its id now."""
     host, _, rest = tag.partition(":")
     process, _, started = rest.partition(":")
-    if host != machine() or not process.isdigit():
+    if host != host_name() or not process.isdigit():
         return False
     return not _exists(int(process)) or _start_time(int(process)) not in ("", started)
 

@@ -14,7 +14,7 @@ from heartdata.config import RegistryConfig, RunConfig
 from heartdata.storage.store import Store
 from tasks.engine.failure_notice import run_store
 from tasks.registry.client import experiment_of, is_empty
-from tasks.registry.killed_runs import PROCESS_TAG, end_killed_runs, has_ended, machine, process_tag
+from tasks.registry.killed_runs import PROCESS_TAG, end_killed_runs, has_ended, host_name, process_tag
 
 
 def killed_process() -> dict[str, str]:
@@ -27,7 +27,7 @@ def killed_process() -> dict[str, str]:
 
 
 def another_process_of_this_id() -> dict[str, str]:
-    return {PROCESS_TAG: f"{machine()}:{os.getpid()}:1"}
+    return {PROCESS_TAG: f"{host_name()}:{os.getpid()}:1"}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def another_process_of_this_id() -> dict[str, str]:
         (lambda: {PROCESS_TAG: "another-" + killed_process()[PROCESS_TAG]}, "RUNNING"),
         (lambda: {PROCESS_TAG: killed_process()[PROCESS_TAG].replace(":", "-else:", 1)}, "RUNNING"),
         (dict, "RUNNING"),
-        (lambda: {PROCESS_TAG: f"{machine()}:x"}, "RUNNING"),
+        (lambda: {PROCESS_TAG: f"{host_name()}:x"}, "RUNNING"),
     ],
 )
 def test_only_runs_of_ended_processes_of_this_machine_are_ended(registry_store: Store, tag, status: str):
@@ -85,4 +85,4 @@ def test_a_process_of_another_user_that_proc_hides_runs(monkeypatch):
 
     monkeypatch.setattr(os, "kill", refuse)  # as under ProtectProc=invisible of the systemd units
     monkeypatch.setattr("tasks.registry.killed_runs._start_time", lambda process: "")
-    assert not has_ended(f"{machine()}:{os.getpid()}:1")
+    assert not has_ended(f"{host_name()}:{os.getpid()}:1")
