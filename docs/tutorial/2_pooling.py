@@ -214,7 +214,9 @@ figure, both = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 for axes, values, title in zip(both, (moved, moved_p), ("Features", "Class probabilities"), strict=True):
     for name, each in values.items():
         axes.plot(shifts, np.multiply(100, each), ".-", label=name)
-    axes.set(title=title, xlabel="shift (columns of 32 ms)", ylabel="change (%)", ylim=(0, None))
+    axes.set(
+        title=title, xlabel="shift (columns of 32 ms)", ylabel="change (%)", ylim=(0, None), xticks=range(0, 17, 4)
+    )
 figure.legend(*both[0].get_legend_handles_labels(), title="first pooling", loc="outside right center")
 show(figure, "Change of features and of class probabilities by the shift of the input, for four kinds of pooling")
 
@@ -251,7 +253,8 @@ say(
 # **The teeth** in the curves are the strides. By 4 columns, the map behind the first pooling layer moves by exactly one place,
 # and all is as before but for the borders; 8 columns do the same for the second stage of the network, 16 for the third. In
 # between, every stride picks other numbers than before: aliasing, as in a recording that is resampled without a low-pass
-# filter. A blur is that filter.
+# filter. A blur is that filter. It comes too late for odd shifts, which the stride of the first convolution has aliased in
+# all four networks, before any pooling.
 #
 # A mean is a low-pass filter too, and yet *mean* may change more than *max* here. This comparison cannot rank it: the weights
 # behind it were trained on the output of max pooling, and only batch normalisation was computed anew. *Max, blurred* gives
@@ -297,6 +300,7 @@ axes.set(
     xlabel="shift (columns of 32 ms)",
     ylabel="change (%)",
     ylim=(0, None),
+    xticks=range(0, 17, 4),
 )
 axes.legend()
 show(figure, "Change by shift before global pooling, after the global mean and after the global maximum")
