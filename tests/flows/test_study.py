@@ -12,11 +12,12 @@ from flows.pipeline import heartbeat
 from flows.study import study
 from heartdata.errors import DataRefused, HeartbeatError
 from heartdata.scoring.model_names import NETWORK
-from heartdata.storage.schemas import STUDY_METRICS, study_schema
+from heartdata.storage.schemas import LEARNING_CURVE, STUDY_METRICS, study_schema
 from heartdata.storage.store import Store
 from heartdata.studies.config import StudyConfig, study_config
+from heartdata.studies.facts import read_study
 from heartdata.studies.scores import AT_POINT
-from heartdata.training.network import read_weights
+from heartdata.training.network import build_net, read_weights, weights_bytes
 from tasks.engine import progress
 from tasks.registry.killed_runs import PROCESS_TAG, process_tag
 
@@ -156,3 +157,31 @@ def test_only_the_leaky_arm_has_a_subject_on_both_sides(tmp_path: Path):
     folds = pd.crosstab([rows["arm"], subject], rows["fold"]).gt(0).sum(axis=1)
     assert folds["by subject"].max() == 1
     assert folds["random split (leaks)"].max() == 2
+
+
+@pytest.mark.slow
+def test_a_learning_curve_on_a_table_of_ones_own_trains_on_more_and_more_subjects(tmp_path: Path):
+    rows = ["file,patient,diagnosis"]
+    for number in range(40):
+        label = ("murmur", "normal")[number % 2]
+        write_wav(tmp_path / f"{number}.wav", beats(60 + 2 * number, 2.0, seed=number))
+        rows.append(f"{number}.wav,p{number},{label}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    weights = tmp_path / "backbone.safetensors"
+    weights.write_bytes(weights_bytes(build_net(2)))
+    changes = {
+        "store": str(tmp_path / "out"), "training.init": str(weights), "training.frozen_epochs": 1, "training.width": 32,
+        "evaluation.bootstrap": 20, "validation.near_duplicates": "off",
+    }  # fmt: skip
+    config = study_config("learning-curve", str(tmp_path / "table.csv"), None, changes, seeds=1, source="table")
+    result = study(config.model_copy(update={"study": config.study.model_copy(update={"folds": 2})}))
+    store = Store(tmp_path / "out")
+    curve = store.read_frame(result.curve, LEARNING_CURVE)
+    measured = curve[curve["arm"].notna() & (curve["model"] == NETWORK)]
+    # 1/4 to all of the half of 40 that is not tested, less a fifth to validate
+    assert measured["subjects"].tolist() == [4, 8, 12, 16]
+    record = read_study(store.workpath("latest/study-learning-curve"))
+    assert record.facts.study.arms == result.study.arms
+    assert record.facts.command.startswith("heartbeat study learning-curve --source table --data FOLDER --seeds 1")
+    assert record.facts.measured.trained_on
+    assert "more training subjects" in (store.workpath("latest/study-learning-curve") / "README.md").read_text()
