@@ -43,7 +43,7 @@ models = {name: study.of(name) for name in (NETWORK, SIMPLE_FEATURES, METADATA_O
 network = models[NETWORK]
 counts = network["label"].value_counts()
 say(
-    f"Scored here: {study.origin}. {len(network)} recordings of {network['subject'].nunique()} subjects: "
+    f"Scored here: {study.origin}. {len(network)} recordings of {network['group'].nunique()} subjects: "
     + ", ".join(f"{n} {label} ({n / len(network):.0%})" for label, n in counts.items())
     + (". Of the study's seeds, the first." if study.rows["seed"].nunique() > 1 else ".")
 )
