@@ -38,7 +38,7 @@ def _readme_row(row: dict[str, str]) -> list[str]:
     simple, metadata = (row[model].partition(" ")[0] for model in ("simple features", "metadata only"))
     return [
         f"[{title}](docs/results/{name}/README.md)", row["metric"], row["resnet34"], simple, metadata, row["reference"],
-        f"`heartbeat study {name}`",
+        row["command"],
     ]  # fmt: skip
 
 

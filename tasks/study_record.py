@@ -11,7 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 from heartdata.dataset.splits import SplitConfig
 from heartdata.machine import commit, is_changed, machine, versions
 from heartdata.scoring.metrics import compute_metrics
-from heartdata.settings import flatten
+from heartdata.settings import flatten, sha256_json
 from heartdata.storage.schemas import STUDY_METRICS, study_schema
 from heartdata.storage.store import Store, atomic_write
 from heartdata.studies.config import FREE_SPLIT_SETTINGS, StudyConfig
@@ -44,12 +44,16 @@ def record(
         files = {"predictions.parquet": result.predictions} | {name: table for name, table in tables.items() if table}
         copy_files(files | {f"{name}.png": plot for name, plot in result.plots.items()}, folder, store)
         scored = _scored(result.study, folds, store)
+        units = scored.drop_duplicates("patient") if result.study.level == "subject" else scored
         facts = StudyFacts(
             study=result.study,
             command=command_of(result.study, config.run),
             recordings=len(scored),
             subjects=scored["group"].nunique(),
-            labels=scored["label"].value_counts().to_dict(),
+            unnamed=scored.loc[scored["subject"].isna(), "group"].nunique(),
+            patients=len(units) if result.study.level == "subject" else 0,
+            recordings_sha256=sha256_json(sorted(scored["sha256"])),
+            labels=units["label"].value_counts().to_dict(),
             collections=scored["collection"].value_counts().to_dict(),
             operating_point=config.run.decision.operating_point,
             subject_rule=config.run.evaluation.subject_rule,

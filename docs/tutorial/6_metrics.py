@@ -341,7 +341,8 @@ for model in (NETWORK, SIMPLE_FEATURES, METADATA_ONLY):
     rows.append({"macro-F1": model} | by_arm | {"the random split's gain": of_arms.loc[GROUPED, "less"]})
 table(rows)
 say(
-    "Both splits are scored on the same recordings, with intervals over the same draws of subjects. How much a split leaks "
+    "Both splits are scored on the same recordings, with intervals over the same draws of subjects (the study's page has other "
+    "draws, so bounds differ a little). How much a split leaks "
     "depends on how well a model remembers people, and on how alike the recordings on both sides are: "
     "[page 4](4_transfer_learning.md#the-leak-made-visible) cuts recordings into pieces before the split, as many tutorials do."
 )

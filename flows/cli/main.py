@@ -127,7 +127,13 @@ def study(
 ) -> None:
     """Cross-validate the training recipe under a published protocol, next to baselines."""
     from flows.cli.study import list_studies, run_study, write_results
+    from heartdata.errors import ConfigError
 
+    if name in ("list", "results"):
+        unused = {"data": data, "config": config, "set": changes, "seeds": seeds, "source": source, "verbose": verbose}
+        unused |= {"store": store, "out": out} if name == "list" else {}
+        if given := [f"--{option}" for option, value in unused.items() if value]:
+            raise ConfigError(f"`heartbeat study {name}` takes no {given[0]}: leave it out")
     if name == "list":
         list_studies()
     elif name == "results":

@@ -1,5 +1,6 @@
 """`heartbeat study`: run one protocol and show its scores."""
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from heartdata.storage.store import Store
 from heartdata.studies.config import study_config
 from heartdata.studies.protocols import STUDIES, Study
 
-PAGE, CHANGES = "README.md", "changes.md"
+PAGE, METHOD, CHANGES = "README.md", "../studies.md", "changes.md"
 
 
 def list_studies() -> None:
@@ -42,7 +43,7 @@ def run_study(
     if config.study.reference_score is not None:
         from heartdata.studies.page import reference
 
-        run.console.print(f"Reference   {reference(config.study)}")
+        run.console.print(f"Reference   {reference(config.study)}", markup=False)
     folder = store.workpath(f"latest/study-{config.study.name}")
     if out is not None:
         _copy_report(folder, out / config.study.name)
@@ -81,6 +82,13 @@ def write_results(store: Store, out: Path | None) -> None:
     from heartdata.studies.page import study_page
     from heartdata.studies.results import result_rows, results_page
 
+    given = out
+    if out is not None:
+        out = writable_folder(out)
+    if not store.workpath("latest").is_dir():
+        raise HeartbeatError(
+            f"there is no store in {store.uri}: name another --store, or run a study (`heartbeat study list`)"
+        )
     folders = {p.name.removeprefix("study-"): p for p in store.workpath("latest").glob("study-*") if p.is_dir()}
     console, records = plain_console(), list[StudyRecord]()
     for name in in_order(list(folders)):
@@ -89,19 +97,19 @@ def write_results(store: Store, out: Path | None) -> None:
         except HeartbeatError as error:
             console.print(note(f"left out: {error}"))
     if not records:
-        raise HeartbeatError(f"{store.uri} holds no study to show: type `heartbeat study list`, and run one")
+        raise HeartbeatError(f"no study has ended in {store.uri}: type `heartbeat study list`, and run one")
     rows = [row for record in records for row in result_rows(record)]
-    shown = [{name: cell for name, cell in row.items() if name != "scored"} for row in rows]  # a terminal is narrow
+    shown = [{name: cell for name, cell in row.items() if name not in ("scored", "command")} for row in rows]  # narrow
     console.print(rich_table("Results", shown))
     if out is None:
         return
-    out = writable_folder(out)
     for record in records:
         name = record.facts.study.name
         _copy_report(folders[name], out / name)
         (out / name / PAGE).write_text(study_page(record), encoding="utf-8")
-    changes = CHANGES if (out / CHANGES).is_file() else ""
-    (out / PAGE).write_text(results_page(records, changes), encoding="utf-8")
+    command = shlex.join(["heartbeat", "study", "results", "--out", str(given)])
+    method, changes = (name if (out / name).is_file() else "" for name in (METHOD, CHANGES))
+    (out / PAGE).write_text(results_page(records, command, method, changes), encoding="utf-8")
     console.print(f"Page        {out / PAGE}")
 
 

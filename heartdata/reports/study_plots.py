@@ -7,6 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from heartdata.reports.labels import shortened
 from heartdata.reports.plots import BLUE, GREY, MOST_PROBABLE, RED, add_grid, as_png, plain_text
+from heartdata.scoring.challenges import LOWER_IS_BETTER
 from heartdata.scoring.text import metric_label, with_bounds
 
 
@@ -87,7 +88,8 @@ def plot_comparison(metrics: pd.DataFrame, metric: str, reference: float | None,
     axes.set_yticks(y, [shortened(name) for name in rows["model"]], fontsize=8)
     axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.margins(x=0.08)
-    axes.set_xlabel(f"{metric_label(metric)}, 95 % interval")
+    better = ", lower is better" if metric in LOWER_IS_BETTER else ""
+    axes.set_xlabel(f"{metric_label(metric)}, 95 % interval{better}")
     axes.set_title(title, fontsize=10, pad=16 if reference is not None else None)
     add_grid(axes, "x")
     return as_png(figure, note)

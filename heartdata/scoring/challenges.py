@@ -31,6 +31,8 @@ NO_SHARES = (  # the metrics that may be outside 0-1
     "total_precision", "artifact_youden_j", "heart_problem_youden_j", "heart_problem_discriminant_power",
     "cost_per_patient",
 )  # fmt: skip
+LOWER_IS_BETTER = ("cost_per_patient",)
+YOUDEN_J = ("artifact_youden_j", "heart_problem_youden_j")  # in -1 to 1
 EXPERT_COST = (25.0, 397.0, -1718.0, 0.0, 11296.0)  # of r**0 to r**4, r the share of patients referred
 
 Subset = Literal["set_a", "set_b"]

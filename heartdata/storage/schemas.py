@@ -175,6 +175,7 @@ LEARNING_CURVE = pa.schema([
     ("arm", S),  # null: of the fitted curve
     ("subjects", F),  # that are trained on, mean over folds and seeds
     ("value", F), ("low", F), ("high", F),
+    ("sd", F),  # over seeds
 ])  # fmt: skip
 
 # What the fitted curve of a model says, see heartdata.scoring.learning_curve.

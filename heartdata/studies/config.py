@@ -53,8 +53,9 @@ def study_config(
                 f"the study {name} splits recordings by its own protocol: leave out split.{key}; you may change "
                 f"split.{', split.'.join(FREE_SPLIT_SETTINGS)}"
             )
-    for key, value in study.settings.items():
-        section, _, setting = key.partition(".")
-        if section == "source" and getattr(run.source, setting) != value:
-            raise ConfigError(f"the study {name} needs {key} = {value}: leave it unchanged, or choose another study")
+    needed = {key: value for key, value in study.settings.items() if key.startswith("source.")}
+    as_needed = deep_merge(run.source.model_dump(), unflatten(needed).get("source", {}))
+    if run.source != type(run.source).model_validate(as_needed):
+        settings = " and ".join(f"{key} = {value}" for key, value in needed.items())
+        raise ConfigError(f"the study {name} needs {settings}: leave that unchanged, or choose another study")
     return StudyConfig(study=study, run=run)

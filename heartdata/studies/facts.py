@@ -35,14 +35,19 @@ class Measured(Settings):
 class StudyFacts(Settings):
     """A study as it was run. ``weights`` is the sha256 of the initial ones, empty for random; ``plots`` are names of PNGs.
 
-    ``subjects``: of the ``recordings`` that are scored, with one for each recording whose subject is not known;
-    ``labels`` and ``collections``: how many of the recordings are of each.
+    ``subjects``: of the ``recordings`` that are scored, those that near-duplicates link counted once, with one for each
+    recording that names none; ``unnamed``: how many of these are not named. ``patients``: ids that are scored, 0 where
+    recordings are. ``labels``: how many of what is scored are of each; ``collections``: how many recordings.
+    ``recordings_sha256``: sha256 of the sorted sha256 of the recordings, as JSON.
     """
 
     study: Study
     command: str
     recordings: int
     subjects: int
+    unnamed: int = 0
+    patients: int = 0
+    recordings_sha256: str = ""
     labels: dict[str, int]
     collections: dict[str, int]
     operating_point: str
@@ -74,10 +79,9 @@ def read_study(folder: Path) -> StudyRecord:
         read = [pq.read_table(folder / name, columns=schema.names).to_pandas() for name, schema in tables.items()]
     except (OSError, ValidationError, KeyError, ValueError) as error:
         name = folder.name.removeprefix("study-")
-        raise HeartbeatError(
-            f"{folder} is not as this version records a study: type `heartbeat study {name} --data FOLDER`, which takes "
-            "what is unchanged from the cache"
-        ) from error
+        again = f"type `heartbeat study {name} --data FOLDER`, which takes what is unchanged from the cache"
+        remedy = again if name in STUDIES else f"there is no study {name!r}, so delete that folder"
+        raise HeartbeatError(f"{folder} is not as this version records a study: {remedy}") from error
     return StudyRecord(facts, *read)
 
 
@@ -95,8 +99,22 @@ def commit_text(measured: Measured) -> str:
 
 
 def scored_text(facts: StudyFacts) -> str:
-    """How many recordings of how many subjects are scored."""
-    return f"{facts.recordings:,} recordings of {facts.subjects:,} subjects"
+    """How many recordings of how many subjects are scored, and whether these are named."""
+    recordings = f"{facts.recordings:,} recordings"
+    if facts.patients:
+        return f"{facts.patients:,} patient ids ({recordings} of {facts.subjects:,} subjects)"
+    if facts.unnamed < facts.subjects:
+        unnamed = f", {facts.unnamed:,} of them unnamed" if facts.unnamed else ""
+        return f"{recordings} of {facts.subjects:,} subjects{unnamed}"
+    alike = f", {facts.subjects:,} without near-duplicates" if facts.subjects < facts.recordings else ""
+    return f"{recordings} of unnamed subjects{alike}"
+
+
+def is_changed(facts: StudyFacts) -> bool:
+    """Whether the study ran with another source, other settings or another number of seeds than its own."""
+    study = STUDIES.get(facts.study.name, facts.study)
+    given = facts.command.removeprefix(f"heartbeat study {study.name}").replace(" --data FOLDER", "")
+    return given != f" --seeds {len(study.seeds)}"
 
 
 def versions_text(measured: Measured) -> str:

@@ -46,10 +46,10 @@ def learning_curve(
         fitted = fit_power_law(numbers, values["value"], errors)
         curves = [fit_power_law(numbers, draw, errors) for draw in draws]
         for arm, number, row in zip(arms, numbers, values.itertuples(), strict=True):
-            points.append((model, arm, number, row.value, row.low, row.high))
+            points.append((model, arm, number, row.value, row.low, row.high, row.sd))
         bounds = np.percentile([curve.score(grid) for curve in curves], [2.5, 97.5], axis=0)
         for number, value, low, high in zip(grid, fitted.score(grid), *bounds, strict=True):
-            points.append((model, None, number, value, low, high))
+            points.append((model, None, number, value, low, high, None))
         gains.append((model, *_plateau(fitted, curves), STATED_GAIN, *_gain(extrapolate(curves, STATED_GAIN))))
     return pd.DataFrame(points, columns=LEARNING_CURVE.names), pd.DataFrame(gains, columns=EXTRAPOLATION.names)
 
@@ -107,7 +107,7 @@ def curve_rows(curve: pd.DataFrame, metric: str) -> list[dict[str, str]]:
     measured = curve[curve["arm"].notna()]
     rows = []
     for arm, of_arm in measured.groupby("arm", sort=False):
-        scores = {row.model: with_bounds(row.value, row.low, row.high) for row in of_arm.itertuples()}
+        scores = {row.model: with_bounds(row.value, row.low, row.high, row.sd) for row in of_arm.itertuples()}
         number = {"training subjects": f"{of_arm['subjects'].iloc[0]:.0f}", "arm": str(arm)}
         rows.append(number | {f"{metric_label(metric)}, {model}": scores[model] for model in MODELS})
     return rows

@@ -10,6 +10,7 @@ import pandas as pd
 
 from heartdata.config import RunConfig
 from heartdata.markdown import code, escape, markdown_table
+from heartdata.scoring.challenges import LOWER_IS_BETTER
 from heartdata.scoring.model_names import NETWORK
 from heartdata.scoring.text import metric_label, with_bounds
 from heartdata.settings import flatten
@@ -35,7 +36,7 @@ def study_page(record: StudyRecord, plots: bool = True) -> str:
     )
     sections.append(f"Scored: {scored_text(facts)} ({labels})" + (f", of {collections}." if collections else "."))
     seeds = f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}"
-    folds = "Each database held out in turn" if study.protocol == "leave_one_out" else f"{study.folds} folds"
+    folds = "Each collection held out in turn" if study.protocol == "leave_one_out" else f"{study.folds} folds"
     chosen = facts.operating_point
     goal = "is the most probable class" if chosen == "none" else f"optimises `{chosen}`"
     sections.append(
@@ -46,6 +47,10 @@ def study_page(record: StudyRecord, plots: bool = True) -> str:
         f"{goal}. The last column is the paired difference on the same resamples of subjects; where its interval "
         "contains 0, neither model is shown to be better."
     )
+    if study.metric in LOWER_IS_BETTER:
+        sections.append(
+            f"{metric_label(study.metric)}: lower is better, and a difference below 0 is in {NETWORK}'s favour."
+        )
     if study.level == "subject":
         rule = {"mean": "mean", "max": "highest"}[facts.subject_rule]
         sections.append(
@@ -66,17 +71,21 @@ def study_page(record: StudyRecord, plots: bool = True) -> str:
         if len(study.arms) > 1:
             sections.append(f"## {arm[0].upper()}{arm[1:]}")
         sections.append(markdown_table(metric_rows(shown, headline, study.metric)))
-        rest = metric_rows(shown, [m for m in shown["metric"].unique() if m not in headline])
+        by_fold = [m for m in shown["metric"].unique() if m.startswith(f"{study.metric} ")]
+        if by_fold:
+            sections.append(markdown_table(metric_rows(shown, by_fold)))
+        rest = metric_rows(shown, [m for m in shown["metric"].unique() if m not in (*headline, *by_fold)])
         sections.append("<details><summary>All metrics</summary>\n\n" + markdown_table(rest) + "\n\n</details>")
     sections += [
         f"![{name.replace('_', ' ')}]({name}.png)" for name in (facts.plots if plots else ()) if name != CURVE_PLOT
     ]
-    sections += ["## Where, when and by which code", *_measured(facts.measured)]
+    sections += ["## Where, when and by which code", *_measured(facts.measured, facts.recordings_sha256)]
     return "\n\n".join(sections) + "\n"
 
 
-def _measured(measured: Measured) -> list[str]:
+def _measured(measured: Measured, recordings_sha256: str) -> list[str]:
     lines = [f"Recorded {measured.recorded_at}", f"Code: commit {commit_text(measured)}"]
+    lines += [f"Recordings: sha256 `{recordings_sha256[:12]}` of the list of theirs"] if recordings_sha256 else []
     lines += [f"Machine: {escape(measured.machine)}"] if measured.machine else []
     lines += [f"Trained on: {escape('; '.join(measured.trained_on))}"] if measured.trained_on else []
     lines += [f"Versions: {escape(versions_text(measured))}"] if measured.versions else []

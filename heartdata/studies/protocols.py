@@ -105,7 +105,7 @@ _STUDIES = (
         settings={**FEW_RECORDINGS, "split.collections": ["set_b"], "training.epochs": 8, "training.batch": 32},
         scoring="pascal_b",
         reference_score=0.470,
-        citation="a public third-party audit, 5 folds grouped by subject",
+        citation="a third-party audit without a publication, 5 folds grouped by subject",
     ),
     Study(
         name="pascal-a",
@@ -114,7 +114,7 @@ _STUDIES = (
         settings={**FEW_RECORDINGS, "split.collections": ["set_a"], "training.epochs": 25, "training.batch": 8},
         scoring="pascal_a",
         reference_score=0.626,
-        citation="a public third-party audit, 2 times 5 stratified folds",
+        citation="a third-party audit without a publication, 2 times 5 stratified folds",
         note="Set A names no subjects: recordings of one person may be in several folds, unless they are near-duplicates.",
     ),
     Study(
@@ -126,7 +126,7 @@ _STUDIES = (
         scoring="cinc2016",
         metric="macc",
         reference_score=0.519,
-        citation="a public third-party audit, each database left out in turn; possibly other databases",
+        citation="a third-party audit without a publication, each database left out in turn; possibly other databases",
     ),
     Study(
         name="cinc2016",
@@ -136,9 +136,10 @@ _STUDIES = (
         scoring="cinc2016",
         metric="macc",
         reference_score=0.859,
-        citation="a public third-party audit, the best of several classical models in 5 times 5 folds grouped by "
+        citation="a third-party audit without a publication, the best of several classical models in 5 times 5 folds grouped by "
         "subject; possibly other databases",
-        note="The folds share recording devices: see the study cinc2016-lodo for unseen devices.",
+        note="The folds share recording devices: see the study cinc2016-lodo for unseen devices. Without the challenge's "
+        "appendix the recordings name no subjects, and those of one person may be in several folds.",
     ),
     Study(
         name="circor2022",
@@ -268,6 +269,11 @@ def learning_curve_arms(study: Study, accepted: pd.DataFrame, split: SplitConfig
             "record more, or leave out rare labels"
         )
     return arms
+
+
+def labels_in_use(accepted: pd.DataFrame, split: SplitConfig) -> list[str]:
+    """The labels of the recordings that a study splits."""
+    return sorted(_in_use(accepted, split)["label"].unique())
 
 
 def _in_use(accepted: pd.DataFrame, split: SplitConfig) -> pd.DataFrame:

@@ -5,44 +5,48 @@ from typing import Any
 
 import pandas as pd
 
-from heartdata.markdown import escape, table_of_markdown
+from heartdata.markdown import code, escape, table_of_markdown
+from heartdata.scoring.challenges import LOWER_IS_BETTER
 from heartdata.scoring.model_names import METADATA_ONLY, NETWORK, SIMPLE_FEATURES
 from heartdata.scoring.text import metric_label, with_bounds
-from heartdata.studies.facts import StudyRecord, commit_text, scored_text, versions_text
+from heartdata.studies.facts import StudyRecord, commit_text, is_changed, scored_text, versions_text
 from heartdata.studies.learning_curve import gain_sentences
 from heartdata.studies.protocols import STUDIES
 from heartdata.studies.scores import AT_POINT
 
-COMMAND = "heartbeat study results --out docs/results"
+CHANGED = ", other settings than its own"
 MODELS = {
     NETWORK: NETWORK,
     AT_POINT: "at its operating point",
     SIMPLE_FEATURES: SIMPLE_FEATURES,
     METADATA_ONLY: METADATA_ONLY,
 }
-HIGHER_IS_WORSE = ("cost_per_patient",)
 
 
-def results_page(records: Sequence[StudyRecord], changes: str = "") -> str:
+def results_page(records: Sequence[StudyRecord], command: str, method: str = "", changes: str = "") -> str:
     """Every study with its metric and 95 % interval, and where, when and by which code it was measured.
 
-    ``changes``: name of a page beside this one that says why figures changed.
+    ``command`` makes the page; ``method`` and ``changes``: paths of a page on how studies are measured, and of one that says
+    why figures changed.
     """
+    how = f" How they are measured: [studies]({method})." if method else ""
     sections = [
         "# Results",
-        f"Made by `{COMMAND}` from the tables of the studies in the store. How they are measured: [studies](../studies.md).",
-        "Values are means over seeds ± their standard deviation, with 95 % bootstrap intervals over subjects in brackets. "
+        f"Made by {code(command)} from the tables of the studies in the store.{how}",
+        "Values are means over seeds ± their standard deviation, with 95 % bootstrap intervals over subjects (over "
+        "recordings where none is named) in brackets. "
         f"`{NETWORK}` predicts its most probable class. A reference is a published value under a protocol of its own; each "
         "study's page names it.",
         table_of_markdown(
             [
-                {key: escape(text) for key, text in row.items()} | {"study": _link(record)}
+                {key: escape(text) for key, text in row.items()}
+                | {"study": _link(record) + CHANGED * is_changed(record.facts), "command": code(row["command"])}
                 for record in records
                 for row in result_rows(record)
             ]
         ),
     ]
-    costs = [r.facts.study.name for r in records if r.facts.study.metric in HIGHER_IS_WORSE]
+    costs = [r.facts.study.name for r in records if r.facts.study.metric in LOWER_IS_BETTER]
     if costs:
         sections.append(f"Of {', '.join(f'`{name}`' for name in costs)} the metric is a cost: lower is better.")
     for record in records:
@@ -73,9 +77,10 @@ def result_rows(record: StudyRecord) -> list[dict[str, str]]:
         values = {row.model: row for row in of_metric[of_metric["arm"] == arm].itertuples()}
         shown = {label: _cell(values.get(model)) for model, label in MODELS.items()}
         reference = "" if study.reference_score is None else with_bounds(study.reference_score)
-        named = {"study": study.name, "arm": arm if len(study.arms) > 1 else ""}
+        name = study.name + CHANGED * is_changed(record.facts)
+        named = {"study": name, "arm": arm if len(study.arms) > 1 else ""}
         scored = {"scored": scored_text(record.facts), "metric": metric_label(study.metric)}
-        rows.append(named | scored | shown | {"reference": reference})
+        rows.append(named | scored | shown | {"reference": reference, "command": record.facts.command})
     return rows
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from heartdata.errors import ConfigError
 from heartdata.scoring import challenges
 from heartdata.scoring.bootstrap import subject_draws, with_interval
 from heartdata.scoring.calibration import (
@@ -21,7 +22,7 @@ from heartdata.scoring.metrics import (
     subject_predictions,
 )
 from heartdata.scoring.model_names import NETWORK
-from heartdata.studies.protocols import Scoring, Study
+from heartdata.studies.protocols import LEAKY, Scoring, Study
 
 AT_POINT = f"{NETWORK}, operating point"
 OR_UNSURE = f"{NETWORK}, or unsure"
@@ -48,6 +49,36 @@ def scored_rows(rows: pd.DataFrame, study: Study, rule: Rule) -> pd.DataFrame:
     names = [name for name in combined if name.startswith("p_")]
     combined[names] = combined[names].round(PROBABILITY_DIGITS)
     return combined.join(patients, on="patient").assign(recording_id=None, sha256=None)
+
+
+def with_known_subjects(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` (schema `study_schema`) with the groups and subjects of the arm by subject in the one that hides them.
+
+    Its split takes each recording for a subject; its score and interval are over the same subjects as the other's.
+    """
+    leaky = rows["arm"] == LEAKY
+    known = rows[~leaky].drop_duplicates("recording_id").set_index("recording_id")
+    if not leaky.any() or known.empty:
+        return rows
+    hidden = leaky & rows["recording_id"].isin(known.index)
+    columns = ["group", "subject", "patient"]
+    named = known[columns].reindex(rows.loc[hidden, "recording_id"])
+    return rows.assign(
+        **{name: rows[name].mask(hidden, pd.Series(named[name].to_numpy(), rows.index[hidden])) for name in columns}
+    )
+
+
+def check_metric(study: Study, classes: list[str]) -> None:
+    """Raise `ConfigError` where the scoring of ``study`` does not compute its metric."""
+    rows = pd.DataFrame(np.eye(len(classes)), columns=[f"p_{c}" for c in classes]).assign(
+        label=classes, prediction=classes, group=classes, noisy=False, model=NETWORK
+    )
+    found = list(_metrics(rows, study.scoring, classes, pd.DataFrame(np.ones((len(classes), 1)), index=classes)))
+    if study.metric not in found:
+        raise ConfigError(
+            f"the study {study.name} has the metric {study.metric}, which the scoring {study.scoring} does not compute: choose one "
+            f"of {', '.join(found)}"
+        )
 
 
 def with_operating_point(
@@ -109,7 +140,10 @@ def study_metrics(rows: pd.DataFrame, study: Study, classes: list[str], resample
                     name, _, fold = metric.partition(" ")
                     in_fold = several["probabilities" if name == "auroc" else "predictions"]
                     varies = in_fold.get(fold, in_fold.any())
-                    value = with_interval(table[metric], dof, is_share, varies=varies)
+                    if name in challenges.YOUDEN_J:  # twice a share less 1
+                        value = [2 * bound - 1 for bound in with_interval((table[metric] + 1) / 2, dof, varies=varies)]
+                    else:
+                        value = [*with_interval(table[metric], dof, is_share, varies=varies)]
                     metrics.append((arm, model, metric, sd, *value, *with_interval(less, dof, is_share=False)))
     return pd.DataFrame(metrics, columns=["arm", "model", "metric", "sd", "value", "low", "high", *DIFFERENCE])
 

@@ -66,7 +66,10 @@ class NetworkConfig(Settings):
     @model_validator(mode="after")
     def _check_epochs(self) -> "NetworkConfig":
         if self.epochs + (self.frozen_epochs if self.init != "random" else 0) == 0:
-            raise ValueError("epochs = 0 needs frozen_epochs above 0, and weights to start from (init)")
+            raise ValueError(
+                "epochs = 0 trains the last layer alone, which needs frozen_epochs above 0 and weights to start from: set "
+                "training.init to a model, such as that of `heartbeat pretrain`, or training.epochs above 0"
+            )
         return self
 
     @model_validator(mode="after")

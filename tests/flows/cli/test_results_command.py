@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from heartdata.scoring.model_names import NETWORK
 from heartdata.storage.schemas import STUDY_METRICS
@@ -50,6 +51,20 @@ def test_the_page_of_results_and_each_studys_own_are_made_from_the_store(heartbe
 
 
 def test_a_store_without_studies_says_what_to_do(heartbeat, tmp_path: Path):
+    code, err, _ = heartbeat("study", "results", "--store", tmp_path / "mistyped")
+    assert code == 2
+    assert "there is no store in" in err
+    (tmp_path / "latest").mkdir()
     code, err, _ = heartbeat("study", "results", "--store", tmp_path)
     assert code == 2
-    assert "holds no study to show: type `heartbeat study list`" in err
+    assert "no study has ended in" in err
+
+
+@pytest.mark.parametrize(
+    "option", [("--seeds", 2), ("--set", "training.epochs=1"), ("--data", "x"), ("--source", "table")]
+)
+def test_options_that_show_nothing_are_refused(heartbeat, option: tuple[str, object]):
+    for name in ("list", "results"):
+        code, err, _ = heartbeat("study", name, *option)
+        assert code == 2
+        assert f"`heartbeat study {name}` takes no {option[0]}: leave it out" in err

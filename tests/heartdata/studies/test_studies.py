@@ -11,8 +11,16 @@ from heartdata.errors import ConfigError, DataRefused
 from heartdata.scoring.calibration import DecisionConfig, apply_temperature, fit_calibration
 from heartdata.scoring.model_names import NETWORK
 from heartdata.studies.config import study_config
-from heartdata.studies.protocols import LEAKY, STUDIES, Fold, folds_of, heldout_databases, study_named
-from heartdata.studies.scores import AT_POINT, OR_UNSURE, scored_rows, study_metrics, with_operating_point
+from heartdata.studies.protocols import GROUPED, LEAKY, STUDIES, Fold, Study, folds_of, heldout_databases, study_named
+from heartdata.studies.scores import (
+    AT_POINT,
+    OR_UNSURE,
+    check_metric,
+    scored_rows,
+    study_metrics,
+    with_known_subjects,
+    with_operating_point,
+)
 
 CLASSES = ["abnormal", "normal"]
 FOLDS = study_named("cinc2016").model_copy(update={"seeds": (0,)})
@@ -256,3 +264,74 @@ def test_a_bound_of_an_interval_may_be_infinite():
     power = values(rows, study, ["murmur", "normal"], 200).loc[(NETWORK, "heart_problem_discriminant_power")]
     assert np.isfinite(power["value"])
     assert power["high"] == np.inf
+
+
+def test_intervals_of_the_arm_that_hides_subjects_are_over_the_same_subjects():
+    apart = study_rows({"network": [0.9, 0.8, 0.3, 0.2]}, ["normal", "normal", "abnormal", "abnormal"]).assign(
+        arm=GROUPED,
+        recording_id=list("abcd"),
+        group=["s1", "s1", "s2", "s2"],
+        subject=["1", "1", "2", "2"],
+        patient="x",
+    )
+    hidden = apart.assign(arm=LEAKY, group=list("abcd"), subject=None, patient=None)
+    both = with_known_subjects(pd.concat([hidden, apart], ignore_index=True))
+    columns = ["recording_id", "group", "subject", "patient"]
+    assert both.loc[both["arm"] == LEAKY, columns].values.tolist() == apart[columns].values.tolist()
+    assert both.loc[both["arm"] == GROUPED, columns].values.tolist() == apart[columns].values.tolist()
+    alone = with_known_subjects(hidden)
+    assert alone["group"].tolist() == list("abcd")
+
+
+def test_a_metric_that_the_scoring_does_not_compute_is_refused_before_training():
+    study = study_named("pascal-b").model_copy(update={"metric": "macc"})
+    with pytest.raises(
+        ConfigError, match="the study pascal-b has the metric macc, which the scoring pascal_b does not compute"
+    ):
+        check_metric(study, ["extrastole", "murmur", "normal"])
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("pascal-b", ["extrastole", "murmur", "normal"]),
+        ("pascal-a", ["artifact", "extrahls", "murmur", "normal"]),
+        ("cinc2016", ["abnormal", "normal"]),
+        ("circor2022", ["Absent", "Present", "Unknown"]),
+        ("circor2022-outcome", ["Abnormal", "Normal"]),
+        ("article", ["artifact", "extrahls", "extrastole", "murmur", "normal"]),
+    ],
+)
+def test_every_study_computes_its_metric(name: str, classes: list[str]):
+    check_metric(study_named(name), classes)
+
+
+@pytest.mark.parametrize(
+    ("source", "settings"),
+    [
+        ("cinc2016", {"source.databases": ["training-b", "training-c"]}),
+        ("table", {"source.columns.collection": "device"}),
+        ("table", {"source.columns": {"collection": "device"}}),
+    ],
+)
+def test_a_study_may_fix_any_setting_of_its_source(monkeypatch: pytest.MonkeyPatch, source: str, settings: dict):
+    study = Study(name="fixed", title="Fixed", source=source, settings=settings)
+    monkeypatch.setitem(STUDIES, "fixed", study)
+    study_config("fixed", "x")
+    (key,) = settings
+    changed = {"source.databases": ["training-b"]} if source == "cinc2016" else {"source.columns.collection": "place"}
+    with pytest.raises(ConfigError, match=f"the study fixed needs {key} = .*: leave that unchanged"):
+        study_config("fixed", "x", None, changed)
+
+
+def test_youdens_j_has_bounds_that_it_can_reach():
+    labels = ["artifact"] * 20 + ["normal"] * 20
+    rows = study_rows({"0": [0.9] * 19 + [0.1] + [0.1] * 20}, ["abnormal"] * 20 + ["normal"] * 20)
+    names = {"abnormal": "artifact", "normal": "normal"}
+    rows = rows.assign(label=labels, prediction=rows["prediction"].map(names)).rename(
+        columns={"p_abnormal": "p_artifact"}
+    )
+    found = values(rows, study_named("pascal-a").model_copy(update={"seeds": (0,)}), ["artifact", "normal"], 200)
+    row = found.loc[(NETWORK, "artifact_youden_j")]
+    assert row["value"] == pytest.approx(0.95)
+    assert 0.5 < row["low"] < 0.95 < row["high"] < 1

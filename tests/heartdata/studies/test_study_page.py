@@ -43,7 +43,7 @@ def test_the_page_shows_the_metrics_the_plots_and_the_source_of_the_reference_sc
     page = page_of("cinc2016-lodo", pd.DataFrame([row]), plots=("comparison",))
     assert "| resnet34 | 1.000 |" in page
     assert "![comparison](comparison.png)" in page
-    assert "Reference: MAcc 0.519, a public third-party audit, each database left out in turn" in page
+    assert "Reference: MAcc 0.519, a third-party audit without a publication, each database left out in turn" in page
     assert "Patients are scored" not in page
 
 
