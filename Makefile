@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS = $(if $(SOURCE),--source "$(SOURCE)") $(if $(DATA),--data "$(DATA)") $(if $(STORE),--store "$(STORE)") $(if $(CONFIG),--config "$(CONFIG)")
 IN_PARALLEL = --dist loadfile --no-loadscope-reorder # each process has its own Prefect server
 
-.PHONY: run up test test-slow test-unattended faults nights busy docs screenshots tutorial check clean
+.PHONY: run up test test-slow test-unattended bench faults nights busy docs screenshots tutorial check clean
 .DELETE_ON_ERROR:
 
 # nothing new (3), and a version that is not the champion (5), are no failures; `heartbeat --help` lists the statuses
@@ -22,6 +22,9 @@ test-slow: .venv/ready # they wait for servers
 
 test-unattended: .venv/ready # servers and services, minutes each; not in .ci/run
 	@$(BIN)/python -m pytest -m unattended
+
+bench: .venv/ready # under 40 minutes on two idle cores; writes docs/benchmarks.md
+	@$(BIN)/python -W ignore -m benchmarks $(ONLY) $(if $(SMALL),--small)
 
 faults: .venv/ready # about an hour on two cores
 	@$(BIN)/python -W ignore -m benchmarks.faults --trials $(or $(N),60) --seed $(or $(SEED),0) $(if $(ONLY),--only "$(ONLY)") $(if $(WRITE),--write)

@@ -1,30 +1,32 @@
 """How many of a user's own recordings calibrate a model for the others: `heartbeat calibrate` beside two alternatives.
 
 A simulated model was trained where classes are equally frequent; the user's place has another prior, more noise, both or
-neither. Prints the table of docs/serving.md: means over repeated draws, scored on 3,000 other recordings of that place.
+neither. Means over repeated draws, with their 95 % intervals, scored on 3,000 other recordings of that place.
 
-    python -m benchmarks.adaptation
+    python -m benchmarks.adaptation [--repeats 40]
 """
 
-import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
+from benchmarks.command import run_benchmark, say
+from benchmarks.rows import Row, mean_with_interval, scored
 from heartdata.scoring.adaptation import adapt
 from heartdata.scoring.calibration import (
     Calibration,
     DecisionConfig,
     apply_calibration,
-    confidence_of,
     decide,
-    expected_calibration_error,
     fit_calibration,
 )
 from heartdata.scoring.confusion import class_numbers, confusion_counts, macro_f1
 
-REPEATS = 40
+SIZES = {"repeats": (40, 2), "others": (3000, 300)}
+COUNTS = (20, 150)
+OWN, AGAIN = "the model's own calibration", "fitted as after training"
 SEPARATION, OVERCONFIDENCE = 1.6, 2.0
 PLACES = {  # prior, noise
     "as in training, 2 classes": ([0.5, 0.5], 1.0),
@@ -47,41 +49,43 @@ def draw(count: int, prior: list[float], noise: float, rng: np.random.Generator)
 
 
 def scores(probabilities: np.ndarray, rows: pd.DataFrame, classes: list[str], by: Calibration) -> np.ndarray:
-    """Macro-F1, Brier score and calibration error."""
+    """Macro-F1 and Brier score."""
     scaled = apply_calibration(probabilities, by)
     predicted = decide(scaled, classes, by.class_weights)
     truth = class_numbers(rows["label"], classes)
     counts = confusion_counts(truth, class_numbers(predicted, classes), len(classes))
     errors = ((scaled - np.eye(len(classes))[truth]) ** 2).sum(axis=1)
-    confidence = confidence_of(predicted, scaled, classes)
-    error = expected_calibration_error(confidence, predicted == rows["label"].to_numpy(object))
-    return np.array([macro_f1(counts)[0], errors.mean(), error])
+    return np.array([macro_f1(counts)[0], errors.mean()])
 
 
-def write(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+def compared(count: int, prior: list[float], noise: float, repeats: int, others: int) -> np.ndarray:
+    """Scores of the model's own calibration, of one fitted again, and of ours: shape (repeats, 3, 2)."""
+    classes, each = [str(number) for number in range(len(prior))], []
+    for repeat in range(repeats):
+        rng = np.random.default_rng(repeat)
+        validation, labels = draw(300, [1 / len(prior)] * len(prior), 1.0, rng)
+        own = fit_calibration(validation, labels, classes, CONFIG)
+        probabilities, rows = draw(count, prior, noise, rng)
+        tested = draw(others, prior, noise, rng)
+        again = fit_calibration(probabilities, rows, classes, CONFIG)
+        adapted = adapt(probabilities, rows["label"], classes, own, CONFIG)
+        each.append([scores(*tested, classes, by) for by in (own, again, adapted)])
+    return np.array(each)
 
 
-def main() -> None:
-    write("| place | recordings | the model's own | fitted as after training | `heartbeat calibrate` |")
-    write("| --- | --- | --- | --- | --- |")
+def measure(repeats: int, others: int) -> Iterator[Row]:
     for place, (prior, noise) in PLACES.items():
-        classes = [str(number) for number in range(len(prior))]
-        for count in (20, 50, 150):
-            each = []
-            for repeat in range(REPEATS):
-                rng = np.random.default_rng(repeat)
-                validation, labels = draw(300, [1 / len(prior)] * len(prior), 1.0, rng)
-                own = fit_calibration(validation, labels, classes, CONFIG)
-                probabilities, rows = draw(count, prior, noise, rng)
-                others = draw(3000, prior, noise, rng)
-                again = fit_calibration(probabilities, rows, classes, CONFIG)
-                adapted = adapt(probabilities, rows["label"], classes, own, CONFIG)
-                each.append([scores(*others, classes, by) for by in (own, again, adapted)])
-            cells = [" / ".join(f"{value:.3f}" for value in row) for row in np.mean(each, axis=0)]
-            write(f"| {place} | {count} | {' | '.join(cells)} |")
+        for count in COUNTS:
+            say(f"{place}, {count} recordings")
+            each = compared(count, prior, noise, repeats, others)
+            for metric, name in enumerate(("macro-F1", "Brier score")):
+                own, again, ours = (mean_with_interval(of) for of in each[:, :, metric].T)
+                measured = f"`heartbeat calibrate` with {count} recordings, {place}: {name}"
+                is_error = name == "Brier score"
+                yield scored(measured, ours, OWN, own, lower_is_better=is_error)
+                if is_error:
+                    yield scored(measured, ours, AGAIN, again, lower_is_better=True)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure, SIZES)

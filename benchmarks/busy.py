@@ -8,7 +8,6 @@ puts the table into docs/faults.md.
 """
 
 import argparse
-import contextlib
 import itertools
 import os
 import re
@@ -17,16 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.command import READ_BY_LIBGOMP, busy_process
 from benchmarks.pages import markdown_table, put_block
 from benchmarks.processes import FINISHED, PROJECT
 
 STAGES = ("train", "calibrate", "evaluate", "register")
 LINE = re.compile(r"✓ (\S+) +([\d.]+) s")
 SETTINGS = ("training.init=random", "training.epochs=3", "validation.max_quarantined_fraction=0.5")
-SET_BY_HEARTBEAT = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")  # as on a user's machine
 Seconds = dict[str, float]
 
 
@@ -35,7 +33,7 @@ class Runs:
 
     def __init__(self, store: Path) -> None:
         self.store, self.seeds = store, itertools.count()
-        self.environment = {n: v for n, v in os.environ.items() if n not in SET_BY_HEARTBEAT}
+        self.environment = {n: v for n, v in os.environ.items() if n not in READ_BY_LIBGOMP}  # as on a user's machine
         self.environment["PYTHONPATH"] = str(PROJECT)
         self.together(1)
 
@@ -59,16 +57,6 @@ class Runs:
         return subprocess.Popen(
             command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.store
         )
-
-
-@contextlib.contextmanager
-def busy_process() -> Iterator[None]:
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        yield
-    finally:
-        other.kill()
-        other.wait()
 
 
 def medians(results: list[Seconds], stages: tuple[str, ...]) -> Seconds:

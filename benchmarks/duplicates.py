@@ -1,16 +1,15 @@
-"""Near-duplicates: recall and precision on altered real recordings and on others of one subject, pairs among untouched
-ones, time and memory by size.
+"""Near-duplicates: how many altered copies of real recordings are found, and how many different recordings of one subject;
+beside the correlation of envelopes. And time by size.
 
-python -m benchmarks.duplicates --data ../shared/data
+    python -m benchmarks.duplicates [--data ../shared/data] [--copies 150]
+    python -m benchmarks.duplicates --pairs    # those among the untouched recordings
+
+The envelopes' bound is the highest correlation of two different recordings of one subject, so that none is taken for a copy.
 """
 
-import argparse
 import io
 import re
-import resource
-import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -21,13 +20,17 @@ import soundfile
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.signal import butter, sosfiltfilt
 
+from benchmarks.command import in_turn, run_benchmark, say, seconds_of
+from benchmarks.rows import Row, Target, absent, scored, timed
 from heartdata.audio.decode import decode, resample
 from heartdata.audio.fingerprint import HOP, RATE_HZ, fingerprint
-from heartdata.checks.near_duplicates import Search, near_duplicates
+from heartdata.checks.near_duplicates import near_duplicates
 from heartdata.checks.suite import ValidationConfig
 from heartdata.checks.waveforms import confirm
 
-SAMPLE = 300
+SIZES = {"copies": (150, 4), "files": (10_000, 40), "fingerprints": (10_000, 200), "repeats": (3, 1)}
+PAIRWISE = 400  # fingerprints of which all pairs are compared
+ENVELOPES = "correlation of envelopes"
 FRAMES = 1000  # of a synthetic fingerprint: 20 s
 Sound = tuple[np.ndarray, int]  # samples, and their rate in Hz
 Change = Callable[[np.ndarray, int, np.random.Generator], Sound]
@@ -97,22 +100,8 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def table_head(*columns: str) -> None:
-    say(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-
-
 def find(prints: pd.DataFrame) -> pd.DataFrame:
     return near_duplicates(prints, ValidationConfig().near_duplicate_similarity).pairs
-
-
-def timed(function: Callable[[], Search]) -> tuple[Search, float]:
-    """What it returns, and the seconds it took."""
-    start = time.perf_counter()
-    return function(), time.perf_counter() - start
 
 
 def prints_of(sounds: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -120,13 +109,8 @@ def prints_of(sounds: dict[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame({"sha256": list(sounds), "fingerprint": [fingerprint(s) for s in sounds.values()]})
 
 
-def best_alignment(a: np.ndarray, b: np.ndarray, common: float = 0.4) -> tuple[float, int]:
-    """Highest correlation of two waveforms (25-150 Hz) at any lag that leaves ``common`` of the shorter in common.
-
-    Also the sample of ``a`` where the first of ``b`` is then.
-    """
-    sos = butter(3, (25, 150), "bandpass", fs=RATE_HZ, output="sos")
-    a, b = (sosfiltfilt(sos, s.astype(np.float64)) for s in (a, b))
+def correlations(a: np.ndarray, b: np.ndarray, common: float = 0.4) -> np.ndarray:
+    """Of two signals at each lag (those beyond the length of ``a`` are negative), 0 unless ``common`` of the shorter overlaps."""
     size = 1 << (len(a) + len(b)).bit_length()
 
     def cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -135,9 +119,27 @@ def best_alignment(a: np.ndarray, b: np.ndarray, common: float = 0.4) -> tuple[f
     ones_a, ones_b = np.ones(len(a)), np.ones(len(b))
     power = np.maximum(cross(a * a, ones_b), 0) * np.maximum(cross(ones_a, b * b), 0)
     enough = cross(ones_a, ones_b) >= common * min(len(a), len(b))
-    correlation = np.where(enough, np.abs(cross(a, b) / np.sqrt(power + 1e-12)), 0)
+    return np.where(enough, np.abs(cross(a, b) / np.sqrt(power + 1e-12)), 0)
+
+
+def best_alignment(a: np.ndarray, b: np.ndarray) -> tuple[float, int]:
+    """Highest correlation of two waveforms (25-150 Hz), and the sample of ``a`` where the first of ``b`` is then."""
+    sos = butter(3, (25, 150), "bandpass", fs=RATE_HZ, output="sos")
+    a, b = (sosfiltfilt(sos, s.astype(np.float64)) for s in (a, b))
+    correlation = correlations(a, b)
     lag = int(correlation.argmax())
-    return float(correlation[lag]), lag if lag < len(a) else lag - size
+    return float(correlation[lag]), lag if lag < len(a) else lag - (1 << (len(a) + len(b)).bit_length())
+
+
+def envelope(print_: bytes) -> np.ndarray:
+    """The envelope of a fingerprint without its mean."""
+    values = np.frombuffer(print_, np.uint8)[len(print_) // 2 :].astype(float)
+    return values - values.mean() if len(values) else np.zeros(1)
+
+
+def envelope_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """The highest of two sounds at RATE_HZ."""
+    return float(correlations(*(envelope(fingerprint(sound)) for sound in (a, b))).max())
 
 
 def aligned(pairs: list[tuple[str, str]], sounds: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -147,24 +149,25 @@ def aligned(pairs: list[tuple[str, str]], sounds: dict[str, np.ndarray]) -> pd.D
     return confirm(table.assign(offset_frames=offsets), sounds.get)
 
 
-def report_untouched(sounds: dict[str, np.ndarray], prints: pd.DataFrame) -> dict[str, str]:
-    """The pairs among the real recordings; returns each recording in one with the first of its cluster."""
-    pairs = find(prints)
+def clusters_of(pairs: pd.DataFrame) -> dict[str, str]:
+    """Each recording that is in a pair, with the first of its cluster."""
     clusters = DisjointSet([*pairs["sha256_a"], *pairs["sha256_b"]])
-    say(f"{len(pairs)} pairs among {len(sounds)} untouched recordings:")
-    table_head("pair", "envelopes", "codes", "waveforms 25-150 Hz", "confirmed")
-    pairs = confirm(pairs, sounds.get)
+    for pair in pairs.itertuples():
+        clusters.merge(pair.sha256_a, pair.sha256_b)
+    return {name: min(cluster) for cluster in clusters.subsets() for name in cluster}
+
+
+def untouched_pairs(data: Path) -> Iterator[str]:
+    """print the pairs among the untouched recordings of PASCAL and CinC 2016"""
+    sounds = at_search_rate(read(data, SIZES["files"][0]))
+    pairs = confirm(find(prints_of(sounds)), sounds.get)
+    yield "| pair | envelopes | codes | waveforms 25-150 Hz | confirmed |\n|---|---|---|---|---|"
     for pair in pairs.itertuples():
         a, b = pair.sha256_a, pair.sha256_b
-        correlation = best_alignment(sounds[a], sounds[b])[0]
         known = "yes" if pair.confirmed else "no"
-        say(f"| {a} = {b} | {pair.similarity:.3f} | {pair.agreement:.3f} | {correlation:.3f} | {known} |")
-        clusters.merge(a, b)
-    sizes = pd.Series([len(cluster) for cluster in clusters.subsets()], dtype=int)
-    say(
-        f"\n{pairs['confirmed'].sum()} confirmed, {pairs['alike'].sum()} alike. Clusters by size: {sizes.value_counts().sort_index().to_dict()}"
-    )
-    return {name: min(cluster) for cluster in clusters.subsets() for name in cluster}
+        correlation = best_alignment(sounds[a], sounds[b])[0]
+        yield f"| {a} = {b} | {pair.similarity:.3f} | {pair.agreement:.3f} | {correlation:.3f} | {known} |"
+    yield f"\n{len(pairs)} pairs among {len(sounds)}, {pairs['confirmed'].sum()} confirmed, {pairs['alike'].sum()} alike"
 
 
 def alter(change: Change, files: dict[str, Sound], names: list[str]) -> dict[str, np.ndarray]:
@@ -181,39 +184,45 @@ def original_names(pairs: pd.DataFrame) -> Iterable[tuple[str, str]]:
     return zip(*columns, strict=True)
 
 
-def found_copies(pairs: pd.DataFrame) -> int:
-    """How many altered copies are paired with their originals."""
-    return sum(a == b for a, b in original_names(pairs))
-
-
-def report_altered(
-    files: dict[str, Sound], sounds: dict[str, np.ndarray], prints: pd.DataFrame, names: list[str], root: dict[str, str]
-) -> int:
-    """Returns how many altered copies were found and confirmed."""
-    table_head("change", "copies", "found", "recall", "other pairs", "precision", "confirmed", "other pairs confirmed")
-    every = 0
+def of_copies(files: dict[str, Sound], sounds: dict[str, np.ndarray], copies: int, bound: float) -> Iterator[Row]:
+    """How many altered copies of some recordings are found among all untouched ones, and how many pairs are wrong."""
+    usable = [name for name, s in sounds.items() if len(s) >= RATE_HZ and s.std() > 1e-4]
+    names = [str(name) for name in np.random.default_rng(0).choice(usable, min(copies, len(usable)), replace=False)]
+    prints = prints_of(sounds)
+    root = clusters_of(find(prints))
+    confirmed = wrong = found_of_all = others_of_all = 0
     for kind, change in CHANGES.items():
-        copies = alter(change, files, names)
-        pairs = find(pd.concat([prints, prints_of(copies)]))
-        pairs = pairs[pairs["sha256_a"].isin(copies) | pairs["sha256_b"].isin(copies)]
-        sure = confirm(pairs, (sounds | copies).get)
+        say(f"copies: {kind}")
+        altered = alter(change, files, names)
+        pairs = find(pd.concat([prints, prints_of(altered)]))
+        pairs = pairs[pairs["sha256_a"].isin(altered) | pairs["sha256_b"].isin(altered)]
+        found = sum(a == b for a, b in original_names(pairs))
+        others = sum(root.get(a, a) != root.get(b, b) for a, b in original_names(pairs))
+        found_of_all, others_of_all = found_of_all + found, others_of_all + others
+        sure = confirm(pairs, (sounds | altered).get)
         sure = sure[sure["confirmed"]]
-        (found, wrong), (kept, still_wrong) = (
-            (found_copies(p), sum(root.get(a, a) != root.get(b, b) for a, b in original_names(p)))
-            for p in (pairs, sure)
+        confirmed += sum(a == b for a, b in original_names(sure))
+        wrong += sum(root.get(a, a) != root.get(b, b) for a, b in original_names(sure))
+        by_envelope = sum(
+            envelope_correlation(sounds[n.removesuffix(" altered")], c) > bound for n, c in altered.items()
         )
-        every += kept
-        precision = found / max(found + wrong, 1)
-        say(
-            f"| {kind} | {SAMPLE} | {found} | {found / SAMPLE:.3f} | {wrong} | {precision:.3f} | {kept} | {still_wrong} |"
-        )
-    return every
+        yield scored(
+            f"{len(names)} copies, {kind}: found, and {others} wrong pairs", 100 * found / len(names), ENVELOPES,
+            100 * by_envelope / len(names), unit="%",
+        )  # fmt: skip
+    yield scored(
+        f"all these copies: {confirmed} confirmed by the waveforms, of all confirmed pairs right",
+        100 * confirmed / max(confirmed + wrong, 1), "of all pairs that the fingerprint alone finds",
+        100 * found_of_all / max(found_of_all + others_of_all, 1), unit="%", target=Target(of="heartbeat", least=99),
+    )  # fmt: skip
 
 
-def report_negatives(data: Path, sounds: dict[str, np.ndarray], copies: int) -> None:
-    """Different recordings of one subject and device, and the halves of one recording, aligned where they agree most."""
+def of_different(data: Path, sounds: dict[str, np.ndarray], files: int) -> tuple[list[Row], float]:
+    """Rows about different recordings of one subject and device, aligned where they agree most, and about the halves of one
+    recording; and the highest correlation of envelopes.
+    """
     circor = {}
-    for path in sorted(data.glob("circor2022/training_data/*.wav")):
+    for path in sorted(data.glob("circor2022/training_data/*.wav"))[:files]:
         audio = decode(path.read_bytes())
         circor[path.stem] = resample(audio.mono, audio.rate_hz, RATE_HZ)
     pascal = {name: sound for name, sound in sounds.items() if name.startswith("set_b/")}
@@ -222,22 +231,30 @@ def report_negatives(data: Path, sounds: dict[str, np.ndarray], copies: int) -> 
         if len(sound) >= 16 * RATE_HZ:
             half = len(sound) // 2
             halves |= {f"{name} 1": sound[:half], f"{name} 2": sound[half:]}
-    table_head("different recordings", "pairs", "found", "confirmed", "highest waveforms")
-    every = 0
+    rows, highest = [], 0.0
     for kind, known, subject in (
         ("of one subject of PASCAL B", pascal, r"_(\d+)_\d{10,}"),
         ("of one patient of CirCor", circor, r"(\d+)_"),
-        ("halves of one recording", halves, "(.*) [12]"),
+        ("that are halves of one recording", halves, "(.*) [12]"),
     ):
+        say(f"different recordings {kind}")
         known = {name: sound for name, sound in known.items() if len(sound) >= RATE_HZ and sound.std() > 1e-4}
-        subjects = pd.Series({name: re.search(subject, name)[1] for name in known})
+        subjects = pd.Series({name: re.search(subject, name)[1] for name in known}, dtype=object)
         both = [pair for _, names in subjects.groupby(subjects) for pair in combinations(sorted(names.index), 2)]
+        if not both:
+            rows.append(absent(f"different recordings {kind}", ENVELOPES, "needs more recordings"))
+            continue
         found = set(find(prints_of(known))[["sha256_a", "sha256_b"]].itertuples(index=False, name=None))
-        sure = aligned(both, known)
-        wrong = int(sure["confirmed"].sum())
-        every += wrong
-        say(f"| {kind} | {len(both)} | {len(found & set(both))} | {wrong} | {sure['waveform'].max():.3f} |")
-    say(f"\nPrecision of confirmation, with the altered copies: {copies / max(copies + every, 1):.4f}")
+        similar = [envelope_correlation(known[a], known[b]) for a, b in both]
+        highest = max(highest, *similar)
+        wrong = int(aligned(both, known)["confirmed"].sum())
+        threshold = ValidationConfig().near_duplicate_similarity
+        rows.append(scored(
+            f"{len(both):,} pairs of different recordings {kind}: found, of them {wrong} confirmed", len(found & set(both)),
+            f"envelopes correlated by {threshold} or more", float(np.sum(np.array(similar) >= threshold)), lower_is_better=True,
+            target=Target(of="heartbeat", most=0),
+        ))  # fmt: skip
+    return rows, highest
 
 
 def synthetic(prints: pd.DataFrame, number: int) -> np.ndarray:
@@ -263,46 +280,69 @@ def numbered(prints: np.ndarray) -> pd.DataFrame:
     )
 
 
-def report_time_by_size(prints: pd.DataFrame) -> None:
+def of_size(prints: pd.DataFrame, count: int, repeats: int) -> Iterator[Row]:
     """Synthetic fingerprints, of which 1 % are copies with 8 % of the bits wrong; and ten more of them, the rest known."""
-    threshold = ValidationConfig().near_duplicate_similarity
-    table_head("fingerprints", "seconds", "ten more, seconds", "peak MB", "copies found", "of", "other pairs")
-    for number in (1_000, 10_000, 100_000):
-        synth, rng, planted = synthetic(prints, number + 10), np.random.default_rng(1), number // 100
-        wrong = np.packbits(rng.random((planted, FRAMES, 8)) < 0.08, axis=2)[:, :, 0]
-        synth[:planted] = synth[planted : 2 * planted]
-        synth[:planted, 0] ^= wrong
-        synth[:planted] = np.roll(synth[:planted], 100, axis=2)
-        table = numbered(synth)
-        del synth
-        known, first_s = timed(lambda table=table: near_duplicates(table[:-10], threshold))
-        search, ten_s = timed(lambda table=table, known=known: near_duplicates(table, threshold, known))
-        pairs = search.pairs
-        found = int((pairs["sha256_b"].astype(int) - pairs["sha256_a"].astype(int) == planted).sum())
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        say(f"| {number:,} | {first_s:.1f} | {ten_s:.1f} | {peak_mb} | {found} | {planted} | {len(pairs) - found} |")
+    threshold, tenth = ValidationConfig().near_duplicate_similarity, count // 10
+    synth, rng, planted = synthetic(prints, count + 10), np.random.default_rng(1), count // 100
+    wrong = np.packbits(rng.random((planted, FRAMES, 8)) < 0.08, axis=2)[:, :, 0]
+    synth[:planted] = synth[planted : 2 * planted]
+    synth[:planted, 0] ^= wrong
+    synth[:planted] = np.roll(synth[:planted], 100, axis=2)
+    table = numbered(synth)
+    envelopes = [envelope(print_) for print_ in table["fingerprint"][: min(PAIRWISE, count)]]
+    known = near_duplicates(table[:-10], threshold)
+    pairs = near_duplicates(table, threshold, known).pairs
+    found = int((pairs["sha256_b"].astype(int) - pairs["sha256_a"].astype(int) == planted).sum())
+    ways = {
+        "all": lambda: seconds_of(near_duplicates, table[:-10], threshold),
+        "ten more": lambda: seconds_of(near_duplicates, table, threshold, known),
+        "a tenth": lambda: seconds_of(near_duplicates, table[:tenth], threshold),
+        "few": lambda: seconds_of(near_duplicates, table[: len(envelopes)], threshold),
+    }
+    seconds = in_turn(ways, repeats)
+    say("all pairs")
+    pairwise_s = seconds_of(lambda: [correlations(a, b).max() for a, b in combinations(envelopes, 2)])
+    yield timed(
+        f"search of {len(envelopes)} fingerprints of 20 s",
+        "s",
+        seconds["few"],
+        "envelopes correlated pair by pair",
+        [pairwise_s],
+    )
+    yield timed(
+        f"search of {count:,}", "s", seconds["all"], f"ten times the seconds of {tenth:,}",
+        [10 * s for s in seconds["a tenth"]], target=Target(of="heartbeat", most=8),
+    )  # fmt: skip
+    yield timed(f"ten more beside {count:,} known ones", "s", seconds["ten more"], "the search of all", seconds["all"])
+    yield scored(
+        f"planted copies found, and {len(pairs) - found} wrong pairs", found, "planted copies", planted,
+        target=Target(least=1),
+    )  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    data = parser.parse_args().data
-    files = {}
-    for path in sorted(p for p in data.glob("*/*/*.wav") if p.parts[-3] in ("pascal", "cinc2016")):
-        audio = decode(path.read_bytes())
-        files["/".join(path.parts[-2:])] = (audio.mono, audio.rate_hz)
-    sounds = {name: resample(x, rate, RATE_HZ) for name, (x, rate) in files.items()}
-    start = time.perf_counter()
-    prints = prints_of(sounds)
-    say(f"Fingerprints of {len(sounds)} recordings: {time.perf_counter() - start:.1f} s")
-    for which in ("first", "second"):  # the first compiles, or reads what an earlier process compiled
-        say(f"Their pairs, {which} search: {timed(lambda: near_duplicates(prints, 0.98))[1]:.1f} s")
-    usable = [name for name, s in sounds.items() if len(s) >= RATE_HZ and s.std() > 1e-4]
-    names = [str(name) for name in np.random.default_rng(0).choice(usable, SAMPLE, replace=False)]
-    copies = report_altered(files, sounds, prints, names, report_untouched(sounds, prints))
-    report_negatives(data, sounds, copies)
-    report_time_by_size(prints)
+def read(data: Path, files: int) -> dict[str, Sound]:
+    """The recordings of PASCAL and CinC 2016, ``files`` of them at most."""
+    paths = sorted(p for p in data.glob("*/*/*.wav") if p.parts[-3] in ("pascal", "cinc2016"))
+    audio = {"/".join(p.parts[-2:]): decode(p.read_bytes()) for p in paths[:: 1 + (len(paths) - 1) // files]}
+    return {name: (each.mono, each.rate_hz) for name, each in audio.items()}
+
+
+def at_search_rate(files: dict[str, Sound]) -> dict[str, np.ndarray]:
+    return {name: resample(x, rate, RATE_HZ) for name, (x, rate) in files.items()}
+
+
+def measure(data: Path, copies: int, files: int, fingerprints: int, repeats: int) -> Iterator[Row]:
+    say("reading recordings")
+    known = read(data, files)
+    if not known:
+        yield absent("copies found", ENVELOPES, f"needs pascal and cinc2016 in {data.name}/")
+        return
+    sounds = at_search_rate(known)
+    rows, bound = of_different(data, sounds, files)
+    yield from of_copies(known, sounds, copies, bound)
+    yield from rows
+    yield from of_size(prints_of(sounds), fingerprints, repeats)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure, SIZES, pairs=untouched_pairs)

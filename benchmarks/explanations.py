@@ -1,6 +1,7 @@
-"""Which map shows where the evidence is: patches planted in noise, and weights that are randomised.
+"""Which map shows where the evidence is: patches planted in noise, and weights that are randomised; ours beside the last
+stage's and LayerCAM.
 
-    python -m benchmarks.explanations
+    python -m benchmarks.explanations [--networks 5]
 
 Five small residual networks learn to tell patches in the low bands from patches in the high ones. Of the maps of 24 other
 spectrograms each: how often its peak is inside the patch (the pointing game, Zhang et al. 2018), the AUROC of cells inside
@@ -9,7 +10,6 @@ the network whose last layer has random weights (Adebayo et al. 2018).
 """
 
 import copy
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -21,6 +21,8 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from benchmarks.command import run_benchmark, say
+from benchmarks.rows import Row, Value, mean_with_interval, scored
 from heartdata.audio.spectrograms import SpectrogramConfig
 from heartdata.dataset.windows import as_images
 from heartdata.serving.explain import LAYERS, relevance
@@ -29,8 +31,16 @@ from heartdata.serving.predictor import Predictor
 
 WIDTH, BANDS, PATCH_COLUMNS, PATCH_BANDS = 128, 32, 12, 8
 CLASSES = ("low", "high")
-TRAINED, TESTED, NETWORKS = 96, 24, 5
-HEAD = "| map | peak inside the patch | AUROC of inside | mean inside / outside | the same for the other class | rank correlation after the last layer was randomised |"
+TRAINED = 96
+SIZES = {"networks": (5, 1), "tested": (24, 2)}
+OURS = "activation x gradient of stages 1-3 (used)"
+COLUMNS = {  # and whether lower is better
+    "peak inside the patch": False,
+    "AUROC of inside": False,
+    "mean inside / outside": False,
+    "mean inside / outside, for the other class": True,
+    "rank correlation after the last layer was randomised": True,
+}
 
 
 def planted(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -94,13 +104,13 @@ def _layer_cam(net: nn.Module, layer: nn.Module, images: torch.Tensor, number: i
 
 
 def measured(
-    map_of: Callable[[Predictor, np.ndarray, str], np.ndarray], predictor: Predictor, seed: int
+    map_of: Callable[[Predictor, np.ndarray, str], np.ndarray], predictor: Predictor, seed: int, tested: int
 ) -> Iterator[tuple[float, ...]]:
     """The columns of the table for each spectrogram; the last one is nan where one of the maps is empty."""
     randomised = replace(predictor, net=copy.deepcopy(predictor.net))
     torch.manual_seed(seed)
     randomised.net.get_submodule("fc").reset_parameters()
-    for spectrogram, number, patch in zip(*planted(TESTED, 100 + seed), strict=True):
+    for spectrogram, number, patch in zip(*planted(tested, 100 + seed), strict=True):
         of_class, of_other = (map_of(predictor, spectrogram, CLASSES[n]) for n in (number, 1 - number))
         of_random = map_of(randomised, spectrogram, CLASSES[number])
         both = of_class.any() and of_random.any()
@@ -113,19 +123,33 @@ def measured(
         )
 
 
-def main() -> None:
+def of_network(rows: list[tuple[float, ...]]) -> np.ndarray:
+    """Means over the spectrograms of one network; the correlation without its sign, as any agreement would be wrong."""
+    means = np.nanmean(rows, axis=0)
+    return np.append(means[:-1], abs(means[-1]))
+
+
+def measure(networks: int, tested: int) -> Iterator[Row]:
     maps: dict[str, Callable[[Predictor, np.ndarray, str], np.ndarray]] = {
-        "activation x gradient, stages 1-3 (used)": relevance,
-        "activation x gradient, stage 4": of_layers(("layer4",), positive_gradients=False),
+        OURS: relevance,
+        "activation x gradient of stage 4": of_layers(("layer4",), positive_gradients=False),
         "positive gradients only (LayerCAM), stages 1-3": of_layers(tuple(LAYERS), positive_gradients=True),
     }
-    predictors = [trained(seed) for seed in range(NETWORKS)]
-    sys.stdout.write(f"{HEAD}\n|---|---|---|---|---|---|\n")
-    for name, map_of in maps.items():
-        rows = [row for seed, predictor in enumerate(predictors) for row in measured(map_of, predictor, seed)]
-        hits, area, ratio, other, correlation = np.nanmean(rows, axis=0)
-        sys.stdout.write(f"| {name} | {hits:.2f} | {area:.3f} | {ratio:.1f} | {other:.1f} | {correlation:.2f} |\n")
+    each: dict[str, list[np.ndarray]] = {name: [] for name in maps}
+    for seed in range(networks):
+        say(f"network {seed + 1} of {networks}")
+        predictor = trained(seed)
+        for name, map_of in maps.items():
+            each[name].append(of_network(list(measured(map_of, predictor, seed, tested))))
+    values: dict[str, list[Value]] = {
+        name: [mean_with_interval(column) for column in np.transpose(of_map)] for name, of_map in each.items()
+    }
+    for number, (column, is_lower_better) in enumerate(COLUMNS.items()):
+        for name in list(maps)[1:]:
+            yield scored(
+                f"{column}: {OURS}", values[OURS][number], name, values[name][number], lower_is_better=is_lower_better
+            )
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure, SIZES)

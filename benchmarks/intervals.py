@@ -1,29 +1,31 @@
-"""How often 95 % intervals over subjects contain the true value, by simulation; see docs/studies.md.
+"""How often 95 % intervals over subjects contain the true value, by simulation: ours, of t on the logit scale
+from draws stratified by class, beside percentiles and BCa.
 
-    python -m benchmarks.intervals
+    python -m benchmarks.intervals [--simulations 600]
 
 Subjects have one class and 1 to 4 recordings; the scores of one subject's recordings correlate with .5. The true value
 is that of 100,000 subjects. Each test part is drawn anew; those that lack a class are drawn again.
 """
 
-import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy.special import softmax
 from scipy.stats import norm
 
+from benchmarks.command import run_benchmark, say
+from benchmarks.rows import Row, Target, scored, share
 from heartdata.scoring.bootstrap import subject_draws, with_interval
 from heartdata.scoring.metrics import compute_metrics
+from heartdata.scoring.text import metric_label
 
 METRICS = ["balanced_accuracy", "macro_f1", "auroc"]
 CASES = (  # subjects, shares of the classes, distance between the classes
-    (30, (0.7, 0.3), 1.0), (30, (0.5, 0.5), 0.5), (30, (0.5, 0.3, 0.2), 1.0), (30, (0.8, 0.2), 1.5),
-    (100, (0.7, 0.3), 1.0), (100, (0.5, 0.3, 0.2), 1.0), (100, (0.8, 0.2), 1.5),
+    (30, (0.7, 0.3), 1.0), (30, (0.5, 0.3, 0.2), 1.0), (30, (0.8, 0.2), 1.5), (100, (0.7, 0.3), 1.0), (100, (0.8, 0.2), 1.5),
 )  # fmt: skip
+OURS, PLAIN = "t on the logit scale, stratified draws", "percentiles, draws not stratified"
+SIZES = {"simulations": (600, 4), "resamples": (500, 40), "everybody": (100_000, 2_000)}
 TAILS = np.array([2.5, 97.5])
 
 
@@ -66,10 +68,10 @@ def intervals(test: Recordings, resamples: int, seed: int) -> dict[str, np.ndarr
     without_one = test.values(np.vstack([np.ones(len(place)), place != np.arange(len(names))[:, None]]))[1:]
     ours = [with_interval(column, draws.degrees_of_freedom)[1:] for column in values.T]
     return {
-        "percentiles, plain draws": np.nanpercentile(plain, TAILS, axis=0),
-        "percentiles, stratified": np.percentile(stratified, TAILS, axis=0),
-        "BCa, stratified": _bca(value, stratified, without_one[~np.isnan(without_one).any(axis=1)]),
-        "t on the logit scale, stratified": np.array(ours).T,
+        PLAIN: np.nanpercentile(plain, TAILS, axis=0),
+        "percentiles, stratified draws": np.percentile(stratified, TAILS, axis=0),
+        "BCa, stratified draws": _bca(value, stratified, without_one[~np.isnan(without_one).any(axis=1)]),
+        OURS: np.array(ours).T,
     }
 
 
@@ -84,31 +86,37 @@ def _bca(value: np.ndarray, drawn: np.ndarray, without_one: np.ndarray) -> np.nd
     return np.array([[np.quantile(drawn[:, j], q) for j, q in enumerate(row)] for row in levels])
 
 
-def report(simulations: int, resamples: int) -> Iterator[str]:
-    """The lines of the table: the share of simulations whose interval contains the true value, by metric."""
-    yield f"| subjects | classes | true values | method | {' | '.join(METRICS)} |\n|---|---|---|---|{'---|' * len(METRICS)}"
+def coverage(
+    case: tuple[int, tuple[float, ...], float], simulations: int, resamples: int, everybody: int
+) -> dict[str, np.ndarray]:
+    """Of each method, in how many simulations the interval contains the true value, by metric."""
+    subjects, shares, distance = case
+    rng = np.random.default_rng(0)
+    everyone = simulated(everybody, shares, distance, rng)
+    (truth,) = everyone.values(np.ones((1, len(everyone.labels))))
+    hits: dict[str, np.ndarray] = {}
+    for seed in range(simulations):
+        for name, (low, high) in intervals(simulated(subjects, shares, distance, rng), resamples, seed).items():
+            hits[name] = hits.get(name, np.zeros(len(METRICS), int)) + ((low <= truth) & (truth <= high))
+    return hits
+
+
+def measure(simulations: int, resamples: int, everybody: int) -> Iterator[Row]:
+    target, total = Target(of="heartbeat", least=93, most=97), simulations * len(CASES)
+    labels, each = [metric_label(metric) for metric in METRICS], []
     for subjects, shares, distance in CASES:
-        rng = np.random.default_rng(0)
-        everybody = simulated(100_000, shares, distance, rng)
-        (truth,) = everybody.values(np.ones((1, len(everybody.labels))))
-        hits: dict[str, list[np.ndarray]] = {}
-        for seed in range(simulations):
-            for name, (low, high) in intervals(simulated(subjects, shares, distance, rng), resamples, seed).items():
-                hits.setdefault(name, []).append((low <= truth) & (truth <= high))
-        for name, covered in hits.items():
-            rates = " | ".join(f"{rate:.3f}" for rate in pd.DataFrame(covered).mean())
-            yield f"| {subjects} | {', '.join(map(str, shares))} | {', '.join(f'{x:.2f}' for x in truth)} | {name} | {rates} |"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=1000)
-    parser.add_argument("--resamples", type=int, default=500)
-    options = parser.parse_args()
-    for line in report(options.simulations, options.resamples):
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        say(f"{subjects} subjects, classes {shares}")
+        each.append(coverage((subjects, shares, distance), simulations, resamples, everybody))
+        for number, metric in enumerate(labels):
+            ours, plain = (share(each[-1][name][number], simulations) for name in (OURS, PLAIN))
+            of = f"{subjects} subjects, classes {', '.join(map(str, shares))}: {metric} covered"
+            yield scored(of, ours, PLAIN, plain, unit="%", target=target)
+    for number, metric in enumerate(labels):
+        for name in each[0]:
+            if name not in (OURS, PLAIN):
+                ours, theirs = (share(sum(case[which][number] for case in each), total) for which in (OURS, name))
+                yield scored(f"all of these: {metric} covered", ours, name, theirs, unit="%")
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure, SIZES)

@@ -1,6 +1,6 @@
 """The licences of the direct dependencies, for docs/security.md.
 
-.venv/bin/python benchmarks/licences.py
+python -m benchmarks.licences
 """
 
 import re

@@ -1,20 +1,21 @@
-"""How often a challenger is promoted that is as good as the champion, better, or worse in one slice; see docs/promotion.md.
+"""How often a challenger is promoted that is as good as the champion or better, and refused that is worse in one slice; beside
+promoting whatever has the higher score.
 
-    python benchmarks/promotion.py [--draws 1000]
+    python -m benchmarks.promotion [--draws 600]
 
 Subjects have one class and 1 to 4 recordings. Both models see a shared difficulty of each subject and recording, beside
 one of their own, so that their errors correlate. The gates on the challenger by itself are off, but that of slices.
 """
 
-import argparse
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
-from scipy.stats import binomtest, nct, t
+from scipy.stats import nct, t
 
+from benchmarks.command import run_benchmark, say
+from benchmarks.rows import Row, Target, scored, share
 from heartdata.scoring.bootstrap import subject_draws
 from heartdata.scoring.comparison import compare
 from heartdata.scoring.metrics import EvaluationConfig, compute_metrics
@@ -28,6 +29,7 @@ BETTER = 1.5
 SUBJECTS = (30, 60, 120, 300)
 CONFIG = PromotionConfig(min_over_baselines=-1, max_ece=1)
 LEVEL, RESAMPLES = CONFIG.level, 200
+SIZES = {"draws": (600, 10), "slices": (100, 2)}
 
 
 def two_models(
@@ -72,51 +74,59 @@ def differences(draws: int, subjects: int, skill: tuple[float, float]) -> pd.Dat
 
 def refused(draws: int, subjects: int, in_slice: float) -> float:
     """The share of draws in which the gate of slices refuses a challenger that is better at the other site."""
-    rng, count = np.random.default_rng(subjects), 0
+    return refused_by(draws, subjects, in_slice)[0] / draws
+
+
+def refused_by(draws: int, subjects: int, in_slice: float) -> tuple[int, int]:
+    """In how many draws the gate refuses, and how often the slice's score is lower by more than the gate's bound at all."""
+    rng, by_gate, by_score = np.random.default_rng(subjects), 0, 0
     for seed in range(draws):
         first, second = two_models(subjects, rng, (BETTER, SKILL), in_slice)
+        in_site = (first["site"] == "x").to_numpy()
+        by_score += true_macro_f1(first[in_site]) - true_macro_f1(second[in_site]) < -CONFIG.max_slice_drop
         sites, evaluation = first[["recording_id", "site"]], EvaluationConfig(bootstrap=RESAMPLES, seed=seed)
         first, second = (table.drop(columns="site") for table in (first, second))
         decision = decide(first, {}, second, sites, CLASSES, CONFIG, evaluation, "gates")
-        count += not next(gate.passed for gate in decision.gates if gate.name == "worst slice")
-    return count / draws
+        by_gate += not next(gate.passed for gate in decision.gates if gate.name == "worst slice")
+    return by_gate, by_score
 
 
-def report(draws: int) -> Iterator[str]:
-    """The lines of both tables."""
-    yield "| subjects | equal models: promoted (95 % interval) | difference of the better one | promoted | power calculation |"
-    yield "| --- | --- | --- | --- | --- |"
+def true_macro_f1(rows: pd.DataFrame) -> float:
+    one = np.ones((1, len(rows)))
+    return float(compute_metrics(rows["label"], rows["prediction"], np.empty(0), CLASSES, one, ["macro_f1"]).iloc[0, 0])
+
+
+def measure(draws: int, slices: int) -> Iterator[Row]:
+    naive = "whatever scores higher"
     for subjects in SUBJECTS:
-        promoted = int((differences(draws, subjects, (SKILL, SKILL))["low"] > 0).sum())
-        low, high = binomtest(promoted, draws).proportion_ci()
+        say(f"{draws} nights, {subjects} subjects")
+        equal = differences(draws, subjects, (SKILL, SKILL))
+        promoted, higher = (share(int(passed.sum()), draws) for passed in (equal["low"] > 0, equal["difference"] > 0))
+        yield scored(
+            f"{subjects} subjects, equal models: promoted", promoted, naive, higher, lower_is_better=True,
+            target=Target(of="heartbeat", most=round(100 * (1 - LEVEL), 1)), unit="%",
+        )  # fmt: skip
         better = differences(draws, subjects, (BETTER, SKILL))
         effect, error, dof = better["difference"].mean(), better["difference"].std(), better["dof"].mean()
-        power = nct.sf(t.ppf(LEVEL, dof), dof, effect / error)
-        yield (
-            f"| {subjects} | {promoted / draws:.3f} ({low:.3f} to {high:.3f}) | {effect:.3f} ± {error:.3f} | "
-            f"{(better['low'] > 0).mean():.3f} | {power:.3f} |"
-        )
-    yield ""
-    yield "| subjects, of them in the slice | true difference in the slice | refused |\n| --- | --- | --- |"
+        power = float(nct.sf(t.ppf(LEVEL, dof), dof, effect / error))
+        yield scored(
+            f"{subjects} subjects, macro-F1 higher by {effect:.3f} ± {error:.3f}: promoted",
+            share(int((better["low"] > 0).sum()), draws), "power of a t-test with that standard error", 100 * power,
+            unit="%",
+        )  # fmt: skip
     for subjects in SUBJECTS[2:]:
         for in_slice in (SKILL, 0.5, 0.0):
-            (first, second) = two_models(20_000, np.random.default_rng(0), (in_slice, SKILL))
-            one = np.ones((1, len(first)))
-            values = [
-                compute_metrics(m["label"], m["prediction"], np.empty(0), CLASSES, one, ["macro_f1"]).iloc[0, 0]
-                for m in (first, second)
-            ]
-            share = refused(draws // 5, subjects, in_slice)
-            yield f"| {subjects}, {subjects // 5} | {values[0] - values[1]:+.2f} | {share:.3f} |"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=1000, help="simulated nights for each row of the first table")
-    for line in report(parser.parse_args().draws):
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+            say(f"{slices} nights, {subjects} subjects, one slice")
+            whole = two_models(20_000, np.random.default_rng(0), (in_slice, SKILL))
+            difference = true_macro_f1(whole[0]) - true_macro_f1(whole[1])
+            by_gate, by_score = refused_by(slices, subjects, in_slice)
+            is_worse = in_slice < SKILL
+            yield scored(
+                f"{subjects} subjects, of them {subjects // 5} in a slice where macro-F1 differs by {difference:+.2f}: refused",
+                share(by_gate, slices), f"a drop of more than {CONFIG.max_slice_drop} by chance or not", share(by_score, slices),
+                lower_is_better=not is_worse, unit="%",
+            )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure, SIZES)

@@ -1,11 +1,11 @@
-"""How well the quality index agrees with people: AUROC against CinC 2016's REFERENCE-SQI.csv, and the fitted weights.
+"""How well the quality index agrees with people: AUROC against CinC 2016's REFERENCE-SQI.csv, beside periodicity alone.
 
-python -m benchmarks.quality --data ../shared/data
+    python -m benchmarks.quality [--data ../shared/data] [--weights]
+
+Each database is judged by weights that were fitted on the others, PASCAL B (noisy by name) by those of all four.
 """
 
-import argparse
 import csv
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,14 +16,17 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from benchmarks.command import run_benchmark, say
+from benchmarks.rows import Row, Value, absent, scored
 from heartdata.audio.decode import decode, resample
 from heartdata.audio.fingerprint import RATE_HZ
 from heartdata.audio.quality import quality_features, quality_index
+from heartdata.checks.suite import RecordingBounds
 from heartdata.scoring.bootstrap import subject_draws, with_interval
 
 DATABASES = ("b", "c", "d", "f")
 PASCAL = "PASCAL B"
-BOUNDS = (0.2, 0.25, 0.3)  # for validation.min_quality
+SIZES = {"recordings": (10_000, 30), "resamples": (1000, 20)}
 RIDGE = 0.03  # scikit-learn's C
 
 
@@ -38,10 +41,13 @@ def judged_files(data: Path) -> Iterator[tuple[str, bool, Path]]:
             yield PASCAL, "noisy" not in path.name, path
 
 
-def read(data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read(data: Path, recordings: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Database and verdict of each recording of which features can be computed, and the features."""
     verdicts, features = [], []
-    for database, good, path in judged_files(data):
+    files = list(judged_files(data))
+    for number, (database, good, path) in enumerate(files[:: 1 + (len(files) - 1) // recordings]):
+        if number % 200 == 0:
+            say(f"{number} recordings")
         audio = decode(path.read_bytes())
         if (of_file := quality_features(resample(audio.mono, audio.rate_hz, RATE_HZ))) is not None:
             verdicts.append({"database": database, "good": good})
@@ -56,48 +62,50 @@ def fit(features: pd.DataFrame, good: pd.Series) -> Pipeline:
     return model.fit(features.to_numpy(), good)
 
 
-def auroc(good: np.ndarray, scores: np.ndarray) -> str:
+def auroc(good: np.ndarray, scores: np.ndarray, resamples: int) -> Value:
     """AUROC with its 95 % interval by bootstrap over recordings."""
-    if good.all() or not good.any():
-        return "one class"
-    draws = subject_draws(np.arange(len(good)), good, 1000, seed=0)
+    draws = subject_draws(np.arange(len(good)), good, resamples, seed=0)
     values = [roc_auc_score(good, scores, sample_weight=weights) for weights in draws.weights]
     value, low, high = with_interval(values, draws.degrees_of_freedom)
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return Value(value=float(value), low=float(low), high=float(high))
 
 
-def report(data: Path) -> Iterator[str]:
-    """The lines of the table, the weights, and how many recordings the bounds would warn of."""
-    verdicts, features = read(data)
+def measure(data: Path, recordings: int, resamples: int) -> Iterator[Row]:
+    peer = "periodicity alone"
+    if not (data / "cinc2016").is_dir() or not (data / "pascal").is_dir():
+        yield absent("quality index", peer, f"needs cinc2016 and pascal in {data.name}/")
+        return
+    verdicts, features = read(data, recordings)
     database, good = verdicts["database"], verdicts["good"]
     cinc = database != PASCAL
     index = np.zeros(len(verdicts))
     for held_out in database.unique():
         others, test = cinc & (database != held_out), database == held_out
         index[test] = fit(features[others], good[others]).predict_proba(features[test].to_numpy())[:, 1]
-    yield "| recordings | good | poor | index, fitted on the other databases | periodicity alone |\n|---|---|---|---|---|"
-    groups = {**{f"CinC 2016 {d}": database == d for d in DATABASES}, "CinC 2016, pooled": cinc}
-    for name, group in {**groups, "PASCAL B (noisy by name)": ~cinc}.items():
+    say("bootstrap")
+    groups = {**{f"CinC 2016 {d}": database == d for d in DATABASES}, "CinC 2016, pooled": cinc, PASCAL: ~cinc}
+    for name, group in groups.items():
         of_group = good[group].to_numpy()
-        both = [auroc(of_group, scores[group]) for scores in (index, features["periodicity"].to_numpy())]
-        yield f"| {name} | {of_group.sum()} | {(~of_group).sum()} | {both[0]} | {both[1]} |"
-    scaler, _, regression = fit(features[cinc], good[cinc])
-    yield "\nFitted on all four databases, as in heartdata/audio/quality.py:"
+        if not of_group.all() and of_group.any():
+            both = (auroc(of_group, scores[group], resamples) for scores in (index, features["periodicity"].to_numpy()))
+            counts = f"{of_group.sum()} good, {(~of_group).sum()} poor"
+            yield scored(f"AUROC, {name} ({counts})", next(both), peer, next(both))
+    shipped = pd.Series([quality_index(of_file) for of_file in features.to_dict("records")])
+    bound = RecordingBounds().min_quality
+    low = 100 * (shipped < bound)
+    warned = [low[group].mean() for group in (~good & cinc, good & cinc, ~good & ~cinc, good & ~cinc)]
+    for name, poor, fine in (("CinC 2016 (fitted on them)", *warned[:2]), (PASCAL, *warned[2:])):
+        yield scored(f"poor recordings below {bound}, {name}", poor, "good ones below it", fine, unit="%")
+    say("\n".join(weights(features[cinc], good[cinc])))
+
+
+def weights(features: pd.DataFrame, good: pd.Series) -> Iterator[str]:
+    """The lines of heartdata/audio/quality.py."""
+    scaler, _, regression = fit(features, good)
     for name, *values in zip(features, scaler.mean_, scaler.scale_, regression.coef_[0], strict=True):
         yield f'    "{name}": ({", ".join(f"{value:.4f}" for value in values)}),'
     yield f"INTERCEPT = {regression.intercept_[0]:.4f}"
-    shipped = np.array([quality_index(of_file) for of_file in features.to_dict("records")])
-    for name, group in (("CinC good", good & cinc), ("CinC poor", ~good & cinc), (PASCAL, ~cinc)):
-        shares = ", ".join(f"{(shipped[group] < bound).mean():.1%} under {bound}" for bound in BOUNDS)
-        yield f"Shipped index, {name}: {shares}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    for line in report(parser.parse_args().data):
-        sys.stdout.write(line + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure, SIZES, weights=weights)

@@ -1,27 +1,33 @@
 """How long torch's idle threads should spin: predictions under several settings, alone and beside a busy process.
 
-`python benchmarks/threads.py` predicts like `calibrate`, in a new process for each setting, in turn, repeated, and prints
-the medians. The machine must be idle otherwise. torch's OpenMP is libgomp, which reads the settings when it is loaded.
+    python -m benchmarks.threads [--recordings 100]
+
+Predicts like `calibrate`, in a new process for each setting. torch's OpenMP is libgomp, which reads the settings when it is
+loaded; its idle threads spin for milliseconds before they sleep.
 """
 
-import argparse
 import os
-import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
 
-from rich.console import Console
-from rich.table import Table
+from benchmarks.command import READ_BY_LIBGOMP, busy_process, in_turn, run_benchmark
+from benchmarks.rows import Row, Target, timed
+from flows.local.environment import SPIN_COUNT
 
-DEFAULT = "libgomp's default"
+USED, DEFAULT = f"`GOMP_SPINCOUNT={SPIN_COUNT}`", "libgomp's default"
 SETTINGS: dict[str, dict[str, str]] = {
+    USED: {"GOMP_SPINCOUNT": SPIN_COUNT},
     DEFAULT: {},
-    **{f"GOMP_SPINCOUNT={count}": {"GOMP_SPINCOUNT": str(count)} for count in (1_000, 3_000, 10_000, 30_000, 100_000)},
-    "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "OMP_NUM_THREADS=1": {"OMP_NUM_THREADS": "1"},
+    "`GOMP_SPINCOUNT=1000`": {"GOMP_SPINCOUNT": "1000"},
+    "`GOMP_SPINCOUNT=30000`": {"GOMP_SPINCOUNT": "30000"},
+    "`OMP_WAIT_POLICY=PASSIVE`": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "`OMP_NUM_THREADS=1`": {"OMP_NUM_THREADS": "1"},
 }
-READ_BY_LIBGOMP = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
+SIZES = {"recordings": (100, 2), "repeats": (3, 1)}
+CHILD = "from benchmarks.threads import predict_s; print(predict_s({}))"
 
 
 def predict_s(recordings: int) -> float:
@@ -46,38 +52,32 @@ def predict_s(recordings: int) -> float:
 def measured_s(variables: dict[str, str], recordings: int, busy: bool) -> float:
     """`predict_s` in a new process with ``variables``, beside a process that computes all the time if ``busy``."""
     environment = {name: value for name, value in os.environ.items() if name not in READ_BY_LIBGOMP} | variables
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
-    try:
-        command = [sys.executable, __file__, "--recordings", str(recordings), "--child"]
+    with busy_process() if busy else nullcontext():
+        command = [sys.executable, "-c", CHILD.format(recordings)]
         return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
-    finally:
-        if other is not None:
-            other.kill()
-            other.wait()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recordings", type=int, default=600)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.child:
-        sys.stdout.write(str(predict_s(args.recordings)))
-        return
-    seconds: dict[tuple[str, bool], list[float]] = {(name, busy): [] for name in SETTINGS for busy in (False, True)}
-    for _ in range(args.repeats):
-        for (name, busy), results in seconds.items():
-            results.append(measured_s(SETTINGS[name], args.recordings, busy))
-    median_s = {key: statistics.median(results) for key, results in seconds.items()}
-    best_s = median_s[DEFAULT, False]
-    title = f"{args.recordings} recordings of 8 s, {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}"
-    table = Table("setting", "alone, s", "of default", "beside a busy process, s", "of default alone", title=title)
-    for name in SETTINGS:
-        alone_s, beside_s = median_s[name, False], median_s[name, True]
-        table.add_row(name, f"{alone_s:.1f}", f"{alone_s / best_s:.2f}", f"{beside_s:.1f}", f"{beside_s / best_s:.2f}")
-    Console(width=100).print(table)
+def measure(recordings: int, repeats: int) -> Iterator[Row]:
+    places = {"alone": False, "beside a busy process": True}
+    ways = {
+        f"{name}, {place}": lambda variables=variables, busy=busy: measured_s(variables, recordings, busy)
+        for name, variables in SETTINGS.items()
+        for place, busy in places.items()
+    }
+    seconds = in_turn(ways, repeats)
+    for place in places:
+        for peer in SETTINGS:
+            if peer != USED:
+                yield timed(
+                    f"predictions for {recordings} recordings of 8 s, {USED} (used), {place}", "s", seconds[f"{USED}, {place}"],
+                    peer, seconds[f"{peer}, {place}"],
+                    target=Target(least=0.95) if (peer, place) == (DEFAULT, "alone") else None,
+                )  # fmt: skip
+    yield timed(
+        "the same beside a busy process (at most 2.5 times as long)", "s", seconds[f"{USED}, beside a busy process"],
+        f"{DEFAULT}, alone", seconds[f"{DEFAULT}, alone"], target=Target(least=1 / 2.5),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure, SIZES)

@@ -1,14 +1,16 @@
-"""The Learner's speed against a bare torch loop and against fastai's usual way from a folder of PNG files.
+"""The Learner's speed against a bare torch loop and fastai's usual way from a folder of PNG files, and what else was tried
+to make training and prediction faster.
 
-`python benchmarks/training.py` trains the same resnet34 on synthetic recordings for the same number of batches of the
-same shape three ways in turn, repeated, and prints images a second (medians) and ratios. Then the last layer alone and
-predictions, with the features of the frozen backbone and without. No network, no GPU needed.
+    python -m benchmarks.training [--recordings 256] [--batches 10]
+
+The same resnet34 is trained on synthetic recordings for the same number of batches of the same shape. No network, no GPU
+needed.
 """
 
-import argparse
-import statistics
+import copy
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,22 +19,26 @@ import pandas as pd
 import torch
 from fastai.callback.core import Callback, CancelFitException
 from fastai.learner import Learner
-from rich.console import Console
-from rich.table import Table
+from PIL import Image
 from torch import nn
+from torch.fx.experimental.optimization import fuse
 
+from benchmarks.command import in_turn, run_benchmark, seconds_of
+from benchmarks.rows import Row, Target, timed
 from heartdata.audio.spectrograms import SpectrogramConfig, log_mel
 from heartdata.audio.synthesis import CLASSES, RATE_HZ, Heart, synthesize
-from heartdata.dataset.windows import Windows, scoring_views
+from heartdata.dataset.windows import Windows, as_images, scoring_views
 from heartdata.storage.store import Store
 from heartdata.training import features
-from heartdata.training.callbacks import has_native_bfloat16, peak_memory_mb
+from heartdata.training.callbacks import has_native_bfloat16
 from heartdata.training.network import build_net, computing_device
 from heartdata.training.recipe import NetworkConfig, TrainingConfig
 from heartdata.training.train import build_dataloaders, build_learner, train
 
+SIZES = {"recordings": (256, 24), "batches": (10, 1), "epochs": (8, 1), "repeats": (4, 1)}
 SPECTROGRAM, CONFIG = SpectrogramConfig(), TrainingConfig(init="random")
-LAST_LAYER = NetworkConfig(frozen_epochs=8, epochs=0)
+SHAPE = f"resnet34, {SPECTROGRAM.mel_bands} x {CONFIG.width}"
+CROPS = 64
 
 
 class StopAfter(Callback):
@@ -73,26 +79,27 @@ def synthetic_recordings(store: Store, count: int) -> pd.DataFrame:
 
 def heartbeat_s(rows: pd.DataFrame, store: Store, batches: int) -> float:
     """Seconds of ``batches`` through heartbeat's Learner: shards, crops, masks, one-cycle."""
-    classes = tuple(sorted(rows["label"].unique()))
-    return fit_s(
-        build_learner(build_net(len(classes)), build_dataloaders(rows, rows, classes, CONFIG, store), CONFIG), batches
-    )
+    data = build_dataloaders(rows, rows, CLASSES, CONFIG, store)
+    return fit_s(build_learner(build_net(len(CLASSES)), data, CONFIG), batches)
 
 
-def bare_s(rows: pd.DataFrame, store: Store, batches: int) -> float:
-    """Seconds of ``batches`` of the same net, batch and dtype in a plain loop on windows that are already in memory."""
-    classes = tuple(sorted(rows["label"].unique()))
-    windows, rng = Windows(rows, classes, store, CONFIG.width, random=True), np.random.default_rng(0)
-    data = [windows.batch(rng.integers(0, len(rows), CONFIG.batch).tolist()) for _ in range(batches)]
+def random_batches(rows: pd.DataFrame, store: Store, batches: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    windows, rng = Windows(rows, CLASSES, store, CONFIG.width, random=True), np.random.default_rng(0)
+    return [windows.batch(rng.integers(0, len(rows), CONFIG.batch).tolist()) for _ in range(batches)]
+
+
+def bare_s(data: list[tuple[torch.Tensor, torch.Tensor]], memory_format: torch.memory_format) -> float:
+    """Seconds of batches in memory through the same net and dtype in a plain loop."""
     device = computing_device()
-    net = build_net(len(classes)).train().to(device)
+    net = build_net(len(CLASSES)).train().to(device, memory_format=memory_format)
     optimiser = torch.optim.AdamW(net.parameters(), CONFIG.learning_rate, fused=True)
     cross_entropy = nn.CrossEntropyLoss(label_smoothing=CONFIG.label_smoothing)
     half = has_native_bfloat16(device)
     began = time.perf_counter()
     for images, labels in data:
+        images = images.to(device, memory_format=memory_format)
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            loss = cross_entropy(net(images.to(device)).float(), labels.to(device))
+            loss = cross_entropy(net(images).float(), labels.to(device))
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -133,8 +140,8 @@ def plot_all(rows: pd.DataFrame, store: Store, folder: Path) -> None:
         figure.savefig(path)
 
 
-def last_layer_s(rows: pd.DataFrame, store: Store, kept: bool, trainings: int = 3) -> float:
-    """Seconds of several trainings of the last layer on one backbone, as in a study; ``kept``: with its features."""
+def last_layer_s(rows: pd.DataFrame, store: Store, kept: bool, epochs: int) -> float:
+    """Seconds of three trainings of the last layer on one backbone, as in a study; ``kept``: with its features."""
     parts = np.where(np.arange(len(rows)) % 5, "train", "valid")
     manifest = rows.assign(part=parts, group=rows.index.astype(str), recording_id=rows.index.astype(str))
     torch.manual_seed(0)
@@ -142,69 +149,108 @@ def last_layer_s(rows: pd.DataFrame, store: Store, kept: bool, trainings: int = 
     features._kept.clear()
     began = time.perf_counter()
     with patch("heartdata.training.train.backbone_is_fixed", return_value=kept):
-        for seed in range(trainings):
-            train(manifest, initial, LAST_LAYER.model_copy(update={"seed": seed}), store)
+        for seed in range(3):
+            train(manifest, initial, NetworkConfig(frozen_epochs=epochs, epochs=0, seed=seed), store)
     return time.perf_counter() - began
 
 
-def predict_s(rows: pd.DataFrame, store: Store, channels_last: bool) -> float:
-    """Seconds to compute the outputs of every window of all recordings, in the memory format of the predictor or not."""
+def training_rows(
+    rows: pd.DataFrame, store: Store, png: Path, batches: int, epochs: int, repeats: int
+) -> Iterator[Row]:
+    """The three ways of training, a step in another memory format, and the last layer alone."""
+    data = random_batches(rows, store, batches)
+    ways = {
+        "heartbeat": lambda: heartbeat_s(rows, store, batches),
+        "a bare torch loop on windows in memory": lambda: bare_s(data, torch.contiguous_format),
+        "fastai's `ImageDataLoaders` from a folder of PNG": lambda: png_s(png, batches),
+        "channels_last": lambda: bare_s(data, torch.channels_last),
+    }
+    bare_s(data[:2], torch.contiguous_format)  # the first batches of a process are slow
+    seconds = in_turn(ways, repeats)
+    per_s = {name: [batches * CONFIG.batch / s for s in of_way] for name, of_way in seconds.items()}
+    ours, bare, folder, last = per_s
+    measured = f"{SHAPE}, batches of {CONFIG.batch}: the Learner with shards, crops, masks and one-cycle"
+    for peer, least in ((bare, 0.85), (folder, 2)):
+        yield timed(
+            measured, "images/s", per_s[ours], peer, per_s[peer], higher_is_better=True, target=Target(least=least)
+        )
+    yield timed(
+        "a bare training step, contiguous (used)", "images/s", per_s[bare], "channels_last", per_s[last],
+        higher_is_better=True,
+    )  # fmt: skip
+    some = rows[:128]
+    ways = {kept: lambda kept=kept: last_layer_s(some, store, kept == "kept", epochs) for kept in ("kept", "anew")}
+    seconds = in_turn(ways, 1)
+    measured = f"3 trainings of the last layer, {epochs} epochs of {len(some)} recordings, the backbone's features kept"
+    yield timed(measured, "s", seconds["kept"], "each window through the backbone in each epoch", seconds["anew"])
+
+
+def crop_row(rows: pd.DataFrame, store: Store, png: Path) -> Row:
+    """A batch of random crops from the shards, and the same number of PNG files, decoded and resized."""
+    windows, rng = Windows(rows, CLASSES, store, CONFIG.width, random=True), np.random.default_rng(0)
+    files, size = sorted(png.rglob("*.png")), (CONFIG.width, SPECTROGRAM.mel_bands)
+
+    def decode(chosen: list[int]) -> None:
+        for number in chosen:
+            with Image.open(files[number]) as image:
+                np.asarray(image.convert("RGB").resize(size))
+
+    def ms(work: Callable[[list[int]], object]) -> float:
+        return 1e3 * seconds_of(work, rng.integers(0, len(rows), CROPS).tolist())
+
+    times = in_turn({"shards": lambda: ms(windows.batch), "PNG": lambda: ms(decode)}, 20, warm_ups=2)
+    return timed(
+        f"a batch of {CROPS} random crops from a shard", "ms", times["shards"], "as many PNG files, decoded and resized",
+        times["PNG"], target=Target(of="heartbeat", most=3),
+    )  # fmt: skip
+
+
+def prediction_rows(rows: pd.DataFrame, store: Store, repeats: int) -> Iterator[Row]:
+    """All windows of all recordings through variants of one network."""
     array = np.load(store.local("s.npy"), mmap_mode="r")
-    net = build_net(2).eval()
-    net = net.to(memory_format=torch.channels_last) if channels_last else net
-    views = (
-        scoring_views(array[row.start : row.start + row.frames], CONFIG.width, CONFIG.view)
-        for row in rows.itertuples(index=False)
-    )
-    began = time.perf_counter()
-    for _ in features.outputs_of(net, views):
-        pass
-    return time.perf_counter() - began
+    spectrograms = (array[row.start : row.start + row.frames] for row in rows[:96].itertuples(index=False))
+    views = [view for each in spectrograms for view in scoring_views(each, CONFIG.width, CONFIG.view)]
+    images = as_images(np.stack(views)).split(features.BATCH_WINDOWS)
+    torch.manual_seed(0)
+    net = build_net(len(CLASSES)).eval()
+    last = copy.deepcopy(net).to(memory_format=torch.channels_last)
+    folded = fuse(copy.deepcopy(net)).to(memory_format=torch.channels_last)
+    peers = {
+        "contiguous": (net, torch.contiguous_format, False),
+        "batch norm folded into convolutions, channels_last": (folded, torch.channels_last, False),
+        "bfloat16, channels_last": (last, torch.channels_last, True),
+    }
+
+    def probabilities(variant: tuple[nn.Module, torch.memory_format, bool]) -> torch.Tensor:
+        net, memory_format, half = variant
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            each = [net(batch.to(memory_format=memory_format)).float().softmax(1) for batch in images]
+        return torch.cat(each)
+
+    used = (last, torch.channels_last, False)
+    ways = {name: (lambda v=variant: seconds_of(probabilities, v)) for name, variant in {"used": used, **peers}.items()}
+    seconds = in_turn(ways, repeats, warm_ups=1)
+    ours = probabilities(used)
+    for name, variant in peers.items():
+        difference = float((probabilities(variant) - ours).abs().max())
+        per_s = [[len(views) / s for s in seconds[which]] for which in ("used", name)]
+        yield timed(
+            f"predictions, {SHAPE}, channels_last (used)", "windows/s", per_s[0],
+            f"{name}; probabilities differ by up to {difference:.0e}", per_s[1], higher_is_better=True,
+        )  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recordings", type=int, default=256)
-    parser.add_argument("--batches", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
-    if args.recordings * 0.95 < args.batches * CONFIG.batch:  # a twentieth is for validation
-        parser.error(f"{args.batches} batches of {CONFIG.batch} need more --recordings")
+def measure(recordings: int, batches: int, epochs: int, repeats: int) -> Iterator[Row]:
+    if recordings * 0.95 < batches * CONFIG.batch:  # a twentieth is for validation
+        raise SystemExit(f"{batches} batches of {CONFIG.batch} need more --recordings")
     with tempfile.TemporaryDirectory() as folder:
         store, png = Store(Path(folder) / "store").open(), Path(folder) / "png"
-        rows = synthetic_recordings(store, args.recordings)
+        rows = synthetic_recordings(store, recordings)
         plot_all(rows, store, png)
-        ways = {
-            "heartbeat's Learner": lambda batches: heartbeat_s(rows, store, batches),
-            "bare torch loop": lambda batches: bare_s(rows, store, batches),
-            "fastai, folder of PNG": lambda batches: png_s(png, batches),
-        }
-        for way in ways.values():  # the first batches of a process are slow
-            way(2)
-        turns = [{name: way(args.batches) for name, way in ways.items()} for _ in range(args.repeats)]
-        others = {
-            "last layer, 3 trainings of 8 epochs": lambda: last_layer_s(rows, store, kept=False),
-            "last layer, features kept": lambda: last_layer_s(rows, store, kept=True),
-            "prediction": lambda: predict_s(rows, store, channels_last=False),
-            "prediction, channels_last": lambda: predict_s(rows, store, channels_last=True),
-        }
-        other_turns = [{name: way() for name, way in others.items()} for _ in range(args.repeats)]
-    median_s = {name: statistics.median(turn[name] for turn in turns) for name in ways}
-    ours_s = median_s["heartbeat's Learner"]
-    title = (
-        f"resnet34, {SPECTROGRAM.mel_bands} x {CONFIG.width}, batch {CONFIG.batch}, {torch.get_num_threads()} threads"
-    )
-    table = Table("way", "images/s", "ours / this", title=title, title_justify="left")
-    for name, seconds in median_s.items():
-        table.add_row(name, f"{args.batches * CONFIG.batch / seconds:.1f}", f"{seconds / ours_s:.2f}")
-    console = Console(width=100)
-    console.print(table)
-    table = Table("work", "s", title=f"{len(rows)} recordings of 6 s", title_justify="left")
-    for name in others:
-        table.add_row(name, f"{statistics.median(turn[name] for turn in other_turns):.2f}")
-    console.print(table)
-    console.print(f"peak memory of all {peak_memory_mb():.0f} MB")
+        yield from training_rows(rows, store, png, batches, epochs, repeats)
+        yield crop_row(rows, store, png)
+        yield from prediction_rows(rows, store, repeats)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure, SIZES)
