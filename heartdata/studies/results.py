@@ -14,7 +14,7 @@ from heartdata.studies.learning_curve import gain_sentences
 from heartdata.studies.protocols import STUDIES
 from heartdata.studies.scores import AT_POINT
 
-CHANGED = ", other settings than its own"
+CHANGED = " (changed)"
 MODELS = {
     NETWORK: NETWORK,
     AT_POINT: "at its operating point",
@@ -49,6 +49,10 @@ def results_page(records: Sequence[StudyRecord], command: str, method: str = "",
     costs = [r.facts.study.name for r in records if r.facts.study.metric in LOWER_IS_BETTER]
     if costs:
         sections.append(f"Of {', '.join(f'`{name}`' for name in costs)} the metric is a cost: lower is better.")
+    if any(map(is_changed, (record.facts for record in records))):
+        sections.append(
+            "Changed: run with another source, other settings or another number of seeds than the study's own, see its command."
+        )
     for record in records:
         if record.extrapolation is not None:
             sentences = gain_sentences(record.extrapolation, record.facts.study.metric)

@@ -17,7 +17,7 @@ def recorded(store: Path, name: str) -> Path:
     """A study of one row in the store."""
     study = study_named(name)
     facts = StudyFacts(recordings=1, subjects=1, labels={"normal": 1}, collections={}, 
-        study=study, command=f"heartbeat study {name}", operating_point="none", subject_rule="mean", init="random",
+        study=study, command=f"heartbeat study {name} --seeds {len(study.seeds)}", operating_point="none", subject_rule="mean", init="random",
         plots=("comparison",), measured=Measured(recorded_at="2030-01-02 03:04 UTC"),
     )  # fmt: skip
     rows = [(arm, NETWORK, study.metric, 0.5, 0.1, 0.4, 0.6, 0.0, 0.0, 0.0) for arm in study.arms]
@@ -46,7 +46,7 @@ def test_the_page_of_results_and_each_studys_own_are_made_from_the_store(heartbe
     assert page.index("pascal-b/README.md") < page.index("cinc2016-lodo/README.md")  # as `list` has them
     assert "[changes](changes.md)" in page
     assert (tmp_path / "out" / "pascal-b" / "comparison.png").read_bytes() == b"png"
-    assert "Made by `heartbeat study pascal-b`." in (tmp_path / "out" / "pascal-b" / "README.md").read_text()
+    assert "Made by `heartbeat study pascal-b --seeds 3`." in (tmp_path / "out" / "pascal-b" / "README.md").read_text()
     assert (tmp_path / "out" / "changes.md").read_text() == "by hand"
 
 

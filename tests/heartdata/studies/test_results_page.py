@@ -53,7 +53,7 @@ def test_each_study_has_a_row_with_its_models_its_reference_and_a_link():
         "0.534 ± 0.010 (0.484-0.584) | 0.361 ± 0.010 (0.311-0.411) | 0.470 | `heartbeat study pascal-b --data FOLDER --seeds 3` |"
     ) in page
     assert f"Made by `{COMMAND}` from" in page
-    assert "other settings" not in page
+    assert "changed" not in page
     assert "How they are measured" not in page
     assert "| `aaaaaaaaaaaa` with uncommitted changes | 2 cores of a\\|b |" in page
     others = [name for name in STUDIES if name != "pascal-b"]
@@ -73,14 +73,14 @@ def test_each_arm_has_a_row_but_of_a_learning_curve_the_largest_alone_with_its_s
 @pytest.mark.parametrize("options", [" --set training.init=random", " --source table"])
 def test_a_study_of_other_settings_than_its_own_is_marked(options: str):
     page = results_page([record("pascal-b", options)], COMMAND)
-    assert "| [`pascal-b`](pascal-b/README.md), other settings than its own |" in page
+    assert "| [`pascal-b`](pascal-b/README.md) (changed) |" in page
     assert f"`heartbeat study pascal-b --data FOLDER --seeds 3{options}`" in page
 
 
 def test_another_number_of_seeds_is_marked_too():
     once = record("pascal-b")
     once = StudyRecord(once.facts.model_copy(update={"command": "heartbeat study pascal-b --seeds 1"}), once.metrics)
-    assert "other settings than its own" in results_page([once], COMMAND)
+    assert "Changed: run with another source" in results_page([once], COMMAND)
 
 
 @pytest.mark.parametrize(
