@@ -84,10 +84,10 @@ def test_a_row_of_the_results_page_has_its_title_and_command_in_the_readme():
 
 Values are means.
 
-| study | arm | metric | resnet34 | at its operating point | simple features | metadata only | reference |
-| --- | --- | --- | --- | --- | --- | --- | --- |
-| [`pascal-b`](pascal-b/README.md) |  | macro-F1 | 0.572 ± 0.014 (0.521-0.613) | 0.6 | 0.5 ± 0.1 (0.4-0.6) | 0.3 | 0.470 |
-| [`article`](article/README.md) | by subject | macro-F1 | 0.4 | 0.4 | 0.5 | 0.4 |  |
+| study | arm | metric | resnet34 | at its operating point | simple features | metadata only | reference | command |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| [`pascal-b`](pascal-b/README.md) |  | macro-F1 | 0.572 ± 0.014 (0.521-0.613) | 0.6 | 0.5 ± 0.1 (0.4-0.6) | 0.3 | 0.470 | `heartbeat study pascal-b --seeds 3` |
+| [`article`](article/README.md) | by subject | macro-F1 | 0.4 | 0.4 | 0.5 | 0.4 |  | `heartbeat study article --seeds 1` |
 
 | study | recorded |
 | --- | --- |
@@ -96,9 +96,9 @@ Values are means.
     _, _, *rows = results_table(page).splitlines()
     assert rows == [
         "| [PASCAL set B: normal, murmur, extrastole; 5 folds by subject](docs/results/pascal-b/README.md) | macro-F1 | "
-        "0.572 ± 0.014 (0.521-0.613) | 0.5 | 0.3 | 0.470 | `heartbeat study pascal-b` |",
+        "0.572 ± 0.014 (0.521-0.613) | 0.5 | 0.3 | 0.470 | `heartbeat study pascal-b --seeds 3` |",
         "| [What tutorials do, by subject](docs/results/article/README.md) | macro-F1 | 0.4 | 0.5 | 0.4 |  | "
-        "`heartbeat study article` |",
+        "`heartbeat study article --seeds 1` |",
     ]
 
 

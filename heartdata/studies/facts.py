@@ -102,7 +102,7 @@ def scored_text(facts: StudyFacts) -> str:
     """How many recordings of how many subjects are scored, and whether these are named."""
     recordings = f"{facts.recordings:,} recordings"
     if facts.patients:
-        return f"{facts.patients:,} patient ids ({recordings} of {facts.subjects:,} subjects)"
+        return f"{facts.patients:,} patient ids, with {recordings} of {facts.subjects:,} subjects"
     if facts.unnamed < facts.subjects:
         unnamed = f", {facts.unnamed:,} of them unnamed" if facts.unnamed else ""
         return f"{recordings} of {facts.subjects:,} subjects{unnamed}"

@@ -49,7 +49,7 @@ def study_page(record: StudyRecord, plots: bool = True) -> str:
     )
     if study.metric in LOWER_IS_BETTER:
         sections.append(
-            f"{metric_label(study.metric)}: lower is better, and a difference below 0 is in {NETWORK}'s favour."
+            f"Of {metric_label(study.metric)}, lower is better: a difference below 0 is in {NETWORK}'s favour."
         )
     if study.level == "subject":
         rule = {"mean": "mean", "max": "highest"}[facts.subject_rule]

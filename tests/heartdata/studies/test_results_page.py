@@ -91,7 +91,7 @@ def test_another_number_of_seeds_is_marked_too():
         ({"recordings": 688, "subjects": 688, "unnamed": 688}, "688 recordings of unnamed subjects"),
         ({"recordings": 118, "subjects": 105, "unnamed": 105},
          "118 recordings of unnamed subjects, 105 without near-duplicates"),
-        ({"recordings": 400, "subjects": 106, "patients": 116}, "116 patient ids (400 recordings of 106 subjects)"),
+        ({"recordings": 400, "subjects": 106, "patients": 116}, "116 patient ids, with 400 recordings of 106 subjects"),
     ],
 )  # fmt: skip
 def test_what_was_scored_says_whether_subjects_are_named(counts: dict[str, int], text: str):
