@@ -1,9 +1,10 @@
 """The table of results in README.md, from the page that `heartbeat study results` has written: python -m benchmarks.readme."""
 
-from itertools import dropwhile, takewhile
+from itertools import groupby
 from pathlib import Path
 
 from heartdata.studies.protocols import STUDIES
+from heartdata.studies.results import CHANGED
 
 ROOT = Path(__file__).parents[1]
 README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results" / "README.md"
@@ -14,11 +15,21 @@ HEADS = (
 
 
 def results_table(page: str) -> str:
-    """The first table of the page of results for README.md: with titles and commands, and baselines without intervals."""
-    rows = takewhile(_is_row, dropwhile(lambda line: not _is_row(line), page.splitlines()))
-    names, _, *cells = ([cell.strip() for cell in row.strip("|").split("|")] for row in rows)
-    lines = [HEADS, ["---"] * len(HEADS), *(_readme_row(dict(zip(names, row, strict=True))) for row in cells)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """The first table of the page of results for README.md, with titles, and the commands of the second."""
+    results, records = _tables(page)
+    commands = {row["study"]: row["command"] for row in records}
+    rows = [_readme_row(row, commands[row["study"].removesuffix(CHANGED)]) for row in results]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (HEADS, ["---"] * len(HEADS), *rows))
+
+
+def _tables(page: str) -> list[list[dict[str, str]]]:
+    """The rows of each table of a page, by the names in its first row."""
+    tables = []
+    for is_table, lines in groupby(page.splitlines(), lambda line: line.startswith("|")):
+        if is_table:
+            names, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+            tables.append([dict(zip(names, row, strict=True)) for row in rows])
+    return tables
 
 
 def results_block(readme: str) -> str:
@@ -26,11 +37,7 @@ def results_block(readme: str) -> str:
     return readme.partition(BEGIN)[2].partition(END)[0].strip()
 
 
-def _is_row(line: str) -> bool:
-    return line.startswith("|")
-
-
-def _readme_row(row: dict[str, str]) -> list[str]:
+def _readme_row(row: dict[str, str], command: str) -> list[str]:
     name = row["study"].split("`")[1]
     title = STUDIES[name].title
     if row["arm"]:
@@ -38,7 +45,7 @@ def _readme_row(row: dict[str, str]) -> list[str]:
     simple, metadata = (row[model].partition(" ")[0] for model in ("simple features", "metadata only"))
     return [
         f"[{title}](docs/results/{name}/README.md)", row["metric"], row["resnet34"], simple, metadata, row["reference"],
-        row["command"],
+        command,
     ]  # fmt: skip
 
 

@@ -149,10 +149,10 @@ def _missed(row: Row) -> str:
     of_ratio = row.target is not None and row.target.of == "ratio"
     value, unit = (row.ratio, "") if of_ratio else (row.heartbeat, row.unit)
     shown = f"{number(value.value)} {unit}".rstrip() if value else ""
-    against = f" of *{row.peer}*" if of_ratio else ""
+    against = f" to *{row.peer}*" if of_ratio else ""
     chance = ", within chance" if row.verdict() == "missed within chance" else ""
-    bounds = _bounds(row.target, row.unit) if row.target else ""
-    return f"{shown}{against} ({bounds}{chance})"
+    bounds = _bounds(row.target, row.unit).removeprefix("ratio ") if row.target else ""
+    return f"{'ratio ' * of_ratio}{shown}{against} ({bounds}{chance})"
 
 
 def _machines(records: Sequence[Record]) -> str:

@@ -102,7 +102,7 @@ def test_the_page_has_each_section_with_its_command_and_lists_what_was_missed():
     missed = SECONDS.model_copy(update={"target": Target(least=4.1)})
     text = page([record(SECONDS, missed), other])
     assert (
-        "**Targets.** 1 of 2 are met. Missed:\n\n- [Training](#training): a file: 4 of *librosa* (ratio at least 4.1)"
+        "**Targets.** 1 of 2 are met. Missed:\n\n- [Training](#training): a file: ratio 4 to *librosa* (at least 4.1)"
         in text
     )
     made = "`make bench ONLY=training`: 1.5 minutes on 2026-11-30, commit abc1234, load before 0.2."
@@ -119,7 +119,7 @@ def test_a_target_of_its_own_value_counts_once_whatever_the_number_of_peers():
     assert "0 of 1 are met. Missed:\n\n- [Training](#training): a file: 3 ms (at most 2 ms)\n\n" in text
     assert text.count("at most 2 ms: **missed**") == 1
     to_each = [SECONDS.model_copy(update={"target": Target(least=9), "peer": peer}) for peer in ("librosa", "lhotse")]
-    assert "a file: 4 of *librosa* (ratio at least 9); 4 of *lhotse* (ratio at least 9)" in page([record(*to_each)])
+    assert "a file: ratio 4 to *librosa* (at least 9); ratio 4 to *lhotse* (at least 9)" in page([record(*to_each)])
 
 
 def test_rows_of_other_machines_and_of_small_sizes_are_shown_as_such():

@@ -84,14 +84,15 @@ def test_a_row_of_the_results_page_has_its_title_and_command_in_the_readme():
 
 Values are means.
 
-| study | arm | metric | resnet34 | at its operating point | simple features | metadata only | reference | command |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
-| [`pascal-b`](pascal-b/README.md) |  | macro-F1 | 0.572 ± 0.014 (0.521-0.613) | 0.6 | 0.5 ± 0.1 (0.4-0.6) | 0.3 | 0.470 | `heartbeat study pascal-b --seeds 3` |
-| [`article`](article/README.md) | by subject | macro-F1 | 0.4 | 0.4 | 0.5 | 0.4 |  | `heartbeat study article --seeds 1` |
+| study | arm | metric | resnet34 | at its operating point | simple features | metadata only | reference |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+| [`pascal-b`](pascal-b/README.md) |  | macro-F1 | 0.572 ± 0.014 (0.521-0.613) | 0.6 | 0.5 ± 0.1 (0.4-0.6) | 0.3 | 0.470 |
+| [`article`](article/README.md) | by subject | macro-F1 | 0.4 | 0.4 | 0.5 | 0.4 |  |
 
-| study | recorded |
-| --- | --- |
-| [`pascal-b`](pascal-b/README.md) | 2030-01-02 |
+| study | command | recorded |
+| --- | --- | --- |
+| [`pascal-b`](pascal-b/README.md) | `heartbeat study pascal-b --seeds 3` | 2030-01-02 |
+| [`article`](article/README.md) | `heartbeat study article --seeds 1` | 2030-01-02 |
 """
     _, _, *rows = results_table(page).splitlines()
     assert rows == [

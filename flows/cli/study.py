@@ -99,7 +99,7 @@ def write_results(store: Store, out: Path | None) -> None:
     if not records:
         raise HeartbeatError(f"no study has ended in {store.uri}: type `heartbeat study list`, and run one")
     rows = [row for record in records for row in result_rows(record)]
-    shown = [{name: cell for name, cell in row.items() if name not in ("scored", "command")} for row in rows]  # narrow
+    shown = [{name: cell for name, cell in row.items() if name != "scored"} for row in rows]  # narrow
     console.print(rich_table("Results", shown))
     if out is None:
         return

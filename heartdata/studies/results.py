@@ -40,7 +40,7 @@ def results_page(records: Sequence[StudyRecord], command: str, method: str = "",
         table_of_markdown(
             [
                 {key: escape(text) for key, text in row.items()}
-                | {"study": _link(record) + CHANGED * is_changed(record.facts), "command": code(row["command"])}
+                | {"study": _link(record) + CHANGED * is_changed(record.facts)}
                 for record in records
                 for row in result_rows(record)
             ]
@@ -51,7 +51,7 @@ def results_page(records: Sequence[StudyRecord], command: str, method: str = "",
         sections.append(f"Of {', '.join(f'`{name}`' for name in costs)} the metric is a cost: lower is better.")
     if any(map(is_changed, (record.facts for record in records))):
         sections.append(
-            "Changed: run with another source, other settings or another number of seeds than the study's own, see its command."
+            "Changed: run with another source, other settings or another number of seeds than the study's own, see its command below."
         )
     for record in records:
         if record.extrapolation is not None:
@@ -84,7 +84,7 @@ def result_rows(record: StudyRecord) -> list[dict[str, str]]:
         name = study.name + CHANGED * is_changed(record.facts)
         named = {"study": name, "arm": arm if len(study.arms) > 1 else ""}
         scored = {"scored": scored_text(record.facts), "metric": metric_label(study.metric)}
-        rows.append(named | scored | shown | {"reference": reference, "command": record.facts.command})
+        rows.append(named | scored | shown | {"reference": reference})
     return rows
 
 
@@ -102,6 +102,7 @@ def measured_row(record: StudyRecord) -> dict[str, str]:
     measured = record.facts.measured
     return {
         "study": _link(record),
+        "command": code(record.facts.command),
         "recorded": measured.recorded_at,
         "commit": commit_text(measured),
         "machine": escape(measured.machine),
