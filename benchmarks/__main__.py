@@ -34,10 +34,12 @@ SILENCE_S = 8.0  # after which a line says that a benchmark is still at work
 def main() -> int:
     names = [benchmark.name for benchmark in SUITE]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME", help=f"one of {', '.join(names)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(names)}")
     parser.add_argument("--small", action="store_true", help="only try whether they run; writes to a temporary folder")
     parser.add_argument("--out", type=Path, help="folder of benchmarks.md; default docs/")
     args = parser.parse_args()
+    if unknown := set(args.names) - set(names):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}: choose of {', '.join(names)}")
     out = args.out or (Path(tempfile.mkdtemp(prefix="benchmarks-")) if args.small else DOCS)
     folder = out / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,8 @@ from heartdata.scoring.text import metric_label
 
 METRICS = ["balanced_accuracy", "macro_f1", "auroc"]
 CASES = (  # subjects, shares of the classes, distance between the classes
-    (30, (0.7, 0.3), 1.0), (30, (0.5, 0.3, 0.2), 1.0), (30, (0.8, 0.2), 1.5), (100, (0.7, 0.3), 1.0), (100, (0.8, 0.2), 1.5),
+    (30, (0.5, 0.5), 1.0), (30, (0.7, 0.3), 1.0), (30, (0.5, 0.3, 0.2), 1.0), (30, (0.8, 0.2), 1.5), (30, (0.9, 0.1), 1.5),
+    (100, (0.7, 0.3), 1.0), (100, (0.5, 0.3, 0.2), 1.0), (100, (0.8, 0.2), 1.5),
 )  # fmt: skip
 OURS, PLAIN = "t on the logit scale, stratified draws", "percentiles, draws not stratified"
 SIZES = {"simulations": (600, 4), "resamples": (500, 40), "everybody": (100_000, 2_000)}

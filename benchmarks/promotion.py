@@ -83,7 +83,7 @@ def refused_by(draws: int, subjects: int, in_slice: float) -> tuple[int, int]:
     for seed in range(draws):
         first, second = two_models(subjects, rng, (BETTER, SKILL), in_slice)
         in_site = (first["site"] == "x").to_numpy()
-        by_score += true_macro_f1(first[in_site]) - true_macro_f1(second[in_site]) < -CONFIG.max_slice_drop
+        by_score += macro_f1_of(first[in_site]) - macro_f1_of(second[in_site]) < -CONFIG.max_slice_drop
         sites, evaluation = first[["recording_id", "site"]], EvaluationConfig(bootstrap=RESAMPLES, seed=seed)
         first, second = (table.drop(columns="site") for table in (first, second))
         decision = decide(first, {}, second, sites, CLASSES, CONFIG, evaluation, "gates")
@@ -91,7 +91,7 @@ def refused_by(draws: int, subjects: int, in_slice: float) -> tuple[int, int]:
     return by_gate, by_score
 
 
-def true_macro_f1(rows: pd.DataFrame) -> float:
+def macro_f1_of(rows: pd.DataFrame) -> float:
     one = np.ones((1, len(rows)))
     return float(compute_metrics(rows["label"], rows["prediction"], np.empty(0), CLASSES, one, ["macro_f1"]).iloc[0, 0])
 
@@ -118,11 +118,11 @@ def measure(draws: int, slices: int) -> Iterator[Row]:
         for in_slice in (SKILL, 0.5, 0.0):
             say(f"{slices} nights, {subjects} subjects, one slice")
             whole = two_models(20_000, np.random.default_rng(0), (in_slice, SKILL))
-            difference = true_macro_f1(whole[0]) - true_macro_f1(whole[1])
+            difference = macro_f1_of(whole[0]) - macro_f1_of(whole[1])
             by_gate, by_score = refused_by(slices, subjects, in_slice)
             is_worse = in_slice < SKILL
             yield scored(
-                f"{subjects} subjects, of them {subjects // 5} in a slice where macro-F1 differs by {difference:+.2f}: refused",
+                f"{subjects} subjects, of them {subjects // 5} in a slice where macro-F1 differs by {round(difference, 2) + 0.0:+.2f}: refused",
                 share(by_gate, slices), f"a drop of more than {CONFIG.max_slice_drop} by chance or not", share(by_score, slices),
                 lower_is_better=not is_worse, unit="%",
             )  # fmt: skip

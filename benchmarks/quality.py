@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from benchmarks.command import run_benchmark, say
-from benchmarks.rows import Row, Value, absent, scored
+from benchmarks.rows import Row, Value, absent, scored, share
 from heartdata.audio.decode import decode, resample
 from heartdata.audio.fingerprint import RATE_HZ
 from heartdata.audio.quality import quality_features, quality_index
@@ -92,16 +92,20 @@ def measure(data: Path, recordings: int, resamples: int) -> Iterator[Row]:
             yield scored(f"AUROC, {name} ({counts})", next(both), peer, next(both))
     shipped = pd.Series([quality_index(of_file) for of_file in features.to_dict("records")])
     bound = RecordingBounds().min_quality
-    low = 100 * (shipped < bound)
-    warned = [low[group].mean() for group in (~good & cinc, good & cinc, ~good & ~cinc, good & ~cinc)]
+    low = shipped < bound
+    warned = [
+        share(low[group].sum(), group.sum()) for group in (~good & cinc, good & cinc, ~good & ~cinc, good & ~cinc)
+    ]
     for name, poor, fine in (("CinC 2016 (fitted on them)", *warned[:2]), (PASCAL, *warned[2:])):
         yield scored(f"poor recordings below {bound}, {name}", poor, "good ones below it", fine, unit="%")
-    say("\n".join(weights(features[cinc], good[cinc])))
 
 
-def weights(features: pd.DataFrame, good: pd.Series) -> Iterator[str]:
-    """The lines of heartdata/audio/quality.py."""
-    scaler, _, regression = fit(features, good)
+def weights(data: Path) -> Iterator[str]:
+    """print the weights fitted on all of CinC 2016, the lines of heartdata/audio/quality.py"""
+    verdicts, features = read(data, SIZES["recordings"][0])
+    cinc = verdicts["database"] != PASCAL
+    features = features[cinc]
+    scaler, _, regression = fit(features, verdicts["good"][cinc])
     for name, *values in zip(features, scaler.mean_, scaler.scale_, regression.coef_[0], strict=True):
         yield f'    "{name}": ({", ".join(f"{value:.4f}" for value in values)}),'
     yield f"INTERCEPT = {regression.intercept_[0]:.4f}"

@@ -16,10 +16,11 @@ INTRODUCTION = """\
 `make bench` measures all of this, one benchmark after the other, in less than 40 minutes on two idle cores, and writes this
 page. `make bench ONLY="training serving"` measures some anew and keeps the others; `SMALL=1` only tries whether they run.
 
-Each row has heartbeat and a peer on the same input in the same run. Timings are taken in turn and repeated: medians, in
-brackets the lowest and the highest; the ratio is taken turn by turn. Of scores, the brackets are 95 % intervals.
-**A ratio above 1 is in heartbeat's favour.** Seconds are of this machine; ratios should be much alike on others. Simulated subjects
-and synthetic recordings test a method, never a model."""
+Each row has heartbeat and a peer on the same input in the same run: another program, a plain way to do the same, or, as of nights
+with nothing new, heartbeat's own full run. Timings with brackets are taken in turn and repeated: medians, the lowest and the
+highest; the ratio is taken turn by turn. Timings without brackets were taken once. Of scores, the brackets are 95 % intervals.
+**A ratio above 1 is in heartbeat's favour.** Seconds and ratios are of this machine. Simulated subjects and synthetic
+recordings test a method, never a model."""
 LONGER = """\
 ## Longer measurements
 
@@ -28,7 +29,7 @@ LONGER = """\
 | one random fault a night, and what a plain re-run mends | `make faults WRITE=1` (an hour) | [faults](faults.md#faults) |
 | 72 nights back to back | `make nights WRITE=1` | [faults](faults.md#72-nights) |
 | training beside a busy process, and two runs at once | `make busy WRITE=1` (minutes) | [faults](faults.md#a-busy-machine) |
-| scores of the recipe on real recordings | `heartbeat study NAME` (hours) | [studies](studies.md#results) |
+| scores of the recipe on real recordings | `heartbeat study NAME` (minutes to an hour) | [studies](studies.md#results) |
 | licences of the dependencies | `python -m benchmarks.licences` | [security](security.md) |"""
 
 
@@ -133,8 +134,8 @@ def number(value: float) -> str:
 
 def _targets(records: Sequence[Record]) -> str:
     rows = [(record, row) for record in records if not record.small for row in with_own_targets_once(record.rows)]
-    rows = [(record, row) for record, row in rows if row.verdict()]
-    missed = [(record, row) for record, row in rows if row.verdict().startswith("missed")]
+    rows = [(record, row) for record, row in rows if row.target]
+    missed = [(record, row) for record, row in rows if row.verdict() != "met"]
     count = f"**Targets.** {len(rows) - len(missed)} of {len(rows)} are met"
     if not missed:
         return f"{count}."
@@ -146,6 +147,8 @@ def _targets(records: Sequence[Record]) -> str:
 
 
 def _missed(row: Row) -> str:
+    if not row.verdict():
+        return f"not measured beside *{row.peer}* ({row.note})"
     of_ratio = row.target is not None and row.target.of == "ratio"
     value, unit = (row.ratio, "") if of_ratio else (row.heartbeat, row.unit)
     shown = f"{number(value.value)} {unit}".rstrip() if value else ""

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 
 class _Frozen(BaseModel):
@@ -94,9 +94,9 @@ def scored(
     )
 
 
-def absent(measured: str, peer: str, note: str) -> Row:
+def absent(measured: str, peer: str, note: str, target: Target | None = None) -> Row:
     """A row that could not be measured, and why."""
-    return Row(measured=measured, peer=peer, note=note)
+    return Row(measured=measured, peer=peer, note=note, target=target)
 
 
 def spread(values: Sequence[float]) -> Value:
@@ -114,9 +114,9 @@ def share(some: int, of: int) -> Value:
 
 
 def mean_with_interval(values: Sequence[float]) -> Value:
-    """The mean of independent draws with its 95 % interval (normal), if there are several."""
+    """The mean of independent draws with its 95 % t-interval, if there are several."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Value(value=mean)
-    half = 1.96 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1)) / math.sqrt(len(values))
     return Value(value=mean, low=mean - half, high=mean + half)

@@ -73,17 +73,28 @@ def heartbeat_up(store: Path, wait_s: int) -> Measured:
             kill([process])
 
 
-def by_hand(home: Path, wait_s: int) -> Measured:
-    """Prefect's server, MLflow's server and a served flow, as their documentation starts them."""
+def by_hand(home: Path, wait_s: int, lean: bool = False) -> Measured:
+    """Prefect's server, MLflow's server and a served flow, as their documentation starts them; or ``lean``, with one MLflow worker
+    and without its jobs, as `heartbeat up` has them.
+    """
     prefect, mlflow = free_port(), free_port()
     environment = user_environment() | {
         "PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{prefect}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
-    }  # fmt: skip
+    } | ({"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} if lean else {})  # fmt: skip
     database = f"sqlite:///{home}/mlflow.db"
     commands = (
         ["-m", "prefect", "server", "start", "--port", str(prefect)],
-        ["-m", "mlflow", "server", "--port", str(mlflow), "--backend-store-uri", database],
+        [
+            "-m",
+            "mlflow",
+            "server",
+            "--port",
+            str(mlflow),
+            "--backend-store-uri",
+            database,
+            *(["--workers", "1"] * lean),
+        ],
         ["-c", SERVED_FLOW],
     )
     addresses = (f"http://127.0.0.1:{prefect}/api/health", f"http://127.0.0.1:{mlflow}/health")
@@ -92,13 +103,14 @@ def by_hand(home: Path, wait_s: int) -> Measured:
         for number, command in enumerate(commands):
             if number == 2:  # it needs the server
                 wait_for(addresses)
-                started_s = time.perf_counter() - began_s
             processes.append(
                 subprocess.Popen(
                     [sys.executable, *command], env=environment, cwd=home, stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL, text=True, start_new_session=True,
                 )
             )  # fmt: skip
+        wait_for((f"http://127.0.0.1:{prefect}/api/deployments/name/nothing/nothing",))
+        started_s = time.perf_counter() - began_s
         time.sleep(wait_s)
         return started_s, memory_mib(processes), seconds_of(stop, processes[::-1])
     finally:
@@ -122,7 +134,7 @@ def wait_for(addresses: tuple[str, ...]) -> None:
 
 
 def measure(repeats: int, wait: int) -> Iterator[Row]:
-    turns: list[tuple[Measured, Measured]] = []
+    turns: list[tuple[Measured, Measured, Measured]] = []
     with tempfile.TemporaryDirectory(prefix="heartbeat-") as folder:
         store, home = Path(folder) / "store", Path(folder) / "home"
         home.mkdir()
@@ -130,16 +142,18 @@ def measure(repeats: int, wait: int) -> Iterator[Row]:
             say(f"turn {turn} of {repeats}: heartbeat up")
             ours = heartbeat_up(store, wait if turn else 0)
             say(f"turn {turn} of {repeats}: the servers by hand")
-            turns.append((ours, by_hand(home, wait if turn else 0)))
-    peer = "`prefect server start`, `mlflow server` and a served flow, defaults"
+            turns.append((ours, *(by_hand(home, wait if turn else 0, lean) for lean in (False, True))))
+    peer = "`prefect server start`, `mlflow server` and a served flow"
+    peers = {1: f"{peer}, defaults", 2: f"{peer}, one MLflow worker, no jobs"}
     what = (
         ("`heartbeat up` until it is ready, databases made before", "s"),
         ("`heartbeat up`, waiting: proportional set size of all processes", "MiB"),
         ("`heartbeat up` from Ctrl-C to its end", "s"),
     )
     for number, (measured, unit) in enumerate(what):
-        ours_s, theirs_s = ([turn[side][number] for turn in turns[1:]] for side in (0, 1))
-        yield timed(measured, unit, ours_s, peer, theirs_s)
+        for side, name in peers.items():
+            ours, theirs = ([turn[which][number] for turn in turns[1:]] for which in (0, side))
+            yield timed(measured, unit, ours, name, theirs)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,13 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from git import Repo
 
 PACKAGES = ("torch", "torchvision", "fastai", "librosa", "soxr", "numpy", "scipy", "scikit-learn")
 PROJECT = Path(__file__).parents[1]
@@ -38,21 +42,25 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Hash of the commit that this code is checked out at; "" where it is installed as a package."""
+    """Hash of the commit that this code is checked out at; "" where it is installed as a package, or git cannot tell."""
+    return _of_checkout(lambda checkout: checkout.head.commit.hexsha)
+
+
+def is_changed(folders: Sequence[str]) -> bool:
+    """Whether files in these folders of the checkout differ from its commit; False where there is none to tell."""
+    return bool(
+        _of_checkout(lambda checkout: checkout.git.status("--porcelain", "--untracked-files=no", "--", *folders))
+    )
+
+
+def _of_checkout(asked: Callable[["Repo"], str]) -> str:
+    """What ``asked`` says of the repository that this code is the root of; "" where there is none, or it is damaged."""
     try:
         from git import GitError, Repo  # looks for the program git
     except ImportError:
         return ""
     try:
-        return Repo(PROJECT).head.commit.hexsha
-    except (GitError, ValueError):  # no repository, or one without a commit
+        with Repo(PROJECT) as checkout:
+            return asked(checkout)
+    except (GitError, ValueError, OSError):  # ValueError: no commit yet
         return ""
-
-
-def is_changed(folders: Sequence[str]) -> bool:
-    """Whether files in these folders of the checkout differ from its commit; of a package False."""
-    if not commit():
-        return False
-    from git import Repo
-
-    return bool(Repo(PROJECT).git.status("--porcelain", "--untracked-files=no", "--", *folders))

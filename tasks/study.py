@@ -20,7 +20,7 @@ from heartdata.storage.schemas import (
     study_schema,
 )
 from heartdata.storage.store import Artifact, Store, table_from_frame
-from heartdata.studies.protocols import Fold, Study, folds_of, heldout_databases, labels_in_use
+from heartdata.studies.protocols import Fold, Study, folds_of, heldout_databases
 from tasks.engine.progress import add_note, track
 from tasks.engine.stage import LONG_S, stage, uncached_task
 from tasks.results import FoldResult, StudyResult, TrainedModel
@@ -31,11 +31,8 @@ INTERVAL_NOTE = "95 % interval, bootstrap over subjects; a recording whose subje
 @uncached_task("folds", retries=0)
 def plan_folds(study: Study, accepted: Artifact, split: SplitConfig, store: Store) -> list[Fold]:
     """Every fold of the study on these recordings; a note names databases that are never held out."""
-    from heartdata.studies.scores import check_metric
-
     frame = store.read_frame(accepted, ACCEPTED)
     folds = folds_of(study, frame, split)
-    check_metric(study, labels_in_use(frame, split))
     if left_out := [arm for arm in study.arms if arm not in {fold.arm for fold in folds}]:
         add_note(f"Too few subjects to train on {', '.join(left_out)}: left out")
     others = heldout_databases(frame, split)[1] if study.protocol == "leave_one_out" else []

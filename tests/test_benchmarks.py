@@ -48,9 +48,8 @@ def test_scores_have_a_ratio_unless_it_would_divide_by_nothing():
 
 def test_the_interval_of_a_mean_has_a_known_width():
     value = mean_with_interval([1.0, 3.0])
-    assert (value.low, value.value, value.high) == pytest.approx(
-        (2 - 1.96, 2, 2 + 1.96)
-    )  # sd is the root of 2, of 2 draws
+    # the sd of 2 draws is the root of 2, and t of 1 degree of freedom 12.7062
+    assert (value.low, value.value, value.high) == pytest.approx((2 - 12.7062, 2, 2 + 12.7062), abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +182,8 @@ def test_a_benchmark_that_fails_shows_why_and_leaves_what_was_recorded(monkeypat
     assert "No module named benchmarks.absent" in capsys.readouterr().out
 
 
-def test_all_benchmarks_together_take_less_than_forty_minutes():
-    assert sum(benchmark.minutes for benchmark in SUITE) < 40
+def test_all_benchmarks_together_took_less_than_forty_minutes():
+    assert sum(record.seconds for record in recorded(DOCS / "benchmarks")) < 40 * 60
 
 
 def test_the_page_is_made_of_what_is_recorded_and_has_rows_of_every_benchmark():

@@ -20,7 +20,7 @@ from torch.utils.benchmark import Timer
 
 from heartdata.training.network import build_net
 
-torch.manual_seed(0)
+_ = torch.manual_seed(0)
 
 # %% [markdown]
 # ## Values and gradients

@@ -99,15 +99,16 @@ def write_results(store: Store, out: Path | None) -> None:
     if not records:
         raise HeartbeatError(f"no study has ended in {store.uri}: type `heartbeat study list`, and run one")
     rows = [row for record in records for row in result_rows(record)]
-    shown = [{name: cell for name, cell in row.items() if name != "scored"} for row in rows]  # narrow
-    console.print(rich_table("Results", shown))
+    narrow = [{name: cell for name, cell in row.items() if name != "scored"} for row in rows]  # narrow
+    console.print(rich_table("Results", narrow))
     if out is None:
         return
     for record in records:
         name = record.facts.study.name
         _copy_report(folders[name], out / name)
         (out / name / PAGE).write_text(study_page(record), encoding="utf-8")
-    command = shlex.join(["heartbeat", "study", "results", "--out", str(given)])
+    shown = given if not given.is_absolute() else Path(given.name)  # the page may be published
+    command = shlex.join(["heartbeat", "study", "results", "--out", str(shown)])
     method, changes = (name if (out / name).is_file() else "" for name in (METHOD, CHANGES))
     (out / PAGE).write_text(results_page(records, command, method, changes), encoding="utf-8")
     console.print(f"Page        {out / PAGE}")

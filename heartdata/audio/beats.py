@@ -23,7 +23,7 @@ ANY_DURATION = -6.0  # log-density, over that of the mean, of an early beat or a
 
 ONSET_S = 0.015  # the smoothed loudness rises so much before the sound begins
 
-# feature: mean, standard deviation, weight of its z-score; printed by ``python -m benchmarks.beats``
+# feature: mean, standard deviation, weight of its z-score; printed by ``python -m benchmarks.beats --weights``
 WEIGHTS = {
     "regularity": (0.533, 0.259, 1.099),
     "timing": (-0.143, 0.142, 1.600),

@@ -110,7 +110,7 @@ def scored_text(facts: StudyFacts) -> str:
     return f"{recordings} of unnamed subjects{alike}"
 
 
-def is_changed(facts: StudyFacts) -> bool:
+def differs_from_protocol(facts: StudyFacts) -> bool:
     """Whether the study ran with another source, other settings or another number of seeds than its own."""
     study = STUDIES.get(facts.study.name, facts.study)
     given = facts.command.removeprefix(f"heartbeat study {study.name}").replace(" --data FOLDER", "")

@@ -271,11 +271,6 @@ def learning_curve_arms(study: Study, accepted: pd.DataFrame, split: SplitConfig
     return arms
 
 
-def labels_in_use(accepted: pd.DataFrame, split: SplitConfig) -> list[str]:
-    """The labels of the recordings that a study splits."""
-    return sorted(_in_use(accepted, split)["label"].unique())
-
-
 def _in_use(accepted: pd.DataFrame, split: SplitConfig) -> pd.DataFrame:
     labelled = accepted[accepted["label"].notna()]
     return labelled if split.collections is None else labelled[labelled["collection"].isin(split.collections)]

@@ -9,7 +9,7 @@ from heartdata.markdown import code, escape, table_of_markdown
 from heartdata.scoring.challenges import LOWER_IS_BETTER
 from heartdata.scoring.model_names import METADATA_ONLY, NETWORK, SIMPLE_FEATURES
 from heartdata.scoring.text import metric_label, with_bounds
-from heartdata.studies.facts import StudyRecord, commit_text, is_changed, scored_text, versions_text
+from heartdata.studies.facts import StudyRecord, commit_text, differs_from_protocol, scored_text, versions_text
 from heartdata.studies.learning_curve import gain_sentences
 from heartdata.studies.protocols import STUDIES
 from heartdata.studies.scores import AT_POINT
@@ -40,7 +40,7 @@ def results_page(records: Sequence[StudyRecord], command: str, method: str = "",
         table_of_markdown(
             [
                 {key: escape(text) for key, text in row.items()}
-                | {"study": _link(record) + CHANGED * is_changed(record.facts)}
+                | {"study": _link(record) + CHANGED * differs_from_protocol(record.facts)}
                 for record in records
                 for row in result_rows(record)
             ]
@@ -49,7 +49,7 @@ def results_page(records: Sequence[StudyRecord], command: str, method: str = "",
     costs = [r.facts.study.name for r in records if r.facts.study.metric in LOWER_IS_BETTER]
     if costs:
         sections.append(f"Of {', '.join(f'`{name}`' for name in costs)} the metric is a cost: lower is better.")
-    if any(map(is_changed, (record.facts for record in records))):
+    if any(map(differs_from_protocol, (record.facts for record in records))):
         sections.append(
             "Changed: run with another source, other settings or another number of seeds than the study's own, see its command below."
         )
@@ -81,7 +81,7 @@ def result_rows(record: StudyRecord) -> list[dict[str, str]]:
         values = {row.model: row for row in of_metric[of_metric["arm"] == arm].itertuples()}
         shown = {label: _cell(values.get(model)) for model, label in MODELS.items()}
         reference = "" if study.reference_score is None else with_bounds(study.reference_score)
-        name = study.name + CHANGED * is_changed(record.facts)
+        name = study.name + CHANGED * differs_from_protocol(record.facts)
         named = {"study": name, "arm": arm if len(study.arms) > 1 else ""}
         scored = {"scored": scored_text(record.facts), "metric": metric_label(study.metric)}
         rows.append(named | scored | shown | {"reference": reference})

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from heartdata.errors import ConfigError
 from heartdata.scoring import challenges
 from heartdata.scoring.bootstrap import subject_draws, with_interval
 from heartdata.scoring.calibration import (
@@ -66,19 +65,6 @@ def with_known_subjects(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(
         **{name: rows[name].mask(hidden, pd.Series(named[name].to_numpy(), rows.index[hidden])) for name in columns}
     )
-
-
-def check_metric(study: Study, classes: list[str]) -> None:
-    """Raise `ConfigError` where the scoring of ``study`` does not compute its metric."""
-    rows = pd.DataFrame(np.eye(len(classes)), columns=[f"p_{c}" for c in classes]).assign(
-        label=classes, prediction=classes, group=classes, noisy=False, model=NETWORK
-    )
-    found = list(_metrics(rows, study.scoring, classes, pd.DataFrame(np.ones((len(classes), 1)), index=classes)))
-    if study.metric not in found:
-        raise ConfigError(
-            f"the study {study.name} has the metric {study.metric}, which the scoring {study.scoring} does not compute: choose one "
-            f"of {', '.join(found)}"
-        )
 
 
 def with_operating_point(

@@ -41,3 +41,10 @@ def test_a_repository_without_a_commit_has_none(tmp_path: Path, monkeypatch: pyt
     Repo.init(tmp_path)
     monkeypatch.setattr(machine, "PROJECT", tmp_path)
     assert machine.commit() == ""
+
+
+def test_a_checkout_that_git_cannot_read_has_no_changes_to_tell(checkout: Repo, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "PROJECT", Path(checkout.working_dir))
+    (Path(checkout.git_dir) / "index").write_bytes(b"damaged")
+    assert machine.commit() == checkout.head.commit.hexsha
+    assert not machine.is_changed(["heartdata"])
