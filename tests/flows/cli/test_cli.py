@@ -304,6 +304,17 @@ def test_settings_are_listed_as_they_are_typed(heartbeat):
     assert "# epochs of all layers" in out
 
 
+def test_the_data_of_a_source_are_listed_as_required_unless_they_are_given(heartbeat, tmp_path: Path):
+    for name in ("pascal", "table"):
+        status, _, out = heartbeat("settings", "source.data", "--source", name)
+        assert (status, out.split()[:2]) == (0, ["source.data", "(required)"])
+    _, _, out = heartbeat("settings", "source.data", "--source", "pascal", "--data", tmp_path)
+    assert out.startswith(f'source.data="{tmp_path}" ')
+    (tmp_path / "own.yaml").write_text("source: {name: table, data: /x/own.csv}\n")
+    _, _, out = heartbeat("settings", "source.data", "--source", "table", "--config", tmp_path / "own.yaml")
+    assert out.startswith('source.data="/x/own.csv" ')
+
+
 def test_help_loads_nothing_heavy():
     code = "import sys, flows.cli.main; print([m for m in ('torch', 'prefect', 'mlflow', 'pandas', 'numpy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
