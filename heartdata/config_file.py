@@ -14,7 +14,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from heartdata.config import RunConfig, expand_shorthand, source_options
 from heartdata.errors import ConfigError
 from heartdata.settings import contains_password, deep_merge, describe_settings, holds_password, unflatten
-from heartdata.sources import SOURCES
+from heartdata.sources import SOURCES, needs_data
 
 HIDDEN = "(not shown, as it contains a password)"
 
@@ -37,9 +37,9 @@ def build_config(
     for layer in (base or {}, _read_yaml(file) if file else {}, arguments):
         values = _overlay(values, expand_shorthand(layer))
     if data is not None and values["source"].get("name", "demo") == "demo":
+        others = ", ".join(name for name in SOURCES if needs_data(name) and name != "table")
         raise ConfigError(
-            "--data needs a source: add --source table (or pascal, cinc2016, circor2022); the default, demo, makes its own "
-            "recordings"
+            f"--data needs a source: add --source table (or {others}); the default, demo, makes its own recordings"
         )
     try:
         return RunConfig.model_validate(values)

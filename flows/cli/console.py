@@ -184,23 +184,30 @@ def quarantine_table(rows: Sequence[Mapping[str, Any]]) -> RichTable:
 
 
 def show(summary: "Summary", console: Console, links: Mapping[str, str], said: Collection[str] = ()) -> None:
-    """Print a finished run on one screen, then ``links``: what to open next, by name; notes in ``said`` not again."""
-    with console.capture() as body:
-        _show_results(summary, console, links)
-    screen = SCREEN if console.width >= WIDE else NARROW_SCREEN
-    _show_notes([text for text in summary.notes if text not in said], console, screen - _height(body.get(), console))
+    """Print a finished run, then ``links``: what to open next, by name; notes in ``said`` not again.
+
+    On one screen, if the output is a terminal: some notes may be shortened.
+    """
+    notes = [text for text in summary.notes if text not in said]
+    shown = [note(text) for text in notes]
+    if console.is_terminal:
+        with console.capture() as body:
+            _show_results(summary, console, links)
+        screen = SCREEN if console.width >= WIDE else NARROW_SCREEN
+        room = screen - _height(body.get(), console)
+        if len(notes) > NOTES_SHOWN or sum(_height(Text.from_markup(text).plain, console) for text in shown) > room:
+            shown = _shortened(notes, f"{summary.latest}/summary.md", console, room)
+    for text in shown:
+        console.print(text)
     _show_results(summary, console, links)
 
 
-def _show_notes(notes: Sequence[str], console: Console, room: int) -> None:
-    """The first notes in ``room`` lines, if need be only their beginnings, and where the rest is."""
-    shown = [note(text) for text in notes]
-    if len(notes) > NOTES_SHOWN or sum(_height(Text.from_markup(text).plain, console) for text in shown) > room:
-        count = min(len(notes), NOTES_SHOWN, max(0, room - 1))
-        shown = [note(shorten(text, console.width - len("note "), placeholder=" …")) for text in notes[:count]]
-        shown.append(f"     all {len(notes)} notes are in summary.md beside the report")
-    for text in shown:
-        console.print(text)
+def _shortened(notes: Sequence[str], page: str, console: Console, room: int) -> list[str]:
+    """The beginnings of the first notes, and that all are in ``page``: ``room`` lines in all, as far as possible."""
+    rest = f"     all {len(notes)} notes are in {page}"
+    count = min(len(notes), NOTES_SHOWN, max(0, room - _height(rest, console)))
+    width = console.width - len("note ")
+    return [*(note(shorten(text, width, placeholder=" …")) for text in notes[:count]), escape(rest)]
 
 
 def _height(text: str, console: Console) -> int:
@@ -219,8 +226,8 @@ def _show_results(summary: "Summary", console: Console, links: Mapping[str, str]
         "Subjects": ", ".join(f"{n} {name}" for name, n in parts.items() if name != "label"),
         "Quarantine": _quarantine(summary, 2 * console.width - MARGIN),
         "Seconds": _seconds(summary.seconds, console.width - MARGIN),
-        "Report": f"open {summary.report}",
-        "Data Docs": f"open {summary.data_docs}",
+        "Report": summary.report,
+        "Data Docs": summary.data_docs,
         **links,
     }
     for name, text in lines.items():
@@ -235,7 +242,7 @@ def show_nothing_new(summary: "Summary", console: Console) -> None:
         for score in summary.scores
         if score["model"] == NETWORK and score["metric"] in SCORES_SHOWN
     ]
-    lines = {"Scores": ", ".join(scores), "Report": f"open {summary.report}", "Files": summary.latest}
+    lines = {"Scores": ", ".join(scores), "Report": summary.report, "Files": summary.latest}
     console.print(f"[bold]{escape(summary.headline)}[/bold]", soft_wrap=True)
     for name, text in lines.items():
         console.print(f"{name:<11} {escape(text)}", soft_wrap=True)

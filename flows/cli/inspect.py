@@ -57,7 +57,8 @@ def inspect_source(config: "RunConfig", out: Path, per_class: int, seed: int) ->
             pairs = near_duplicate_pairs(recordings, facts, config.validation, config.measure, advance)
         with console.status("checking"):
             validation = validate(recordings, facts, config.validation, docs, config.split.collections, pairs=pairs)
-        for text in [*check_warnings(validation.checks.to_pandas()), *validation.notes]:
+        warned = check_warnings(validation.checks.to_pandas(), validation.accepted.to_pandas())
+        for text in [*warned, *validation.notes]:
             console.print(note(text))
         refused = validation.quarantine.to_pandas()
         if len(refused):

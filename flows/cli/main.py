@@ -284,10 +284,9 @@ def settings(
     changes: SetOption = None,
 ) -> None:
     """Show every setting, its value for this source, and its meaning."""
-    from flows.cli.settings import show_settings
+    from flows.cli.settings import show_settings, without_data
 
-    any_data = data or (None if source in (None, "demo", "mix") else ".")  # only the values are shown, nothing is read
-    show_settings(run_config(source, any_data, config, changes), section)
+    show_settings(run_config(source, data, config, changes, base=without_data(source)), section)
 
 
 def main() -> None:

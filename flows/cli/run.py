@@ -38,7 +38,8 @@ from heartdata.sources.base import check_source
 from heartdata.storage.store import Store
 from tasks.registry.client import check_registry, is_own
 
-START = "To open these, run:"  # label of the command that starts the servers
+START = "To open Prefect and MLflow, run:"  # label of the command that starts the servers
+START_MLFLOW = "To open MLflow, run:"  # where only that does not run
 OTHER_PREFECT_PORT, OTHER_MLFLOW_PORT = 4210, 5010  # for when another store's servers have the usual ports
 
 logger = logging.getLogger("heartbeat")
@@ -178,7 +179,7 @@ def where_to_look(command: str, model_url: str, run_id: str, flow_url: str, pref
         command += f" --mlflow-port {OTHER_MLFLOW_PORT}"
         model_url = f"http://{HOST}:{OTHER_MLFLOW_PORT}/#{page}"
     if prefect_runs:
-        return {"Prefect UI": flow_url, START: command, "MLflow UI": model_url}
+        return {"Prefect UI": flow_url, START_MLFLOW: command, "MLflow UI": model_url}
     return {START: command, "Prefect UI": flow_url, "MLflow UI": model_url}
 
 
@@ -188,8 +189,14 @@ def up_command(store: str, options: Sequence[str] = ()) -> str:
 
 
 def program(name: str) -> str:
-    """A program of this environment, as typed in the current folder."""
-    path = Path(sys.executable).with_name(name)
-    if not path.is_file() or shutil.which(name) == str(path):
+    """A program of this environment, as typed in this shell and folder."""
+    path = Path(program_path(name))
+    if shutil.which(name) == str(path):
         return name
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def program_path(name: str) -> str:
+    """A program of this environment, as typed in any shell and folder; its name where the environment has none."""
+    path = Path(sys.executable).with_name(name)
+    return str(path) if path.is_file() else name

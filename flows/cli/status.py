@@ -211,7 +211,7 @@ def _model(model: Standing) -> Iterator[tuple[str, str]]:
         since = f", since {_moment(model.move.when)} by {BY[model.move.by]}" if model.move else ""
         yield "Champion", f"{model.model} version {model.champion}{_score(model.champion_score)}{since}"
     if model.challenger is not None and model.challenger != model.champion:
-        decision = f"; {model.decision}" if model.decision else ""
+        decision = f"; {model.decision.partition('; ')[0]}" if model.decision else ""  # the first reason
         yield "Challenger", f"{model.model} version {model.challenger}{_score(model.challenger_score)}{decision}"
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from flows.cli.console import note, plain_console
 from flows.cli.databases import check_databases
-from flows.cli.run import program
+from flows.cli.run import program_path
 from flows.local.child import Child, is_healthy, kept_running
 from flows.local.environment import prepare_environment
 from flows.local.interrupted import end_killed, end_served
@@ -137,10 +138,10 @@ def introduce(config: RunConfig, prefect_port: int, mlflow_port: int, console: C
     console.print(f"Prefect API  {api}")
     console.print(f"MLflow UI    http://{HOST}:{mlflow_port}")
     console.print("Run a deployment now, from another shell:")
-    prefect = ("" if prefect_port == PREFECT_PORT else f"PREFECT_API_URL={api} ") + program("prefect")
-    console.print(f"             {prefect} deployment run heartbeat/full-pipeline --watch")
+    prefect = ("" if prefect_port == PREFECT_PORT else f"PREFECT_API_URL={api} ") + shlex.quote(program_path("prefect"))
+    console.print(f"             {prefect} deployment run heartbeat/full-pipeline --watch", markup=False)
     parameters = "--param data=/FOLDER/OR/TABLE --param out=/FILE.parquet"
-    console.print(f"             {prefect} deployment run score/new-recordings {parameters} --watch")
+    console.print(f"             {prefect} deployment run score/new-recordings {parameters} --watch", markup=False)
     if config.split.redraws_test:
         text = (
             f"split.strategy={config.split.strategy} draws another test part when recordings are added, so few subjects stay "

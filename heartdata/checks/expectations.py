@@ -4,7 +4,7 @@ import html
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,11 +124,12 @@ class SuiteRunner:
         self.context.validation_results_store.set(key, validated)
 
     def publish(
-        self, docs: Path, checks: pa.Table, quarantine: pa.Table, counts: str, plots: Mapping[str, bytes]
-    ) -> None:
+        self, docs: Path, checks: pa.Table, quarantine: pa.Table, warned: Sequence[Mapping[str, object]], counts: str,
+        plots: Mapping[str, bytes],
+    ) -> None:  # fmt: skip
         """Build Data Docs and move them, readable offline, to ``docs``."""
         self.context.build_data_docs()
-        publish(self.folder, docs, checks, quarantine, counts, plots)
+        publish(self.folder, docs, checks, quarantine, warned, counts, plots)
 
 
 def _check_name(result: Any) -> str:

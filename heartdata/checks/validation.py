@@ -35,8 +35,7 @@ from heartdata.storage.store import table_from_frame, table_from_rows
 NO_COPIES = {"excluded", "silent", "flat", "mostly_silent"}
 MANY_NEAR_DUPLICATES = 0.1  # of the recordings: more refused ones get a note
 DrawDrift = Callable[[pd.DataFrame, float, str, str], bytes]  # as `heartdata.reports.plots.plot_drift`
-Reasons = dict[Any, list[tuple[str, str]]]  # row label to failed critical checks: name, filled-in reason
-Warnings = dict[Any, list[str]]  # row label to names of failed checks of severity warning
+Reasons = dict[Any, list[tuple[str, str]]]  # row label to failed checks of one severity: name, filled-in reason
 Rows = list[dict[str, object]]  # of schema CHECKS
 
 
@@ -89,7 +88,7 @@ def validate(
         for index, failed in failures(table, duplicates)[0].items():
             reasons.setdefault(index, []).extend(failed)
         passed = table[~table.index.isin(list(reasons))]
-        passed = passed.assign(warnings=[", ".join(warnings.get(i, [])) for i in passed.index])
+        passed = passed.assign(warnings=[", ".join(name for name, _ in warnings.get(i, [])) for i in passed.index])
         accepted = table_from_frame(passed, ACCEPTED)
         frame = accepted.to_pandas()  # with the types of an accepted table that is read again, as ``before`` is
         rows += _check_subjects(suites, frame, config)
@@ -109,7 +108,7 @@ def validate(
         )
         counts = f"{len(table)} recordings, {len(passed)} accepted, {len(reasons)} quarantined"
         if docs is not None:
-            suites.publish(docs, result.checks, result.quarantine, counts, plots)
+            suites.publish(docs, result.checks, result.quarantine, _warned(passed, warnings), counts, plots)
     return result
 
 
@@ -174,23 +173,20 @@ def by_subject(accepted: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis("recording_id").reset_index()
 
 
-def failures(table: pd.DataFrame, results: list[Result]) -> tuple[Reasons, Warnings]:
-    """What failed, by row label of ``table``."""
+def failures(table: pd.DataFrame, results: list[Result]) -> tuple[Reasons, Reasons]:
+    """What failed, by row label of ``table``: checks of severity critical, and of severity warning."""
     reasons: Reasons = {}
-    warnings: Warnings = {}
+    warnings: Reasons = {}
     for result in results:
-        for index in result.failing:
-            if result.check.severity == "warning":
-                warnings.setdefault(index, []).append(result.check.name)
-            else:
-                reason = result.check.reason.format_map(table.loc[index].to_dict())
-                reasons.setdefault(index, []).append((result.check.name, reason))
+        check, failed = result.check, warnings if result.check.severity == "warning" else reasons
+        for index, values in zip(result.failing, table.loc[result.failing].to_dict("records"), strict=True):
+            failed.setdefault(index, []).append((check.name, check.reason.format_map(values)))
     return reasons, warnings
 
 
 def _check_recordings(
     suites: SuiteRunner, table: pd.DataFrame, config: ValidationConfig, known: pa.Table | None
-) -> tuple[Rows, Reasons, Warnings, pa.Table]:
+) -> tuple[Rows, Reasons, Reasons, pa.Table]:
     """Each recording by itself, by the bounds of its collection or else of its source."""
     names = {*table["collection"], *table["source"]}
     for name in config.overrides:
@@ -203,7 +199,7 @@ def _check_recordings(
     override = override.where(override.isin(config.overrides), "")
     rows: Rows = []
     reasons: Reasons = {}
-    warnings: Warnings = {}
+    warnings: Reasons = {}
     verdicts = []
     for number, (name, group) in enumerate(table.groupby(override)):
         checks = recording_checks(config.bounds_of(name), config.classes)
@@ -353,6 +349,15 @@ def _stops(
 def _template(result: Result) -> str:
     """The check's reason with an ellipsis for what differs by row; nothing when no row fails."""
     return "" if result.passed else re.sub(r"\{.*?\}", "…", result.check.reason)
+
+
+def _warned(accepted: pd.DataFrame, warnings: Reasons) -> list[dict[str, object]]:
+    """The recording, the check and what was observed, of each warning of an accepted recording."""
+    return [
+        {"recording_id": recording_id, "check": check, "observed": observed}
+        for index, recording_id in accepted["recording_id"].items()
+        for check, observed in warnings.get(index, [])
+    ]
 
 
 def _quarantine(table: pd.DataFrame, reasons: Reasons) -> pa.Table:

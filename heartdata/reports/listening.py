@@ -68,9 +68,12 @@ def chapters(
         predictions["prediction"], predictions[[f"p_{name}" for name in classes]].to_numpy(float), classes
     )
     sorted_rows = predictions.assign(confidence=confidence).sort_values(["confidence", "recording_id"])
-    wrong = sorted_rows[sorted_rows["label"] != sorted_rows["prediction"]][::-1]
-    least_sure = sorted_rows[sorted_rows["confidence"] < unsure_below]
+    is_unsure = sorted_rows["confidence"] < unsure_below
+    wrong = sorted_rows[(sorted_rows["label"] != sorted_rows["prediction"]) & ~is_unsure][::-1]
+    least_sure = sorted_rows[is_unsure]
     abstained = f"Test recordings whose prediction has a probability below {unsure_below:.3f}: the model abstains."
+    mistaken = "Test recordings, the most confident first"
+    mistaken += "." if least_sure.empty else "; those that the model is unsure about are left out."
     if least_sure.empty:
         least_sure, abstained = sorted_rows, "Test recordings, the least confident first; the model abstains from none."
 
@@ -94,7 +97,7 @@ def chapters(
             "filled in: in the MLflow run and, unless that of an earlier run has been filled in, beside this page."
         )
     return [
-        Chapter("Worst mistakes", "Test recordings, the most confident first.", entries(wrong, MISTAKES), len(wrong)),
+        Chapter("Worst mistakes", mistaken, entries(wrong, MISTAKES), len(wrong)),
         Chapter("Least sure", abstained, entries(least_sure, UNSURE), len(least_sure)),
         Chapter("Suspected label errors", suspected, entries(suspects.rows, SUSPECTS), len(suspects.rows)),
         Chapter(

@@ -102,6 +102,7 @@ def _environment() -> Environment:
         "data_uri": data_uri,
         "percent": lambda share: f"{100 * share:.4g}%",
         "number": _number,
+        "number_or_count": lambda value: str(value) if isinstance(value, int) else _number(value),
         "clip": _clip,
     }
     return environment

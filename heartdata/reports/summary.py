@@ -185,7 +185,7 @@ def data_notes(
     if any("counts as" in text for text in of_source):  # it says more: which, and what to do
         of_data = [text for text in of_data if not text.endswith(NO_SUBJECT)]
     return [
-        *check_warnings(checks),
+        *check_warnings(checks, accepted),
         *of_source,
         *of_data,
         *baseline_note(metrics, decision),
@@ -194,18 +194,22 @@ def data_notes(
     ]
 
 
-def check_warnings(checks: pd.DataFrame) -> list[str]:
-    """The failed checks of severity warning in one sentence."""
+def check_warnings(checks: pd.DataFrame, accepted: pd.DataFrame) -> list[str]:
+    """The failed checks of severity warning in one sentence; of recordings, the ``accepted`` ones are counted."""
     failed = checks[(checks["severity"] == "warning") & ~checks["passed"].astype(bool)]
-    if failed.empty:
-        return []
-    warnings, before = [], ""
+    marked = accepted["warnings"].fillna("").str.split(", ").explode().value_counts()
+    counts: dict[tuple[str, str], int] = {}  # by kind and check, which each source with bounds of its own has once
     for row in failed.itertuples():
-        one, several = WARNED_OF.get(row.level.split()[0], ("quantity", "quantities"))
-        unit = "" if one == before else f" {one if row.failing == 1 else several}"  # named once
-        warnings.append(f"{row.check.replace('_', ' ')}: {row.failing:.0f}{unit}")
+        kind = row.level.split()[0]
+        count = int(marked.get(row.check, 0) if kind == "recording" else row.failing)
+        counts |= {(kind, row.check): count} if count else {}
+    warnings, before = [], ""
+    for (kind, check), count in counts.items():
+        one, several = WARNED_OF.get(kind, ("quantity", "quantities"))
+        unit = "" if one == before else f" {one if count == 1 else several}"  # named once
+        warnings.append(f"{check.replace('_', ' ')}: {count}{unit}")
         before = one
-    return [f"The checks warn ({', '.join(warnings)}): the Data Docs say which"]
+    return [f"The checks warn ({', '.join(warnings)}): the Data Docs say which"] if warnings else []
 
 
 def data_set_notes(accepted: pd.DataFrame, manifest: pd.DataFrame, split: SplitConfig) -> list[str]:

@@ -27,5 +27,10 @@ SOURCES: dict[
 
 __all__ = [
     "SOURCES", "AnySource", "Cinc2016Source", "Circor2022Source", "DemoSource", "MixSource", "PascalSource", "Source",
-    "SourceListing", "SourceRecording", "TableSource",
+    "SourceListing", "SourceRecording", "TableSource", "needs_data",
 ]  # fmt: skip
+
+
+def needs_data(name: str) -> bool:
+    """Whether the source ``name`` reads a folder or file that must be given."""
+    return "data" in SOURCES[name].model_fields

@@ -27,6 +27,7 @@ AUDIO_SUFFIXES = (
 )  # fmt: skip
 COMPANIONS = (
     ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx", ".xls", ".parquet", ".hea", ".dat", ".md", ".pdf", ".html", ".zip",
+    ".yaml", ".yml",
 )  # fmt: skip
 COMPANION_NAMES = (
     "license",

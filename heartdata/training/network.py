@@ -1,5 +1,6 @@
 """The network (torchvision's resnet34 on one channel), ensembles of it, and their weights as safetensors."""
 
+import errno
 import hashlib
 import io
 import math
@@ -92,8 +93,10 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
         content = path.read_bytes()
     except (OSError, RuntimeError, HTTPException) as error:
         reason = getattr(error, "reason", error)  # urllib wraps the cause
+        if isinstance(reason, socket.gaierror) or getattr(reason, "errno", None) == errno.ENETUNREACH:
+            reason = "no network"
         raise ConfigError(
-            f"ImageNet weights cannot be downloaded ({reason}): save them as {path}, or set training.init=random"
+            f"ImageNet weights cannot be downloaded ({reason}): save {url} as {path}, or set training.init=random"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout_s)

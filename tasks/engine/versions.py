@@ -42,7 +42,7 @@ STAGES = {
         decodes=True,
     ),
     "validate": Code(
-        "12",
+        "13",
         ("tasks.validate", "heartdata/checks/data_docs.css", "heartdata.checks.data_docs", "heartdata.checks.drift",
          "heartdata.checks.duplicates",
          "heartdata.checks.expectations", "heartdata.checks.groups", "heartdata.checks.suite",
@@ -102,7 +102,7 @@ STAGES = {
          "tasks.register", "tasks.registry.model_version", "tasks.registry.naming"),
     ),
     "report": Code(
-        "4",
+        "5",
         ("tasks.report", "heartdata/reports/report.css", "heartdata/reports/report.html", "heartdata.reports.clips",
          "heartdata.reports.labels", "heartdata.reports.listening",
          "heartdata.reports.plots", "heartdata.reports.report", "heartdata.reports.study_plots",

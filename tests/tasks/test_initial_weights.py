@@ -1,8 +1,11 @@
 """Where training starts from: which files of weights are accepted, and that nothing in them is executed."""
 
+import errno
 import hashlib
 import io
+import socket
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -101,6 +104,28 @@ def test_other_weights_under_the_name_of_imagenet_are_refused(
         initial("imagenet", store)
     assert path.exists() is not downloaded
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "no network"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "no network"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), r"\[Errno 111\] Connection refused"),
+    ],
+)
+def test_why_and_from_where_weights_could_not_be_downloaded(
+    store: Store, tmp_path: Path, monkeypatch, error: OSError, reason: str
+):
+    def fail(*_: object, **__: object) -> None:
+        raise URLError(error)
+
+    path = cached(b"", b"", tmp_path, monkeypatch)
+    path.unlink()
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    url = torchvision.models.ResNet34_Weights.IMAGENET1K_V1.url
+    with pytest.raises(ConfigError, match=rf"cannot be downloaded \({reason}\): save {url} as {path}, or set"):
+        initial("imagenet", store)
 
 
 def test_the_whole_hash_counts(store: Store, tmp_path: Path, monkeypatch):

@@ -99,17 +99,29 @@ def test_the_summary_of_a_run_fits_one_screen():
             "decision": Decision(outcome="promoted", reason="macro-F1 .61 against .52, difference +.09"),
         }
     )
-    terminal = Console(file=io.StringIO(), width=100, emoji=False, highlight=False, soft_wrap=True)
-    links = {"To open these, run:": "heartbeat up --store out", "Prefect UI": "http://p", "MLflow UI": "http://m"}
+    terminal = Console(
+        file=io.StringIO(),
+        width=100,
+        emoji=False,
+        highlight=False,
+        soft_wrap=True,
+        force_terminal=True,
+        color_system=None,
+    )
+    links = {
+        "To open Prefect and MLflow, run:": "heartbeat up --store out",
+        "Prefect UI": "http://p",
+        "MLflow UI": "http://m",
+    }
     console.show(summary, terminal, links, {"said before"})
     text = terminal.file.getvalue()
     lines = text.splitlines()
     assert sum(-(-max(len(line), 1) // 100) for line in lines) <= 24
     assert "said before" not in text
-    assert "all 30 notes are in summary.md beside the report" in text
+    assert "all 30 notes are in /out/latest/summary.md" in text
     assert "heartbeat version 1: promoted to champion: macro-F1 .61 against .52, difference +.09" in lines
     assert "Recordings  832 found, 814 accepted, 18 quarantined, 455 in use" in lines
     assert "Quarantine  2 too short, 1 a, 1 b, 1 c, 1 d, 1 e" in lines
     assert "Seconds     28.0 · calibrate 7.0 · train 6.0 · spectrograms 5.0 · split 4.0 · validate 3.0" in lines
     assert all(any(line.split("  ")[0].strip() == name for line in lines) for name in names)
-    assert lines.index("Report      open /out/latest/report.html") < lines.index("Prefect UI  http://p")
+    assert lines.index("Report      /out/latest/report.html") < lines.index("Prefect UI  http://p")

@@ -89,6 +89,14 @@ def distinct(header: list[str]) -> list[str]:
     return [name if name and name not in names[:i] else f"{name or 'column'}.{i + 1}" for i, name in enumerate(names)]
 
 
+def no_paths(table: str | Path, column: str) -> str:
+    """The message on a column of paths that holds something else."""
+    return (
+        f"{table} holds lists or objects in the column {quoted(column)}, where a path should be: write one row per recording, "
+        "with the path of its file, or a source of your own (docs/development.md)"
+    )
+
+
 def find_columns(
     path: Path, table: pd.DataFrame, configured: Columns, needed: Collection[str], header: Sequence[str] = ()
 ) -> dict[str, str]:

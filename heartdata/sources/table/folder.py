@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
+import pandas as pd
+
 from heartdata.errors import SourceError
 from heartdata.sources import pascal
 from heartdata.sources.base import find_files, names_below
@@ -13,7 +15,7 @@ from heartdata.sources.cinc2016.databases import DATABASES
 from heartdata.sources.circor2022.source import FOLDER
 from heartdata.sources.table.columns import ROLES, Columns, Entry
 from heartdata.sources.table.file_lookup import FileLookup
-from heartdata.sources.table.readers import OTHER_BOOKS, SUFFIXES, read_table
+from heartdata.sources.table.readers import JSON, OTHER_BOOKS, SUFFIXES, read_table
 from heartdata.sources.text import clean_cell, quoted, shortened
 from heartdata.storage.schemas import PART_NAMES
 
@@ -26,6 +28,7 @@ PART_FOLDERS = (*PART_NAMES, "eval", "evaluation", "unseen")  # and fold1, fold2
 FINDINGS = ("normal", "abnormal", "healthy", "pathological", "murmur", "murmurs", "artifact", "artefact", "noise")
 NUMBERED = 6  # from so many folders on that differ only in a number, they are probably not classes
 EXAMPLES = 4  # folders named in a message
+MOST_READ = 20  # files that may be tables, of those below a folder
 PATTERN = "--set 'source.pattern=(?P<{}>[^/]+)/(?P<label>[^/]+)/.*'"
 BY_FOLDER = "--set 'source.pattern=(?P<label>[^/]+)/.*'"
 NO_TABLE = "make a table with a row per recording, with columns path and label, and give it with --data"
@@ -168,21 +171,27 @@ def _refuse_ignored_table(root: Path, files: list[Path]) -> None:
     """Raise `SourceError` when a table in ``root`` has labels of most of the recordings ``files``."""
     lookup = FileLookup(root, files)
     for path in _tables(root):
-        try:
-            table, _ = read_table(path, Columns(), None, {"path", "label"})
-        except SourceError:
+        if (labelled := _with_labels(path)) is None:
             continue
-        columns = Columns().resolve(list(table.columns))
-        if {"path", "label"} <= columns.keys():
-            count = sum(
-                bool(lookup.candidates(clean_cell(re.split(r"[/\\]", cell)[-1]))) for cell in table[columns["path"]]
+        table, columns = labelled
+        names = [clean_cell(re.split(r"[/\\]", cell)[-1]) for cell in table[columns["path"]]]
+        count = sum(bool(lookup.candidates(name)) for name in names)
+        if 2 * count > len(files):
+            raise SourceError(
+                f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its {len(files)} "
+                f"recordings, with labels in the column {quoted(columns['label'])}: use --data {path}; or, if the folders are "
+                f"the classes, {BY_FOLDER}"
             )
-            if 2 * count > len(files):
-                raise SourceError(
-                    f"the sub-folders of {root} would be the labels, but {path.name} names {count} of its {len(files)} "
-                    f"recordings, with labels in the column {quoted(columns['label'])}: use --data {path}; or, if the folders are "
-                    f"the classes, {BY_FOLDER}"
-                )
+
+
+def _with_labels(path: Path) -> tuple[pd.DataFrame, dict[str, str]] | None:
+    """A file as a table, and its columns by role; None if it is no table with columns of a path and a label."""
+    try:
+        table, _ = read_table(path, Columns(), None, {"path", "label"})
+    except SourceError:
+        return None
+    columns = Columns().resolve(list(table.columns))
+    return (table, columns) if {"path", "label"} <= columns.keys() else None
 
 
 def _without_suffix(name: str) -> str:
@@ -201,7 +210,9 @@ def _may_be_table(path: Path) -> bool:
 
 def _ways(root: Path) -> str:
     found = _tables(root) or sorted(filter(_may_be_table, find_files(root).others))
-    tables = [f"--data {table}" for table in found]
+    found.sort(key=lambda path: path.suffix.lower() in JSON)  # most of which are no tables
+    labelled = [path for path in found[:MOST_READ] if _with_labels(path)]
+    tables = [f"--data {table}" for table in labelled or found]
     table = f"give the table of their labels with {' or '.join(tables[:EXAMPLES])}" if tables else NO_TABLE
     return (
         f"{table}; or put the recordings of each class into a sub-folder with its name; or say which part of their names is "

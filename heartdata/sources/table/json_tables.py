@@ -7,7 +7,7 @@ import pandas as pd
 
 from heartdata.errors import SourceError
 from heartdata.sources.base import AUDIO_SUFFIXES
-from heartdata.sources.table.columns import Columns, distinct
+from heartdata.sources.table.columns import Columns, distinct, no_paths
 
 SHAPES = 'write one object per recording, as in {"path": "1.wav", "label": "normal"}'
 
@@ -15,14 +15,18 @@ SHAPES = 'write one object per recording, as in {"path": "1.wav", "label": "norm
 def read_json(path: str, text: str, columns: Columns) -> pd.DataFrame:
     """The table in ``text``, as text, absent values empty. Numbers stay as they are written. ``path`` is for messages.
 
-    Raises `SourceError` for JSON that is no table.
+    Raises `SourceError` for JSON that is no table, or with lists or objects in place of paths.
     """
     content = _parsed(path, text.removeprefix("\ufeff"))
     if isinstance(content, dict):
         content = _records(content, columns)
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise SourceError(f"{path} is JSON of another shape than a table: {SHAPES}")
-    rows = [{str(name): _text(cell) for name, cell in _flat(row).items()} for row in content]
+    cells = [{str(name): _only(cell) for name, cell in _flat(row).items()} for row in content]
+    column = columns.resolve(list(dict.fromkeys(name for row in cells for name in row))).get("path")
+    if column and any(isinstance(row.get(column), list | dict) for row in cells):
+        raise SourceError(no_paths(path, column))
+    rows = [{name: "" if cell is None else str(cell) for name, cell in row.items()} for row in cells]
     frame = pd.DataFrame(rows, dtype="object").fillna("").astype(str)
     frame.columns = distinct(list(frame.columns))
     return frame[(frame != "").any(axis="columns")].reset_index(drop=True) if len(frame.columns) else frame
@@ -85,7 +89,6 @@ def _is_audio(cell: Any) -> bool:
     return isinstance(cell, str) and cell.lower().endswith(AUDIO_SUFFIXES)
 
 
-def _text(cell: Any) -> str:
-    if isinstance(cell, list) and len(cell) == 1:
-        cell = cell[0]
-    return "" if cell is None else str(cell)
+def _only(cell: Any) -> Any:
+    """The value of a list of one."""
+    return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell

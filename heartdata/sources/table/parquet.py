@@ -17,7 +17,7 @@ from pandas.api.types import is_float_dtype
 
 from heartdata.errors import SourceError
 from heartdata.sources.base import AUDIO_SUFFIXES, audio_files
-from heartdata.sources.table.columns import Columns, distinct
+from heartdata.sources.table.columns import Columns, distinct, no_paths
 from heartdata.sources.text import enumerated, quoted, shortened
 from heartdata.storage.store import atomic_write, sha256_file
 
@@ -36,7 +36,7 @@ def read_parquet(path: Path, columns: Columns) -> pd.DataFrame:
     index becomes a column, lists of one value that value, and Hugging Face's class labels their names.
 
     A column of audio holds the path that is stored with each file, or its row; beside it, other bytes are left out. Raises
-    `SourceError` for bytes that are no audio.
+    `SourceError` for bytes that are no audio, and for lists or objects in place of paths.
     """
     schema, count = pq.read_schema(path), pq.read_metadata(path).num_rows
     if count > MAX_ROWS:
@@ -69,7 +69,9 @@ def read_parquet(path: Path, columns: Columns) -> pd.DataFrame:
     frame = frame.reset_index([name for name in frame.index.names if name is not None and name not in frame.columns])
     frame = frame.reset_index(drop=True)
     frame.columns = [str(name) for name in frame.columns]
-    frame = frame.apply(lambda cells: _whole(_without_lists(_without_structs(cells)))).astype("string").fillna("")
+    frame = frame.apply(lambda cells: _whole(_without_lists(_without_structs(cells))))
+    _refuse_nested(path, schema, frame, columns)
+    frame = frame.astype("string").fillna("")
     features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     for name in frame.columns.intersection(list(features)):
         feature = features[name] if isinstance(features[name], dict) else {}
@@ -80,6 +82,14 @@ def read_parquet(path: Path, columns: Columns) -> pd.DataFrame:
         frame[audio] = [stored or f"row {row}" for row, stored in enumerate(paths, 1)]
     frame.columns = distinct(list(frame.columns))
     return frame[(frame != "").any(axis="columns")]
+
+
+def _refuse_nested(path: Path, schema: pa.Schema, frame: pd.DataFrame, columns: Columns) -> None:
+    """Raise `SourceError` where the column of the paths holds lists or objects."""
+    column = columns.resolve(list(frame.columns)).get("path", "")
+    is_nested = column in schema.names and types.is_nested(schema.field(column).type)
+    if is_nested and frame[column].map(lambda cell: isinstance(cell, np.ndarray | list | dict)).any():
+        raise SourceError(no_paths(path, column))
 
 
 def audio_column(path: Path, columns: Columns) -> str | None:

@@ -53,8 +53,8 @@ def read_table(
         raise SourceError(f"{path} is a workbook of another kind: save it as an Excel workbook (.xlsx)")
     if suffix in ARCHIVES:
         raise SourceError(
-            f"{path} is an archive, which the source table does not read: unpack it and give the table or folder in it "
-            "with --data; of PASCAL, CinC 2016 and CirCor, name the source with --source pascal, cinc2016 or circor2022"
+            f"{path} is an archive, which the source table does not read: unpack it and give the table or folder in it; "
+            "of PASCAL, CinC 2016 and CirCor, name the source with --source pascal, cinc2016 or circor2022"
         )
     if sheet is not None and suffix not in EXCEL:
         raise SourceError(f"{path} is not a workbook, so it has no sheets: leave out source.sheet={sheet}")

@@ -65,6 +65,7 @@ class TableSource(FolderSource):
 
     preset: ClassVar[dict[str, Any]] = {}
     needs_labels: ClassVar[bool] = True
+    data_option: ClassVar[str] = "--data"  # what gives ``data``, for messages
 
     name: Literal["table"] = "table"
     folder: Path | None = Field(
@@ -148,7 +149,7 @@ class TableSource(FolderSource):
         """The file or folder, links resolved, except that of a table: paths may be relative to the link."""
         path = Path(os.path.abspath(os.path.expanduser(self.data)))  # noqa: PTH100, PTH111 (resolve follows the link)
         is_link = path.is_symlink() and path.is_file()
-        return path if is_link else self.existing("table or folder of recordings")
+        return path if is_link else self.existing("table or folder of recordings", self.data_option)
 
     def _read(self, workdir: Path | None = None) -> tuple[FileLookup, list[Entry], list[str]]:
         """The files that paths may mean, an entry for each recording, and notes. Audio in a table is unpacked, if there is

@@ -14,6 +14,7 @@ class UnlabelledSource(TableSource):
     """A `TableSource` whose table may lack a label column, and whose folder is read whole, whatever its sub-folders mean."""
 
     needs_labels: ClassVar[bool] = False
+    data_option: ClassVar[str] = "`heartbeat score DATA`"
 
     @classmethod
     def at(cls, data: str | Path, settings: Source) -> Self:

@@ -1,6 +1,7 @@
 """The command line: wrong input is refused in one sentence, before any work starts."""
 
 import contextlib
+import io
 import os
 import shlex
 import shutil
@@ -15,11 +16,12 @@ from typing import Any
 import psutil
 import pytest
 from helpers import TINY, beats, http_server, write_wav
+from rich.console import Console
 
 from flows.cli.options import run_config
 from flows.cli.predict import accuracy_note
-from flows.cli.run import START, up_command, where_to_look
-from flows.cli.up import _source
+from flows.cli.run import START, START_MLFLOW, up_command, where_to_look
+from flows.cli.up import _source, introduce
 from heartdata.config_file import build_config, options_of, parse_change
 from heartdata.scoring.calibration import Calibration
 
@@ -196,6 +198,24 @@ def test_the_command_for_the_servers_works_in_the_current_folder(tmp_path: Path,
     assert next(iter(where_to_look("c", "http://127.0.0.1:1/#/x", "a1", "http://here", True))) == "Prefect UI"
 
 
+def test_commands_for_another_shell_have_the_path_of_the_environment(tmp_path: Path, monkeypatch):
+    programs = tmp_path / "my [env]" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "prefect"):
+        (programs / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")  # activated in this shell
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    monkeypatch.chdir(tmp_path)
+    output = io.StringIO()
+    introduce(build_config(), 4200, 5000, Console(file=output, width=400))
+    commands = [shlex.split(line) for line in output.getvalue().splitlines() if "deployment run" in line]
+    assert [words[:4] for words in commands] == [
+        [str(programs / "prefect"), "deployment", "run", name]
+        for name in ("heartbeat/full-pipeline", "score/new-recordings")
+    ]
+
+
 def test_the_command_for_the_servers_schedules_what_was_run(heartbeat, recordings: Path, tmp_path: Path, monkeypatch):
     shown = []
     monkeypatch.setattr(
@@ -245,7 +265,7 @@ def test_the_mlflow_server_of_another_store_is_not_linked():
         ours = where_to_look("c", mlflow + page, "a1", "http://here/run", True)
         assert ours == {"Prefect UI": "http://here/run", "MLflow UI": mlflow + page}
         others = where_to_look("c", mlflow + page, "b2", "http://here/run", True)
-    assert others[START] == "c --prefect-port 4210 --mlflow-port 5010"
+    assert others[START_MLFLOW] == "c --prefect-port 4210 --mlflow-port 5010"
     assert others["MLflow UI"] == f"http://127.0.0.1:5010{page}"
 
 
@@ -302,6 +322,17 @@ def test_settings_are_listed_as_they_are_typed(heartbeat):
     assert out.startswith("training.epochs=7 ")
     assert out.count("\n") == 1
     assert "# epochs of all layers" in out
+
+
+def test_the_data_of_a_source_are_listed_as_required_unless_they_are_given(heartbeat, tmp_path: Path):
+    for name in ("pascal", "table"):
+        status, _, out = heartbeat("settings", "source.data", "--source", name)
+        assert (status, out.split()[:2]) == (0, ["source.data", "(required)"])
+    _, _, out = heartbeat("settings", "source.data", "--source", "pascal", "--data", tmp_path)
+    assert out.startswith(f'source.data="{tmp_path}" ')
+    (tmp_path / "own.yaml").write_text("source: {name: table, data: /x/own.csv}\n")
+    _, _, out = heartbeat("settings", "source.data", "--source", "table", "--config", tmp_path / "own.yaml")
+    assert out.startswith('source.data="/x/own.csv" ')
 
 
 def test_help_loads_nothing_heavy():

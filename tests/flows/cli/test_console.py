@@ -81,10 +81,13 @@ def summary_of(**changes: Any) -> Summary:
     return summary.model_copy(update=changes)
 
 
-def shown(summary: Summary, width: int) -> str:
+def shown(summary: Summary, width: int, terminal: bool = True) -> str:
     output = io.StringIO()
-    links = {"To open these, run:": "word " * 28, "Prefect UI": "a/b", "MLflow UI": "a/b"}
-    show(summary, Console(file=output, width=width, highlight=False, soft_wrap=True), links)
+    links = {"To open Prefect and MLflow, run:": "word " * 25, "Prefect UI": "a/b", "MLflow UI": "a/b"}
+    console = Console(
+        file=output, width=width, highlight=False, soft_wrap=True, force_terminal=terminal, color_system=None
+    )
+    show(summary, console, links)
     return output.getvalue()
 
 
@@ -96,8 +99,20 @@ def test_a_run_is_shown_on_one_screen(notes: list[str], width: int, screen: int)
     assert sum(max(1, -(-len(line.rstrip()) // width)) for line in text.splitlines()) <= screen
     assert "0.518 (0.442-0.592)" in text
     assert text.count("heartbeat version 1") == 1
-    assert (f"all {len(notes)} notes are in summary.md" in text) is (len(notes) > 2)
+    assert (f"all {len(notes)} notes are in /home/somebody/heart/out/latest/summary.md" in text) is (len(notes) > 2)
     assert text.count("note ") == min(len(notes), 3)
+
+
+def test_notes_are_whole_where_the_output_is_no_terminal():
+    notes = [f"{number} " + "word " * 70 + "end" for number in range(6)]
+    text = shown(summary_of(notes=notes), 80, terminal=False)
+    assert [line for line in text.splitlines() if line.startswith("note ")] == [f"note {note}" for note in notes]
+    assert "summary.md" not in text
+
+
+def test_what_needs_no_server_stands_before_the_command_that_starts_them():
+    lines = [line[:12].rstrip() for line in shown(summary_of(), 100).splitlines()]
+    assert lines[-5:] == ["Report", "Data Docs", "To open Pref", "Prefect UI", "MLflow UI"]
 
 
 def test_every_reason_of_quarantine_is_named_where_there_is_room_and_exclusions_always():
@@ -126,6 +141,6 @@ def test_a_night_with_nothing_new_is_a_few_lines():
     assert [line.rstrip() for line in output.getvalue().splitlines()] == [
         nothing_new,
         "Scores      macro-F1 0.518 (0.442-0.592), AUROC 0.518 (0.442-0.592)",
-        "Report      open /home/somebody/heart/out/latest/report.html",
+        "Report      /home/somebody/heart/out/latest/report.html",
         "Files       /home/somebody/heart/out/latest",
     ]

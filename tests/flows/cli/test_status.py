@@ -97,6 +97,9 @@ def test_champion_and_challenger():
     assert texts["Champion"] == "murmurs version 3, macro-F1 0.812, since 2026-11-30 02:00 UTC by the rule"
     assert texts["Challenger"] == "murmurs version 4, macro-F1 0.790; kept: the champion stays: it is better"
     assert shown(None, models=[])["Champion"] == "no model is registered"
+    long = replace(MODEL, decision="cannot decide: no champion: 8 of 20 subjects; also failed: ECE; choose it yourself")
+    text = "murmurs version 4, macro-F1 0.790; cannot decide: no champion: 8 of 20 subjects"
+    assert shown(None, models=[long])["Challenger"] == text
 
 
 @pytest.mark.parametrize("exists", [True, False])

@@ -152,6 +152,17 @@ def test_data_docs_need_no_network(folder: Path, checked: Validation):
     assert "twin1.wav" in (folder / "docs" / "index.html").read_text()
 
 
+def test_data_docs_name_the_accepted_recordings_with_a_warning_and_what_was_observed(folder: Path, checked: Validation):
+    page = (folder / "docs" / "index.html").read_text()
+    table = page.partition("<h2>Accepted with a warning (")[2].partition("<h2>")[0]
+    assert "<td>short.wav</td><td>short</td><td>2.0 s long</td>" in table
+    assert "<td>unfinished.wav</td><td>header_fault</td>" in table
+    assert "too_short.wav" not in table  # it is short, too, but refused
+    marked = checked.accepted.to_pandas()["warnings"]
+    assert table.startswith(f"{(marked != '').sum()})")
+    assert table.count("<tr><td>") == marked[marked != ""].str.split(", ").map(len).sum()
+
+
 def copies(**columns: list) -> pd.DataFrame:
     """Recordings a, b, c of one sound."""
     facts = {

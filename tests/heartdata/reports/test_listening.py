@@ -64,6 +64,14 @@ def test_mistakes_are_the_most_confident_first_and_the_least_sure_the_least_conf
     assert [entry.recording_id for entry in suspected.entries] == ["c"]
 
 
+def test_a_mistake_that_the_model_is_unsure_about_is_no_worst_mistake():
+    mistakes, unsure, _, _ = made([], unsure_below=0.9)
+    assert [entry.recording_id for entry in mistakes.entries] == ["c"]
+    assert mistakes.total == 1
+    assert "unsure about are left out" in mistakes.explanation
+    assert [entry.recording_id for entry in unsure.entries] == ["e", "b", "d"]
+
+
 def test_where_the_model_abstains_from_none_the_least_confident_are_shown():
     _, unsure, _, _ = made([], unsure_below=0.0)
     assert unsure.entries[0].recording_id == "e"

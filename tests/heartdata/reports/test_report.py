@@ -57,6 +57,7 @@ def entry(**changes: Any) -> Entry:
 def test_the_page_says_what_was_decided_and_by_what():
     gates = (
         Gate(name="over the champion", value=0.0312, bound=0.0, passed=True),
+        Gate(name="held-out subjects", value=8, bound=20, passed=False),
         Gate(name="slice", value=None, bound=None, passed=False, detail="site AV is worse"),
     )
     reason = "macro-F1 .61 against .58"
@@ -64,6 +65,7 @@ def test_the_page_says_what_was_decided_and_by_what():
     text = " ".join(" ".join(parsed(page).text).split())
     assert "Not promoted: macro-F1 .61 against .58" in text
     assert "over the champion 0.031 0.000 ✓ yes" in text
+    assert "held-out subjects 8 20 ✗ no" in text
     assert "slice – – ✗ no site AV is worse" in text
     assert "No decision was made" in " ".join(" ".join(parsed(report_page(run_of(["a", "b"]), [])).text).split())
 

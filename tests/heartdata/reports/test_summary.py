@@ -92,7 +92,7 @@ def test_unknown_subjects_are_noted_once(of_source: dict[str, str], times: int):
         [("resnet34", 0.7, 0.6, 0.8, 0.0, 0.0, 0.0), ("metadata only", 0.2, 0.1, 0.3, 0.5, 0.4, 0.6)],
         columns=[n for n in METRICS.names if n != "metric"],
     ).assign(metric="macro_f1")
-    notes = data_notes(of_source, checks, MANIFEST, MANIFEST, SplitConfig(), metrics, {}, "")
+    notes = data_notes(of_source, checks, MANIFEST.assign(warnings=""), MANIFEST, SplitConfig(), metrics, {}, "")
     assert notes.count("1 recording names no subject: each counts as its own") == times
     assert set(of_source.values()) <= set(notes)
 
@@ -106,13 +106,18 @@ def test_a_class_with_few_held_out_subjects_is_named():
     assert data_set_notes(rows, rows[rows["label"] == "normal"], SplitConfig())[1:] == []
 
 
-def test_failed_checks_of_severity_warning_are_one_sentence():
+def test_failed_checks_of_severity_warning_are_one_sentence_that_counts_accepted_recordings():
     columns = ["check", "level", "severity", "passed", "failing"]
-    rows = [("several_labels", "subject", "warning", False, 3), ("short", "recording", "warning", False, 1), ("poor_quality", "recording b", "warning", False, 2),
+    rows = [("several_labels", "subject", "warning", False, 3), ("short", "recording", "warning", False, 4), ("poor_quality", "recording b", "warning", False, 2),
+                       ("short", "recording b", "warning", False, 1), ("no_rhythm", "recording", "warning", False, 2),
                        ("silent", "recording", "critical", False, 9), ("clipped", "recording", "warning", True, 0)]  # fmt: skip
-    text = "The checks warn (several labels: 3 subjects, short: 1 recording, poor quality: 2): the Data Docs say which"
-    assert check_warnings(pd.DataFrame(rows, columns=columns)) == [text]
-    assert check_warnings(pd.DataFrame(rows[3:], columns=columns)) == []
+    checks, accepted = (
+        pd.DataFrame(rows, columns=columns),
+        pd.DataFrame({"warnings": ["short, poor_quality", "", None]}),
+    )
+    text = "The checks warn (several labels: 3 subjects, short: 1 recording, poor quality: 1): the Data Docs say which"
+    assert check_warnings(checks, accepted) == [text]
+    assert check_warnings(checks[1:], accepted[1:]) == []  # those that fail were refused
 
 
 def test_a_class_of_which_nothing_was_recognised_is_named():

@@ -192,7 +192,18 @@ def test_files_that_are_no_audio_are_counted_in_one_note(tmp_path: Path):
 
 
 def test_beside_a_table_only_unusual_files_are_counted(tmp_path: Path):
-    names = ("1.wav", "2.bin", "3.bin", "README.md", "LICENSE", "more.csv", "4.hea", "SHA256SUMS.txt")
+    names = (
+        "1.wav",
+        "2.bin",
+        "3.bin",
+        "README.md",
+        "LICENSE",
+        "more.csv",
+        "4.hea",
+        "SHA256SUMS.txt",
+        "own.yaml",
+        "own.yml",
+    )
     (touch(tmp_path, *names) / "t.csv").write_text("path,label\n1.wav,a\n2.bin,b\n")
     notes = TableSource(data=tmp_path / "t.csv").listing(tmp_path).notes
     assert [note for note in notes if note.startswith("Left out")] == [

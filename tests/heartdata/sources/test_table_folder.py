@@ -65,8 +65,10 @@ def test_a_folder_without_labels(folder: Path):
     refused(folder, f"{message}give the table of their labels with --data {folder}/t.xlsx{ways}")
     touch(folder, "a.jsonl")
     refused(
-        folder, f"{message}give the table of their labels with --data {folder}/a.jsonl or --data {folder}/t.xlsx{ways}"
+        folder, f"{message}give the table of their labels with --data {folder}/t.xlsx or --data {folder}/a.jsonl{ways}"
     )
+    write(folder / "u.csv", "path,label\n")
+    refused(folder, f"{message}give the table of their labels with --data {folder}/u.csv{ways}")
     (folder / "none").mkdir()
     refused(folder / "none", "none is a folder without recordings: make a table")
     with pytest.raises(SourceError, match="is a folder: give the table itself with --data, or leave out source.folder"):
@@ -206,8 +208,9 @@ def test_broken_links_in_a_folder_are_missing(tmp_path: Path):
 
 
 def test_tables_in_sub_folders_are_named_and_arrow_files_are_not_read(tmp_path: Path):
-    touch(tmp_path, "train/1.wav", "train/metadata.csv", "saved/data.arrow", "saved/state.json")
-    with pytest.raises(SourceError, match="of their labels with --data .*train/metadata.csv"):
-        TableSource(data=tmp_path).check()
+    touch(tmp_path, "train/1.wav", "train/metadata.csv", "saved/data.arrow", "saved/state.json", "clinic/beats.json")
+    refused(tmp_path, "of their labels with --data .*train/metadata.csv or --data .*clinic/beats.json")
+    write(tmp_path / "train/metadata.csv", "file,label\n1.wav,normal\n")
+    refused(tmp_path, "of their labels with --data .*train/metadata.csv; or put")
     with pytest.raises(SourceError, match="saved holds Arrow files, .* save each as Parquet"):
         TableSource(data=tmp_path / "saved").check()

@@ -53,6 +53,21 @@ def test_a_list_of_files_is_a_recording_each(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    "cell",
+    ['[{"at": "apex", "file": "001.wav"}, {"at": "erb", "file": "2.wav"}]', '[{"at": "apex", "file": "001.wav"}]',
+     '["001", "2"]', "[0.1, 0.2]"],
+)  # fmt: skip
+def test_lists_and_objects_are_no_paths(tmp_path: Path, cell: str):
+    text = f'[{{"subject": "P1", "label": "a", "recordings": {cell}}}, {{"label": "b", "recordings": null}}]'
+    source = TableSource(data=write(tmp_path / "t.json", text), columns={"path": "recordings"})
+    with pytest.raises(SourceError, match="t.json holds lists or objects in the column 'recordings', .* one row per"):
+        source.check()
+    usual = write(tmp_path / "t.jsonl", f'{{"path": {cell}, "label": "a"}}\n' * 2)
+    with pytest.raises(SourceError, match="holds lists or objects in the column 'path'"):
+        TableSource(data=usual).check()
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [("t.json", "[1, 2]", "is JSON of another shape than a table: write one object per recording"),
      ("t.json", '{"epochs": 3}', "is JSON of another shape"), ("t.json", '"x"', "is JSON of another shape"),

@@ -149,6 +149,15 @@ def test_damaged_and_differing_shards_are_refused(tmp_path: Path):
         listing_of(tmp_path, tmp_path / "work")
 
 
+@pytest.mark.parametrize(
+    "cell", [["1.wav", "2.wav"], [{"at": "apex", "file": "1.wav"}], {"at": "apex", "file": "1.wav"}]
+)
+def test_lists_and_objects_are_no_paths(tmp_path: Path, cell: object):
+    pq.write_table(pa.table({"recording": [cell, None], "label": ["a", "b"]}), tmp_path / "t.parquet")
+    with pytest.raises(SourceError, match="holds lists or objects in the column 'recording', where a path should be"):
+        listing_of(tmp_path / "t.parquet", tmp_path / "made")
+
+
 def test_samples_and_an_unnamed_index_of_names(tmp_path: Path):
     pq.write_table(pa.table({"audio": [[0.1, 0.2]], "label": ["a"]}), tmp_path / "t.parquet")
     with pytest.raises(SourceError, match="holds decoded samples in the column 'audio'"):

@@ -57,3 +57,9 @@ def test_a_folder_without_audio_and_a_single_recording_are_refused(tmp_path: Pat
     (tmp_path / "a.WAV").touch()
     with pytest.raises(SourceError, match="is one recording: use `heartbeat predict"):
         UnlabelledSource.at(tmp_path / "a.WAV", DemoSource()).check()
+
+
+def test_a_path_that_does_not_exist_is_refused_in_words_of_the_command(tmp_path: Path):
+    message = "absent does not exist: give the table or folder of recordings with `heartbeat score DATA`$"
+    with pytest.raises(SourceError, match=message):
+        UnlabelledSource.at(tmp_path / "absent", DemoSource()).check()
