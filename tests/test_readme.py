@@ -33,7 +33,8 @@ SMALL = (
     "--set training.init=random --set training.epochs=1 --set training.width=64 --set training.batch=4 "
     "--set evaluation.bootstrap=20"
 )
-FROM_THE_FIRST_RUN_ON = "--set split.strategy=hash"  # as the README says where recordings are added
+BOTH_LABELS = "--set split.seed=3"  # with few subjects, hash leaves a part without a label by some seeds
+FROM_THE_FIRST_RUN_ON = f"--set split.strategy=hash {BOTH_LABELS}"  # as the README says where recordings are added
 IN_CI = "run by .ci/run"
 # What is added to each line as it is printed. The recordings that the lines name are made by `recordings`.
 ADDED = {
@@ -44,7 +45,8 @@ ADDED = {
     "heartbeat run --source table --data recordings.csv --set source.columns.label=Finding "
     "--set source.columns.subject=Case": f"{SMALL} {FROM_THE_FIRST_RUN_ON}",
     "heartbeat run --source cinc2016 --data path/to/cinc2016": SMALL,
-    "heartbeat up --source table --data recordings.csv --set split.strategy=hash": f"{SMALL} --prefect-port {PREFECT_PORT} --mlflow-port {MLFLOW_PORT}",
+    "heartbeat up --source table --data recordings.csv --set split.strategy=hash": f"{SMALL} {BOTH_LABELS} "
+    f"--prefect-port {PREFECT_PORT} --mlflow-port {MLFLOW_PORT}",
     ".venv/bin/prefect deployment run heartbeat/full-pipeline --watch": f"PREFECT_API_URL={API} in the environment",
     "heartbeat predict recording.wav --explain why/": "",
     "heartbeat score new_recordings/ --out predictions.parquet": "",
