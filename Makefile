@@ -40,6 +40,7 @@ docs: .venv/ready # site/index.html, from what is installed; searching it needs 
 	@$(BIN)/python tests/api_page.py
 	@$(BIN)/python -m flows.cli.settings_reference > docs/settings-reference.md
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
 
 screenshots: .venv/ready # needs Chromium
 	@$(BIN)/python -W ignore -m benchmarks.screenshots
@@ -55,10 +56,11 @@ check: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@echo "Creating the environment in .venv (several GB, takes minutes; log in .venv/install.log)"
+	@echo "Creating the environment in .venv: 7 GB, takes 5 to 30 minutes; watch: tail -f .venv/install.log"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" > .venv/install.log 2>&1 || { tail -n 20 .venv/install.log; exit 1; }
+	@$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[dev]" > .venv/install.log 2>&1 || { tail -n 20 .venv/install.log; exit 1; }
 	@touch $@
+	@echo "Installed in .venv"
 
 clean: # keeps out/, which holds the registry
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -36,6 +36,7 @@ from flows.local.servers import free_port
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 WIDTH, HEIGHT = 1280, 800
 REPORT_WIDTH = 1056  # the width of its text, and a margin
+REPORT_HEIGHT = 1180  # of each half of report.png
 LIMIT_S = 1800.0
 TIMEOUT_MS = 120_000
 SETTLED_MS = 4000  # the last thing that moves is Prefect's graph
@@ -72,20 +73,36 @@ class Camera:
 
     def take(self, name: str, until: Locator | None = None, start: Locator | None = None, full: bool = False) -> None:
         """Write docs/images/NAME.png: what is on the screen, the whole page, or from ``start`` (its top) to ``until``."""
+        top = _box(start)["y"] - MARGIN if start else 0.0
+        height = _box(until)["y"] + _box(until)["height"] - top if until else None
+        save(name, self.picture(top, height, full))
+
+    def picture(self, top: float = 0, height: float | None = None, full: bool = False) -> Image.Image:
+        """What is on the screen, the whole page, or ``height`` pixels of it from ``top``."""
         self.page.evaluate(REPLACE_NAMES, self.names)
-        clip: Any = None
-        if until is not None:
-            top = _box(start)["y"] - MARGIN if start else 0.0
-            width = self.page.viewport_size["width"]  # type: ignore[index]
-            clip = {"x": 0, "y": top, "width": width, "height": _box(until)["y"] + _box(until)["height"] - top}
+        width = self.page.viewport_size["width"]  # type: ignore[index]
+        clip: Any = {"x": 0, "y": top, "width": width, "height": height} if height else None
         picture = self.page.screenshot(clip=clip, full_page=full or clip is not None, animations="disabled")
-        path = DOCS / "images" / f"{name}.png"
-        colors = Image.open(io.BytesIO(picture)).convert("RGB")
-        colors.save(path, optimize=True)
-        for number in (256, 128, 64):
-            if path.stat().st_size > MOST_BYTES:
-                colors.quantize(number, dither=Image.Dither.NONE).save(path, optimize=True)
-        sys.stdout.write(f"{path.name}: {path.stat().st_size / 1000:.0f} kB\n")
+        return Image.open(io.BytesIO(picture)).convert("RGB")
+
+
+def save(name: str, picture: Image.Image) -> None:
+    """Write docs/images/NAME.png, with fewer colours where it would be large."""
+    path = DOCS / "images" / f"{name}.png"
+    picture.save(path, optimize=True)
+    for number in (256, 128, 64):
+        if path.stat().st_size > MOST_BYTES:
+            picture.quantize(number, dither=Image.Dither.NONE).save(path, optimize=True)
+    sys.stdout.write(f"{path.name}: {path.stat().st_size / 1000:.0f} kB\n")
+
+
+def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Two pictures of one size, with a line between them, in the width of a page."""
+    both = Image.new("RGB", (left.width + right.width, left.height), "white")
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width, 0))
+    both.paste("#9aa5b1", (left.width - 1, 0, left.width + 1, left.height))
+    return both.resize((WIDTH, round(both.height * WIDTH / both.width)), Image.Resampling.LANCZOS)
 
 
 def _box(locator: Locator) -> Any:
@@ -221,6 +238,8 @@ def reading(camera: Camera, folder: Path) -> None:
         log.write_text(run(folder, "run", "--store", "out", *(f"--set={setting}" for setting in SECOND_RUN)))
     camera.open((folder / "out/latest/report.html").as_uri(), "What went in", REPORT_WIDTH)
     camera.take("report-decision", until=camera.page.locator("section#decision"))
+    listen_y = _box(camera.page.locator("section#listen h2"))["y"] - MARGIN
+    save("report", side_by_side(camera.picture(0, REPORT_HEIGHT), camera.picture(listen_y, REPORT_HEIGHT)))
     for name in ("scores", "slices", "calibration", "confusion"):
         section = camera.page.locator(f"section#{name}")
         camera.take(f"report-{name}", until=section, start=section.locator("h2"))

@@ -3,6 +3,7 @@
 import itertools
 import os
 import socket
+import sys
 import threading
 import time
 import zipfile
@@ -155,6 +156,14 @@ def served_app(app: Any) -> Iterator[str]:
             thread.join()
 
 
+class QuietHTTPServer(ThreadingHTTPServer):
+    """A server on loopback, which does not report clients that close their connections early."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def http_server(response: Callable[[str], bytes | tuple[int, bytes] | None]) -> Iterator[str]:
     """A server on loopback that answers GET with ``response(path)``: a content, a status and a content, or None (404)."""
@@ -169,7 +178,7 @@ def http_server(response: Callable[[str], bytes | tuple[int, bytes] | None]) -> 
 
         def log_message(self, *_: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with QuietHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

@@ -18,7 +18,7 @@ from heartdata.serving.explain import Explanation
 WAVE_POINTS = 2000  # pairs of least and greatest sample: more cannot be seen
 PIXELS = 1500  # columns of a spectrogram that are drawn
 SHOWN_BEATS = 60  # more would hide the waveform
-RESEARCH_ONLY = "For research only, not for diagnosis."
+NOTE = "Grey: the darker, the louder. For research only, not for diagnosis."
 CYAN = (0.0, 0.8, 0.87)
 RELEVANT = LinearSegmentedColormap.from_list("relevant", [(0, (*CYAN, 0)), (0.25, (*CYAN, 0.05)), (1, (*CYAN, 0.85))])
 
@@ -40,7 +40,7 @@ def plot_explanation(explanation: Explanation, config: SpectrogramConfig, title:
     if title:
         figure.suptitle(shortened(title, 90), fontsize=12, weight="bold")
     wave.set_title(_prediction(explanation), fontsize=10, loc="left")
-    return as_png(figure, RESEARCH_ONLY)
+    return as_png(figure, NOTE)
 
 
 def _prediction(explanation: Explanation) -> str:
@@ -76,8 +76,8 @@ def _draw_beats(axes: Axes, beats: Beats | None) -> None:
     low, high = axes.get_ylim()
     few = len(beats.s1_s) + len(beats.s2_s) <= SHOWN_BEATS
     marks: list[tuple[str, np.ndarray, str, str, str, Any]] = [
-        ("S1", beats.s1_s, "v", RED, RED, "-"),
-        ("S2", beats.s2_s, "o", "white", BLUE, "--"),
+        ("S1 begins", beats.s1_s, "v", RED, RED, "-"),
+        ("S2 begins", beats.s2_s, "o", "white", BLUE, "--"),
     ]
     for _, at_s, marker, face, color, line in marks:
         axes.plot(

@@ -92,7 +92,7 @@ def test_s1_and_s2_differ_without_colour_and_may_be_swapped_in_a_fast_heart(draw
     assert s1.get_marker() != s2.get_marker()
     legend = drawn[0].axes[0].get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["S1", "S2"]
+    assert [text.get_text() for text in legend.get_texts()] == ["S1 begins", "S2 begins"]
     assert "may be swapped" in legend.get_title().get_text()
     plot_explanation(explanation(bpm=60), CONFIG)
     assert "may be swapped" not in texts(drawn[1])

@@ -4,11 +4,12 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from helpers import QuietHTTPServer
 
 from heartdata.sources import download
 from heartdata.sources.download import FetchError, chosen, fetch_files, fetch_text, missing_files, parse_sums
@@ -60,7 +61,7 @@ def server(monkeypatch) -> Iterator[Server]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+    with QuietHTTPServer(("127.0.0.1", 0), Handler) as http:
         served.url = f"http://127.0.0.1:{http.server_port}"
         threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
         yield served
