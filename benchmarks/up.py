@@ -23,9 +23,17 @@ from flows.local.servers import free_port
 
 SIZES = {"repeats": (2, 1), "wait": (10, 1)}  # seconds, until the runner has loaded
 LIMIT_S = 300
-SERVED_FLOW = (
-    "from prefect import flow; flow(lambda: None, name='nothing').serve('nothing', print_starting_message=False)"
-)
+SERVED_FLOW = """\
+from prefect import flow
+
+
+@flow
+def nothing(): ...
+
+
+if __name__ == "__main__":
+    nothing.serve("nothing")
+"""
 Measured = tuple[float, float, float]  # seconds to start, MiB, seconds to stop
 
 
@@ -82,6 +90,7 @@ def by_hand(home: Path, wait_s: int, lean: bool = False) -> Measured:
         "PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{prefect}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
     } | ({"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} if lean else {})  # fmt: skip
+    (home / "served.py").write_text(SERVED_FLOW)
     database = f"sqlite:///{home}/mlflow.db"
     commands = (
         ["-m", "prefect", "server", "start", "--port", str(prefect)],
@@ -95,7 +104,7 @@ def by_hand(home: Path, wait_s: int, lean: bool = False) -> Measured:
             database,
             *(["--workers", "1"] * lean),
         ],
-        ["-c", SERVED_FLOW],
+        ["served.py"],
     )
     addresses = (f"http://127.0.0.1:{prefect}/api/health", f"http://127.0.0.1:{mlflow}/health")
     began_s, processes = time.perf_counter(), []
