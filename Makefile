@@ -24,7 +24,7 @@ test-unattended: .venv/ready # servers and services, minutes each; not in .ci/ru
 	@$(BIN)/python -m pytest -m unattended
 
 bench: .venv/ready # under 40 minutes on two idle cores; writes docs/benchmarks.md
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]" # lhotse, to measure against
+	@$(BIN)/python -c 'import lhotse' 2> /dev/null || $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]" || true # to measure against
 	@$(BIN)/python -W ignore -m benchmarks $(ONLY) $(if $(SMALL),--small)
 
 faults: .venv/ready # about an hour on two cores
