@@ -145,6 +145,9 @@ def wait_for(addresses: tuple[str, ...]) -> None:
 
 
 def measure(repeats: int, wait: int) -> Iterator[Row]:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored in a shell's background, and then in all it starts
     turns: list[tuple[Measured, Measured, Measured]] = []
     with tempfile.TemporaryDirectory(prefix="heartbeat-") as folder:
         store, home = Path(folder) / "store", Path(folder) / "home"
