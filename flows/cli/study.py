@@ -82,9 +82,10 @@ def write_results(store: Store, out: Path | None) -> None:
     from heartdata.studies.page import study_page
     from heartdata.studies.results import result_rows, results_page
 
-    given = out
+    command = "heartbeat study results"
     if out is not None:
-        out = writable_folder(out)
+        shown = out.name if out.is_absolute() else str(out)  # the page may be published
+        command, out = f"{command} --out {shlex.quote(shown)}", writable_folder(out)
     if not store.workpath("latest").is_dir():
         raise HeartbeatError(
             f"there is no store in {store.uri}: name another --store, or run a study (`heartbeat study list`)"
@@ -99,16 +100,14 @@ def write_results(store: Store, out: Path | None) -> None:
     if not records:
         raise HeartbeatError(f"no study has ended in {store.uri}: type `heartbeat study list`, and run one")
     rows = [row for record in records for row in result_rows(record)]
-    narrow = [{name: cell for name, cell in row.items() if name != "scored"} for row in rows]  # narrow
-    console.print(rich_table("Results", narrow))
+    without_scored = [{name: cell for name, cell in row.items() if name != "scored"} for row in rows]
+    console.print(rich_table("Results", without_scored))
     if out is None:
         return
     for record in records:
         name = record.facts.study.name
         _copy_report(folders[name], out / name)
         (out / name / PAGE).write_text(study_page(record), encoding="utf-8")
-    shown = given if not given.is_absolute() else Path(given.name)  # the page may be published
-    command = shlex.join(["heartbeat", "study", "results", "--out", str(shown)])
     method, changes = (name if (out / name).is_file() else "" for name in (METHOD, CHANGES))
     (out / PAGE).write_text(results_page(records, command, method, changes), encoding="utf-8")
     console.print(f"Page        {out / PAGE}")
