@@ -85,7 +85,11 @@ def study_page(record: StudyRecord, plots: bool = True) -> str:
 
 def _measured(measured: Measured, recordings_sha256: str) -> list[str]:
     lines = [f"Recorded {measured.recorded_at}", f"Code: commit {commit_text(measured)}"]
-    lines += [f"Recordings: sha256 `{recordings_sha256[:12]}` of the list of theirs"] if recordings_sha256 else []
+    lines += (
+        [f"Recordings: `{recordings_sha256[:12]}`, the sha256 of the sorted list of theirs"]
+        if recordings_sha256
+        else []
+    )
     lines += [f"Machine: {escape(measured.machine)}"] if measured.machine else []
     lines += [f"Trained on: {escape('; '.join(measured.trained_on))}"] if measured.trained_on else []
     lines += [f"Versions: {escape(versions_text(measured))}"] if measured.versions else []
