@@ -58,7 +58,7 @@ BAD_INPUT = [
     (["--data", "{r}"], "--data needs a source: add --source table (or pascal, "),
     (["--set", "training.epoch=3"], "unknown configuration key 'training.epoch'"),
     (["--set", "training.epochs=-1"], "training.epochs = -1: Input should be greater than or equal to 0"),
-    (["--set", "training.epochs=0", "--set", "training.frozen_epochs=0"], "epochs = 0 needs frozen_epochs above 0"),
+    (["--set", "training.epochs=0", "--set", "training.frozen_epochs=0"], "which needs frozen_epochs above 0"),
     (["--set", "spectrogram.high_hz=1500"], "low_hz < high_hz <= rate_hz / 2 must hold"),
     (["--set", "nonsense"], "is not of the form key=value"),
     (["--config", "{r}/absent.yaml"], "absent.yaml cannot be read"),

@@ -72,8 +72,8 @@ def test_the_axis_of_a_risk_ends_at_one(monkeypatch):
 
 
 def test_a_learning_curve_has_a_tick_at_each_number_measured_and_a_line_where_measuring_ends():
-    measured = [(model, f"arm {n}", float(n), 0.5, 0.4, 0.6) for model in ("a", "b") for n in (10, 40, 80)]
-    fitted = [(model, None, float(n), 0.5, 0.4, 0.6) for model in ("a", "b") for n in range(10, 810, 100)]
+    measured = [(model, f"arm {n}", float(n), 0.5, 0.4, 0.6, 0.1) for model in ("a", "b") for n in (10, 40, 80)]
+    fitted = [(model, None, float(n), 0.5, 0.4, 0.6, 0.1) for model in ("a", "b") for n in range(10, 810, 100)]
     curve = pd.DataFrame(measured + fitted, columns=LEARNING_CURVE.names)
     axes = Figure().subplots()
     draw_learning_curve(axes, curve, "macro_f1")
