@@ -88,7 +88,7 @@ def measured(benchmark: Benchmark, small: bool, scratch: Path) -> Record | None:
     source = (PROJECT / "benchmarks" / f"{benchmark.name}.py").read_text(encoding="utf-8")
     return Record(
         name=benchmark.name, title=benchmark.title, about=about(source), date=f"{datetime.now(UTC):%Y-%m-%d}",
-        commit=code(), seconds=round(time.monotonic() - began, 1), load=round(load, 2), machine=place(),
+        commit=code(), seconds=round(time.monotonic() - began, 1), load=round(load, 2), machine=place_of_measurement(),
         versions=versions(), small=small, rows=rows,
     )  # fmt: skip
 
@@ -126,20 +126,20 @@ def code() -> str:
     return (machine.commit()[:7] or "unknown") + (" with changes" if machine.is_changed([".", ":!docs"]) else "")
 
 
-def place() -> str:
+def place_of_measurement() -> str:
     """The machine, and settings of threads that are not the defaults."""
     return ", ".join([machine.machine(), *(f"{n}={os.environ[n]}" for n in READ_BY_LIBGOMP if n in os.environ)])
 
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that were measured, as far as they are installed."""
-    found = machine.versions()
+    packages = machine.versions()
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            packages[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return packages
 
 
 def _print(text: str) -> None:

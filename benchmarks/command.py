@@ -43,18 +43,18 @@ def run_benchmark(
         parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the real recordings")
     for name, function in others.items():
         parser.add_argument(f"--{name}", action="store_true", help=(function.__doc__ or "").partition("\n")[0])
-    given = parser.parse_args()
+    args = parser.parse_args()
     for name, function in others.items():
-        if getattr(given, name):
-            for line in function(given.data):
+        if getattr(args, name):
+            for line in function(args.data):
                 sys.stdout.write(f"{line}\n")
             return
-    chosen: dict[str, Any] = {"data": given.data} if uses_data else {}
+    chosen: dict[str, Any] = {"data": args.data} if uses_data else {}
     for name, values in sizes.items():
-        chosen[name] = getattr(given, name) or values[given.small]
+        chosen[name] = getattr(args, name) or values[args.small]
     rows = list(measure(**chosen))
-    if given.json:
-        given.json.write_bytes(ROWS.dump_json(rows))
+    if args.json:
+        args.json.write_bytes(ROWS.dump_json(rows))
     else:
         sys.stdout.write(f"{table(rows)}\n")
 
@@ -80,12 +80,12 @@ def peak_memory_mib() -> float:
 def in_turn(ways: Mapping[str, Callable[[], float]], repeats: int, warm_ups: int = 0) -> dict[str, list[float]]:
     """What each way returns, such as its seconds, in each of ``repeats`` turns of all, after ``warm_ups`` of them."""
     results: dict[str, list[float]] = {name: [] for name in ways}
-    said_s = 0.0
+    last_line_s = 0.0
     for turn in range(1 - warm_ups, repeats + 1):
         for name, way in ways.items():
-            if time.monotonic() - said_s > 2:
+            if time.monotonic() - last_line_s > 2:
                 say(f"turn {turn} of {repeats}: {name}" if turn > 0 else f"warming up: {name}")
-                said_s = time.monotonic()
+                last_line_s = time.monotonic()
             result = way()
             if turn > 0:
                 results[name].append(result)

@@ -132,8 +132,8 @@ def study(
     if name in ("list", "results"):
         unused = {"data": data, "config": config, "set": changes, "seeds": seeds, "source": source, "verbose": verbose}
         unused |= {"store": store, "out": out} if name == "list" else {}
-        if given := [f"--{option}" for option, value in unused.items() if value]:
-            raise ConfigError(f"`heartbeat study {name}` takes no {given[0]}: leave it out")
+        if refused := [f"--{option}" for option, value in unused.items() if value]:
+            raise ConfigError(f"`heartbeat study {name}` takes no {refused[0]}: leave it out")
     if name == "list":
         list_studies()
     elif name == "results":

@@ -79,8 +79,8 @@ def _plateau(fitted: PowerLaw, curves: list[PowerLaw]) -> tuple[float, float, fl
     return fitted.plateau, float(low), float(high)
 
 
-def _gain(found: Extrapolation) -> tuple[float, float, float, float]:
-    return found.more, found.low, found.high, found.reached
+def _gain(gain: Extrapolation) -> tuple[float, float, float, float]:
+    return gain.more, gain.low, gain.high, gain.reached
 
 
 def curve_sections(curve: pd.DataFrame, extrapolation: pd.DataFrame, study: Study, plot: str = "") -> list[str]:
