@@ -3,6 +3,7 @@
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks.pages import markdown_table
 from heartdata.studies.protocols import STUDIES
 from heartdata.studies.results import CHANGED
 
@@ -18,8 +19,7 @@ def results_table(page: str) -> str:
     """The first table of the page of results for README.md, with titles, and the commands of the second."""
     results, records = _tables(page)
     commands = {row["study"]: row["command"] for row in records}
-    rows = [_readme_row(row, commands[row["study"].removesuffix(CHANGED)]) for row in results]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (HEADS, ["---"] * len(HEADS), *rows))
+    return markdown_table(HEADS, [_readme_row(row, commands[row["study"].removesuffix(CHANGED)]) for row in results])
 
 
 def _tables(page: str) -> list[list[dict[str, str]]]:

@@ -92,18 +92,10 @@ def by_hand(home: Path, wait_s: int, lean: bool = False) -> Measured:
     } | ({"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} if lean else {})  # fmt: skip
     (home / "served.py").write_text(SERVED_FLOW)
     database = f"sqlite:///{home}/mlflow.db"
+    options = ["--workers", "1"] if lean else []
     commands = (
         ["-m", "prefect", "server", "start", "--port", str(prefect)],
-        [
-            "-m",
-            "mlflow",
-            "server",
-            "--port",
-            str(mlflow),
-            "--backend-store-uri",
-            database,
-            *(["--workers", "1"] * lean),
-        ],
+        ["-m", "mlflow", "server", "--port", str(mlflow), "--backend-store-uri", database, *options],
         ["served.py"],
     )
     addresses = (f"http://127.0.0.1:{prefect}/api/health", f"http://127.0.0.1:{mlflow}/health")
@@ -145,9 +137,8 @@ def wait_for(addresses: tuple[str, ...]) -> None:
 
 
 def measure(repeats: int, wait: int) -> Iterator[Row]:
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # ignored in a shell's background, and then in all it starts
+    # a shell's background processes ignore it, and so would all that they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     turns: list[tuple[Measured, Measured, Measured]] = []
     with tempfile.TemporaryDirectory(prefix="heartbeat-") as folder:
         store, home = Path(folder) / "store", Path(folder) / "home"

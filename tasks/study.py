@@ -121,13 +121,9 @@ def study_results(
 
     with track("results") as advance:
         classes = sorted({name for fold in folds for name in fold.model.classes})
-        test, valid = (
-            scored_rows(rows, study, evaluation.subject_rule)
-            for rows in (
-                with_known_subjects(_concat(folds, "predictions", classes, store)),
-                _concat(folds, "validation", classes, store),
-            )
-        )
+        test = with_known_subjects(_concat(folds, "predictions", classes, store))
+        valid = _concat(folds, "validation", classes, store)
+        test, valid = (scored_rows(rows, study, evaluation.subject_rule) for rows in (test, valid))
         rows = with_operating_point(test, valid, classes, decision, study)
         metrics = study_metrics(rows, study, classes, evaluation.bootstrap, evaluation.seed)
         result = StudyResult(

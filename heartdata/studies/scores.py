@@ -57,14 +57,9 @@ def with_known_subjects(rows: pd.DataFrame) -> pd.DataFrame:
     """
     leaky = rows["arm"] == LEAKY
     known = rows[~leaky].drop_duplicates("recording_id").set_index("recording_id")
-    if not leaky.any() or known.empty:
-        return rows
     hidden = leaky & rows["recording_id"].isin(known.index)
-    columns = ["group", "subject", "patient"]
-    named = known[columns].reindex(rows.loc[hidden, "recording_id"])
-    return rows.assign(
-        **{name: rows[name].mask(hidden, pd.Series(named[name].to_numpy(), rows.index[hidden])) for name in columns}
-    )
+    columns = ("group", "subject", "patient")
+    return rows.assign(**{name: rows[name].mask(hidden, rows["recording_id"].map(known[name])) for name in columns})
 
 
 def with_operating_point(
