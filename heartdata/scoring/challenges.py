@@ -27,10 +27,7 @@ MURMURS = ("Present", "Unknown", "Absent")
 MURMUR_WEIGHTS = np.array([5.0, 3.0, 1.0])
 OUTCOMES = ("Abnormal", "Normal")
 PRESCREENING_COST, TREATMENT_COST, MISSED_COST = 10.0, 10_000.0, 50_000.0
-NO_SHARES = (  # the metrics that may be outside 0-1
-    "total_precision", "artifact_youden_j", "heart_problem_youden_j", "heart_problem_discriminant_power",
-    "cost_per_patient",
-)  # fmt: skip
+NO_SHARES = ("total_precision", "heart_problem_discriminant_power", "cost_per_patient")  # may be outside 0-1
 LOWER_IS_BETTER = ("cost_per_patient",)
 YOUDEN_J = ("artifact_youden_j", "heart_problem_youden_j")  # in -1 to 1
 EXPERT_COST = (25.0, 397.0, -1718.0, 0.0, 11296.0)  # of r**0 to r**4, r the share of patients referred
